@@ -1,0 +1,94 @@
+"""Five landmarks in, the crop that the recognizer was trained on out.
+
+The similarity transform is the least-squares one of S. Umeyama, "Least-Squares Estimation of Transformation Parameters
+Between Two Point Patterns", IEEE TPAMI 13(4), 1991. The `arcface-112` geometry is that of J. Deng et al., "ArcFace",
+CVPR 2019, arXiv 1801.07698; the narrow one is the same face in a frame that is 8 pixels narrower on each side
+(W. Liu et al., "SphereFace", CVPR 2017, arXiv 1704.08063).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DegenerateLandmarks
+
+_FLAT = 1e-3  # a face seen from the side still spans more than a tenth of its height
+_ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Where the five landmarks lie in a crop.
+
+    Attributes:
+        name: As used in cards and manifests.
+        height, width: Size of the crop in pixels.
+        points: Left eye, right eye, nose, left and right mouth corner; x, y in pixels.
+    """
+
+    name: str
+    height: int
+    width: int
+    points: tuple[tuple[float, float], ...]
+
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        Template("arcface-112", 112, 112, _ARCFACE),
+        Template("arcface-112x96", 112, 96, tuple((x - 8.0, y) for x, y in _ARCFACE)),
+    )
+}
+
+
+def alignment_matrix(landmarks: NDArray[np.float32], template: Template) -> NDArray[np.float64]:
+    """Find the similarity transform from the picture to the crop.
+
+    Args:
+        landmarks: (5, 2) float32, pixels; left eye, right eye, nose, left and right mouth corner.
+        template: Target geometry.
+
+    Returns:
+        (2, 3) float64: crop = matrix @ (x, y, 1).
+
+    Raises:
+        DegenerateLandmarks: The five points coincide or lie on one line.
+    """
+    source, target = landmarks.astype(np.float64), np.array(template.points)
+    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    centred = source - source_mean
+    spread = np.linalg.svd(centred, compute_uv=False)
+    if not np.isfinite(spread).all() or spread[1] <= _FLAT * spread[0]:
+        raise DegenerateLandmarks("the five landmarks coincide or lie on one line")
+    left, singular, right = np.linalg.svd((target - target_mean).T @ centred)
+    signs = np.array([1.0, np.sign(np.linalg.det(left @ right))])  # never mirror a face
+    rotation = left @ np.diag(signs) @ right
+    scale = (singular * signs).sum() / (centred**2).sum()
+    return np.column_stack([scale * rotation, target_mean - scale * rotation @ source_mean])
+
+
+def crop_scale(matrix: NDArray[np.float64]) -> float:
+    """Tell how many crop pixels one picture pixel becomes; above 1 the crop is an enlargement."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32], template: Template) -> NDArray[np.uint8]:
+    """Warp faces to their aligned crops.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        landmarks: (N, 5, 2) float32, pixels; left eye, right eye, nose, left and right mouth corner.
+        template: Target geometry.
+
+    Returns:
+        (N, height, width, 3) uint8, RGB; black where the crop reaches beyond the picture.
+
+    Raises:
+        DegenerateLandmarks: Five points coincide or lie on one line.
+    """
+    crops = np.empty((len(landmarks), template.height, template.width, 3), np.uint8)
+    for crop, points in zip(crops, landmarks, strict=True):
+        cv2.warpAffine(image, alignment_matrix(points, template), (template.width, template.height), dst=crop)
+    return crops

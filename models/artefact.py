@@ -1,0 +1,132 @@
+"""Models on disk: a directory with graph and card, and for a recognizer its proof, checked before use.
+
+`model.json` is the card. It names the SHA-256 of every other file, and `digest` covers the card itself, so that any
+altered byte is found. `parity.json` is the proof that the graph is still the model it was made from.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.digests import file_digest, value_digest
+from models.errors import ArtefactUnfit, PackDamaged
+
+CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
+EMBEDDER, DETECTOR = "embedder.onnx", "detector.onnx"
+
+_CARD_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorCard:
+    """What a detector is.
+
+    Attributes:
+        family: Name of its head, see `models.detection.heads`.
+        licence: For people.
+        weights: SHA-256 of the file that the graph was made from, as published.
+        files: SHA-256 of every other file of the directory by name.
+    """
+
+    family: str
+    licence: str
+    weights: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a recognizer is.
+
+    Attributes:
+        name, family, architecture, licence: For people.
+        weights: SHA-256 of the file that the graph was made from, as published.
+        height, width: Size of the aligned crop in pixels.
+        dimensions: Length of an embedding.
+        template: Name of the alignment template.
+        preprocessing: What the graph does to a crop: colour order, mean and standard deviation.
+        files: SHA-256 of every other file of the artefact by name.
+    """
+
+    name: str
+    family: str
+    architecture: str
+    licence: str
+    weights: str
+    height: int
+    width: int
+    dimensions: int
+    template: str
+    preprocessing: dict[str, str | float]
+    files: dict[str, str]
+
+    def contract_id(self, detector_family: str) -> str:
+        """Identify the embedding contract: embeddings of different ids must never be compared.
+
+        The detector's family is part of it because the crop follows its landmarks.
+        """
+        terms = [self.weights, self.preprocessing, self.template, detector_family]
+        return f"ec1-{value_digest(terms)[:32]}"
+
+
+AnyCard = TypeVar("AnyCard", Card, DetectorCard)
+
+
+def write_card(directory: Path, card: Card | DetectorCard) -> None:
+    """Write the card; the last file of a directory to be written."""
+    content: dict[str, Any] = {"version": _CARD_VERSION, **asdict(card)}
+    content["digest"] = value_digest(content)
+    (directory / CARD).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
+    """Read and check the card alone.
+
+    Raises:
+        PackDamaged: It is absent or altered.
+        ArtefactUnfit: It is of a version that this program does not know.
+    """
+    place = f"{CARD} in {directory.name}"
+    try:
+        content = json.loads((directory / CARD).read_text())
+        version, digest = content.pop("version"), content.pop("digest")
+        intact = digest == value_digest({"version": version, **content})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise PackDamaged(f"{place} is absent or is not a card") from error
+    if not intact:
+        raise PackDamaged(f"{place} was altered")
+    if version != _CARD_VERSION:
+        raise ArtefactUnfit(f"{place} is of version {version}; this program reads version {_CARD_VERSION}")
+    return kind(**content)
+
+
+def check_files(directory: Path, files: dict[str, str]) -> None:
+    """Compare files with their digests.
+
+    Raises:
+        PackDamaged: One is absent or altered; the message names it.
+    """
+    for name, digest in files.items():
+        path = directory / name
+        if not path.is_file():
+            raise PackDamaged(f"{name} in {directory.name} is absent")
+        if file_digest(path) != digest:
+            raise PackDamaged(f"{name} in {directory.name} was altered: its SHA-256 is not the one recorded")
+
+
+def open_artefact(directory: Path) -> Card:
+    """Check every file of an artefact and its proof.
+
+    Raises:
+        PackDamaged: A file is absent or altered.
+        ArtefactUnfit: The proof did not pass, or is not there.
+    """
+    card = read_card(directory, Card)
+    check_files(directory, card.files)
+    missing = {EMBEDDER, PROOF} - set(card.files)
+    if missing:
+        raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")
+    if json.loads((directory / PROOF).read_text()).get("passed") is not True:
+        raise ArtefactUnfit(f"the parity proof in {directory.name} did not pass; the model must not be served")
+    return card

@@ -1,0 +1,175 @@
+"""A detector around an anchor network: letterbox, two scales, one NMS, and a second look at photos on their side.
+
+Faces that fill the frame are larger than anything that the network was trained on, so a small padded copy of the picture
+is looked at as well. Photos on their side are the harder case: the network often finds *something* in them, with an
+ordinary score and landmarks that are nowhere near eyes and mouth, so "no face found" is no sign to go by. A best score
+below the family's `sure_score` is; the orientation with the best score then wins.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.detection.face import Face
+from models.detection.heads import DetectorHead, Floats
+from models.runtime import Session
+
+OUTPUTS = ("scores", "boxes", "landmarks")
+
+_NMS_IOU = 0.3  # OpenCV's FaceDetectorYN
+_COARSE_SIDE, _COARSE_PADDING = 128, 32  # a face that fills the frame is then 128 px tall, well inside the training range
+_COARSE_CANVAS = (_COARSE_SIDE + 2 * _COARSE_PADDING,) * 2
+_COARSE_SHARE = 0.5  # of the frame's longer side; smaller faces are left to the full picture, which sees them better
+_MIN_SIDE = 384  # smaller photos are enlarged: landmarks get better (LFW at 250 px: 99.3 % as it is, 99.5 % enlarged)
+_TURN_MARGIN = 0.02  # another orientation must be that much better than the one in which the photo came
+_TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionOptions:
+    """How closely to look.
+
+    Attributes:
+        max_side_px: Longest side at which a picture is looked at; a multiple of 128.
+        max_faces: At most that many faces are given, best score first.
+    """
+
+    max_side_px: int = 640
+    max_faces: int = 256
+
+
+class Candidates(NamedTuple):
+    """Faces before NMS, in pixels of the picture."""
+
+    scores: Floats
+    boxes: Floats
+    landmarks: Floats
+
+
+def canvases(options: DetectionOptions) -> tuple[tuple[int, int], ...]:
+    """List the (height, width) that the network is loaded for, smallest first."""
+    side, short = options.max_side_px, options.max_side_px * 3 // 4
+    return (_COARSE_CANVAS, (_MIN_SIDE, _MIN_SIDE), (short, side), (side, short), (side, side))
+
+
+class AnchorDetector:
+    """Finds faces with a network in the detector contract of `models.graph`."""
+
+    def __init__(self, session: Session, head: DetectorHead, options: DetectionOptions | None = None) -> None:
+        """Wrap a session.
+
+        Args:
+            session: Loaded with `OUTPUTS` for all of `canvases(options)`.
+            head: The network's family.
+            options: How closely to look.
+        """
+        self._options = options or DetectionOptions()
+        self._session = session
+        self._head = head
+        self._canvases = sorted(canvases(self._options), key=lambda size: size[0] * size[1])
+        self._anchors = {size: head.anchors(*size) for size in self._canvases}
+        self.family = head.family
+
+    @property
+    def session(self) -> Session:
+        """The network."""
+        return self._session
+
+    @property
+    def max_side_px(self) -> int:
+        """See `FaceDetector.max_side_px`."""
+        return self._options.max_side_px
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """See `FaceDetector.detect`."""
+        longer = max(image.shape[:2])
+        seen = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
+        faces = self._look(seen)
+        if not faces or faces[0].score < self._head.sure_score:
+            faces = self._best_turn(seen, faces)
+        factor = (image.shape[1] / seen.shape[1], image.shape[0] / seen.shape[0])
+        return [face.scaled(factor) for face in faces]
+
+    def detect_once(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find faces at the picture's own scale and orientation alone; its longer side is at most `max_side_px`."""
+        return self._suppress(self._candidates(image, padding=0))
+
+    def _look(self, image: NDArray[np.uint8]) -> list[Face]:
+        fine = self._candidates(image, padding=0)
+        thumbnail = _resize(image, _COARSE_SIDE / max(image.shape[:2]))
+        coarse = self._candidates(thumbnail, _COARSE_PADDING)
+        tall = (coarse.boxes[:, 2:] - coarse.boxes[:, :2]).max(axis=1, initial=0) >= _COARSE_SHARE * _COARSE_SIDE
+        factor = np.float32(max(image.shape[:2]) / max(thumbnail.shape[:2]))
+        shift = (factor - 1) / 2  # pixel centres are whole numbers
+        large = (coarse.scores[tall], coarse.boxes[tall] * factor + shift, coarse.landmarks[tall] * factor + shift)
+        return self._suppress(Candidates(*(np.concatenate(pair) for pair in zip(fine, large, strict=True))))
+
+    def _best_turn(self, image: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
+        best, bar = faces, (faces[0].score if faces else 0.0) + _TURN_MARGIN
+        for turn in _TURNS:
+            found = self._look(cv2.rotate(image, turn).astype(np.uint8, copy=False))
+            if found and found[0].score > bar:
+                best, bar = [_turn_back(face, turn, image.shape) for face in found], found[0].score
+        return best
+
+    def _candidates(self, image: NDArray[np.uint8], padding: int) -> Candidates:
+        height, width = image.shape[:2]
+        size = next(
+            (rows, columns)
+            for rows, columns in self._canvases
+            if height + 2 * padding <= rows and width + 2 * padding <= columns
+        )
+        canvas = np.zeros((1, *size, 3), np.uint8)
+        canvas[0, padding : padding + height, padding : padding + width] = image
+        scores, boxes, landmarks = (array[0] for array in self._session.run(canvas))
+        kept = np.flatnonzero(scores >= self._head.min_score)
+        anchors = self._anchors[size][kept]
+        return Candidates(
+            scores[kept],
+            self._head.decode_boxes(boxes[kept], anchors) - padding,
+            self._head.decode_landmarks(landmarks[kept], anchors) - padding,
+        )
+
+    def _suppress(self, candidates: Candidates) -> list[Face]:
+        if not len(candidates.scores):
+            return []
+        corner_and_size = np.concatenate(
+            [candidates.boxes[:, :2], candidates.boxes[:, 2:] - candidates.boxes[:, :2]], axis=1
+        )
+        kept = cv2.dnn.NMSBoxes(
+            corner_and_size.tolist(), candidates.scores.tolist(), self._head.min_score, _NMS_IOU
+        )  # best score first
+        return [
+            Face(candidates.boxes[index], candidates.landmarks[index], float(candidates.scores[index]))
+            for index in np.asarray(kept, dtype=np.intp)[: self._options.max_faces]
+        ]
+
+
+def _resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    if factor == 1:
+        return image
+    height, width = image.shape[:2]
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    # Averaging the area is slower and only matters where a linear filter would skip pixels.
+    interpolation = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=interpolation).astype(np.uint8, copy=False)
+
+
+def _turn_back(face: Face, turn: int, shape: tuple[int, ...]) -> Face:
+    """Map a face found in a turned picture to the picture itself, of the given (height, width, ...)."""
+    height, width = shape[:2]
+
+    def back(points: Floats) -> Floats:
+        x, y = points[:, 0], points[:, 1]
+        if turn == cv2.ROTATE_90_CLOCKWISE:
+            return np.stack([y, height - 1 - x], axis=1)
+        if turn == cv2.ROTATE_90_COUNTERCLOCKWISE:
+            return np.stack([width - 1 - y, x], axis=1)
+        return np.stack([width - 1 - x, height - 1 - y], axis=1)
+
+    corners = back(face.box.reshape(2, 2))
+    box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return Face(box, back(face.landmarks), face.score)

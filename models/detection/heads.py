@@ -1,0 +1,69 @@
+"""How each family of anchor detectors writes a face into its outputs.
+
+YuNet: W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023; the weights of the OpenCV zoo are
+under MIT. SCRFD: J. Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022,
+arXiv 2105.04714; the published weights are for non-commercial use.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRIDES = (8, 16, 32)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorHead:
+    """What differs between families.
+
+    Attributes:
+        family: Name, part of the embedding contract because alignment follows the landmarks.
+        anchors_per_cell: Anchors at each position of a stride's grid.
+        min_score: Candidates below are no faces.
+        sure_score: A best face below may be one that lies on its side: other orientations are tried.
+        decode_boxes: (raw boxes [K, 4], anchors [K, 3]) -> [K, 4] corners in pixels.
+        decode_landmarks: (raw landmarks [K, 10], anchors [K, 3]) -> [K, 5, 2] in pixels.
+    """
+
+    family: str
+    anchors_per_cell: int
+    min_score: float
+    sure_score: float
+    decode_boxes: Callable[[Floats, Floats], Floats]
+    decode_landmarks: Callable[[Floats, Floats], Floats]
+
+    def anchors(self, height: int, width: int) -> Floats:
+        """List the anchors of a canvas in the order of the outputs: [A, 3] of x, y (top left of the cell) and stride."""
+        levels = []
+        for stride in STRIDES:
+            rows, columns = height // stride, width // stride
+            y, x = np.mgrid[:rows, :columns] * stride
+            level = np.stack([x, y, np.full_like(x, stride)], axis=-1).reshape(-1, 3)
+            levels.append(np.repeat(level, self.anchors_per_cell, axis=0))
+        return np.concatenate(levels).astype(np.float32)
+
+
+def _centre_and_log_size(raw: Floats, anchors: Floats) -> Floats:
+    stride = anchors[:, 2:]
+    centre, half = anchors[:, :2] + raw[:, :2] * stride, np.exp(raw[:, 2:]) * stride / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _distances_to_sides(raw: Floats, anchors: Floats) -> Floats:
+    distances = raw * anchors[:, 2:]
+    return np.concatenate([anchors[:, :2] - distances[:, :2], anchors[:, :2] + distances[:, 2:]], axis=1)
+
+
+def _offsets(raw: Floats, anchors: Floats) -> Floats:
+    return anchors[:, None, :2] + raw.reshape(-1, 5, 2) * anchors[:, None, 2:]
+
+
+# The sure scores come from photos turned by 90, 180 and 270 degrees: see tests/accuracy/test_rotation.py.
+YUNET = DetectorHead("yunet", 1, 0.6, 0.91, _centre_and_log_size, _offsets)
+SCRFD = DetectorHead("scrfd", 2, 0.5, 0.8, _distances_to_sides, _offsets)
+
+HEADS = {head.family: head for head in (YUNET, SCRFD)}

@@ -1,0 +1,44 @@
+"""Aligned crops in, embeddings and their norms out."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.alignment import Template
+from models.runtime import Session
+
+OUTPUTS = ("embedding", "norm")
+
+
+class Embeddings(NamedTuple):
+    """What the recognizer gives for N crops.
+
+    Attributes:
+        embedding: (N, D) float32, each of length 1.
+        norm: (N,) float32, the length of each before it was normalised.
+    """
+
+    embedding: NDArray[np.float32]
+    norm: NDArray[np.float32]
+
+
+class Embedder:
+    """A recognizer and the template that its crops follow. Safe for use by several threads at once."""
+
+    def __init__(self, session: Session, template: Template) -> None:
+        """Wrap a session loaded with `OUTPUTS`."""
+        self.session = session
+        self.template = template
+
+    def embed(self, crops: NDArray[np.uint8]) -> Embeddings:
+        """Embed aligned crops.
+
+        Args:
+            crops: (N, H, W, 3) uint8, RGB, aligned to `template`, N at least 1.
+
+        Raises:
+            InferenceFailed: The engine refused, or gave a number that is not finite.
+        """
+        embedding, norm = self.session.run(crops)
+        return Embeddings(embedding, norm)

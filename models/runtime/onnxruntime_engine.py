@@ -1,0 +1,91 @@
+"""ONNX Runtime on the CPU or on CUDA, in float32."""
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
+from models.runtime.session import Arrays, BucketedSession, Device, EngineName, Images, Precision, SessionDescription
+
+ENGINE: EngineName = "onnxruntime"
+_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+_ERRORS_ONLY = 3
+
+
+class OrtSession(BucketedSession):
+    """A graph in an `onnxruntime.InferenceSession`, which is safe across threads by itself."""
+
+    def __init__(
+        self,
+        graph: Path,
+        outputs: tuple[str, ...],
+        sizes: tuple[tuple[int, int], ...],
+        precision: Precision | None,
+        threads: int,
+        device: Device,
+    ) -> None:
+        _refuse_two_builds()
+        if precision == "bf16":
+            raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
+        self._session = _open(graph, _PROVIDERS[device], threads)
+        self._outputs = list(outputs)
+        self._input = self._session.get_inputs()[0].name
+        self.image_size = sizes[0] if len(sizes) == 1 else None
+        self._sizes = sizes
+        self._description = SessionDescription(
+            engine=ENGINE,
+            version=ort.__version__,
+            provider=self._session.get_providers()[0],
+            precision="fp32",
+            threads=threads if device == "cpu" else 0,
+        )
+
+    def describe(self) -> SessionDescription:
+        """See `Session.describe`."""
+        return self._description
+
+    def _run_bucket(self, images: Images) -> Arrays:
+        if images.shape[1:3] not in self._sizes:
+            raise InferenceFailed(f"the graph was not loaded for pictures of {images.shape[1]} x {images.shape[2]}")
+        try:
+            arrays = self._session.run(self._outputs, {self._input: images})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise InferenceFailed(f"ONNX Runtime could not run the graph: {error}") from error
+        return tuple(np.asarray(array, dtype=np.float32) for array in arrays)
+
+
+def _open(graph: Path, provider: str, threads: int) -> ort.InferenceSession:
+    if provider not in ort.get_available_providers():
+        raise EngineMissing(f"this build of ONNX Runtime has no {provider}; install the extra `gpu` instead of `cpu`")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    if provider != _PROVIDERS["cpu"]:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=[provider])
+    except Exception as error:  # a missing CUDA library surfaces as a plain failure
+        raise EngineMissing(f"{provider} does not start on this machine: {error}") from error
+    if session.get_providers()[0] != provider:  # a provider that cannot load is replaced by the CPU without an error
+        raise EngineMissing(f"{provider} was asked for, ONNX Runtime took {session.get_providers()[0]}")
+    return session
+
+
+def _refuse_two_builds() -> None:
+    found = [name for name in _BUILDS if _installed(name)]
+    if len(found) > 1:
+        raise EngineConflict(
+            f"{' and '.join(found)} are both installed and overwrite each other; "
+            f"uninstall all of them, then install exactly one of the extras `cpu` and `gpu`"
+        )
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
