@@ -59,14 +59,18 @@ def alignment_matrix(landmarks: NDArray[np.float32], template: Template) -> NDAr
     source, target = landmarks.astype(np.float64), np.array(template.points)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     centred = source - source_mean
-    spread = np.linalg.svd(centred, compute_uv=False)
-    if not np.isfinite(spread).all() or spread[1] <= _FLAT * spread[0]:
+    if not np.isfinite(centred).all() or _is_flat(centred):
         raise DegenerateLandmarks("the five landmarks coincide or lie on one line")
     left, singular, right = np.linalg.svd((target - target_mean).T @ centred)
     signs = np.array([1.0, np.sign(np.linalg.det(left @ right))])  # never mirror a face
     rotation = left @ np.diag(signs) @ right
     scale = (singular * signs).sum() / (centred**2).sum()
     return np.column_stack([scale * rotation, target_mean - scale * rotation @ source_mean])
+
+
+def _is_flat(centred: NDArray[np.float64]) -> bool:
+    longest, across = np.linalg.svd(centred, compute_uv=False)
+    return bool(across <= _FLAT * longest)
 
 
 def crop_scale(matrix: NDArray[np.float64]) -> float:

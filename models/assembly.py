@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from models import embedding
-from models.alignment import TEMPLATES
+from models.alignment import TEMPLATES, align
 from models.artefact import CALIBRATION, DETECTOR, EMBEDDER, Card, DetectorCard, open_artefact, read_card
 from models.calibration import Calibration, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
@@ -19,7 +19,7 @@ from models.packs.build import DETECTOR as DETECTOR_DIRECTORY
 from models.packs.build import RECOGNIZER as RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
-from models.runtime import RuntimeOptions, SessionDescription, open_session
+from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, open_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,10 @@ def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOpt
     """Run every size once, so that no request pays for the engine's first run."""
     for height, width in canvases(options):
         detector.session.run(np.zeros((1, height, width, 3), np.uint8))
-    for count in (1, 2):
-        embedder.session.run(np.zeros((count, embedder.template.height, embedder.template.width, 3), np.uint8))
+    template = embedder.template
+    picture = np.zeros((template.height, template.width, 3), np.uint8)
+    for count in BATCH_BUCKETS[-2:]:
+        embedder.embed(align(picture, np.array([template.points] * count, np.float32), template))
 
 
 def _calibration(directory: Path, pack: str, contract_id: str) -> tuple[Calibration | None, str | None]:

@@ -1,8 +1,8 @@
 """From scores to operating points: what a threshold costs, as measured, with its uncertainty.
 
 Words follow ISO/IEC 19795-1. The false match rate (FMR) of a threshold is the share of non-mated comparisons whose
-similarity reaches it. Its interval is the exact one of C. Clopper and E. Pearson, Biometrika 26, 1934, at 95 %. It takes
-comparisons as independent, which pairs that share a subject are not quite: the true interval is a little wider.
+similarity reaches it. Its interval is the exact one of C. Clopper and E. Pearson, Biometrika 26, 1934, at 95 %. It
+takes comparisons as independent, which pairs that share a subject are not quite: the true interval is a little wider.
 """
 
 import json

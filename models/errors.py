@@ -40,9 +40,11 @@ class VultusError(Exception):
 
     Attributes:
         code: Stable, machine-readable; part of the interface.
+        part: The part of the input that is meant, where there are several.
     """
 
     code: ClassVar[str]
+    part: str | None = None
 
 
 class ImageError(VultusError):

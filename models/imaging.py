@@ -6,7 +6,6 @@ the detector needs of it; all other formats are decoded by Pillow at full size.
 """
 
 import importlib
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -32,8 +31,7 @@ try:
 except ImportError:  # the extra `heic` is not installed
     pass
 
-# Our own limit is checked right after Pillow has read the header; Pillow's warning says nothing new.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+Image.MAX_IMAGE_PIXELS = None  # the limit that counts is ours, checked right after Pillow has read the header
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TRANSPOSED = (5, 6, 7, 8)
@@ -89,11 +87,13 @@ class Photo:
         if len(encoded) > limits.max_bytes:
             raise ImageTooManyBytes(f"the image has {len(encoded)} bytes; at most {limits.max_bytes} are accepted")
         self._encoded = encoded
-        self._image = _open(encoded, limits)
+        self._image = _open(encoded)
         self.format = str(self._image.format)
         stored_width, stored_height = self._image.size
         if stored_width * stored_height > limits.max_pixels:
-            raise _too_many_pixels(f"{stored_width} x {stored_height} pixels", limits)
+            raise ImageTooManyPixels(
+                f"the image announces {stored_width} x {stored_height} pixels; at most {limits.max_pixels} are accepted"
+            )
         self._orientation = _orientation(self._image, encoded)
         turned = self._orientation in _TRANSPOSED
         self.width, self.height = (stored_height, stored_width) if turned else (stored_width, stored_height)
@@ -123,7 +123,7 @@ class Photo:
         width, height = self._image.size
         eighths = min(_JPEG_EIGHTHS, max(1, int(np.ceil(scale * _JPEG_EIGHTHS - 1e-9))))
         try:
-            return simplejpeg.decode_jpeg(
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
                 self._encoded,
                 colorspace="RGB",
                 min_width=-(-width * eighths // _JPEG_EIGHTHS),
@@ -131,9 +131,10 @@ class Photo:
             )
         except ValueError as error:
             raise ImageDamaged("the JPEG image is cut off or broken") from error
+        return pixels
 
 
-def _open(encoded: bytes, limits: ImageLimits) -> Image.Image:
+def _open(encoded: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -141,14 +142,8 @@ def _open(encoded: bytes, limits: ImageLimits) -> Image.Image:
             raise ImageUnreadable("the bytes are all zero, not an image") from error
         names = ", ".join(FORMATS)
         raise ImageUnreadable(f"the bytes are not an image that can be read here ({names})") from error
-    except Image.DecompressionBombError as error:
-        raise _too_many_pixels("far too many pixels", limits) from error
     except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
         raise ImageDamaged("the image's header is broken") from error
-
-
-def _too_many_pixels(size: str, limits: ImageLimits) -> ImageTooManyPixels:
-    return ImageTooManyPixels(f"the image announces {size}; at most {limits.max_pixels} pixels are accepted")
 
 
 def _orientation(image: Image.Image, encoded: bytes) -> int:
@@ -166,9 +161,7 @@ def _orientation(image: Image.Image, encoded: bytes) -> int:
 
 def _decode(image: Image.Image) -> NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _to_rgb(image)
+        return _to_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever broken bytes make them raise

@@ -20,7 +20,7 @@ FacePolicy = Literal["largest", "central", "single", "all"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedFace:
-    """A face, what the recognizer makes of it.
+    """A face and what the recognizer makes of it.
 
     Attributes:
         face: In pixels of the upright photo.
@@ -58,9 +58,10 @@ class Pipeline:
         self.embedder = embedder
         self.limits = limits or ImageLimits()
 
-    def open(self, encoded: bytes) -> Photo:
+    def open(self, encoded: bytes, times: StageTimes) -> Photo:
         """Read a photo's header and refuse what is too large; see `Photo` for the errors."""
-        return Photo(encoded, self.limits)
+        with times.measure("decode"):
+            return Photo(encoded, self.limits)
 
     def detect(self, photo: Photo, times: StageTimes) -> list[Face]:
         """Find the faces of a photo.
@@ -93,8 +94,7 @@ class Pipeline:
         with times.measure("embed"):
             embeddings = self.embedder.embed(crops)
         return [
-            EmbeddedFace(face, embedding, float(norm))
-            for face, embedding, norm in zip(faces, *embeddings, strict=True)
+            EmbeddedFace(face, embedding, float(norm)) for face, embedding, norm in zip(faces, *embeddings, strict=True)
         ]
 
     def _crops(self, photo: Photo, faces: list[Face], times: StageTimes) -> NDArray[np.uint8]:

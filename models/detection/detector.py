@@ -1,9 +1,9 @@
 """A detector around an anchor network: letterbox, two scales, one NMS, and a second look at photos on their side.
 
-Faces that fill the frame are larger than anything that the network was trained on, so a small padded copy of the picture
-is looked at as well. Photos on their side are the harder case: the network often finds *something* in them, with an
-ordinary score and landmarks that are nowhere near eyes and mouth, so "no face found" is no sign to go by. A best score
-below the family's `sure_score` is; the orientation with the best score then wins.
+Faces that fill the frame are larger than anything that the network was trained on, so a small padded copy of the
+picture is looked at as well. Photos on their side are the harder case: the network often finds *something* in them,
+with an ordinary score and landmarks that are nowhere near eyes and mouth, so "no face found" is no sign to go by. A
+best score below the family's `sure_score` is; the orientation with the best score then wins.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ from models.runtime import Session
 OUTPUTS = ("scores", "boxes", "landmarks")
 
 _NMS_IOU = 0.3  # OpenCV's FaceDetectorYN
-_COARSE_SIDE, _COARSE_PADDING = 128, 32  # a face that fills the frame is then 128 px tall, well inside the training range
+_COARSE_SIDE, _COARSE_PADDING = (
+    128,
+    32,
+)  # a face that fills the frame is then 128 px tall, well inside the training range
 _COARSE_CANVAS = (_COARSE_SIDE + 2 * _COARSE_PADDING,) * 2
 _COARSE_SHARE = 0.5  # of the frame's longer side; smaller faces are left to the full picture, which sees them better
 _MIN_SIDE = 384  # smaller photos are enlarged: landmarks get better (LFW at 250 px: 99.3 % as it is, 99.5 % enlarged)

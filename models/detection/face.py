@@ -31,8 +31,9 @@ class Face:
     def scaled(self, factor: tuple[float, float]) -> "Face":
         """Return the face in a picture that is `factor` (x, y) times as large; pixel centres are whole numbers."""
         xy = np.asarray(factor, dtype=np.float32)
-        shift = (xy - 1) / 2
-        return Face(self.box * np.tile(xy, 2) + np.tile(shift, 2), self.landmarks * xy + shift, self.score)
+        shift = (xy - 1) / np.float32(2)
+        box = self.box.reshape(2, 2) * xy + shift
+        return Face(box.reshape(4), self.landmarks * xy + shift, self.score)
 
 
 class FaceDetector(Protocol):

@@ -1,7 +1,7 @@
 """How each family of anchor detectors writes a face into its outputs.
 
-YuNet: W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023; the weights of the OpenCV zoo are
-under MIT. SCRFD: J. Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022,
+YuNet: W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023; the weights of the OpenCV zoo
+are under MIT. SCRFD: J. Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022,
 arXiv 2105.04714; the published weights are for non-commercial use.
 """
 
@@ -37,7 +37,7 @@ class DetectorHead:
     decode_landmarks: Callable[[Floats, Floats], Floats]
 
     def anchors(self, height: int, width: int) -> Floats:
-        """List the anchors of a canvas in the order of the outputs: [A, 3] of x, y (top left of the cell) and stride."""
+        """List the anchors of a canvas in the order of the outputs: [A, 3] of x, y (the cell's top left), stride."""
         levels = []
         for stride in STRIDES:
             rows, columns = height // stride, width // stride

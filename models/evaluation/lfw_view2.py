@@ -3,9 +3,9 @@
     python -m models.evaluation.lfw_view2 --lfw DIR --packs DIR --out calibration.json
 
 G. B. Huang, M. Ramesh, T. Berg, E. Learned-Miller, "Labeled Faces in the Wild", TR 07-49, University of Massachusetts,
-2007; deep funneling: G. B. Huang, M. Mattar, H. Lee, E. Learned-Miller, NIPS 2012. View 2 is 10 folds of 300 mated and 300
-non-mated pairs. The photos were cropped around the person whose name they bear, hence the policy `central`. LFW is easy:
-faces of celebrities in press photos. Thresholds measured on it say little about other data.
+2007; deep funneling: G. B. Huang, M. Mattar, H. Lee, E. Learned-Miller, NIPS 2012. View 2 is 10 folds of 300 mated and
+300 non-mated pairs. The photos were cropped around the person whose name they bear, hence the policy `central`. LFW is
+easy: faces of celebrities in press photos. Thresholds measured on it say little about other data.
 """
 
 from collections.abc import Iterable
@@ -78,9 +78,10 @@ def measure(pipeline: Pipeline, lfw: Path, names: "Iterable[str] | None" = None)
     pairs = read_pairs(lfw / "pairs.txt")
     embeddings, failures = {}, []
     for name in names or photos(pairs):
-        photo = pipeline.open((lfw / "images" / name).read_bytes())
+        times = StageTimes()
+        photo = pipeline.open((lfw / "images" / name).read_bytes(), times)
         try:
-            (face,) = pipeline.embed(photo, POLICY, StageTimes())
+            (face,) = pipeline.embed(photo, POLICY, times)
         except NoFace:
             failures.append(name)
             continue

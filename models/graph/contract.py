@@ -61,11 +61,14 @@ def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     raw, size = graph.output[0].name, _dims(graph.output[0])[1]
     _free_batch(model)
     _accept_uint8_rgb(graph, preprocessing, "faces", (height, width))
-    axis, tiny = _weight(graph, "vultus_axis", np.array([1], np.int64)), _weight(graph, "vultus_tiny", np.float32(1e-12))
+    axis = _weight(graph, "vultus_axis", np.array([1], np.int64))
+    tiny = _weight(graph, "vultus_tiny", np.float32(1e-12))  # an all-zero embedding stays zero
     graph.node.extend(
         [
-            helper.make_node("ReduceL2", [raw, *_axes(model, axis)], ["vultus_length"], keepdims=1, **_axes_attr(model)),
-            helper.make_node("Max", ["vultus_length", tiny], ["vultus_divisor"]),  # an all-zero embedding stays zero
+            helper.make_node("Mul", [raw, raw], ["vultus_squares"]),
+            helper.make_node("ReduceSum", ["vultus_squares", axis], ["vultus_sum"], keepdims=1),
+            helper.make_node("Sqrt", ["vultus_sum"], ["vultus_length"]),
+            helper.make_node("Max", ["vultus_length", tiny], ["vultus_divisor"]),
             helper.make_node("Div", [raw, "vultus_divisor"], ["embedding"]),
             helper.make_node("Squeeze", ["vultus_length", axis], ["norm"]),
         ]
@@ -190,18 +193,6 @@ def _image_size(graph: onnx.GraphProto) -> tuple[int, int]:
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-
-
-def _axes(model: onnx.ModelProto, axis: str) -> list[str]:
-    return [axis] if _opset(model) >= 18 else []  # ReduceL2 takes its axes as an input from opset 18 on
-
-
-def _axes_attr(model: onnx.ModelProto) -> dict[str, list[int]]:
-    return {} if _opset(model) >= 18 else {"axes": [1]}
 
 
 def _weight(graph: onnx.GraphProto, name: str, value: NDArray[np.generic] | np.generic) -> str:

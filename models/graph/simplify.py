@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-
 OPSET = 17  # the first with every operator of our own heads; later ones stay as they are
 
 
@@ -54,11 +53,10 @@ def _drop_dropout(graph: onnx.GraphProto) -> None:
 
 def _fold_constants(model: onnx.ModelProto) -> None:
     graph = model.graph
-    known: dict[str, NDArray[np.generic]] = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
-    }
+    known: dict[str, NDArray[np.generic]] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
-    kept, folded = [], []
+    kept: list[onnx.NodeProto] = []
+    folded: list[onnx.TensorProto] = []
     for node in graph.node:
         given = [name for name in node.input if name]
         if all(name in known for name in given) and not outputs.intersection(node.output):

@@ -76,7 +76,11 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
     candidate = Embeddings(*_run(path, faces, embedding.OUTPUTS).values())
     measured = parity.compare_recognizers(reference, candidate)
     proof = {
-        "reference": {"file": entry.file, "sha256": file_digest(published), "runtime": f"onnx reference {onnx.__version__}"},
+        "reference": {
+            "file": entry.file,
+            "sha256": file_digest(published),
+            "runtime": f"onnx reference {onnx.__version__}",
+        },
         "pictures": f"{_FACES} synthetic, seed 0",
         "limits": {"relative_l2": parity.MAX_RELATIVE_L2, "cosine": parity.MIN_COSINE},
         "measured": [{"precision": "fp32", "runtime": "onnxruntime", **measured.record()}],

@@ -12,7 +12,9 @@ from models.detection import HEADS
 from models.errors import ManifestInvalid, PackUnknown
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # no separators: a file never leaves its folder
+_FileName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+]  # no separators: a file never leaves its folder
 
 
 class _Table(BaseModel):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from models.digests import file_digest
 from models.errors import SourceUnavailable
@@ -78,7 +78,10 @@ class Fetcher:
 
     def _download(self, url: str, name: str, target: Path) -> None:
         try:
-            with httpx.stream("GET", url, follow_redirects=True, timeout=_TIMEOUT_S) as response, target.open("wb") as out:
+            with (
+                httpx2.stream("GET", url, follow_redirects=True, timeout=_TIMEOUT_S) as response,
+                target.open("wb") as out,
+            ):
                 response.raise_for_status()
                 if response.url.scheme != "https":
                     raise _Unavailable("it redirects to an address without TLS")
@@ -86,7 +89,7 @@ class Fetcher:
                 for chunk in response.iter_bytes(_CHUNK_BYTES):
                     out.write(chunk)
                     self._progress(name, out.tell(), int(length) if length else None)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise _Unavailable(str(error) or type(error).__name__) from error
 
     def _extract(self, source: WheelSource, target: Path) -> None:

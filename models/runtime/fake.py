@@ -13,9 +13,7 @@ ENGINE: EngineName = "fake"
 class FakeSession(BucketedSession):
     """Answers with the arrays that a plain function gives for each picture."""
 
-    def __init__(
-        self, answer: Callable[[Images], Arrays], image_size: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, answer: Callable[[Images], Arrays], image_size: tuple[int, int] | None = None) -> None:
         """Wrap a function.
 
         Args:

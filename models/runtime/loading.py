@@ -9,6 +9,7 @@ from typing import Literal
 from models.errors import EngineMissing
 from models.runtime.session import Device, Precision, Session
 
+
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
     """How graphs are run.

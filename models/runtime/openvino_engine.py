@@ -33,7 +33,9 @@ class OpenVinoSession(BucketedSession):
             raise EngineMissing("OpenVINO finds no CPU plugin; reinstall the package `openvino`")
         has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
-            raise PrecisionUnsupported("this processor has no bfloat16 arithmetic; use fp32 or leave the choice to auto")
+            raise PrecisionUnsupported(
+                "this processor has no bfloat16 arithmetic; use fp32 or leave the choice to auto"
+            )
         chosen: Precision = precision or ("bf16" if has_bf16 else "fp32")
         config = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -1,0 +1,67 @@
+# make demo | serve | test | check | bench | calibrate | lock | clean
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench calibrate lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := deploy/locks
+export VULTUS_DATA_DIR ?= $(CURDIR)/.vultus
+
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+help:
+	@echo "make demo         set up, start the service, send real photos to it, show the answers (A=one.jpg B=two.jpg: yours)"
+	@echo "make serve        set up and serve on 127.0.0.1:8000"
+	@echo "make test         set up and run all tests"
+	@echo "make check        ruff, format, mypy --strict"
+	@echo "make bench        stage times beside plain OpenCV and ONNX Runtime"
+	@echo "make calibrate    measure the default pack on LFW View 2 (LFW=directory)"
+
+# The locks name every package with its hash; --no-deps keeps a second OpenCV or ONNX Runtime out.
+$(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
+	@test -x $(BIN)/python || { echo "setting up $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing what the service needs (some 200 MB, once)"
+	@$(INSTALL) -r $(LOCKS)/build.txt
+	@$(INSTALL) -r $(LOCKS)/cpu.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp $(LOCKS)/dev.txt
+	@echo "installing what the tests need"
+	@$(INSTALL) -r $(LOCKS)/dev.txt
+	@touch $@
+
+demo: $(VENV)/run.stamp
+	@$(BIN)/vultus demo $(if $(A),--a "$(A)") $(if $(B),--b "$(B)")
+
+serve: $(VENV)/run.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus serve --hints
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.stages
+
+calibrate: $(VENV)/run.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	$(BIN)/python -m models.evaluation.lfw_view2 --lfw $(or $(LFW),../shared/data/lfw) \
+		--packs $(VULTUS_DATA_DIR)/packs --out models/packs/manifests/opencv-zoo.calibration.json
+
+lock:
+	$(LOCKS)/update.sh
+
+clean:
+	rm -rf $(VENV) .vultus .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The microservice around `models`: HTTP, settings, command line."""

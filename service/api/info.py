@@ -1,0 +1,66 @@
+"""`GET /v1/info`, `/healthz`, `/readyz`: what is served, and whether it works."""
+
+from dataclasses import asdict
+
+import numpy as np
+from fastapi import APIRouter
+
+from models.artefact import Card, DetectorCard
+from models.errors import InferenceFailed
+from models.export.parity import synthetic_pictures
+from models.pipeline import Pipeline
+from models.runtime import SessionDescription
+from service.api.dependencies import UsesBackend
+from service.api.problems import documented_problems
+from service.api.schemas import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut
+from service.version import VERSION
+
+router = APIRouter(tags=["operation"])
+
+_UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
+
+
+@router.get("/v1/info")
+async def info(backend: UsesBackend) -> InfoResponse:
+    """Tell what is served: model, contract, engine in use, operating points."""
+    models = backend.models
+    calibration = models.calibration
+    return InfoResponse(
+        version=VERSION,
+        pack=models.pack,
+        contract_id=models.contract_id,
+        recognizer=_model(models.recognizer.name, models.recognizer, models.embedder_session),
+        detector=_model(models.detector.family, models.detector, models.detector_session),
+        dimensions=models.recognizer.dimensions,
+        template=models.recognizer.template,
+        operating_points=[OperatingPointOut.of(point) for point in calibration.points] if calibration else [],
+        default_operating_point=calibration.default if calibration else None,
+        calibration_conditions=calibration.conditions if calibration else None,
+        uncalibrated_because=models.uncalibrated_because,
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Answer as long as the process does."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", responses=documented_problems(InferenceFailed))
+async def readyz(backend: UsesBackend) -> Health:
+    """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
+    await backend.compute(_try_inference, backend.models.pipeline)
+    return Health(status="ready")
+
+
+def _try_inference(pipeline: Pipeline) -> None:
+    template = pipeline.embedder.template
+    (picture,) = synthetic_pictures(1, template.height, template.width)
+    pipeline.detector.detect(picture)
+    embedding, _ = pipeline.embedder.embed(picture[None])
+    if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:
+        raise InferenceFailed("the recognizer gave an embedding that is not of length 1")
+
+
+def _model(name: str, card: Card | DetectorCard, session: SessionDescription) -> ModelOut:
+    return ModelOut(name=name, licence=card.licence, weights_sha256=card.weights, session=SessionOut(**asdict(session)))

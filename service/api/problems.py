@@ -1,0 +1,94 @@
+"""Errors as `application/problem+json` (RFC 9457): a stable code, a sentence and the request id, never a traceback."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from models.errors import VultusError
+from service.api.schemas import Problem
+from service.errors import INTERNAL_CODE, STATUS, MethodNotAllowed, RequestError, RouteUnknown, status_of
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger("vultus")
+
+
+def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
+    """Describe an error for a client."""
+    return Problem(
+        type=f"urn:vultus:problem:{error.code}",
+        title=_title(type(error)),
+        status=status_of(error),
+        code=error.code,
+        detail=str(error),
+        part=error.part,
+        request_id=request_id,
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of the application with a problem document."""
+    app.add_exception_handler(VultusError, _on_vultus_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str, Any]]:
+    """Describe the error responses of an operation for the OpenAPI document."""
+    by_status: dict[int, list[type[VultusError]]] = {}
+    for error in errors:
+        by_status.setdefault(STATUS[error], []).append(error)
+    return {
+        status: {
+            "description": "; ".join(f"`{error.code}`: {_title(error)}" for error in causes),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, causes in sorted(by_status.items())
+    }
+
+
+def _title(error: type[VultusError]) -> str:
+    return (error.__doc__ or "").split("\n")[0].rstrip(".")
+
+
+def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
+    problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
+    if problem.status >= 500:
+        _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error)
+    return _respond(problem)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Translate what the router itself refuses."""
+    status: int = getattr(error, "status_code", 500)
+    known: RequestError | None = None
+    if status == STATUS[RouteUnknown]:
+        known = RouteUnknown(f"there is nothing at {request.url.path}")
+    elif status == STATUS[MethodNotAllowed]:
+        known = MethodNotAllowed(f"{request.url.path} does not take {request.method}")
+    if known is None:
+        return await _on_unexpected(request, error)
+    return _respond(problem_of(known, request.state.request_id), getattr(error, "headers", None))
+
+
+async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    _log.error("%s unexpected %s", request.state.request_id, type(error).__name__, exc_info=error)
+    return _respond(
+        Problem(
+            type=f"urn:vultus:problem:{INTERNAL_CODE}",
+            title="The service failed",
+            status=500,
+            code=INTERNAL_CODE,
+            detail="the service failed on its own account; the log has the reason under this request id",
+            part=None,
+            request_id=request.state.request_id,
+        )
+    )

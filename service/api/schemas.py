@@ -1,0 +1,249 @@
+"""What goes over the wire."""
+
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from models.calibration import OperatingPoint
+from models.detection import Face
+from models.pipeline import EmbeddedFace
+
+FacePolicy = Annotated[
+    Literal["largest", "central", "single", "all"],
+    Field(
+        description="Which face is meant when a photo has several: the `largest`, the most `central`, the `single` one "
+        "there is (several are an error), or `all`."
+    ),
+]
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PydanticCustomError("base64_malformed", "this is not base64: {reason}", {"reason": str(error)}) from error
+
+
+EncodedImage = Annotated[
+    bytes,
+    BeforeValidator(_decode),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "The image file, base64."}),
+]
+
+
+def _read_number(value: Any) -> Any:
+    """Take a number that came as text, as it does in a form, for what it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+OperatingPointName = Annotated[
+    Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | Annotated[str, Field(min_length=1)] | None,
+    BeforeValidator(_read_number),
+    Field(
+        description="Name (`fmr_1e-3`) or false match rate of a measured operating point; the default one if absent."
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ImageSide(_Request):
+    """One side of a comparison."""
+
+    image: EncodedImage
+
+
+class DetectRequest(_Request):
+    """Photos in which to find faces."""
+
+    images: Annotated[tuple[EncodedImage, ...], Field(min_length=1)]
+    faces: FacePolicy = "all"
+
+
+class EmbedRequest(DetectRequest):
+    """Photos whose faces are to be embedded."""
+
+
+class VerifyRequest(_Request):
+    """Two photos to compare."""
+
+    probe: ImageSide
+    reference: ImageSide
+    faces: FacePolicy = "single"
+    operating_point: OperatingPointName = None
+
+
+class FaceOut(_Response):
+    """A face. Coordinates are pixels of the upright photo."""
+
+    box: Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2")]
+    landmarks: Annotated[
+        list[list[float]],
+        Field(min_length=5, max_length=5, description="left eye, right eye, nose, left and right mouth corner; x, y"),
+    ]
+    score: Annotated[float, Field(ge=0, le=1, description="The detector's confidence; says nothing about identity.")]
+
+    @classmethod
+    def of(cls, face: Face) -> "FaceOut":
+        """Convert a face of the inference core."""
+        return cls(**_coordinates(face))
+
+
+class EmbeddedFaceOut(FaceOut):
+    """A face with its embedding."""
+
+    embedding: Annotated[list[float], Field(description="Of length 1; comparable under the same contract id only.")]
+    norm: Annotated[float, Field(ge=0, description="Length of the embedding before it was normalised.")]
+
+    @classmethod
+    def of_embedded(cls, embedded: EmbeddedFace) -> "EmbeddedFaceOut":
+        """Convert a face of the inference core."""
+        return cls(**_coordinates(embedded.face), embedding=embedded.embedding.tolist(), norm=embedded.norm)
+
+
+class Problem(_Response):
+    """An error (RFC 9457). `code` is stable; `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    part: Annotated[str | None, Field(description="The part or member of the request that is meant.")] = None
+    request_id: str | None = None
+
+
+class DetectItem(_Response):
+    """The faces of one photo, or why there are none."""
+
+    status: Literal["ok", "error"]
+    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    height: int | None = None
+    faces: list[FaceOut] = []
+    problem: Problem | None = None
+
+
+class DetectResponse(_Response):
+    """One item for each photo, in order."""
+
+    items: list[DetectItem]
+
+
+class EmbedItem(_Response):
+    """The embedded faces of one photo, or why there are none."""
+
+    status: Literal["ok", "error"]
+    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    height: int | None = None
+    faces: list[EmbeddedFaceOut] = []
+    problem: Problem | None = None
+
+
+class EmbedResponse(_Response):
+    """One item for each photo, in order."""
+
+    contract_id: Annotated[str, Field(description="Embeddings of different ids must not be compared.")]
+    items: list[EmbedItem]
+
+
+class OperatingPointOut(_Response):
+    """A threshold and what it costs, as measured."""
+
+    name: str
+    rate: Annotated[float, Field(description="False match rate: share of comparisons of different people that match.")]
+    threshold: Annotated[float, Field(description="Similarity from which on two faces match.")]
+    interval: Annotated[list[float], Field(min_length=2, max_length=2, description="95 % interval of the rate.")]
+    fnmr: Annotated[float, Field(description="False non-match rate that the threshold cost on the same data.")]
+    measured_on: str
+
+    @classmethod
+    def of(cls, point: OperatingPoint) -> "OperatingPointOut":
+        """Convert an operating point of the inference core."""
+        return cls(
+            name=point.name,
+            rate=point.rate,
+            threshold=point.threshold,
+            interval=list(point.interval),
+            fnmr=point.fnmr,
+            measured_on=point.measured_on,
+        )
+
+
+class VerifyResponse(_Response):
+    """A similarity, and the decision that a measured error rate allows."""
+
+    similarity: Annotated[float, Field(ge=-1, le=1, description="Cosine of the two embeddings.")]
+    decision: Literal["match", "no_match"] | None
+    operating_point: OperatingPointOut | None
+    comparisons: Annotated[int, Field(ge=1, description="Pairs of faces compared; the best one is reported.")]
+    false_match_rate: Annotated[
+        float | None,
+        Field(description="Chance that photos without a common person match here: at most rate x comparisons."),
+    ]
+    uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
+    probe: FaceOut
+    reference: FaceOut
+
+
+class SessionOut(_Response):
+    """What really runs."""
+
+    engine: str
+    version: str
+    provider: str
+    precision: str
+    threads: int
+
+
+class ModelOut(_Response):
+    """A model in use."""
+
+    name: str
+    licence: str
+    weights_sha256: str
+    session: SessionOut
+
+
+class InfoResponse(_Response):
+    """What is served."""
+
+    version: str
+    pack: str
+    contract_id: str
+    recognizer: ModelOut
+    detector: ModelOut
+    dimensions: int
+    template: str
+    operating_points: list[OperatingPointOut]
+    default_operating_point: str | None
+    calibration_conditions: dict[str, str | int | float] | None
+    uncalibrated_because: str | None
+
+
+class Health(_Response):
+    """The process is there."""
+
+    status: Literal["alive", "ready"]
+
+
+def _coordinates(face: Face) -> dict[str, Any]:
+    return {
+        "box": np.round(face.box.astype(float), 2).tolist(),
+        "landmarks": np.round(face.landmarks.astype(float), 2).tolist(),
+        "score": min(1.0, face.score),
+    }

@@ -1,0 +1,30 @@
+"""The command `vultus`."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from models.errors import VultusError
+from service.cli import demo, packs, serve
+
+app = typer.Typer(
+    help="Self-hosted face verification: every decision with its measured error rate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(packs.app, name="packs")
+
+FAILED = 2
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose ends in one sentence and status 2."""
+    try:
+        app()
+    except VultusError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]vultus:[/red] {error}", markup=True)
+        sys.exit(FAILED)

@@ -1,0 +1,190 @@
+"""`vultus demo`: start the service, send it real photos over HTTP, show what it answers, stop it."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import typer
+from PIL import Image, ImageDraw, ImageOps
+from rich.console import Console
+from rich.table import Table
+
+from models.errors import EngineError
+from models.packs import PackStore, find_manifest
+from service.cli.packs import fetch_with_progress
+from service.settings import load_settings
+
+_START_TIMEOUT_S = 120.0
+_REQUEST_TIMEOUT_S = 60.0
+_STAGES = ("decode", "detect", "align", "embed")
+_out = Console()
+
+
+class DemoFailed(EngineError):
+    """The service did not start or did not answer."""
+
+    code = "demo_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two photos and which faces of them are meant."""
+
+    what: str
+    probe: Path
+    reference: Path
+    faces: str
+
+
+def demo(
+    a: Annotated[Path | None, typer.Option("--a", exists=True, dir_okay=False, help="A photo of your own.")] = None,
+    b: Annotated[Path | None, typer.Option("--b", exists=True, dir_okay=False, help="Another one.")] = None,
+) -> None:
+    """Compare real photos through the running service; writes annotated copies under the data directory."""
+    if (a is None) != (b is None):
+        raise typer.BadParameter("give both photos, --a and --b, or none")
+    settings = load_settings()
+    store = PackStore(settings.packs_dir)
+    fetch_with_progress(store, find_manifest(settings.pack))
+    pictures = settings.data_dir / "demo"
+    pictures.mkdir(parents=True, exist_ok=True)
+    if a and b:
+        pairs = [Pair(f"{a.name} / {b.name}", a, b, "largest")]
+    else:
+        pairs = _example_pairs(fetch_with_progress(store, find_manifest("demo-photos")), pictures)
+    with _service() as client:
+        _show_service(client)
+        _show_detections(client, sorted({path for pair in pairs for path in (pair.probe, pair.reference)}), pictures)
+        _show_decisions(client, pairs)
+    _out.print(f"Annotated photos: {pictures}", soft_wrap=True, highlight=False)
+
+
+def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
+    """Make pairs of the demonstration photos.
+
+    There is one photo of each person, so the mated pair has an altered copy: half the size, on its side, JPEG 40.
+    """
+    portrait, group = photos / "astronaut.png", photos / "group.jpg"
+    altered = scratch / "astronaut-on-its-side.jpg"
+    with Image.open(portrait) as image:
+        half = image.convert("RGB").resize((image.width // 2, image.height // 2))
+        half.transpose(Image.Transpose.ROTATE_90).save(altered, quality=40)
+    return [
+        Pair("portrait, altered", portrait, altered, "single"),
+        Pair("portrait, group", portrait, group, "largest"),
+        Pair("portrait, group", portrait, group, "all"),
+        Pair("portrait, group", portrait, group, "single"),
+    ]
+
+
+@contextlib.contextmanager
+def _service() -> Iterator[httpx2.Client]:
+    """Run `vultus serve` as its user would, on a free port of this machine, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0"]
+        process = stack.enter_context(
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        )
+        stack.callback(process.terminate)
+        client = httpx2.Client(base_url=_address(process), timeout=_REQUEST_TIMEOUT_S, trust_env=False)
+        yield stack.enter_context(client)
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    """Read the service's log until it says where it listens."""
+    lines = []
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    for line in process.stderr or ():
+        lines.append(line.rstrip())
+        if "running on " in line:
+            return line.partition("running on ")[2].split()[0]
+        if time.monotonic() > deadline:
+            break
+    raise DemoFailed("the service did not start: " + (lines[-1] if lines else "it said nothing"))
+
+
+def _show_service(client: httpx2.Client) -> None:
+    info = client.get("/v1/info").raise_for_status().json()
+    session = info["recognizer"]["session"]
+    _out.print(
+        f"\nVultus {info['version']} serves {info['pack']} by {session['engine']} {session['version']} on "
+        f"{session['provider']} in {session['precision']} with {session['threads']} threads\n",
+        highlight=False,
+    )
+
+
+def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) -> None:
+    table = Table("photo", "pixels", "faces: x1 y1 x2 y2 (score)", title="POST /v1/detect", title_justify="left")
+    for path in photos:
+        response = client.post("/v1/detect", files={"images": path.read_bytes()})
+        answer = response.json()
+        if response.is_error:
+            table.add_row(path.name, "", f"{answer['code']}: {answer['detail']}")
+            continue
+        (item,) = answer["items"]
+        boxes = [" ".join(f"{side:4.0f}" for side in face["box"]) + f" ({face['score']:.2f})" for face in item["faces"]]
+        table.add_row(path.name, f"{item['width']} x {item['height']}", "\n".join(boxes))
+        _annotate(path, item["faces"], pictures / f"{path.stem}-annotated.png")
+    _out.print(table)
+
+
+def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
+    table = Table(
+        "photos", "faces", "similar-\nity", "decision", "FMR\n≤", title="POST /v1/verify", title_justify="left"
+    )
+    for stage in _STAGES:
+        table.add_column(f"{stage}\nms", justify="right")
+    point: dict[str, Any] | None = None
+    for pair in pairs:
+        files = {"probe": pair.probe.read_bytes(), "reference": pair.reference.read_bytes()}
+        response = client.post("/v1/verify", files=files, data={"faces": pair.faces})
+        answer = response.json()
+        if response.is_error:
+            table.add_row(pair.what, pair.faces, "", answer["code"], "")
+            continue
+        times = _times(response.headers.get("server-timing", ""))
+        table.add_row(
+            pair.what,
+            pair.faces,
+            f"{answer['similarity']:.3f}",
+            answer["decision"] or "uncalibrated",
+            "" if answer["false_match_rate"] is None else f"{answer['false_match_rate']:g}",
+            *(f"{times.get(stage, 0):.1f}" for stage in _STAGES),
+        )
+        point = answer["operating_point"]
+    _out.print(table)
+    if point is not None:
+        low, high = point["interval"]
+        _out.print(
+            f"A match needs a similarity of {point['threshold']:.3f} ({point['name']}): false match rate (FMR)\n"
+            f"{point['rate']:g}, 95 % interval {low:.1g} to {high:.1g}, measured on {point['measured_on']}.\n",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _times(header: str) -> dict[str, float]:
+    entries = (entry.partition(";dur=") for entry in header.split(", ") if entry)
+    return {stage: float(spent) for stage, _, spent in entries}
+
+
+def _annotate(path: Path, faces: list[dict[str, Any]], target: Path) -> None:
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    width = max(2, round(max(picture.size) / 400))
+    for face in faces:
+        draw.rectangle(face["box"], outline="#00c853", width=width)
+        draw.text(
+            (face["box"][0], face["box"][1] - 6 * width), f"{face['score']:.2f}", fill="#00c853", font_size=5 * width
+        )
+        for x, y in face["landmarks"]:
+            draw.circle((x, y), 1.5 * width, fill="#ff6d00")
+    picture.save(target)

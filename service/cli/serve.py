@@ -1,0 +1,70 @@
+"""`vultus serve`: check, load, say what runs, answer."""
+
+import logging
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from models.assembly import Models, load_models
+from models.packs import PackStore, find_manifest
+from service.app import create_app
+from service.settings import Settings, load_settings
+
+_log = logging.getLogger("vultus")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    hints: Annotated[bool, typer.Option(help="Print curl lines to paste.")] = False,
+) -> None:
+    """Serve the pack over HTTP. Never downloads: fetch it first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load_settings()
+    models = load_configured_models(settings)
+    _announce(models)
+    if hints:
+        _print_hints(host, port)
+    uvicorn.run(create_app(models, settings), host=host, port=port, access_log=False, server_header=False)
+
+
+def load_configured_models(settings: Settings) -> Models:
+    """Load what the settings name."""
+    return load_models(
+        PackStore(settings.packs_dir),
+        find_manifest(settings.pack),
+        settings.runtime.options(),
+        settings.detection.options(),
+        settings.image.limits(),
+    )
+
+
+def _announce(models: Models) -> None:
+    for name, session in (("recognizer", models.embedder_session), ("detector", models.detector_session)):
+        _log.info(
+            "%s: %s %s on %s, %s, %d threads",
+            name,
+            session.engine,
+            session.version,
+            session.provider,
+            session.precision,
+            session.threads,
+        )
+    _log.info("embedding contract %s", models.contract_id)
+    if models.uncalibrated_because:
+        _log.warning("no decisions, similarity only: %s", models.uncalibrated_because)
+
+
+def _print_hints(host: str, port: int) -> None:
+    base = f"http://{host}:{port}"
+    lines = [
+        f"curl {base}/v1/info",
+        f"curl -F images=@one.jpg {base}/v1/detect",
+        f"curl -F probe=@one.jpg -F reference=@two.jpg {base}/v1/verify",
+        f"curl --data-binary @one.jpg -H 'Content-Type: image/jpeg' '{base}/v1/embed?faces=largest'",
+    ]
+    Console().print(
+        "\nTry, with photos of your own:\n\n  " + "\n  ".join(lines) + "\n", soft_wrap=True, highlight=False
+    )

@@ -1,0 +1,143 @@
+"""Everything that can be set, by environment variables `VULTUS_…`; read once, passed on, never changed."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.detection import DetectionOptions
+from models.errors import VultusError
+from models.imaging import ImageLimits
+from models.runtime import RuntimeOptions
+
+PREFIX = "VULTUS_"
+
+_TESTS_ONLY = {"VULTUS_SHARED"}  # where the test suite finds its data
+
+
+class SettingsInvalid(VultusError):
+    """An environment variable is unknown or has a value that cannot be used."""
+
+    code = "settings_invalid"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeSettings(_Group):
+    """How graphs are run."""
+
+    engine: Annotated[
+        Literal["auto", "openvino", "onnxruntime"], Field(description="`auto`: OpenVINO on the CPU, else ONNX Runtime")
+    ] = "auto"
+    device: Annotated[Literal["cpu", "cuda"], Field(description="where to compute")] = "cpu"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], Field(description="`auto`: bf16 where engine and processor have it")
+    ] = "auto"
+    threads: Annotated[int, Field(ge=0, description="threads of one run on the CPU; 0: all cores")] = 0
+
+    def options(self) -> RuntimeOptions:
+        """Return what the inference core takes."""
+        return RuntimeOptions(self.engine, self.device, self.precision, self.threads)
+
+
+class ImageSettings(_Group):
+    """What is refused before it is decoded."""
+
+    max_bytes: Annotated[int, Field(gt=0, description="largest encoded image")] = ImageLimits().max_bytes
+    max_pixels: Annotated[int, Field(gt=0, description="most pixels, read from the header")] = ImageLimits().max_pixels
+    min_side_px: Annotated[int, Field(gt=0, description="shortest side")] = ImageLimits().min_side_px
+
+    def limits(self) -> ImageLimits:
+        """Return what the inference core takes."""
+        return ImageLimits(self.max_bytes, self.max_pixels, self.min_side_px)
+
+
+class DetectionSettings(_Group):
+    """How closely photos are looked at."""
+
+    max_side_px: Annotated[
+        int, Field(ge=384, le=2048, description="longest side at which a photo is looked at; a multiple of 128")
+    ] = DetectionOptions().max_side_px
+    max_faces: Annotated[int, Field(gt=0, description="most faces of one photo")] = DetectionOptions().max_faces
+
+    @field_validator("max_side_px")
+    @classmethod
+    def _fits_the_strides(cls, value: int) -> int:
+        if value % 128:
+            raise ValueError("it must be a multiple of 128")
+        return value
+
+    def options(self) -> DetectionOptions:
+        """Return what the inference core takes."""
+        return DetectionOptions(self.max_side_px, self.max_faces)
+
+
+class RequestSettings(_Group):
+    """What one request may ask for."""
+
+    max_bytes: Annotated[int, Field(gt=0, description="largest request body")] = 32 * 2**20
+    max_images: Annotated[int, Field(gt=0, description="most images of one request")] = 16
+    concurrency: Annotated[int, Field(gt=0, description="requests that compute at the same time")] = 2
+
+
+class Settings(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
+    )
+
+    data_dir: Annotated[Path, Field(description="where packs and everything else that is kept lies")] = Field(
+        default_factory=lambda: platformdirs.user_data_path("vultus")
+    )
+    pack: Annotated[str, Field(description="name of the pack that is served")] = "opencv-zoo"
+    runtime: RuntimeSettings = RuntimeSettings()
+    image: ImageSettings = ImageSettings()
+    detection: DetectionSettings = DetectionSettings()
+    request: RequestSettings = RequestSettings()
+
+    @property
+    def packs_dir(self) -> Path:
+        """Where packs lie."""
+        return self.data_dir / "packs"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings and refuse names that do not exist.
+
+    Raises:
+        SettingsInvalid: A name is unknown or a value cannot be used; the message names the variable.
+    """
+    names = {name.upper() for name in (os.environ if environment is None else environment)}
+    known = {variable for variable, _, _ in describe_settings()} | _TESTS_ONLY
+    unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known - _TESTS_ONLY))}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsInvalid(f"{variable}: {first['msg']}") from error
+
+
+def describe_settings() -> Iterator[tuple[str, str, str]]:
+    """List every setting as (variable, default, description)."""
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, _Group):
+            for inner, inner_field in group.model_fields.items():
+                variable = f"{PREFIX}{name}__{inner}".upper()
+                yield variable, _default(inner_field), inner_field.description or ""
+        else:
+            yield f"{PREFIX}{name}".upper(), _default(field), field.description or ""
+
+
+def _default(field: Any) -> str:
+    return "the user's data directory" if field.default_factory else str(field.default)

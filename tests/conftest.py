@@ -1,0 +1,97 @@
+"""What tests share: real packs, real faces where they are to be had, and models without an engine."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from models.alignment import TEMPLATES
+from models.artefact import Card, DetectorCard
+from models.assembly import Models, load_models
+from models.calibration import Calibration, OperatingPoint
+from models.detection import Face
+from models.embedding import Embedder
+from models.packs import PackStore, find_manifest
+from models.pipeline import Pipeline
+from models.runtime.fake import FakeSession, fake_embedding
+from service.app import create_app
+from service.settings import Settings, load_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Data that is not part of the project: real faces, reference models."""
+    path = Path(os.environ.get("VULTUS_SHARED", ROOT.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip(f"VULTUS_SHARED is not set and {path.name} does not lie beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def store() -> PackStore:
+    return PackStore(load_settings().packs_dir)
+
+
+@pytest.fixture(scope="session")
+def real_models(store: PackStore) -> Models:
+    return load_models(store, find_manifest("opencv-zoo"))
+
+
+@pytest.fixture(scope="session")
+def photos(store: PackStore) -> Path:
+    return store.verify(find_manifest("demo-photos"))
+
+
+@pytest.fixture(scope="session")
+def real_client(real_models: Models) -> Iterator[TestClient]:
+    with TestClient(create_app(real_models, Settings())) as client:
+        yield client
+
+
+class FakeDetector:
+    """Finds as many faces as the red value of the first pixel says, side by side."""
+
+    family = "fake"
+    max_side_px = 640
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        count = int(image[0, 0, 0])
+        points = np.array(TEMPLATES["arcface-112"].points, np.float32) / 4
+        return [
+            Face(np.array([8 * n, 0, 8 * n + 8 + n, 20], np.float32), np.add(points, [8 * n, 0]), 0.9 - n / 100)
+            for n in range(count)
+        ]
+
+
+@pytest.fixture
+def fake_models() -> Models:
+    template = TEMPLATES["arcface-112"]
+    embedder = FakeSession(fake_embedding)
+    card = Card("fake", "fake", "none", "none", "0" * 64, 112, 112, 128, template.name, {"color": "rgb"}, {})
+    points = (
+        OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), 0.006, "a test"),
+        OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), 0.013, "a test"),
+    )
+    return Models(
+        pipeline=Pipeline(FakeDetector(), Embedder(embedder, template)),
+        pack="fake",
+        recognizer=card,
+        detector=DetectorCard("fake", "none", "0" * 64, {}),
+        contract_id=card.contract_id("fake"),
+        calibration=Calibration(card.contract_id("fake"), "fmr_1e-3", points, {"engine": "fake"}),
+        uncalibrated_because=None,
+        embedder_session=embedder.describe(),
+        detector_session=embedder.describe(),
+    )
+
+
+@pytest.fixture
+def client(fake_models: Models) -> Iterator[TestClient]:
+    with TestClient(create_app(fake_models, Settings())) as client:
+        yield client

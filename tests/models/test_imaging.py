@@ -1,0 +1,208 @@
+import resource
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from models import imaging
+from models.errors import (
+    ImageDamaged,
+    ImageEmpty,
+    ImageError,
+    ImageTooManyBytes,
+    ImageTooManyPixels,
+    ImageTooSmall,
+    ImageUnreadable,
+)
+from models.imaging import ImageLimits, Photo
+from tests.pictures import empty_png, encode, noise_jpeg, png_bomb
+
+QUARTERS = np.zeros((48, 80, 3), np.uint8)
+QUARTERS[:24, :40], QUARTERS[:24, 40:] = (250, 10, 10), (10, 10, 250)
+QUARTERS[24:, :40], QUARTERS[24:, 40:] = (10, 250, 10), (250, 250, 10)
+
+# What has to be done to an upright picture so that the EXIF orientation undoes it.
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+HEIC = pytest.param("HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra heic is missing"))
+
+
+def pixels(encoded: bytes) -> np.ndarray:
+    return Photo(encoded).raster().pixels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", HEIC])
+def test_turns_every_exif_orientation_upright(file_format: str, orientation: int) -> None:
+    image = Image.fromarray(QUARTERS)
+    stored = image.transpose(STORED[orientation]) if orientation in STORED else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Photo(encode(stored, file_format, exif=exif, quality=95))
+    raster = photo.raster().pixels
+    assert (photo.width, photo.height) == (80, 48)
+    for y, x in ((10, 20), (10, 60), (36, 20), (36, 60)):
+        np.testing.assert_allclose(raster[y, x], QUARTERS[y, x], atol=25)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", HEIC])
+def test_reads_the_colours_of_every_format(file_format: str) -> None:
+    image = Image.new("RGB", (32, 32), (200, 40, 90))
+    np.testing.assert_allclose(pixels(encode(image, file_format)).mean(axis=(0, 1)), (200, 40, 90), atol=6)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
+def test_reads_cmyk(file_format: str) -> None:
+    image = Image.new("CMYK", (32, 32), (0, 255, 255, 0))
+    np.testing.assert_allclose(pixels(encode(image, file_format))[16, 16], (255, 0, 0), atol=4)
+
+
+def test_reads_grey() -> None:
+    for file_format in ("JPEG", "PNG"):
+        assert np.unique(pixels(encode(Image.new("L", (32, 32), 77), file_format))).tolist() == [77]
+
+
+def test_scales_16_bits_instead_of_clipping_them() -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    expected = np.round(ramp / 257)
+    for suffix, source in (
+        (".png", ramp),
+        (".tiff", ramp),
+        (".png", np.dstack([ramp] * 3)),
+        (".tiff", np.dstack([ramp] * 3)),
+    ):
+        encoded = cv2.imencode(suffix, source)[1].tobytes()
+        np.testing.assert_allclose(pixels(encoded)[..., 0], expected, atol=1)
+
+
+def test_never_shows_hidden_colours() -> None:
+    hidden = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    palette = Image.new("P", (32, 32), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
+    encodings = [
+        encode(hidden),
+        encode(hidden, "WEBP", lossless=True, exact=True),
+        encode(hidden, "AVIF"),
+        encode(Image.new("LA", (32, 32), (10, 0))),
+        encode(palette, transparency=1),
+        encode(palette, "GIF", transparency=1),
+        encode(Image.new("RGB", (32, 32), (1, 2, 3)), transparency=(1, 2, 3)),
+    ]
+    for encoded in encodings:
+        assert pixels(encoded).min() == 255
+
+
+def test_reads_the_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
+    for file_format in ("GIF", "WEBP", "PNG"):
+        encoded = encode(frames[0], file_format, save_all=True, append_images=frames[1:], lossless=True)
+        np.testing.assert_allclose(pixels(encoded)[16, 16], (255, 0, 0), atol=2)
+
+
+def test_decodes_a_jpeg_at_the_smallest_sufficient_eighth() -> None:
+    encoded = noise_jpeg(800, 400)
+    for wanted, expected in ((0.01, 100), (0.125, 100), (0.126, 200), (0.3, 300), (0.5, 400), (0.9, 800), (5.0, 800)):
+        raster = Photo(encoded).raster(wanted)
+        assert raster.pixels.shape[1] == expected
+        assert raster.scale[0] == pytest.approx(expected / 800)
+
+
+def test_uses_a_raster_again_unless_it_is_too_small() -> None:
+    photo = Photo(noise_jpeg(800, 400))
+    small = photo.raster(0.25)
+    assert photo.raster(0.125) is small
+    large = photo.raster(0.5)
+    assert large.pixels.shape == (200, 400, 3)
+    assert photo.raster(0.25) is large
+
+
+def test_a_reduced_jpeg_shows_the_same_picture(photos: Path) -> None:
+    encoded = (photos / "group.jpg").read_bytes()
+    full, half = Photo(encoded).raster().pixels, Photo(encoded).raster(0.5).pixels
+    shrunk = cv2.resize(full, half.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(shrunk.astype(int) - half).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("encoded", "error", "code"),
+    [
+        (b"", ImageEmpty, "image_empty"),
+        (b"not an image" * 50, ImageUnreadable, "image_unreadable"),
+        (b"%PDF-1.7 ...", ImageUnreadable, "image_unreadable"),
+        (bytes(1000), ImageUnreadable, "image_unreadable"),
+        (noise_jpeg(64, 64)[:200], ImageDamaged, "image_damaged"),
+        (empty_png(), ImageUnreadable, "image_unreadable"),
+        (encode(Image.new("RGB", (1, 1))), ImageTooSmall, "image_too_small"),
+        (encode(Image.new("RGB", (400, 15))), ImageTooSmall, "image_too_small"),
+        (png_bomb(10_000), ImageTooManyPixels, "image_too_many_pixels"),
+        (png_bomb(30_000), ImageTooManyPixels, "image_too_many_pixels"),
+        (bytes(10 * 2**20 + 1), ImageTooManyBytes, "image_too_many_bytes"),
+    ],
+    ids=["empty", "text", "pdf", "zeros", "cut-header", "0x0", "1x1", "flat", "100MP", "900MP", "bytes"],
+)
+def test_refuses_by_the_header_with_a_code_of_its_own(encoded: bytes, error: type[ImageError], code: str) -> None:
+    with pytest.raises(error) as caught:
+        Photo(encoded)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", HEIC])
+def test_refuses_half_a_file(file_format: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    encoded = encode(Image.fromarray(noise), file_format)
+    with pytest.raises((ImageDamaged, ImageUnreadable)):
+        Photo(encoded[: len(encoded) // 2]).raster()
+
+
+def test_refuses_a_bomb_at_once_and_without_memory() -> None:
+    bomb = png_bomb(30_000)
+    assert len(bomb) < 110_000
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with pytest.raises(ImageTooManyPixels):
+        Photo(bomb)
+    assert time.perf_counter() - start < 0.05
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 50e6
+
+
+def test_limits_can_be_set() -> None:
+    encoded = noise_jpeg(100, 100)
+    with pytest.raises(ImageTooManyPixels):
+        Photo(encoded, ImageLimits(max_pixels=9_999))
+    with pytest.raises(ImageTooManyBytes):
+        Photo(encoded, ImageLimits(max_bytes=len(encoded) - 1))
+    Photo(encoded, ImageLimits(max_pixels=10_000, max_bytes=len(encoded)))
+
+
+SEEDS = [
+    encode(Image.fromarray(QUARTERS), file_format)
+    for file_format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_mutated_images_decode_or_are_refused_by_name(data: st.DataObject) -> None:
+    encoded = bytearray(data.draw(st.sampled_from(SEEDS)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    del encoded[data.draw(st.integers(1, len(encoded))) :]
+    try:
+        raster = Photo(bytes(encoded), ImageLimits(max_pixels=1_000_000)).raster().pixels
+    except ImageError as error:
+        assert error.code
+    else:
+        assert raster.dtype == np.uint8
+        assert raster.ndim == 3
+        assert raster.shape[2] == 3

@@ -1,0 +1,143 @@
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+
+from models.artefact import EMBEDDER
+from models.assembly import Models
+from models.embedding import OUTPUTS, Embeddings
+from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
+from models.export.parity import compare_recognizers, synthetic_pictures
+from models.graph import Preprocessing, recognizer_graph, simplify
+from models.packs import PackStore, find_manifest
+from models.runtime import RuntimeOptions, loading, open_session
+from models.runtime.fake import FakeSession, fake_embedding
+from tests.models.test_graph import tiny_recognizer
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "tiny.onnx"
+    onnx.save(recognizer_graph(simplify(tiny_recognizer()[0]), Preprocessing("rgb")), path)
+    return path
+
+
+def load(graph: Path, **options: object):  # type: ignore[no-untyped-def]
+    return open_session(graph, OUTPUTS, ((8, 8),), RuntimeOptions(**options))  # type: ignore[arg-type]
+
+
+def test_auto_takes_openvino_on_the_cpu_and_says_so(tiny: Path) -> None:
+    description = load(tiny).describe()
+    assert (description.engine, description.provider) == ("openvino", "CPU")
+    assert description.threads >= 1
+
+
+def test_onnxruntime_reports_the_provider_that_runs(tiny: Path) -> None:
+    description = load(tiny, engine="onnxruntime").describe()
+    assert (description.engine, description.provider) == ("onnxruntime", "CPUExecutionProvider")
+    assert description.precision == "fp32"
+
+
+def test_a_missing_provider_is_an_error_and_never_the_cpu(tiny: Path) -> None:
+    with pytest.raises(EngineMissing, match="CUDAExecutionProvider"):
+        load(tiny, device="cuda")
+    with pytest.raises(EngineMissing):
+        load(tiny, engine="openvino", device="cuda")
+
+
+def test_a_provider_that_silently_falls_back_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: stub)
+    with pytest.raises(EngineMissing, match="took CPUExecutionProvider"):
+        load(tiny, engine="onnxruntime", device="cuda")
+
+
+def test_an_engine_that_is_not_installed_is_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "find_spec", lambda _: None)
+    with pytest.raises(EngineMissing, match="extras"):
+        load(tiny, engine="openvino")
+
+
+def test_two_builds_of_onnxruntime_are_an_error(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(name: str) -> None:
+        if name not in ("onnxruntime", "onnxruntime-gpu"):
+            raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "distribution", pretend)
+    with pytest.raises(EngineConflict, match="onnxruntime and onnxruntime-gpu"):
+        load(tiny, engine="onnxruntime")
+
+
+def test_a_precision_that_is_not_there_is_an_error(tiny: Path) -> None:
+    with pytest.raises(PrecisionUnsupported):
+        load(tiny, engine="onnxruntime", precision="bf16")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_any_batch_gives_what_its_pictures_give_alone(tiny: Path, engine: str) -> None:
+    session = load(tiny, engine=engine, precision="fp32")
+    pictures = np.random.default_rng(0).integers(0, 256, (71, 8, 8, 3), dtype=np.uint8)
+    together = session.run(pictures)
+    alone = [session.run(picture[None]) for picture in pictures]
+    for index, array in enumerate(together):
+        np.testing.assert_allclose(array, np.concatenate([arrays[index] for arrays in alone]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_threads_do_not_mix_up_their_pictures(tiny: Path, engine: str) -> None:
+    session = load(tiny, engine=engine, precision="fp32")
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8, 3), dtype=np.uint8)
+    expected = [session.run(picture)[0] for picture in pictures]
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(10):
+            for got, want in zip(threads.map(session.run, pictures), expected, strict=True):
+                np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 9, 8, 3), np.uint8),
+        np.zeros((1, 8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((0, 8, 8, 3), np.uint8),
+    ],
+    ids=["size", "dtype", "rank", "none"],
+)
+def test_refuses_pictures_that_were_not_declared(tiny: Path, engine: str, images: np.ndarray) -> None:
+    with pytest.raises(InferenceFailed):
+        load(tiny, engine=engine).run(images)
+
+
+def test_numbers_that_are_not_finite_are_an_error() -> None:
+    session = FakeSession(lambda _: (np.array([np.nan], np.float32), np.ones(1, np.float32)))
+    with pytest.raises(InferenceFailed, match="finite"):
+        session.run(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def test_the_fake_session_tells_pictures_apart() -> None:
+    session = FakeSession(fake_embedding)
+    embedding, norm = session.run(synthetic_pictures(3, 112, 112))
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
+    assert np.abs(embedding @ embedding.T - np.eye(3)).max() < 0.5
+    assert norm.shape == (3,)
+
+
+def test_engines_and_precisions_agree_on_the_default_recognizer(store: PackStore, real_models: Models) -> None:
+    graph = store.path(find_manifest("opencv-zoo")) / "recognizer" / EMBEDDER
+    faces = synthetic_pictures(8, 112, 112)
+    results = {}
+    for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
+        options = RuntimeOptions(engine=engine, precision=precision)  # type: ignore[arg-type]
+        results[engine, precision] = Embeddings(*open_session(graph, OUTPUTS, ((112, 112),), options).run(faces))
+    reference = results["onnxruntime", "fp32"]
+    raw = reference.embedding * reference.norm[:, None]
+    assert compare_recognizers(raw, results["openvino", "fp32"]).passed
+    assert compare_recognizers(raw, results["openvino", "auto"]).worst_cosine >= 0.998
+    assert real_models.recognizer.dimensions == raw.shape[1]
