@@ -26,12 +26,14 @@ class DetectorCard:
         family: Name of its head, see `models.detection.heads`.
         licence: For people.
         weights: SHA-256 of the file that the graph was made from, as published.
+        conversion: Version of the program's own conversion.
         files: SHA-256 of every other file of the directory by name.
     """
 
     family: str
     licence: str
     weights: str
+    conversion: int
     files: dict[str, str]
 
 
@@ -42,6 +44,7 @@ class Card:
     Attributes:
         name, family, architecture, licence: For people.
         weights: SHA-256 of the file that the graph was made from, as published.
+        conversion: Version of the program's own conversion.
         height, width: Size of the aligned crop in pixels.
         dimensions: Length of an embedding.
         template: Name of the alignment template.
@@ -54,6 +57,7 @@ class Card:
     architecture: str
     licence: str
     weights: str
+    conversion: int
     height: int
     width: int
     dimensions: int
@@ -98,7 +102,10 @@ def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
         raise PackDamaged(f"{place} was altered")
     if version != _CARD_VERSION:
         raise ArtefactUnfit(f"{place} is of version {version}; this program reads version {_CARD_VERSION}")
-    return kind(**content)
+    try:
+        return kind(**content)
+    except TypeError as error:
+        raise PackDamaged(f"{place} has other members than this program knows") from error
 
 
 def check_files(directory: Path, files: dict[str, str]) -> None:

@@ -73,7 +73,7 @@ class FakeDetector:
 def fake_models() -> Models:
     template = TEMPLATES["arcface-112"]
     embedder = FakeSession(fake_embedding)
-    card = Card("fake", "fake", "none", "none", "0" * 64, 112, 112, 128, template.name, {"color": "rgb"}, {})
+    card = Card("fake", "fake", "none", "none", "0" * 64, 1, 112, 112, 128, template.name, {"color": "rgb"}, {})
     points = (
         OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), 0.006, "a test"),
         OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), 0.013, "a test"),
@@ -82,7 +82,7 @@ def fake_models() -> Models:
         pipeline=Pipeline(FakeDetector(), Embedder(embedder, template)),
         pack="fake",
         recognizer=card,
-        detector=DetectorCard("fake", "none", "0" * 64, {}),
+        detector=DetectorCard("fake", "none", "0" * 64, 1, {}),
         contract_id=card.contract_id("fake"),
         calibration=Calibration(card.contract_id("fake"), "fmr_1e-3", points, {"engine": "fake"}),
         uncalibrated_because=None,

@@ -4,10 +4,18 @@ Every graph that is served takes uint8 RGB pictures `[N, H, W, 3]`. Colour order
 that nothing is left for a caller to get wrong.
 """
 
-from models.graph.contract import DetectorOutputs, Preprocessing, UnsupportedGraph, detector_graph, recognizer_graph
+from models.graph.contract import (
+    CONVERSION,
+    DetectorOutputs,
+    Preprocessing,
+    UnsupportedGraph,
+    detector_graph,
+    recognizer_graph,
+)
 from models.graph.simplify import simplify
 
 __all__ = [
+    "CONVERSION",
     "DetectorOutputs",
     "Preprocessing",
     "UnsupportedGraph",

@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.graph.simplify import drop_unused_weights
 
+CONVERSION = 1  # goes up when the same published file becomes another graph; packs converted before are made anew
+
 ColorOrder = Literal["rgb", "bgr"]
 
 

@@ -16,7 +16,15 @@ from models.digests import file_digest
 from models.embedding import Embeddings
 from models.errors import ArtefactUnfit
 from models.export import parity
-from models.graph import DetectorOutputs, Preprocessing, UnsupportedGraph, detector_graph, recognizer_graph, simplify
+from models.graph import (
+    CONVERSION,
+    DetectorOutputs,
+    Preprocessing,
+    UnsupportedGraph,
+    detector_graph,
+    recognizer_graph,
+    simplify,
+)
 from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry
 from models.runtime import RuntimeOptions, open_session
 
@@ -58,7 +66,7 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
     worst = max(float(np.abs(candidate[name] - reference[name]).max()) for name in detector_contract.OUTPUTS)
     if worst > parity.MAX_DETECTOR_DIFFERENCE:
         raise ArtefactUnfit(f"the converted detector differs from {entry.file} by {worst:.2g}")
-    write_card(target, DetectorCard(entry.family, entry.licence, file_digest(published), _digests(target)))
+    write_card(target, DetectorCard(entry.family, entry.licence, file_digest(published), CONVERSION, _digests(target)))
 
 
 def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> None:
@@ -98,6 +106,7 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
         architecture=entry.architecture,
         licence=entry.licence,
         weights=file_digest(published),
+        conversion=CONVERSION,
         height=template.height,
         width=template.width,
         dimensions=int(candidate.embedding.shape[1]),

@@ -3,9 +3,9 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.alignment import TEMPLATES
 from models.detection import HEADS
@@ -40,7 +40,17 @@ class WheelSource(_Table):
     member: str
 
 
-Source = DirectorySource | HttpsSource | WheelSource
+def _kind_of_source(value: Any) -> str:
+    members = value if isinstance(value, dict) else value.__dict__
+    return next((kind for kind in ("url", "wheel") if kind in members), "directory")
+
+
+Source = Annotated[
+    Annotated[DirectorySource, Tag("directory")]
+    | Annotated[HttpsSource, Tag("url")]
+    | Annotated[WheelSource, Tag("wheel")],
+    Discriminator(_kind_of_source),
+]
 
 
 class PackFile(_Table):

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from models.artefact import DetectorCard, check_files, open_artefact, read_card
-from models.errors import PackDamaged, PackMissing, StorageFailed
+from models.errors import ArtefactUnfit, PackDamaged, PackMissing, StorageFailed
+from models.graph import CONVERSION
 from models.packs.build import DETECTOR, RECOGNIZER, build_models
 from models.packs.manifest import Manifest
 from models.packs.sources import Fetcher, Progress
@@ -62,7 +63,7 @@ class PackStore:
         """
         try:
             return self.verify(manifest)
-        except (PackMissing, PackDamaged):
+        except (PackMissing, PackDamaged, ArtefactUnfit):
             pass
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,8 @@ def _check_models(path: Path, manifest: Manifest) -> None:
     for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
         if entry is not None and manifest.file(entry.file).sha256 != card.weights:
             raise PackDamaged(f"it was made from another {entry.file}")
+        if card.conversion != CONVERSION:
+            raise PackDamaged(f"conversion {card.conversion} made it; this program is at {CONVERSION}")
 
 
 def _replace_directory(new: Path, target: Path, scratch: Path) -> None:

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.alignment import alignment_matrix, crop_scale
+from models.assembly import Models
+from models.detection import Face
+from models.embedding import Embeddings
+from models.errors import NoFace, SeveralFaces
+from models.imaging import Photo, Raster
+from models.pipeline import StageTimes, choose
+from tests.pictures import encode, faces_png
+
+
+def face(x: float, size: float, score: float = 0.9) -> Face:
+    return Face(np.array([x, 0, x + size, size], np.float32), np.zeros((5, 2), np.float32), score)
+
+
+def test_policies_pick_what_they_say() -> None:
+    left, middle, right = faces = [face(0, 30, 0.99), face(90, 20), face(150, 40)]
+    assert choose(faces, "largest", (200, 100)) == [right]
+    assert choose(faces, "central", (200, 20)) == [middle]
+    assert choose(faces, "all", (200, 100)) == [left, middle, right]
+    assert choose([left], "single", (200, 100)) == [left]
+    with pytest.raises(SeveralFaces, match="3 faces"):
+        choose(faces, "single", (200, 100))
+    for policy in ("largest", "central", "single"):
+        with pytest.raises(NoFace):
+            choose([], policy, (200, 100))
+    assert choose([], "all", (200, 100)) == []
+
+
+def test_embeds_only_the_faces_that_are_meant(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, embed = fake_models.pipeline, fake_models.pipeline.embedder.embed
+    seen: list[int] = []
+
+    def count_and_embed(crops: NDArray[np.uint8]) -> Embeddings:
+        seen.append(len(crops))
+        return embed(crops)
+
+    monkeypatch.setattr(pipeline.embedder, "embed", count_and_embed)
+    times = StageTimes()
+    for policy, count in (("largest", 1), ("all", 5)):
+        photo = pipeline.open(faces_png(5), times)
+        assert len(pipeline.embed(photo, policy, times)) == count  # type: ignore[arg-type]
+    assert seen == [1, 5]
+    assert set(times.milliseconds) == {"decode", "detect", "align", "embed"}
+
+
+def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
+    real_models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faces of growing size in a large JPEG: the raster that is aligned has the pixels, or is the full photo."""
+    pipeline = real_models.pipeline
+    with Image.open(photos / "astronaut.png") as image:
+        portrait = image.convert("RGB")
+    rasters: list[Raster] = []
+    decode = Photo.raster
+
+    def decode_and_note(photo: Photo, scale: float = 1.0) -> Raster:
+        rasters.append(decode(photo, scale))
+        return rasters[-1]
+
+    monkeypatch.setattr(Photo, "raster", decode_and_note)
+    for side in (500, 1000, 2500):
+        canvas = Image.new("RGB", (3200, 2600), "grey")
+        canvas.paste(portrait.resize((side, side)), (300, 50))
+        times = StageTimes()
+        (found,) = pipeline.embed(pipeline.open(encode(canvas, "JPEG", quality=90), times), "largest", times)
+        enlargement = crop_scale(alignment_matrix(found.face.landmarks, pipeline.embedder.template))
+        used = min(rasters[-1].scale)
+        assert enlargement / used <= max(1.0, enlargement) + 0.02
+        assert used < 1 or enlargement > 0.87, "a large face needs no full decode"
+
+
+def test_a_large_photo_gives_the_embedding_of_a_small_one(real_models: Models, photos: Path) -> None:
+    pipeline = real_models.pipeline
+    with Image.open(photos / "astronaut.png") as image:
+        portrait = image.convert("RGB")
+    embeddings = []
+    for side in (512, 3000):
+        times = StageTimes()
+        photo = pipeline.open(encode(portrait.resize((side, side)), "JPEG", quality=95), times)
+        embeddings.append(pipeline.embed(photo, "single", times)[0].embedding)
+    assert embeddings[0] @ embeddings[1] > 0.95
