@@ -68,11 +68,8 @@ class PackStore:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{manifest.name}-", dir=self._root) as scratch:
-                published, new = Path(scratch, "published"), Path(scratch, "pack")
-                published.mkdir()
-                with Fetcher(progress, mirror) as fetcher:
-                    for file in manifest.files:
-                        fetcher.fetch(file, published)
+                new = Path(scratch, "pack")
+                published = fetch_published(manifest, Path(scratch, "published"), progress, mirror)
                 if manifest.kind == "photos":
                     published.rename(new)
                 else:
@@ -82,6 +79,19 @@ class PackStore:
         except OSError as error:
             raise StorageFailed(f"the pack {manifest.name} could not be written: {error.strerror or error}") from error
         return self.path(manifest)
+
+
+def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror: Path | None = None) -> Path:
+    """Fetch the files of a pack as they were published, into a new directory.
+
+    Raises:
+        SourceUnavailable: A file was not to be had.
+    """
+    target.mkdir()
+    with Fetcher(progress, mirror) as fetcher:
+        for file in manifest.files:
+            fetcher.fetch(file, target)
+    return target
 
 
 def _check_models(path: Path, manifest: Manifest) -> None:
