@@ -13,7 +13,8 @@ VultusError                  the tree of `models.errors`, and
     ├── MemberInvalid
     ├── TooManyImages
     ├── RouteUnknown
-    └── MethodNotAllowed
+    ├── MethodNotAllowed
+    └── NotReady
 """
 
 from models import errors as core
@@ -96,6 +97,12 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
 
+class NotReady(RequestError):
+    """Inference does not work at the moment."""
+
+    code = "not_ready"
+
+
 STATUS: dict[type[VultusError], int] = {
     core.ImageEmpty: 422,
     core.ImageUnreadable: 415,
@@ -121,6 +128,7 @@ STATUS: dict[type[VultusError], int] = {
     TooManyImages: 422,
     RouteUnknown: 404,
     MethodNotAllowed: 405,
+    NotReady: 503,
 }
 """Errors that are not listed happen at start or on the command line; a client would see them as 500."""
 

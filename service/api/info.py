@@ -13,6 +13,7 @@ from models.runtime import SessionDescription
 from service.api.dependencies import UsesBackend
 from service.api.problems import documented_problems
 from service.api.schemas import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut
+from service.errors import NotReady
 from service.version import VERSION
 
 router = APIRouter(tags=["operation"])
@@ -46,10 +47,13 @@ async def healthz() -> Health:
     return Health(status="alive")
 
 
-@router.get("/readyz", responses=documented_problems(InferenceFailed))
+@router.get("/readyz", responses=documented_problems(NotReady))
 async def readyz(backend: UsesBackend) -> Health:
     """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
-    await backend.compute(_try_inference, backend.models.pipeline)
+    try:
+        await backend.compute(_try_inference, backend.models.pipeline)
+    except InferenceFailed as error:
+        raise NotReady(f"inference does not work: {error}") from error
     return Health(status="ready")
 
 

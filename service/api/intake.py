@@ -41,17 +41,22 @@ _ERRORS: dict[str, type[RequestError]] = {
 async def read_images(request: Request, schema: type[Schema], limits: RequestSettings) -> Schema:
     """Read a request whose photos are in the repeated member `images`; a raw body is one photo.
 
+    Options may stand in the body or in the query, not in both.
+
     Raises:
         RequestError: One of its kinds, naming the part that is meant.
     """
     media_type = _media_type(request.headers.get("content-type"))
     if media_type.startswith("image/") or media_type == _BINARY:
-        members: dict[str, Any] = {**_query(request), "images": [await _body(request, limits)]}
+        members: dict[str, Any] = {"images": [await _body(request, limits)]}
     elif media_type == _MULTIPART:
-        form = await _form(request, limits, repeated="images")
-        members = {**form}
+        members = await _form(request, limits, repeated="images")
     else:
         members = await _json(request, media_type, limits)
+    for name, value in _query(request).items():
+        if name in members:
+            raise _at(MemberRepeated(f"{name!r} is given in the query and in the body"), name)
+        members[name] = value
     images = members.get("images")
     if isinstance(images, list | tuple) and len(images) > limits.max_images:
         raise TooManyImages(f"{len(images)} images were sent; at most {limits.max_images} are accepted")
@@ -64,6 +69,8 @@ async def read_sides(request: Request, schema: type[Schema], sides: tuple[str, .
     Raises:
         RequestError: One of its kinds, naming the part that is meant.
     """
+    for name in _query(request):
+        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
     media_type = _media_type(request.headers.get("content-type"))
     if media_type == _MULTIPART:
         form = await _form(request, limits)
@@ -84,32 +91,23 @@ def _query(request: Request) -> dict[str, str]:
     return dict(request.query_params)
 
 
-def _refuse_query(request: Request) -> None:
-    for name in request.query_params:
-        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
-
-
-async def _counted(request: Request, limits: RequestSettings) -> AsyncGenerator[bytes, None]:
+async def _body(request: Request, limits: RequestSettings) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limits.max_bytes:
         raise BodyTooLarge(f"the body has {announced} bytes; at most {limits.max_bytes} are accepted")
-    size = 0
+    chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limits.max_bytes:
             raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
-        yield chunk
-
-
-async def _body(request: Request, limits: RequestSettings) -> bytes:
-    return b"".join([chunk async for chunk in _counted(request, limits)])
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 async def _json(request: Request, media_type: str, limits: RequestSettings) -> dict[str, Any]:
     if media_type != _JSON:
         sent = repr(media_type) if media_type else "no media type"
         raise MediaTypeUnsupported(f"the body came with {sent}; send multipart/form-data or application/json")
-    _refuse_query(request)
     try:
         members = pydantic_core.from_json(await _body(request, limits), allow_inf_nan=False)
     except ValueError as error:
@@ -121,7 +119,6 @@ async def _json(request: Request, media_type: str, limits: RequestSettings) -> d
 
 async def _form(request: Request, limits: RequestSettings, repeated: str | None = None) -> dict[str, Any]:
     """Read a multipart form; the part `repeated` becomes a list, all others are given once."""
-    _refuse_query(request)
     members: dict[str, Any] = {}
     for name, value in await _parts(request, limits):
         if name == repeated:
@@ -137,9 +134,12 @@ async def _parts(request: Request, limits: RequestSettings) -> list[tuple[str, b
     class InMemoryParser(MultiPartParser):
         spool_max_size = limits.max_bytes  # Starlette's own would write larger parts to disk
 
-    parser = InMemoryParser(
-        request.headers, _counted(request, limits), max_files=limits.max_images + 1, max_fields=_MAX_FIELDS
-    )
+    body = await _body(request, limits)  # read whole first: a parser that is broken off leaves its files open
+
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = InMemoryParser(request.headers, whole(), max_files=limits.max_images + 1, max_fields=_MAX_FIELDS)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -149,12 +149,15 @@ async def _parts(request: Request, limits: RequestSettings) -> list[tuple[str, b
     except KeyError as error:
         raise MultipartMalformed("the multipart body is malformed: its header names no boundary") from error
     parts: list[tuple[str, bytes | str]] = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            _refuse_media_type(name, value.content_type)
-            parts.append((name, await value.read()))
-        else:
-            parts.append((name, value))
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                _refuse_media_type(name, value.content_type)
+                parts.append((name, await value.read()))
+            else:
+                parts.append((name, value))
+    finally:
+        await form.close()
     return parts
 
 

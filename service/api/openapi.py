@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 _IMAGE = {"type": "string", "format": "binary"}
-_POLICY_NOTE = "Only with a raw body; the other forms carry it in the body."
+_QUERY_NOTE = "Here or in the body, not in both; a raw body has no other place for it."
 
 
 def images_body(schema: type[BaseModel]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def images_body(schema: type[BaseModel]) -> dict[str, Any]:
     }
     return {
         "parameters": [
-            {"name": name, "in": "query", "required": False, "description": _POLICY_NOTE, "schema": option}
+            {"name": name, "in": "query", "required": False, "description": _QUERY_NOTE, "schema": option}
             for name, option in options.items()
         ],
         "requestBody": _body(
@@ -28,7 +28,7 @@ def images_body(schema: type[BaseModel]) -> dict[str, Any]:
                 "image/*": {"schema": _IMAGE},
                 "application/octet-stream": {"schema": _IMAGE},
                 "application/json": {
-                    "schema": schema.model_json_schema(),
+                    "schema": _inline(schema),
                     "example": {"images": ["<base64 of a JPEG>"], "faces": "all"},
                 },
             }

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from models.errors import VultusError
 from service.api.schemas import Problem
 from service.errors import INTERNAL_CODE, STATUS, MethodNotAllowed, RequestError, RouteUnknown, status_of
+from service.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -56,6 +57,7 @@ def _title(error: type[VultusError]) -> str:
 
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     content = problem.model_dump(exclude_none=True)
+    headers = {HEADER: problem.request_id or "", **(headers or {})}  # failures are answered outside of the middleware
     return JSONResponse(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 

@@ -5,7 +5,7 @@ import binascii
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from models.calibration import OperatingPoint
@@ -86,6 +86,30 @@ class VerifyRequest(_Request):
     reference: ImageSide
     faces: FacePolicy = "single"
     operating_point: OperatingPointName = None
+
+
+_FACE_EXAMPLE: dict[str, JsonValue] = {
+    "box": [178.1, 62.4, 268.2, 176.4],
+    "landmarks": [[200.1, 101.8], [247.1, 102.5], [220.3, 124.7], [198.9, 143.1], [239.9, 143.9]],
+    "score": 0.931,
+}
+_VERIFY_EXAMPLE: dict[str, JsonValue] = {
+    "similarity": 0.861,
+    "decision": "match",
+    "operating_point": {
+        "name": "fmr_1e-3",
+        "rate": 0.001,
+        "threshold": 0.361,
+        "interval": [0.0002, 0.0029],
+        "fnmr": 0.012,
+        "measured_on": "LFW View 2, 3,000 non-mated and 3,000 mated pairs",
+    },
+    "comparisons": 1,
+    "false_match_rate": 0.001,
+    "uncalibrated_because": None,
+    "probe": _FACE_EXAMPLE,
+    "reference": _FACE_EXAMPLE,
+}
 
 
 class FaceOut(_Response):
@@ -186,6 +210,8 @@ class OperatingPointOut(_Response):
 
 class VerifyResponse(_Response):
     """A similarity, and the decision that a measured error rate allows."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra={"example": _VERIFY_EXAMPLE})
 
     similarity: Annotated[float, Field(ge=-1, le=1, description="Cosine of the two embeddings.")]
     decision: Literal["match", "no_match"] | None

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings, SettingsInvalid, describe_settings, load_settings
+
+
+def test_reads_nested_groups_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VULTUS_RUNTIME__ENGINE", "onnxruntime")
+    monkeypatch.setenv("VULTUS_IMAGE__MAX_BYTES", "1000")
+    monkeypatch.setenv("VULTUS_DATA_DIR", "/somewhere")
+    settings = load_settings()
+    assert settings.runtime.options().engine == "onnxruntime"
+    assert settings.image.limits().max_bytes == 1000
+    assert settings.packs_dir == Path("/somewhere/packs")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("VULTUS_RUNTIM__ENGINE", "openvino", "VULTUS_RUNTIM__ENGINE is no setting"),
+        ("VULTUS_RUNTIME__ENGINE", "tpu", "VULTUS_RUNTIME__ENGINE"),
+        ("VULTUS_IMAGE__MAX_BYTES", "-1", "VULTUS_IMAGE__MAX_BYTES"),
+        ("VULTUS_DETECTION__MAX_SIDE_PX", "700", "multiple of 128"),
+        ("VULTUS_REQUEST__CONCURRENCY", "many", "VULTUS_REQUEST__CONCURRENCY"),
+    ],
+)
+def test_refuses_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=reason):
+        load_settings()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().pack = "another"  # type: ignore[misc]
+
+
+def test_every_setting_is_described() -> None:
+    rows = list(describe_settings())
+    assert len(rows) >= 14
+    assert all(description for _, _, description in rows)
