@@ -1,0 +1,98 @@
+"""The container image without a container engine: its own install and start steps, in a fresh environment."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.service.test_end_to_end import free_port
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+RUN_TIMEOUT_S, START_TIMEOUT_S = 400, 60
+
+
+def steps() -> list[str]:
+    """The RUN lines between the marks `install` and `end`."""
+    blocks = re.findall(r"^# install\n(.*?)^# end$", DOCKERFILE, re.DOTALL | re.MULTILINE)
+    return [line.removeprefix("RUN ") for block in blocks for line in block.splitlines()]
+
+
+def copied() -> list[str]:
+    """What the build stage copies out of the checkout."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+def test_copies_only_what_dockerignore_lets_through() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied()) == allowed
+
+
+def test_runs_as_a_user_without_rights_and_checks_its_own_health() -> None:
+    final = DOCKERFILE[DOCKERFILE.rindex("FROM ") :]
+    assert " AS cpu" in final
+    assert re.search(r"^USER vultus$", final, re.MULTILINE)
+    assert "/readyz" in final[final.index("HEALTHCHECK") :]
+    assert "packs fetch" not in final, "nothing is downloaded at serving time"
+
+
+@pytest.mark.timeout(RUN_TIMEOUT_S + 120)
+def test_installs_starts_and_becomes_ready_in_a_fresh_environment(tmp_path: Path) -> None:
+    source, home, data = tmp_path / "src", tmp_path / "home", tmp_path / "data"
+    for folder in (source, home):
+        folder.mkdir()
+    for name in copied():
+        origin, target = ROOT / name, source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if origin.is_dir():
+            shutil.copytree(origin, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(origin, target)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") or name in ("LANG", "SSL_CERT_FILE")
+    }
+    environment = {**kept, "HOME": str(home), "VULTUS_DATA_DIR": str(data), "PIP_NO_CACHE_DIR": "1"}
+    venv = tmp_path / "venv"
+
+    def localised(command: str) -> list[str]:
+        words = shlex.split(command.replace("/opt/vultus", str(venv)))
+        return [sys.executable if word == "python" else word for word in words]
+
+    assert len(steps()) == 5
+    for step in steps():
+        done = subprocess.run(
+            localised(step), cwd=source, env={**environment, "PATH": "/usr/bin:/bin"}, timeout=RUN_TIMEOUT_S,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{step}\n{done.stdout[-2000:]}"
+
+    installed = {path.name.partition("-")[0] for path in venv.glob("lib/python*/site-packages/*.dist-info")}
+    assert {name for name in installed if name.startswith("onnxruntime")} == {"onnxruntime"}
+    assert {name for name in installed if name.startswith("opencv")} == {"opencv_python_headless"}
+    assert "torch" not in installed
+
+    shutil.rmtree(source)  # the image's last stage does not have it
+    command = re.findall(r'^CMD \["(.+)"\]$', DOCKERFILE, re.MULTILINE)[-1].split('", "')
+    health = re.findall(r'CMD \["python", "-c", "(.+?)"\]', DOCKERFILE)[0]
+    port = str(free_port())
+    command = [word.replace("0.0.0.0", "127.0.0.1").replace("8000", port) for word in command]
+    environment["PATH"] = f"{venv / 'bin'}:/usr/bin:/bin"
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, executable=venv / "bin" / command[0]) as server:
+        try:
+            probe = [str(venv / "bin" / "python"), "-c", health.replace("8000", port)]
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while subprocess.run(probe, env=environment, capture_output=True, check=False).returncode:
+                assert server.poll() is None, "the service ended"
+                assert time.monotonic() < deadline, "the health check never passed"
+        finally:
+            server.terminate()
+    assert not any(home.iterdir()), "nothing is written into the home directory"

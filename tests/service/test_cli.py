@@ -1,0 +1,73 @@
+"""`vultus packs` and `vultus demo` as they are typed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.packs import PackStore, find_manifest
+from service.settings import load_settings
+from tests.service.test_end_to_end import COMMAND
+
+
+def vultus(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_lists_packs_with_licence_and_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    output = vultus("packs", "list").stdout
+    assert re.search(r"opencv-zoo.*MIT.*whole", output)
+
+
+def test_prints_a_path_for_scripts(store: PackStore) -> None:
+    assert vultus("packs", "path", "opencv-zoo").stdout == f"{store.path(find_manifest('opencv-zoo'))}\n"
+
+
+def test_fetches_from_a_directory_and_finds_damage(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VULTUS_DATA_DIR", str(tmp_path))
+    missing = vultus("packs", "verify", "demo-photos")
+    assert missing.returncode == 2
+    assert "run: vultus packs fetch demo-photos" in missing.stderr
+    assert vultus("packs", "fetch", "demo-photos", "--from", str(photos)).returncode == 0
+    (tmp_path / "packs/demo-photos/group.jpg").write_bytes(b"")
+    damaged = vultus("packs", "verify", "demo-photos")
+    assert damaged.returncode == 2
+    assert "group.jpg" in damaged.stderr
+    assert vultus("packs", "fetch", "demo-photos", "--from", str(photos)).returncode == 0
+    assert vultus("packs", "verify", "demo-photos").returncode == 0
+
+
+def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(load_settings().packs_dir, tmp_path / "packs")
+    monkeypatch.setenv("VULTUS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "100")
+    done = vultus("demo")
+    assert done.returncode == 0, done.stderr
+    assert "openvino" in done.stdout
+    assert re.search(r"portrait, altered +│ single +│ 0\.\d+ +│ match +│ 0\.001", done.stdout)
+    assert re.search(r"portrait, group +│ largest +│ +-?0\.\d+ +│ no_match", done.stdout)
+    assert "several_faces" in done.stdout
+    assert "95 % interval" in done.stdout
+    for name in ("astronaut", "group", "astronaut-on-its-side"):
+        with Image.open(tmp_path / "demo" / f"{name}-annotated.png") as picture:
+            assert picture.width > 100
+
+
+def test_the_demo_takes_photos_of_ones_own(photos: Path, tmp_path: Path) -> None:
+    mine, yours = tmp_path / "mine.png", tmp_path / "yours.jpg"
+    shutil.copy(photos / "astronaut.png", mine)
+    shutil.copy(photos / "group.jpg", yours)
+    done = vultus("demo", "--a", str(mine), "--b", str(yours))
+    assert done.returncode == 0, done.stderr
+    assert "mine.png" in done.stdout
+    one = vultus("demo", "--a", str(mine))
+    assert one.returncode == 2
+    assert "both photos" in one.stderr

@@ -1,0 +1,166 @@
+"""The real program: its own process, real models, real photos, over HTTP."""
+
+import io
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from tests.pictures import empty_png, encode, noise_jpeg, png_bomb
+
+COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator["subprocess.Popen[str]"]:
+    port = free_port()
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    process.port = port  # type: ignore[attr-defined]
+    yield process
+    process.terminate()
+    process.wait(20)
+    if process.stdout:
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def http(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
+    address = f"http://127.0.0.1:{server.port}"  # type: ignore[attr-defined]
+    with httpx2.Client(base_url=address, timeout=30, trust_env=False) as client:
+        for _ in range(300):
+            try:
+                client.get("/readyz").raise_for_status()
+                break
+            except httpx2.HTTPError:
+                assert server.poll() is None
+                time.sleep(0.1)  # the only way to wait for another process that has not opened its socket yet
+        yield client
+
+
+def resident_bytes(process: "subprocess.Popen[str]") -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+
+def altered(path: Path) -> bytes:
+    """The photo at half its size, on its side, as a poor JPEG."""
+    with Image.open(path) as image:
+        small = image.convert("RGB").resize((image.width // 2, image.height // 2))
+    return encode(small.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=40)
+
+
+def test_a_person_matches_and_a_stranger_does_not(http: httpx2.Client, photos: Path) -> None:
+    portrait, group = (photos / "astronaut.png").read_bytes(), (photos / "group.jpg").read_bytes()
+    same = http.post("/v1/verify", files={"probe": portrait, "reference": altered(photos / "astronaut.png")}).json()
+    assert same["decision"] == "match"
+    assert same["similarity"] > 0.7
+    assert same["operating_point"]["measured_on"].startswith("LFW View 2")
+    other = http.post("/v1/verify", files={"probe": portrait, "reference": group}, data={"faces": "all"}).json()
+    assert other["decision"] == "no_match"
+    assert other["comparisons"] == 6
+
+
+def test_six_people_are_six_faces(http: httpx2.Client, photos: Path) -> None:
+    answer = http.post("/v1/embed", files={"images": (photos / "group.jpg").read_bytes()})
+    (item,) = answer.json()["items"]
+    assert len(item["faces"]) == 6
+    assert all(5 < face["norm"] < 30 for face in item["faces"])
+    assert set(re.findall(r"(\w+);dur=", answer.headers["server-timing"])) == {"decode", "detect", "align", "embed"}
+
+
+def test_info_names_the_engine_that_runs(http: httpx2.Client) -> None:
+    session = http.get("/v1/info").json()["recognizer"]["session"]
+    assert (session["engine"], session["provider"]) == ("openvino", "CPU")
+
+
+def test_parallel_requests_get_their_own_answers(http: httpx2.Client, photos: Path) -> None:
+    with Image.open(photos / "group.jpg") as group:
+        image = group.convert("RGB")
+    full = http.post("/v1/detect", files={"images": encode(image)}).json()["items"][0]["faces"]
+    crops = []
+    for face in full:
+        x1, y1, x2, y2 = face["box"]
+        crops.append(encode(image.crop((int(x1) - 60, int(y1) - 60, int(x2) + 60, int(y2) + 60))))
+
+    def embed(crop: bytes) -> list[float]:
+        answer = http.post("/v1/embed?faces=central", content=crop, headers={"Content-Type": "image/png"})
+        embedding: list[float] = answer.json()["items"][0]["faces"][0]["embedding"]
+        return embedding
+
+    alone = [embed(crop) for crop in crops]
+    with ThreadPoolExecutor(8) as threads:
+        for index, together in enumerate(threads.map(embed, crops * 8)):
+            assert sum(a * b for a, b in zip(together, alone[index % len(crops)], strict=True)) > 0.999
+
+
+def test_bad_input_leaves_the_service_unharmed_and_its_memory_flat(
+    server: "subprocess.Popen[str]", http: httpx2.Client, photos: Path
+) -> None:
+    bad = [b"", b"text", noise_jpeg(640, 480)[:9000], png_bomb(30_000), empty_png(), encode(Image.new("RGB", (1, 1)))]
+    good = (photos / "astronaut.png").read_bytes()
+    no_face = encode(Image.new("RGB", (400, 300), "grey"), "JPEG")
+
+    def round_of_requests() -> None:
+        for image in bad:
+            answer = http.post("/v1/verify", files={"probe": image, "reference": good})
+            assert 400 <= answer.status_code < 500
+        assert http.post("/v1/embed?faces=largest", content=no_face, headers={"Content-Type": "image/jpeg"}).is_error
+        for body in (b"{", b'{"images": ["?"]}', b'{"images": [], "x": NaN}'):
+            assert http.post("/v1/detect", content=body, headers={"Content-Type": "application/json"}).is_client_error
+        assert http.post("/v1/embed?faces=largest", content=good, headers={"Content-Type": "image/png"}).is_success
+
+    for _ in range(20):
+        round_of_requests()
+    settled = resident_bytes(server)
+    for _ in range(60):
+        round_of_requests()
+    assert resident_bytes(server) - settled < 0.05 * settled
+    assert http.get("/readyz").is_success
+
+
+def test_ends_at_once_when_asked() -> None:
+    command = [*COMMAND, "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or io.StringIO():
+            if "running on" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"VULTUS_PACK": "nonsense"}, "there is no pack"),
+        ({"VULTUS_DATA_DIR": "/nowhere"}, "run: vultus packs fetch opencv-zoo"),
+        ({"VULTUS_RUNTIME__DEVICE": "cuda"}, "CUDAExecutionProvider"),
+        ({"VULTUS_TYPO": "1"}, "VULTUS_TYPO is no setting"),
+    ],
+)
+def test_a_start_that_must_fail_ends_in_one_sentence(
+    environment: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([*COMMAND, "serve"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,55 @@
+"""Arrows point one way: api -> pipeline -> detection, alignment, embedding -> runtime."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ENGINES = {"onnxruntime", "openvino", "tensorrt", "faiss", "torch"}
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("path", modules("models"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_knows_nothing_of_the_service(path: Path) -> None:
+    assert not roots(path) & {"service", "fastapi", "starlette", "uvicorn", "tests"}
+
+
+@pytest.mark.parametrize("path", modules("service"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_service_knows_no_engine(path: Path) -> None:
+    assert not roots(path) & (ENGINES | {"tests"})
+
+
+def test_engines_are_imported_in_their_own_files_only() -> None:
+    allowed = {"onnxruntime": "models/runtime/onnxruntime_engine.py", "openvino": "models/runtime/openvino_engine.py"}
+    for path in modules("models"):
+        for engine in roots(path) & set(allowed):
+            assert str(path.relative_to(ROOT)) == allowed[engine]
+        if "torch" in roots(path):
+            assert path.is_relative_to(ROOT / "models/export") or path.is_relative_to(ROOT / "models/backbones")
+
+
+def test_lower_rooms_do_not_look_up() -> None:
+    order = ["runtime", "alignment", "detection", "embedding", "pipeline", "assembly"]
+    for position, room in enumerate(order):
+        files = modules(f"models/{room}") or [ROOT / "models" / f"{room}.py"]
+        above = {f"models.{name}" for name in order[position + 1 :]}
+        for path in files:
+            assert not {".".join(name.split(".")[:2]) for name in imports(path)} & above
