@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from models.digests import value_digest
 from models.errors import CalibrationUnfit, OperatingPointUnknown
@@ -115,8 +115,8 @@ def operating_point(
 def binomial_interval(errors: int, trials: int) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) 95 % interval of a rate."""
     tail = (1 - _CONFIDENCE) / 2
-    low = float(beta.ppf(tail, errors, trials - errors + 1)) if errors else 0.0
-    high = float(beta.ppf(1 - tail, errors + 1, trials - errors)) if errors < trials else 1.0
+    low = float(betaincinv(errors, trials - errors + 1, tail)) if errors else 0.0
+    high = float(betaincinv(errors + 1, trials - errors, 1 - tail)) if errors < trials else 1.0
     return low, high
 
 

@@ -2,5 +2,8 @@
 
 from models.runtime.loading import RuntimeOptions, open_session
 from models.runtime.session import BATCH_BUCKETS, Session, SessionDescription
+from models.runtime.silence import silence_engines
 
 __all__ = ["BATCH_BUCKETS", "RuntimeOptions", "Session", "SessionDescription", "open_session"]
+
+silence_engines()  # every way to an engine leads through this package

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -113,6 +116,20 @@ def test_threads_do_not_mix_up_their_pictures(tiny: Path, engine: str) -> None:
 def test_refuses_pictures_that_were_not_declared(tiny: Path, engine: str, images: np.ndarray) -> None:
     with pytest.raises(InferenceFailed):
         load(tiny, engine=engine).run(images)
+
+
+def test_engines_leave_no_identifier_and_report_to_nobody(tiny: Path, tmp_path: Path) -> None:
+    """Both would write one into the home directory of a process that imports them as they come."""
+    program = (
+        "import sys; from pathlib import Path; from models.embedding import OUTPUTS\n"
+        "from models.runtime import RuntimeOptions, open_session\n"
+        "for engine in ('openvino', 'onnxruntime'):\n"
+        "    open_session(Path(sys.argv[1]), OUTPUTS, ((8, 8),), RuntimeOptions(engine=engine))\n"
+    )
+    environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    (tmp_path / "home").mkdir()
+    subprocess.run([sys.executable, "-c", program, str(tiny)], env=environment, check=True, timeout=60)
+    assert not list((tmp_path / "home").rglob("*"))
 
 
 def test_numbers_that_are_not_finite_are_an_error() -> None:
