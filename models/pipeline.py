@@ -1,10 +1,11 @@
-"""From a photo to faces with embeddings: the one place where the steps meet."""
+"""From photos to faces with embeddings: the one place where the steps meet."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,25 @@ from numpy.typing import NDArray
 from models.alignment import align, alignment_matrix, crop_scale
 from models.detection import Face, FaceDetector
 from models.embedding import Embedder
-from models.errors import NoFace, SeveralFaces
+from models.errors import NoFace, SeveralFaces, VultusError
 from models.imaging import ImageLimits, Photo
 
 FacePolicy = Literal["largest", "central", "single", "all"]
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectedPhoto:
+    """A photo and its faces.
+
+    Attributes:
+        width, height: Pixels of the upright photo.
+        faces: In pixels of the upright photo, best score first.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +49,29 @@ class EmbeddedFace:
     norm: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedPhoto:
+    """A photo and its embedded faces.
+
+    Attributes:
+        width, height: Pixels of the upright photo.
+        faces: Best score first.
+    """
+
+    width: int
+    height: int
+    faces: list[EmbeddedFace]
+
+
 @dataclass(slots=True)
 class StageTimes:
     """Milliseconds spent by stage; several photos of one request add up."""
 
     milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, stage: str, milliseconds: float) -> None:
+        """Add time to a stage."""
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + milliseconds
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -46,66 +80,128 @@ class StageTimes:
         try:
             yield
         finally:
-            spent = (time.perf_counter() - start) * 1000
-            self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + spent
+            self.add(stage, (time.perf_counter() - start) * 1000)
 
 
 class Pipeline:
-    """Decodes, detects, aligns and embeds. Safe for use by several threads at once."""
+    """Decodes, detects, aligns and embeds. Safe for use by several threads at once.
 
-    def __init__(self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None) -> None:
+    Photos are prepared side by side, which hides the decoding of one behind the detection of another, and all faces of
+    a request are embedded in one batch. Every photo has an outcome of its own: a bad one fails alone.
+    """
+
+    def __init__(
+        self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None, workers: int = 2
+    ) -> None:
+        """Join the steps.
+
+        Args:
+            detector: Finds faces.
+            embedder: Embeds crops.
+            limits: What to refuse before decoding.
+            workers: Photos that are prepared side by side.
+        """
         self.detector = detector
         self.embedder = embedder
         self.limits = limits or ImageLimits()
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
 
-    def open(self, encoded: bytes, times: StageTimes) -> Photo:
-        """Read a photo's header and refuse what is too large; see `Photo` for the errors."""
-        with times.measure("decode"):
-            return Photo(encoded, self.limits)
+    def detect(
+        self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
+    ) -> list[DetectedPhoto | VultusError]:
+        """Find the faces of photos.
 
-    def detect(self, photo: Photo, times: StageTimes) -> list[Face]:
-        """Find the faces of a photo.
+        Args:
+            encoded: Image files.
+            policy: Which faces of a photo are meant.
+            times: Told what was spent.
 
         Returns:
-            Faces in pixels of the upright photo, best score first.
+            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
+        """
+
+        def look(image: bytes, own: StageTimes) -> DetectedPhoto:
+            photo, faces = self._find(image, policy, own)
+            return DetectedPhoto(photo.width, photo.height, faces)
+
+        return self._each(encoded, look, times)
+
+    def embed(
+        self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
+    ) -> list[EmbeddedPhoto | VultusError]:
+        """Find the faces of photos and embed those that the policy means.
+
+        Args:
+            encoded: Image files.
+            policy: Which faces of a photo are meant.
+            times: Told what was spent.
+
+        Returns:
+            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
 
         Raises:
-            ImageDamaged: The photo is cut off or broken.
+            InferenceFailed: The engine failed.
         """
+
+        def look(image: bytes, own: StageTimes) -> tuple[DetectedPhoto, NDArray[np.uint8]]:
+            photo, faces = self._find(image, policy, own)
+            return DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, own)
+
+        outcomes = self._each(encoded, look, times)
+        crops = [outcome[1] for outcome in outcomes if not isinstance(outcome, VultusError)]
+        embedded = iter(self._embed(np.concatenate(crops), times) if any(map(len, crops)) else ())
+        return [
+            outcome
+            if isinstance(outcome, VultusError)
+            else EmbeddedPhoto(
+                outcome[0].width,
+                outcome[0].height,
+                [EmbeddedFace(face, *next(embedded)) for face in outcome[0].faces],
+            )
+            for outcome in outcomes
+        ]
+
+    def _each(
+        self, encoded: Sequence[bytes], look: Callable[[bytes, StageTimes], Outcome], times: StageTimes
+    ) -> list[Outcome | VultusError]:
+        """Look at every photo, several at a time, and keep what goes wrong with one in its place."""
+
+        def attempt(image: bytes) -> tuple[Outcome | VultusError, StageTimes]:
+            own = StageTimes()
+            try:
+                return look(image, own), own
+            except VultusError as error:
+                return error, own
+
+        attempts = list(self._workers.map(attempt, encoded) if len(encoded) > 1 else map(attempt, encoded))
+        for _, own in attempts:
+            for stage, spent in own.milliseconds.items():
+                times.add(stage, spent)
+        return [outcome for outcome, _ in attempts]
+
+    def _find(self, encoded: bytes, policy: FacePolicy, times: StageTimes) -> tuple[Photo, list[Face]]:
         with times.measure("decode"):
+            photo = Photo(encoded, self.limits)
             raster = photo.raster(self.detector.max_side_px / max(photo.width, photo.height))
         with times.measure("detect"):
             faces = self.detector.detect(raster.pixels)
-        return [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
-
-    def embed(self, photo: Photo, policy: FacePolicy, times: StageTimes) -> list[EmbeddedFace]:
-        """Find the faces of a photo and embed those that the policy means.
-
-        Raises:
-            ImageDamaged: The photo is cut off or broken.
-            NoFace, SeveralFaces: The policy cannot be met.
-            DegenerateLandmarks: A face's landmarks fix no alignment.
-            InferenceFailed: The engine failed.
-        """
-        faces = choose(self.detect(photo, times), policy, (photo.width, photo.height))
-        if not faces:
-            return []
-        crops = self._crops(photo, faces, times)
-        with times.measure("embed"):
-            embeddings = self.embedder.embed(crops)
-        return [
-            EmbeddedFace(face, embedding, float(norm)) for face, embedding, norm in zip(faces, *embeddings, strict=True)
-        ]
+        faces = [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
+        return photo, choose(faces, policy, (photo.width, photo.height))
 
     def _crops(self, photo: Photo, faces: list[Face], times: StageTimes) -> NDArray[np.uint8]:
         template = self.embedder.template
         with times.measure("align"):
-            needed = max(crop_scale(alignment_matrix(face.landmarks, template)) for face in faces)
+            needed = max((crop_scale(alignment_matrix(face.landmarks, template)) for face in faces), default=0.0)
         with times.measure("decode"):
             raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
         with times.measure("align"):
-            landmarks = np.stack([face.scaled(raster.scale).landmarks for face in faces])
-            return align(raster.pixels, landmarks, template)
+            landmarks = [face.scaled(raster.scale).landmarks for face in faces]
+            return align(raster.pixels, np.array(landmarks, np.float32).reshape(-1, 5, 2), template)
+
+    def _embed(self, crops: NDArray[np.uint8], times: StageTimes) -> Iterator[tuple[NDArray[np.float32], float]]:
+        with times.measure("embed"):
+            embeddings = self.embedder.embed(crops)
+        return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
 
 
 def choose(faces: list[Face], policy: FacePolicy, size: tuple[int, int]) -> list[Face]:

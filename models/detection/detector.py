@@ -1,11 +1,13 @@
 """A detector around an anchor network: letterbox, two scales, one NMS, and a second look at photos on their side.
 
 Faces that fill the frame are larger than anything that the network was trained on, so a small padded copy of the
-picture is looked at as well. Photos on their side are the harder case: the network often finds *something* in them,
-with an ordinary score and landmarks that are nowhere near eyes and mouth, so "no face found" is no sign to go by. A
-best score below the family's `sure_score` is; the orientation with the best score then wins.
+picture is looked at as well where the first look leaves room for one. Photos on their side are the harder case: the
+network often finds *something* in them, with an ordinary score and landmarks that are nowhere near eyes and mouth, so
+"no face found" is no sign to go by. A best score below the family's `sure_score` is; then the orientation with the best
+score wins.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.detection.face import Face
-from models.detection.heads import DetectorHead, Floats
+from models.detection.heads import STRIDES, DetectorHead, Floats
 from models.runtime import Session
 
 OUTPUTS = ("scores", "boxes", "landmarks")
@@ -50,9 +52,16 @@ class Candidates(NamedTuple):
 
 
 def canvases(options: DetectionOptions) -> tuple[tuple[int, int], ...]:
-    """List the (height, width) that the network is loaded for, smallest first."""
-    side, short = options.max_side_px, options.max_side_px * 3 // 4
-    return (_COARSE_CANVAS, (_MIN_SIDE, _MIN_SIDE), (short, side), (side, short), (side, side))
+    """List the (height, width) that the network is loaded for.
+
+    A photo is at most `max_side_px` long, so one side of its canvas is that or the canvas is square.
+    """
+    longest = options.max_side_px
+    square_sides = sorted({_MIN_SIDE, _to_stride(0.8 * longest), longest})
+    oblong_sides = sorted({_to_stride(share * longest) for share in (9 / 16, 2 / 3, 3 / 4)})  # what cameras give
+    squares = [(side, side) for side in square_sides]
+    oblongs = [size for side in oblong_sides for size in ((side, longest), (longest, side))]
+    return (_COARSE_CANVAS, *squares, *oblongs)
 
 
 class AnchorDetector:
@@ -99,42 +108,57 @@ class AnchorDetector:
 
     def _look(self, image: NDArray[np.uint8]) -> list[Face]:
         fine = self._candidates(image, padding=0)
-        if max(image.shape[:2]) < _LARGE_FACE_PX:
+        if not self._may_hide_a_close_up(fine, image):
             return self._suppress(fine)
         thumbnail = _resize(image, _COARSE_SIDE / max(image.shape[:2]))
         coarse = self._candidates(thumbnail, _COARSE_PADDING)
         factor = np.float32(max(image.shape[:2]) / max(thumbnail.shape[:2]))
         shift = (factor - 1) / 2  # pixel centres are whole numbers
         boxes, landmarks = coarse.boxes * factor + shift, coarse.landmarks * factor + shift
-        large = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) >= _LARGE_FACE_PX
+        large = _sides(boxes) >= _LARGE_FACE_PX
         close_ups = (coarse.scores[large], boxes[large], landmarks[large])
         return self._suppress(Candidates(*(np.concatenate(pair) for pair in zip(fine, close_ups, strict=True))))
 
+    def _may_hide_a_close_up(self, fine: Candidates, image: NDArray[np.uint8]) -> bool:
+        """Tell whether a small copy is worth a look: there is room, and no sure face or a suspiciously large one."""
+        if max(image.shape[:2]) < _LARGE_FACE_PX:
+            return False
+        unsure = fine.scores.max(initial=0) < self._head.sure_score
+        return bool(unsure or _sides(fine.boxes).max(initial=0) >= _LARGE_FACE_PX / 2)
+
     def _best_turn(self, image: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
-        best, bar = faces, (faces[0].score if faces else 0.0) + _TURN_MARGIN
-        for turn in _TURNS:
-            found = self._look(cv2.rotate(image, turn).astype(np.uint8, copy=False))
-            if found and found[0].score > bar:
-                best, bar = [_turn_back(face, turn, image.shape) for face in found], found[0].score
-        return best
+        """Look at small copies of the other orientations, and closely at one that shows a surer face."""
+        small = _resize(image, min(1.0, _MIN_SIDE / max(image.shape[:2])))
+        square = _on_canvas([_turned(small, turn) for turn in _TURNS], (_MIN_SIDE, _MIN_SIDE), 0)
+        scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0)]
+        best = int(np.argmax(scores))
+        bar = (faces[0].score if faces else 0.0) + _TURN_MARGIN
+        if scores[best] <= bar:
+            return faces
+        found = self._look(_turned(image, _TURNS[best]))
+        if not found or found[0].score <= bar:
+            return faces
+        return [_turn_back(face, _TURNS[best], image.shape) for face in found]
 
     def _candidates(self, image: NDArray[np.uint8], padding: int) -> Candidates:
-        height, width = image.shape[:2]
-        size = next(
-            (rows, columns)
-            for rows, columns in self._canvases
-            if height + 2 * padding <= rows and width + 2 * padding <= columns
-        )
-        canvas = np.zeros((1, *size, 3), np.uint8)
-        canvas[0, padding : padding + height, padding : padding + width] = image
-        scores, boxes, landmarks = (array[0] for array in self._session.run(canvas))
-        kept = np.flatnonzero(scores >= self._head.min_score)
-        anchors = self._anchors[size][kept]
-        return Candidates(
-            scores[kept],
-            self._head.decode_boxes(boxes[kept], anchors) - padding,
-            self._head.decode_landmarks(landmarks[kept], anchors) - padding,
-        )
+        height, width = image.shape[0] + 2 * padding, image.shape[1] + 2 * padding
+        size = next((rows, columns) for rows, columns in self._canvases if height <= rows and width <= columns)
+        (candidates,) = self._run(_on_canvas([image], size, padding), padding)
+        return candidates
+
+    def _run(self, canvas: NDArray[np.uint8], padding: int) -> list[Candidates]:
+        found = []
+        for scores, boxes, landmarks in zip(*self._session.run(canvas), strict=True):
+            kept = np.flatnonzero(scores >= self._head.min_score)
+            anchors = self._anchors[canvas.shape[1:3]][kept]
+            found.append(
+                Candidates(
+                    scores[kept],
+                    self._head.decode_boxes(boxes[kept], anchors) - padding,
+                    self._head.decode_landmarks(landmarks[kept], anchors) - padding,
+                )
+            )
+        return found
 
     def _suppress(self, candidates: Candidates) -> list[Face]:
         if not len(candidates.scores):
@@ -149,6 +173,29 @@ class AnchorDetector:
             Face(candidates.boxes[index], candidates.landmarks[index], float(candidates.scores[index]))
             for index in np.asarray(kept, dtype=np.intp)[: self._options.max_faces]
         ]
+
+
+def _sides(boxes: Floats) -> Floats:
+    """Return the longer side of each box."""
+    sides: Floats = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    return sides
+
+
+def _to_stride(side: float) -> int:
+    """Round up to a multiple of the network's largest stride."""
+    return math.ceil(side / STRIDES[-1]) * STRIDES[-1]
+
+
+def _on_canvas(images: list[NDArray[np.uint8]], size: tuple[int, int], padding: int) -> NDArray[np.uint8]:
+    """Lay pictures on black canvases, `padding` pixels from the top left corner."""
+    canvas = np.zeros((len(images), *size, 3), np.uint8)
+    for layer, image in zip(canvas, images, strict=True):
+        layer[padding : padding + image.shape[0], padding : padding + image.shape[1]] = image
+    return canvas
+
+
+def _turned(image: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    return cv2.rotate(image, turn).astype(np.uint8, copy=False)
 
 
 def _resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from models.assembly import Models, load_models
 from models.calibration import Calibration, operating_point, write_calibration
-from models.errors import NoFace
+from models.errors import NoFace, VultusError
 from models.evaluation.verification import FoldAccuracy, ten_fold_accuracy
 from models.packs import PackStore, find_manifest
 from models.pipeline import FacePolicy, Pipeline, StageTimes
@@ -78,14 +78,13 @@ def measure(pipeline: Pipeline, lfw: Path, names: "Iterable[str] | None" = None)
     pairs = read_pairs(lfw / "pairs.txt")
     embeddings, failures = {}, []
     for name in names or photos(pairs):
-        times = StageTimes()
-        photo = pipeline.open((lfw / "images" / name).read_bytes(), times)
-        try:
-            (face,) = pipeline.embed(photo, POLICY, times)
-        except NoFace:
+        (outcome,) = pipeline.embed([(lfw / "images" / name).read_bytes()], POLICY, StageTimes())
+        if isinstance(outcome, NoFace):
             failures.append(name)
-            continue
-        embeddings[name] = face.embedding
+        elif isinstance(outcome, VultusError):
+            raise outcome
+        else:
+            embeddings[name] = outcome.faces[0].embedding
     similarity = np.array(
         [
             embeddings[pair.first] @ embeddings[pair.second] if {pair.first, pair.second} <= embeddings.keys() else -1.0

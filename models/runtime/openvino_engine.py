@@ -41,6 +41,7 @@ class OpenVinoSession(BucketedSession):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[chosen],
             "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
         }
         self._pools: dict[tuple[int, int], _RequestPool] = {}
         for height, width in sizes:

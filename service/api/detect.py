@@ -1,16 +1,15 @@
 """`POST /v1/detect` and `POST /v1/embed`: the faces of one or many photos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
 from models import errors as core
 from models.errors import VultusError
-from models.imaging import Photo
-from models.pipeline import StageTimes, choose
+from models.pipeline import DetectedPhoto, EmbeddedPhoto, StageTimes
 from service import errors
-from service.api.dependencies import Backend, UsesBackend, server_timing
+from service.api.dependencies import UsesBackend, server_timing
 from service.api.intake import read_images
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, problem_of
@@ -18,16 +17,15 @@ from service.api.schemas import (
     DetectItem,
     DetectRequest,
     DetectResponse,
-    EmbeddedFaceOut,
     EmbedItem,
     EmbedRequest,
     EmbedResponse,
-    FaceOut,
 )
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
 Item = TypeVar("Item", DetectItem, EmbedItem)
+Photo = TypeVar("Photo", DetectedPhoto, EmbeddedPhoto)
 
 INTAKE_ERRORS = (
     errors.MediaTypeUnsupported,
@@ -63,16 +61,9 @@ async def detect(request: Request, response: Response, backend: UsesBackend) -> 
     """
     body = await read_images(request, DetectRequest, backend.settings.request)
     times = StageTimes()
-
-    def look(photo: Photo) -> DetectItem:
-        faces = choose(backend.models.pipeline.detect(photo, times), body.faces, (photo.width, photo.height))
-        return DetectItem(
-            status="ok", width=photo.width, height=photo.height, faces=[FaceOut.of(face) for face in faces]
-        )
-
-    items = await _each(backend, request, body.images, look, DetectItem, times)
+    outcomes = await backend.compute(backend.models.pipeline.detect, body.images, body.faces, times)
     response.headers["Server-Timing"] = server_timing(times)
-    return DetectResponse(items=items)
+    return DetectResponse(items=_items(outcomes, DetectItem.of, DetectItem, request))
 
 
 @router.post("/embed", responses=_PROBLEMS, openapi_extra=images_body(EmbedRequest))
@@ -83,38 +74,23 @@ async def embed(request: Request, response: Response, backend: UsesBackend) -> E
     """
     body = await read_images(request, EmbedRequest, backend.settings.request)
     times = StageTimes()
-
-    def look(photo: Photo) -> EmbedItem:
-        faces = backend.models.pipeline.embed(photo, body.faces, times)
-        return EmbedItem(
-            status="ok",
-            width=photo.width,
-            height=photo.height,
-            faces=[EmbeddedFaceOut.of_embedded(face) for face in faces],
-        )
-
-    items = await _each(backend, request, body.images, look, EmbedItem, times)
+    outcomes = await backend.compute(backend.models.pipeline.embed, body.images, body.faces, times)
     response.headers["Server-Timing"] = server_timing(times)
+    items = _items(outcomes, EmbedItem.of, EmbedItem, request)
     return EmbedResponse(contract_id=backend.models.contract_id, items=items)
 
 
-async def _each(
-    backend: Backend,
-    request: Request,
-    images: tuple[bytes, ...],
-    look: Callable[[Photo], Item],
-    kind: type[Item],
-    times: StageTimes,
+def _items(
+    outcomes: Sequence[Photo | VultusError], of: Callable[[Photo], Item], kind: type[Item], request: Request
 ) -> list[Item]:
-    """Look at each photo in a thread; one bad photo among several fails alone."""
-
-    def attempt(index: int, encoded: bytes) -> Item:
-        try:
-            return look(backend.models.pipeline.open(encoded, times))
-        except VultusError as error:
-            error.part = f"images.{index}"
-            if len(images) == 1:
-                raise
-            return kind(status="error", problem=problem_of(error, request.state.request_id))
-
-    return [await backend.compute(attempt, index, encoded) for index, encoded in enumerate(images)]
+    """Give each photo its item; the error of an only photo is raised instead."""
+    items = []
+    for index, outcome in enumerate(outcomes):
+        if not isinstance(outcome, VultusError):
+            items.append(of(outcome))
+            continue
+        outcome.part = f"images.{index}"
+        if len(outcomes) == 1:
+            raise outcome
+        items.append(kind(status="error", problem=problem_of(outcome, request.state.request_id)))
+    return items

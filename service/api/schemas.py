@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from models.calibration import OperatingPoint
 from models.detection import Face
-from models.pipeline import EmbeddedFace
+from models.pipeline import DetectedPhoto, EmbeddedFace, EmbeddedPhoto
 
 FacePolicy = Annotated[
     Literal["largest", "central", "single", "all"],
@@ -161,6 +161,12 @@ class DetectItem(_Response):
     faces: list[FaceOut] = []
     problem: Problem | None = None
 
+    @classmethod
+    def of(cls, photo: DetectedPhoto) -> "DetectItem":
+        """Convert a photo of the inference core."""
+        faces = [FaceOut.of(face) for face in photo.faces]
+        return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
+
 
 class DetectResponse(_Response):
     """One item for each photo, in order."""
@@ -176,6 +182,12 @@ class EmbedItem(_Response):
     height: int | None = None
     faces: list[EmbeddedFaceOut] = []
     problem: Problem | None = None
+
+    @classmethod
+    def of(cls, photo: EmbeddedPhoto) -> "EmbedItem":
+        """Convert a photo of the inference core."""
+        faces = [EmbeddedFaceOut.of_embedded(face) for face in photo.faces]
+        return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
 
 
 class EmbedResponse(_Response):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from models import errors as core
 from models.calibration import OperatingPoint
 from models.errors import CalibrationUnfit, VultusError
-from models.pipeline import EmbeddedFace, FacePolicy, Pipeline, StageTimes
+from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, StageTimes
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.intake import read_sides
@@ -64,19 +64,19 @@ def _operating_point(backend: Backend, wanted: str | float | None) -> OperatingP
 
 
 def _compare(pipeline: Pipeline, images: tuple[bytes, bytes], policy: FacePolicy, times: StageTimes) -> _BestPair:
-    sides = [_faces(pipeline, encoded, policy, part, times) for part, encoded in zip(_SIDES, images, strict=True)]
-    probes, references = (np.stack([face.embedding for face in faces]) for faces in sides)
-    similarities = np.clip(probes @ references.T, -1.0, 1.0)
+    probes, references = (
+        _faces(outcome, part) for outcome, part in zip(pipeline.embed(images, policy, times), _SIDES, strict=True)
+    )
+    similarities = np.stack([face.embedding for face in probes]) @ np.stack([face.embedding for face in references]).T
     probe, reference = np.unravel_index(int(similarities.argmax()), similarities.shape)
-    return _BestPair(float(similarities[probe, reference]), similarities.size, sides[0][probe], sides[1][reference])
+    similarity = float(np.clip(similarities[probe, reference], -1.0, 1.0))
+    return _BestPair(similarity, similarities.size, probes[probe], references[reference])
 
 
-def _faces(pipeline: Pipeline, encoded: bytes, policy: FacePolicy, part: str, times: StageTimes) -> list[EmbeddedFace]:
-    try:
-        faces = pipeline.embed(pipeline.open(encoded, times), policy, times)
-        if not faces:
-            raise core.NoFace("no face was found in the image")
-    except VultusError as error:
-        error.part = part
-        raise
-    return faces
+def _faces(outcome: EmbeddedPhoto | VultusError, part: str) -> list[EmbeddedFace]:
+    if isinstance(outcome, EmbeddedPhoto):
+        if outcome.faces:
+            return outcome.faces
+        outcome = core.NoFace("no face was found in the image")
+    outcome.part = part
+    raise outcome

@@ -9,14 +9,20 @@ from models.alignment import alignment_matrix, crop_scale
 from models.assembly import Models
 from models.detection import Face
 from models.embedding import Embeddings
-from models.errors import NoFace, SeveralFaces
+from models.errors import ImageUnreadable, NoFace, SeveralFaces
 from models.imaging import Photo, Raster
-from models.pipeline import StageTimes, choose
+from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, StageTimes, choose
 from tests.pictures import encode, faces_png
 
 
 def face(x: float, size: float, score: float = 0.9) -> Face:
     return Face(np.array([x, 0, x + size, size], np.float32), np.zeros((5, 2), np.float32), score)
+
+
+def embed_one(pipeline: Pipeline, photo: bytes, policy: FacePolicy, times: StageTimes) -> list[EmbeddedFace]:
+    (outcome,) = pipeline.embed([photo], policy, times)
+    assert isinstance(outcome, EmbeddedPhoto)
+    return outcome.faces
 
 
 def test_policies_pick_what_they_say() -> None:
@@ -44,10 +50,32 @@ def test_embeds_only_the_faces_that_are_meant(fake_models: Models, monkeypatch: 
     monkeypatch.setattr(pipeline.embedder, "embed", count_and_embed)
     times = StageTimes()
     for policy, count in (("largest", 1), ("all", 5)):
-        photo = pipeline.open(faces_png(5), times)
-        assert len(pipeline.embed(photo, policy, times)) == count  # type: ignore[arg-type]
+        assert len(embed_one(pipeline, faces_png(5), policy, times)) == count  # type: ignore[arg-type]
     assert seen == [1, 5]
     assert set(times.milliseconds) == {"decode", "detect", "align", "embed"}
+
+
+def test_photos_keep_their_order_fail_alone_and_share_one_batch(
+    fake_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, embed = fake_models.pipeline, fake_models.pipeline.embedder.embed
+    batches: list[int] = []
+
+    def count_and_embed(crops: NDArray[np.uint8]) -> Embeddings:
+        batches.append(len(crops))
+        return embed(crops)
+
+    monkeypatch.setattr(pipeline.embedder, "embed", count_and_embed)
+    photos = [faces_png(count, seed=count) for count in (2, 0, 3, 1)] + [b"broken"]
+    outcomes = pipeline.embed(photos, "all", StageTimes())
+    assert batches == [6]
+    assert isinstance(outcomes.pop(), ImageUnreadable)
+    for photo, outcome in zip(photos, outcomes, strict=False):
+        assert isinstance(outcome, EmbeddedPhoto)
+        for together, alone in zip(outcome.faces, embed_one(pipeline, photo, "all", StageTimes()), strict=True):
+            np.testing.assert_array_equal(together.embedding, alone.embedding)
+    assert [len(outcome.faces) for outcome in outcomes if isinstance(outcome, EmbeddedPhoto)] == [2, 0, 3, 1]
+    assert pipeline.embed([faces_png(0)], "all", StageTimes())[0].faces == []  # type: ignore[union-attr]
 
 
 def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
@@ -68,8 +96,7 @@ def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
     for side in (500, 1000, 2500):
         canvas = Image.new("RGB", (3200, 2600), "grey")
         canvas.paste(portrait.resize((side, side)), (300, 50))
-        times = StageTimes()
-        (found,) = pipeline.embed(pipeline.open(encode(canvas, "JPEG", quality=90), times), "largest", times)
+        (found,) = embed_one(pipeline, encode(canvas, "JPEG", quality=90), "largest", StageTimes())
         enlargement = crop_scale(alignment_matrix(found.face.landmarks, pipeline.embedder.template))
         used = min(rasters[-1].scale)
         assert enlargement / used <= max(1.0, enlargement) + 0.02
@@ -82,7 +109,6 @@ def test_a_large_photo_gives_the_embedding_of_a_small_one(real_models: Models, p
         portrait = image.convert("RGB")
     embeddings = []
     for side in (512, 3000):
-        times = StageTimes()
-        photo = pipeline.open(encode(portrait.resize((side, side)), "JPEG", quality=95), times)
-        embeddings.append(pipeline.embed(photo, "single", times)[0].embedding)
+        photo = encode(portrait.resize((side, side)), "JPEG", quality=95)
+        embeddings.append(embed_one(pipeline, photo, "single", StageTimes())[0].embedding)
     assert embeddings[0] @ embeddings[1] > 0.95

@@ -269,7 +269,7 @@ def test_failures_of_our_own_tell_nothing_but_the_request_id(
         raise RuntimeError("secret")
 
     with TestClient(create_app(fake_models, Settings()), raise_server_exceptions=False) as client:
-        monkeypatch.setattr(type(fake_models.pipeline), "detect", fail)
+        monkeypatch.setattr(fake_models.pipeline, "detect", fail)
         answer = client.post("/v1/detect", content=faces_png(1), headers={**PNG, "X-Request-Id": "mine-1"})
         assert problem(answer, 500, "internal_error")["request_id"] == "mine-1"
         assert "secret" not in answer.text
