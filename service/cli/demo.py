@@ -186,7 +186,12 @@ def _annotate(path: Path, faces: list[dict[str, Any]], target: Path) -> None:
     for face in faces:
         draw.rectangle(face["box"], outline="#00c853", width=width)
         draw.text(
-            (face["box"][0], face["box"][1] - 6 * width), f"{face['score']:.2f}", fill="#00c853", font_size=5 * width
+            (face["box"][0], face["box"][1] - 6 * width),
+            f"{face['score']:.2f}",
+            fill="#00c853",
+            font_size=5 * width,
+            stroke_width=1,
+            stroke_fill="black",
         )
         for x, y in face["landmarks"]:
             draw.circle((x, y), 1.5 * width, fill="#ff6d00")

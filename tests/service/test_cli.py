@@ -61,7 +61,9 @@ def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_pictures(
             assert picture.width > 100
 
 
-def test_the_demo_takes_photos_of_ones_own(photos: Path, tmp_path: Path) -> None:
+def test_the_demo_takes_photos_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(load_settings().packs_dir, tmp_path / "packs")
+    monkeypatch.setenv("VULTUS_DATA_DIR", str(tmp_path))
     mine, yours = tmp_path / "mine.png", tmp_path / "yours.jpg"
     shutil.copy(photos / "astronaut.png", mine)
     shutil.copy(photos / "group.jpg", yours)
