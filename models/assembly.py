@@ -21,6 +21,8 @@ from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
 from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, open_session
 
+_WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -94,7 +96,7 @@ def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOpt
         detector.session.run(np.zeros((1, height, width, 3), np.uint8))
     template = embedder.template
     picture = np.zeros((template.height, template.width, 3), np.uint8)
-    for count in BATCH_BUCKETS[-2:]:
+    for count in (bucket for bucket in BATCH_BUCKETS if bucket <= _WARM_FACES):
         embedder.embed(align(picture, np.array([template.points] * count, np.float32), template))
 
 

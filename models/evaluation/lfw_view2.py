@@ -47,12 +47,14 @@ class View2:
         mated, non_mated: Similarities.
         accuracy: 10-fold.
         failures: Photos in which no face was found; their pairs count as similarity -1.
+        policy: Which face of a photo was meant.
     """
 
     mated: NDArray[np.float32]
     non_mated: NDArray[np.float32]
     accuracy: FoldAccuracy
     failures: list[str]
+    policy: FacePolicy
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -67,18 +69,19 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def measure(pipeline: Pipeline, lfw: Path, names: "Iterable[str] | None" = None) -> View2:
+def measure(pipeline: Pipeline, lfw: Path, policy: FacePolicy = POLICY, names: Iterable[str] | None = None) -> View2:
     """Run the protocol.
 
     Args:
         pipeline: What serves.
         lfw: Directory with `pairs.txt` and `images/`.
+        policy: Which face of a photo is meant; must not be `all`.
         names: The photos of the pairs in an order of the caller's, such as one that shows progress.
     """
     pairs = read_pairs(lfw / "pairs.txt")
     embeddings, failures = {}, []
     for name in names or photos(pairs):
-        (outcome,) = pipeline.embed([(lfw / "images" / name).read_bytes()], POLICY, StageTimes())
+        (outcome,) = pipeline.embed([(lfw / "images" / name).read_bytes()], policy, StageTimes())
         if isinstance(outcome, NoFace):
             failures.append(name)
         elif isinstance(outcome, VultusError):
@@ -93,7 +96,7 @@ def measure(pipeline: Pipeline, lfw: Path, names: "Iterable[str] | None" = None)
         dtype=np.float32,
     )
     mated = np.array([pair.mated for pair in pairs])
-    return View2(similarity[mated], similarity[~mated], ten_fold_accuracy(similarity, mated), failures)
+    return View2(similarity[mated], similarity[~mated], ten_fold_accuracy(similarity, mated), failures, policy)
 
 
 def photos(pairs: list[Pair]) -> list[str]:
@@ -108,7 +111,7 @@ def calibrate(models: Models, view2: View2) -> Calibration:
         "detector": models.detector.family,
         "engine": models.embedder_session.engine,
         "precision": models.embedder_session.precision,
-        "face_policy": POLICY,
+        "face_policy": view2.policy,
         "photos_without_a_face": len(view2.failures),
         "ten_fold_accuracy": view2.accuracy.mean,
     }
@@ -124,6 +127,9 @@ def main(
     lfw: Annotated[Path, typer.Option(help="Directory with pairs.txt and images/.")],
     packs: Annotated[Path, typer.Option(help="Directory of fetched packs.")],
     pack: Annotated[str, typer.Option(help="Name of the pack.")] = "opencv-zoo",
+    policy: Annotated[
+        FacePolicy, typer.Option(help="Which face of a photo is meant; `central` is what LFW means.")
+    ] = POLICY,
     out: Annotated[Path | None, typer.Option(help="Where to write the calibration.")] = None,
 ) -> None:
     """Measure a pack on LFW View 2, print the operating points and write them as a calibration."""
@@ -131,7 +137,7 @@ def main(
     manifest = find_manifest(pack)
     models = load_models(PackStore(packs), manifest)
     names = photos(read_pairs(lfw / "pairs.txt"))
-    view2 = measure(models.pipeline, lfw, track(names, "LFW View 2", console=console))
+    view2 = measure(models.pipeline, lfw, policy, track(names, "LFW View 2", console=console))
     calibration = calibrate(models, view2)
     console.print(
         f"10-fold accuracy {view2.accuracy.mean:.4%} ± {view2.accuracy.deviation:.4%}, "

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,21 +52,3 @@ def compare_recognizers(reference: NDArray[np.float32], candidate: Embeddings) -
         worst_cosine=float(cosines.min()),
         worst_norm_drift=float((np.abs(candidate.norm - norms) / norms).max()),
     )
-
-
-def synthetic_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw pictures with structure at several scales: no faces needed, none shown.
-
-    Returns:
-        (count, height, width, 3) uint8.
-    """
-    rng = np.random.default_rng(seed)
-    pictures = np.empty((count, height, width, 3), np.uint8)
-    for picture in pictures:
-        layers = [
-            cv2.resize(rng.normal(size=(cells, cells, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
-            for cells in (3, 7, 19, 53)
-        ]
-        sum_ = np.sum(layers, axis=0)
-        picture[:] = np.clip(127.5 + 40 * sum_, 0, 255)
-    return pictures

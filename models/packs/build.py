@@ -27,6 +27,7 @@ from models.graph import (
 )
 from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry
 from models.runtime import RuntimeOptions, open_session
+from models.synthetic import synthetic_pictures
 
 DETECTOR, RECOGNIZER = "detector", "recognizer"
 
@@ -60,7 +61,7 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
     source = simplify(onnx.load(published))
     outputs = _outputs(entry.family, source)
     onnx.save(detector_graph(source, _preprocessing(entry), outputs), path)
-    picture = parity.synthetic_pictures(1, _CANVAS_PX, _CANVAS_PX)
+    picture = synthetic_pictures(1, _CANVAS_PX, _CANVAS_PX)
     reference = _join(_run_published(published, _network_input(picture, entry)), outputs)
     candidate = _run(path, picture, detector_contract.OUTPUTS)
     worst = max(float(np.abs(candidate[name] - reference[name]).max()) for name in detector_contract.OUTPUTS)
@@ -79,7 +80,7 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
     target.mkdir()
     path, template = target / artefact.EMBEDDER, TEMPLATES[entry.template]
     onnx.save(recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry)), path)
-    faces = parity.synthetic_pictures(_FACES, template.height, template.width)
+    faces = synthetic_pictures(_FACES, template.height, template.width)
     reference = np.concatenate([_embed_published(published, _network_input(face[None], entry)) for face in faces])
     candidate = Embeddings(*_run(path, faces, embedding.OUTPUTS).values())
     measured = parity.compare_recognizers(reference, candidate)

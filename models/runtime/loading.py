@@ -2,12 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from models.errors import EngineMissing
+from models.errors import EngineConflict, EngineMissing
 from models.runtime.session import Device, Precision, Session
+
+_ONNXRUNTIME_BUILDS = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ def open_session(
     Raises:
         EngineMissing, EngineConflict, PrecisionUnsupported: As named.
     """
+    _refuse_two_builds()
     precision: Precision | None = None if options.precision == "auto" else options.precision
     threads = options.threads or len(os.sched_getaffinity(0))
     engine = _choose(options)
@@ -61,3 +65,19 @@ def _choose(options: RuntimeOptions) -> Literal["openvino", "onnxruntime"]:
     if options.engine != "auto":
         return options.engine
     return "openvino" if options.device == "cpu" and find_spec("openvino") else "onnxruntime"
+
+
+def _refuse_two_builds() -> None:
+    """Refuse two builds of ONNX Runtime: they own the same files, and the one that was written last runs."""
+    found = []
+    for name in sorted(_ONNXRUNTIME_BUILDS):
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    if len(found) > 1:
+        raise EngineConflict(
+            f"{' and '.join(found)} are both installed and overwrite each other; "
+            "uninstall all of them, then install exactly one of the extras `cpu` and `gpu`"
+        )

@@ -1,17 +1,15 @@
 """ONNX Runtime on the CPU or on CUDA, in float32."""
 
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
+from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
 from models.runtime.session import Arrays, BucketedSession, Device, EngineName, Images, Precision, SessionDescription
 
 ENGINE: EngineName = "onnxruntime"
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _ERRORS_ONLY = 3
 
 
@@ -27,7 +25,6 @@ class OrtSession(BucketedSession):
         threads: int,
         device: Device,
     ) -> None:
-        _refuse_two_builds()
         if precision == "bf16":
             raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
         self._session = _open(graph, _PROVIDERS[device], threads)
@@ -72,20 +69,3 @@ def _open(graph: Path, provider: str, threads: int) -> ort.InferenceSession:
     if session.get_providers()[0] != provider:  # a provider that cannot load is replaced by the CPU without an error
         raise EngineMissing(f"{provider} was asked for, ONNX Runtime took {session.get_providers()[0]}")
     return session
-
-
-def _refuse_two_builds() -> None:
-    found = [name for name in _BUILDS if _installed(name)]
-    if len(found) > 1:
-        raise EngineConflict(
-            f"{' and '.join(found)} are both installed and overwrite each other; "
-            f"uninstall all of them, then install exactly one of the extras `cpu` and `gpu`"
-        )
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -7,9 +7,9 @@ from fastapi import APIRouter
 
 from models.artefact import Card, DetectorCard
 from models.errors import InferenceFailed
-from models.export.parity import synthetic_pictures
 from models.pipeline import Pipeline
 from models.runtime import SessionDescription
+from models.synthetic import synthetic_pictures
 from service.api.dependencies import UsesBackend
 from service.api.problems import documented_problems
 from service.api.schemas import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut

@@ -3,9 +3,10 @@
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from models.errors import VultusError
 from service.api.schemas import Problem
@@ -34,6 +35,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
     app.add_exception_handler(VultusError, _on_vultus_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_departed_client)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -79,6 +81,11 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     if known is None:
         return await _on_unexpected(request, error)
     return _respond(problem_of(known, request.state.request_id), getattr(error, "headers", None))
+
+
+async def _on_departed_client(_request: Request, _error: Exception) -> Response:
+    """Nobody is there to read an answer, and nothing went wrong here."""
+    return Response(status_code=400)
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:

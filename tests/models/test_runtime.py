@@ -14,11 +14,12 @@ from models.artefact import EMBEDDER
 from models.assembly import Models
 from models.embedding import OUTPUTS, Embeddings
 from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
-from models.export.parity import compare_recognizers, synthetic_pictures
+from models.export.parity import compare_recognizers
 from models.graph import Preprocessing, recognizer_graph, simplify
 from models.packs import PackStore, find_manifest
 from models.runtime import RuntimeOptions, loading, open_session
 from models.runtime.fake import FakeSession, fake_embedding
+from models.synthetic import synthetic_pictures
 from tests.models.test_graph import tiny_recognizer
 
 
@@ -72,8 +73,9 @@ def test_two_builds_of_onnxruntime_are_an_error(tiny: Path, monkeypatch: pytest.
             raise metadata.PackageNotFoundError
 
     monkeypatch.setattr(metadata, "distribution", pretend)
-    with pytest.raises(EngineConflict, match="onnxruntime and onnxruntime-gpu"):
-        load(tiny, engine="onnxruntime")
+    for engine in ("auto", "onnxruntime"):
+        with pytest.raises(EngineConflict, match="onnxruntime and onnxruntime-gpu"):
+            load(tiny, engine=engine)
 
 
 def test_a_precision_that_is_not_there_is_an_error(tiny: Path) -> None:
