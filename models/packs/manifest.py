@@ -61,29 +61,27 @@ class PackFile(_Table):
     sources: tuple[Source, ...] = ()
 
 
-class DetectorEntry(_Table):
-    """The detector: `(pixel - mean) / std` in `color` order is what its network wants."""
+class _Network(_Table):
+    """A published graph: `(pixel - mean) / std` in `color` order is what it wants to see."""
 
     family: str
     file: str
     licence: str
     color: Literal["rgb", "bgr"]
     mean: float = 0.0
-    std: float = 1.0
+    std: Annotated[float, Field(gt=0)] = 1.0
 
 
-class RecognizerEntry(_Table):
-    """The recognizer: `(pixel - mean) / std` in `color` order is what its network wants."""
+class DetectorEntry(_Network):
+    """The detector of a pack."""
+
+
+class RecognizerEntry(_Network):
+    """The recognizer of a pack."""
 
     name: str
-    family: str
     architecture: str
-    file: str
-    licence: str
     template: str
-    color: Literal["rgb", "bgr"]
-    mean: float = 0.0
-    std: float = 1.0
 
 
 class Manifest(_Table):

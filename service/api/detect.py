@@ -13,14 +13,8 @@ from service.api.dependencies import UsesBackend, server_timing
 from service.api.intake import read_images
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, problem_of
-from service.api.schemas import (
-    DetectItem,
-    DetectRequest,
-    DetectResponse,
-    EmbedItem,
-    EmbedRequest,
-    EmbedResponse,
-)
+from service.api.requests import DetectRequest, EmbedRequest
+from service.api.responses import DetectItem, DetectResponse, EmbedItem, EmbedResponse
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 

@@ -12,7 +12,7 @@ from models.runtime import SessionDescription
 from models.synthetic import synthetic_pictures
 from service.api.dependencies import UsesBackend
 from service.api.problems import documented_problems
-from service.api.schemas import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut
+from service.api.responses import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut
 from service.errors import NotReady
 from service.version import VERSION
 

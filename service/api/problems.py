@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from models.errors import VultusError
-from service.api.schemas import Problem
+from service.api.responses import Problem
 from service.errors import INTERNAL_CODE, STATUS, MethodNotAllowed, RequestError, RouteUnknown, status_of
 from service.request_id import HEADER
 

@@ -14,7 +14,8 @@ from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.intake import read_sides
 from service.api.openapi import sides_body
 from service.api.problems import documented_problems
-from service.api.schemas import FaceOut, OperatingPointOut, VerifyRequest, VerifyResponse
+from service.api.requests import VerifyRequest
+from service.api.responses import FaceOut, OperatingPointOut, VerifyResponse
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
