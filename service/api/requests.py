@@ -2,13 +2,15 @@
 
 import base64
 import binascii
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from models import pipeline
+
 FacePolicy = Annotated[
-    Literal["largest", "central", "single", "all"],
+    pipeline.FacePolicy,
     Field(
         description="Which face is meant when a photo has several: the `largest`, the most `central`, the `single` one "
         "there is (several are an error), or `all`."
