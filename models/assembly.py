@@ -7,12 +7,12 @@ import numpy as np
 
 from models import embedding
 from models.alignment import TEMPLATES, align
-from models.artefact import CALIBRATION, DETECTOR, EMBEDDER, Card, DetectorCard, open_artefact, read_card
+from models.artefact import CALIBRATION, DETECTOR, EMBEDDER, Card, DetectorCard, read_card
 from models.calibration import Calibration, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import CalibrationUnfit
+from models.errors import CalibrationUnfit, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR as DETECTOR_DIRECTORY
@@ -63,8 +63,10 @@ def load_models(
         EngineMissing, EngineConflict, PrecisionUnsupported: The engine cannot be had.
     """
     runtime, detection = runtime or RuntimeOptions(), detection or DetectionOptions()
+    if manifest.kind != "models":
+        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models that could be served")
     path = store.verify(manifest)
-    card = open_artefact(path / RECOGNIZER_DIRECTORY)
+    card = read_card(path / RECOGNIZER_DIRECTORY, Card)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
     detector_session = open_session(
         path / DETECTOR_DIRECTORY / DETECTOR, DETECTOR_OUTPUTS, canvases(detection), runtime

@@ -135,15 +135,18 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
     """
     try:
         content = json.loads(path.read_text())
-        digest = content.pop("digest")
-        intact = digest == value_digest(content) and content.pop("version") == _VERSION
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        intact = content.pop("digest") == value_digest(content)
+        intact = content.pop("version") == _VERSION and intact
+        points = tuple(
+            OperatingPoint(**{**point, "interval": tuple(point["interval"])}) for point in content.pop("points")
+        )
+        calibration = Calibration(points=points, **content)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
     if not intact:
         raise CalibrationUnfit(f"{path.name} was altered after it was measured, or is of another version")
-    if content["contract_id"] != contract_id:
+    if calibration.contract_id != contract_id:
         raise CalibrationUnfit(
-            f"{path.name} was measured on embeddings of {content['contract_id']}, this model gives {contract_id}"
+            f"{path.name} was measured on embeddings of {calibration.contract_id}, this model gives {contract_id}"
         )
-    points = tuple(OperatingPoint(**{**point, "interval": tuple(point["interval"])}) for point in content.pop("points"))
-    return Calibration(points=points, **content)
+    return calibration

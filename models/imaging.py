@@ -6,8 +6,12 @@ the detector needs of it; all other formats are decoded by Pillow at full size.
 """
 
 import importlib
+import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +39,9 @@ Image.MAX_IMAGE_PIXELS = None  # the limit that counts is ours, checked right af
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TRANSPOSED = (5, 6, 7, 8)
-_WHITE = (255, 255, 255, 255)
+_WHITE = 255  # what shows through transparency
+_STRIP_ROWS = 256
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_EIGHTHS = 8
 
 
@@ -110,7 +116,7 @@ class Photo:
             ImageDamaged: The picture is cut off or broken.
         """
         if self._raster is None or min(self._raster.scale) < min(scale, 1.0):
-            stored = self._decode_jpeg(scale) if self._is_plain_jpeg() else _decode(self._image)
+            stored = self._decode_jpeg(scale) if self._is_plain_jpeg() else _decode(self._image, self._encoded)
             upright = _turn(stored, self._orientation)
             height, width = upright.shape[:2]
             self._raster = Raster(upright, (width / self.width, height / self.height))
@@ -150,41 +156,105 @@ def _orientation(image: Image.Image, encoded: bytes) -> int:
     """Return the EXIF orientation (1..8) that is still to be undone after Pillow has decoded the picture."""
     if image.format == "TIFF":
         return 1  # Pillow undoes it while decoding
-    if image.format == "HEIF" and (b"irot" in encoded or b"imir" in encoded):
+    if image.format == "HEIF" and any(box in encoded.partition(b"mdat")[0] for box in (b"irot", b"imir")):
         return 1  # libheif undoes the container's own rotation, which stands above EXIF (ISO/IEC 23008-12)
     try:
-        value = image.info.get("original_orientation") or image.getexif().get(_ORIENTATION_TAG, 1)
+        if image.format == "PNG":  # Pillow would decode all pixels to find a chunk behind them
+            exif = Image.Exif()
+            exif.load(_png_chunk(encoded, b"eXIf"))
+        else:
+            exif = image.getexif()
+        value = image.info.get("original_orientation") or exif.get(_ORIENTATION_TAG, 1)
+    except MemoryError:
+        raise
     except Exception:  # a broken EXIF block does not make the picture unusable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _decode(image: Image.Image) -> NDArray[np.uint8]:
+def _png_chunk(encoded: bytes, kind: bytes) -> bytes:
+    """Return the content of the first chunk of a kind, empty if there is none."""
+    return next((bytes(content) for found, content, _ in _png_chunks(encoded) if found == kind), b"")
+
+
+def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Walk the chunks of a PNG (3rd edition, section 5.3): kind, content, checksum as written."""
+    view, position = memoryview(encoded), len(_PNG_SIGNATURE)
+    while position + 12 <= len(encoded):
+        length, kind = struct.unpack_from(">I4s", encoded, position)
+        end = position + 8 + length
+        if end + 4 > len(encoded):
+            return
+        yield kind, view[position + 8 : end], int.from_bytes(view[end : end + 4])
+        position = end + 4
+
+
+def _check_png(encoded: bytes) -> None:
+    """Refuse pixels whose checksum is wrong, which Pillow takes as long as they can be unpacked."""
+    for kind, content, checksum in _png_chunks(encoded):
+        if kind == b"IDAT" and zlib.crc32(content, zlib.crc32(kind)) != checksum:
+            raise ImageDamaged("the PNG image is cut off or broken")
+
+
+def _decode(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
     try:
-        return _to_rgb(image)
-    except MemoryError:
+        if image.format == "PNG":
+            _check_png(encoded)
+        image.load()
+        return _to_rgb(image, encoded)
+    except (MemoryError, ImageDamaged):
         raise
     except Exception as error:  # Pillow's decoders raise whatever broken bytes make them raise
         raise ImageDamaged(f"the {image.format} image is cut off or broken") from error
 
 
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
+    hidden = _hidden_colour(image, encoded)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _wide_grey_to_rgb(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba)
-        return np.asarray(rgba.convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+        values = np.asarray(image)
+        pixels = np.repeat(_to_8_bits(values)[..., None], 3, axis=2)
+        if hidden is not None:
+            pixels[values == hidden] = _WHITE
+        return pixels
+    if hidden is not None:
+        image.info["transparency"] = hidden
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    rgba = np.asarray(image.convert("RGBA"))
+    pixels = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for start in range(0, len(rgba), _STRIP_ROWS):  # in strips: a float copy of all pixels would be four times as large
+        rows = slice(start, start + _STRIP_ROWS)
+        opacity = rgba[rows, :, 3:].astype(np.float32) / 255
+        pixels[rows] = np.rint(rgba[rows, :, :3] * opacity + _WHITE * (1 - opacity))
+    return pixels
 
 
-def _wide_grey_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Scale 16-bit grey to 8 bits (Pillow's own conversion clips it to white)."""
-    values = np.asarray(image).astype(np.float32)
-    if image.mode == "F" and values.max(initial=0.0) <= 1.0:
-        values *= 65535.0
-    grey = np.clip(values / 257.0 + 0.5, 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+def _hidden_colour(image: Image.Image, encoded: bytes) -> int | tuple[int, ...] | None:
+    """Return the transparent colour of a PNG (chunk tRNS) in the range that Pillow gives the pixels."""
+    hidden = image.info.get("transparency")
+    if image.format != "PNG" or not isinstance(hidden, int | tuple):
+        return None
+    depth = encoded[len(_PNG_SIGNATURE) + 16]
+    if isinstance(hidden, tuple):
+        return tuple(value >> 8 for value in hidden) if depth == 16 else hidden
+    if image.mode == "P" or depth in (8, 16):
+        return hidden
+    return hidden * 255 // (2**depth - 1)  # grey of 1, 2 or 4 bits is spread over 0..255
+
+
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale wide grey to 8 bits by the range that its values take: 0..1, 8, 16 or 32 bits.
+
+    Pillow's own conversion clips everything above 255 to white.
+    """
+    finite = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    largest = float(finite.max(initial=0))
+    if np.issubdtype(values.dtype, np.floating) and largest <= 255:
+        divisor = 1 / 255 if largest <= 1 else 1.0
+    else:
+        divisor = 257.0 if largest <= 65535 else 65537.0 * 256
+    grey: NDArray[np.uint8] = np.clip(finite / divisor + 0.5, 0, 255).astype(np.uint8)
+    return grey
 
 
 def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

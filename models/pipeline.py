@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import align, alignment_matrix, crop_scale
+from models.alignment import Template, align, alignment_matrix, crop_scale
 from models.detection import Face, FaceDetector
 from models.embedding import Embedder
 from models.errors import NoFace, SeveralFaces, VultusError
-from models.imaging import ImageLimits, Photo
+from models.imaging import ImageLimits, Photo, Raster
 
 FacePolicy = Literal["largest", "central", "single", "all"]
 Outcome = TypeVar("Outcome")
@@ -195,13 +196,32 @@ class Pipeline:
         with times.measure("decode"):
             raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
         with times.measure("align"):
-            landmarks = [face.scaled(raster.scale).landmarks for face in faces]
-            return align(raster.pixels, np.array(landmarks, np.float32).reshape(-1, 5, 2), template)
+            return _align_all(raster, faces, template)
 
     def _embed(self, crops: NDArray[np.uint8], times: StageTimes) -> Iterator[tuple[NDArray[np.float32], float]]:
         with times.measure("embed"):
             embeddings = self.embedder.embed(crops)
         return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
+
+
+def _align_all(raster: Raster, faces: list[Face], template: Template) -> NDArray[np.uint8]:
+    """Align faces, each from the level of a pyramid at which its crop is shrunk by less than half.
+
+    A warp reads four pixels for each of its own: of a large face in a large photo it would skip most of them.
+    """
+    crops = np.empty((len(faces), template.height, template.width, 3), np.uint8)
+    levels = [raster.pixels]
+    for crop, face in zip(crops, faces, strict=True):
+        own = face.scaled(raster.scale)
+        halvings = max(0, int(-np.log2(crop_scale(alignment_matrix(own.landmarks, template)))))
+        while len(levels) <= halvings:
+            height, width = (-(-side // 2) for side in levels[-1].shape[:2])
+            shrunk = cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_AREA)
+            levels.append(shrunk.astype(np.uint8, copy=False))
+        pixels = levels[halvings]
+        factor = (pixels.shape[1] / raster.pixels.shape[1], pixels.shape[0] / raster.pixels.shape[0])
+        crop[:] = align(pixels, own.scaled(factor).landmarks[None], template)[0]
+    return crops
 
 
 def choose(faces: list[Face], policy: FacePolicy, size: tuple[int, int]) -> list[Face]:

@@ -21,7 +21,9 @@ def create_app(models: Models, settings: Settings) -> FastAPI:
         docs_url=None,  # these pages would load their scripts from somebody else's server
         redoc_url=None,
     )
-    app.state.backend = Backend(models, settings, anyio.CapacityLimiter(settings.request.concurrency))
+    app.state.backend = Backend(
+        models, settings, anyio.CapacityLimiter(settings.request.concurrency), anyio.CapacityLimiter(1)
+    )
     app.add_middleware(RequestIdMiddleware)
     install_problem_handlers(app)
     for router in (detect.router, verify.router, info.router):

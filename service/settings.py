@@ -1,7 +1,7 @@
 """Everything that can be set, by environment variables `VULTUS_…`; read once, passed on, never changed."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,13 +108,13 @@ class Settings(BaseSettings):
         return self.data_dir / "packs"
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings() -> Settings:
     """Read the settings and refuse names that do not exist.
 
     Raises:
         SettingsInvalid: A name is unknown or a value cannot be used; the message names the variable.
     """
-    names = {name.upper() for name in (os.environ if environment is None else environment)}
+    names = {name.upper() for name in os.environ}
     known = {variable for variable, _, _ in describe_settings()} | _TESTS_ONLY
     unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
     if unknown:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
@@ -45,7 +46,7 @@ def build_models(manifest: Manifest, published: Path, target: Path) -> None:
     try:
         build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR)
         build_recognizer(manifest.recognizer, published / manifest.recognizer.file, target / RECOGNIZER)
-    except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError) as error:
         raise ArtefactUnfit(f"the pack {manifest.name} cannot be converted: {error}") from error
 
 

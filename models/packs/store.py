@@ -4,8 +4,12 @@ A pack of models becomes `detector/` (graph and card) and `recognizer/` (an arte
 published is brought to the contract of `models.graph` once, here, and the result is compared with the published graph.
 """
 
+import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from models.artefact import DetectorCard, check_files, open_artefact, read_card
@@ -32,6 +36,15 @@ class PackStore:
         if not path.is_dir():
             raise PackMissing(f"the pack {manifest.name} is not here; run: vultus packs fetch {manifest.name}")
         return path
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Keep other processes from fetching the same pack, and sweep what a killed fetch left behind."""
+        with (self._root / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for stale in self._root.glob(f".{name}-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            yield
 
     def verify(self, manifest: Manifest) -> Path:
         """Check every byte of a fetched pack and return its directory.
@@ -67,7 +80,10 @@ class PackStore:
             pass
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{manifest.name}-", dir=self._root) as scratch:
+            with (
+                self._lock(manifest.name),
+                tempfile.TemporaryDirectory(prefix=f".{manifest.name}-", dir=self._root) as scratch,
+            ):
                 new = Path(scratch, "pack")
                 published = fetch_published(manifest, Path(scratch, "published"), progress, mirror)
                 if manifest.kind == "photos":

@@ -13,15 +13,9 @@ ENGINE: EngineName = "fake"
 class FakeSession(BucketedSession):
     """Answers with the arrays that a plain function gives for each picture."""
 
-    def __init__(self, answer: Callable[[Images], Arrays], image_size: tuple[int, int] | None = None) -> None:
-        """Wrap a function.
-
-        Args:
-            answer: Takes (H, W, 3) uint8, gives one array for each output, without the batch axis.
-            image_size: (height, width) that the graph would take.
-        """
+    def __init__(self, answer: Callable[[Images], Arrays]) -> None:
+        """Wrap a function that takes (H, W, 3) uint8 and gives one array for each output, without the batch axis."""
         self._answer = answer
-        self.image_size = image_size
 
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""

@@ -30,7 +30,6 @@ class OrtSession(BucketedSession):
         self._session = _open(graph, _PROVIDERS[device], threads)
         self._outputs = list(outputs)
         self._input = self._session.get_inputs()[0].name
-        self.image_size = sizes[0] if len(sizes) == 1 else None
         self._sizes = sizes
         self._description = SessionDescription(
             engine=ENGINE,

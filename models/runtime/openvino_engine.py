@@ -49,7 +49,6 @@ class OpenVinoSession(BucketedSession):
             model.reshape([-1, height, width, 3])
             compiled = core.compile_model(model, "CPU", config)
             self._pools[height, width] = _RequestPool(compiled, outputs)
-        self.image_size = sizes[0] if len(sizes) == 1 else None
         self._description = SessionDescription(
             engine=ENGINE,
             version=ov.get_version().split("-")[0],

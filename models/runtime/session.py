@@ -44,10 +44,6 @@ class SessionDescription:
 class Session(Protocol):
     """A loaded graph. Safe for use by several threads at once."""
 
-    @property
-    def image_size(self) -> tuple[int, int] | None:
-        """(height, width) that the graph takes, or None where it takes any that was declared at loading."""
-
     def run(self, images: Images) -> Arrays:
         """Run the graph.
 

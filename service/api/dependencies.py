@@ -22,10 +22,15 @@ class Backend:
     models: Models
     settings: Settings
     threads: anyio.CapacityLimiter
+    probes: anyio.CapacityLimiter
 
     async def compute(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run blocking work off the event loop, at most `request.concurrency` pieces at a time."""
         return await to_thread.run_sync(work, *arguments, limiter=self.threads)
+
+    async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run a health probe off the event loop, without waiting behind requests."""
+        return await to_thread.run_sync(work, *arguments, limiter=self.probes)
 
 
 def _backend(request: Request) -> Backend:

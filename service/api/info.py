@@ -51,7 +51,7 @@ async def healthz() -> Health:
 async def readyz(backend: UsesBackend) -> Health:
     """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
     try:
-        await backend.compute(_try_inference, backend.models.pipeline)
+        await backend.probe(_try_inference, backend.models.pipeline)
     except InferenceFailed as error:
         raise NotReady(f"inference does not work: {error}") from error
     return Health(status="ready")

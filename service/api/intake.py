@@ -3,10 +3,10 @@
 Bodies are counted while they arrive and stay in memory: a photo of a person never touches the disk.
 """
 
+import json
 from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
-import pydantic_core
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
@@ -50,7 +50,7 @@ async def read_images(request: Request, schema: type[Schema], limits: RequestSet
     if media_type.startswith("image/") or media_type == _BINARY:
         members: dict[str, Any] = {"images": [await _body(request, limits)]}
     elif media_type == _MULTIPART:
-        members = await _form(request, limits, repeated="images")
+        members = await _form(request, limits, {"images"}, repeated="images")
     else:
         members = await _json(request, media_type, limits)
     for name, value in _query(request).items():
@@ -73,7 +73,7 @@ async def read_sides(request: Request, schema: type[Schema], sides: tuple[str, .
         raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
     media_type = _media_type(request.headers.get("content-type"))
     if media_type == _MULTIPART:
-        form = await _form(request, limits)
+        form = await _form(request, limits, set(sides))
         members = {name: {"image": value} if name in sides else value for name, value in form.items()}
     else:
         members = await _json(request, media_type, limits)
@@ -109,18 +109,37 @@ async def _json(request: Request, media_type: str, limits: RequestSettings) -> d
         sent = repr(media_type) if media_type else "no media type"
         raise MediaTypeUnsupported(f"the body came with {sent}; send multipart/form-data or application/json")
     try:
-        members = pydantic_core.from_json(await _body(request, limits), allow_inf_nan=False)
-    except ValueError as error:
+        members = json.loads(
+            await _body(request, limits), object_pairs_hook=_without_repetition, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError) as error:
         raise JsonMalformed(f"the body is not JSON: {error}") from error
     if not isinstance(members, dict):
         raise JsonMalformed("the body is JSON, but not an object")
     return members
 
 
-async def _form(request: Request, limits: RequestSettings, repeated: str | None = None) -> dict[str, Any]:
-    """Read a multipart form; the part `repeated` becomes a list, all others are given once."""
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _at(MemberRepeated(f"the member {name!r} is given several times"), name)
+        members[name] = value
+    return members
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+async def _form(
+    request: Request, limits: RequestSettings, images: set[str], repeated: str | None = None
+) -> dict[str, Any]:
+    """Read a multipart form; the parts `images` are files, `repeated` becomes a list, all others are given once."""
     members: dict[str, Any] = {}
     for name, value in await _parts(request, limits):
+        if name in images and isinstance(value, str):
+            raise _at(MemberInvalid(f"the part {name!r} is text; send the image as a file"), name)
         if name == repeated:
             members.setdefault(name, []).append(value)
         elif name in members:

@@ -4,7 +4,7 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from models import pipeline
@@ -34,19 +34,34 @@ EncodedImage = Annotated[
 ]
 
 
-def _read_number(value: Any) -> Any:
-    """Take a number that came as text, as it does in a form, for what it is."""
+def _read_point(value: Any) -> str | float | None:
+    """Take a rate that came as text, as it does in a form, for what it is."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        raise PydanticCustomError("member_invalid", "give a name or a rate")
     try:
-        return float(value) if isinstance(value, str) else value
+        rate = float(value)
     except ValueError:
-        return value
+        return str(value)
+    if not 0 < rate < 1:  # refuses NaN too
+        raise PydanticCustomError("member_invalid", "a rate lies between 0 and 1")
+    return rate
 
 
 OperatingPointName = Annotated[
-    Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | Annotated[str, Field(min_length=1)] | None,
-    BeforeValidator(_read_number),
-    Field(
-        description="Name (`fmr_1e-3`) or false match rate of a measured operating point; the default one if absent."
+    str | float | None,
+    PlainValidator(_read_point),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+                {"type": "string", "minLength": 1},
+                {"type": "null"},
+            ],
+            "default": None,
+            "description": "Name (`fmr_1e-3`) or false match rate of a measured operating point; absent: the default.",
+        }
     ),
 ]
 

@@ -157,7 +157,7 @@ class VerifyResponse(_Response):
     comparisons: Annotated[int, Field(ge=1, description="Pairs of faces compared; the best one is reported.")]
     false_match_rate: Annotated[
         float | None,
-        Field(description="Chance that photos without a common person match here: at most rate x comparisons."),
+        Field(description="Measured rate x comparisons: how often photos without a common person match."),
     ]
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
     probe: FaceOut

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from models.errors import VultusError
 from service.cli import demo, packs, serve
@@ -26,5 +27,5 @@ def main() -> None:
     try:
         app()
     except VultusError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]vultus:[/red] {error}", markup=True)
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]vultus:[/red] {escape(str(error))}")
         sys.exit(FAILED)

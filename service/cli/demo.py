@@ -137,7 +137,7 @@ def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) 
 
 
 def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
-    decisions = Table("photos", "faces", "similarity", "decision", "FMR ≤", title="POST /v1/verify")
+    decisions = Table("photos", "faces", "similarity", "decision", "FMR", title="POST /v1/verify")
     times = Table("photos", "faces", *_STAGES, "request", title="its milliseconds; stages of both photos added up")
     for table in (decisions, times):
         table.title_justify = "left"
@@ -171,6 +171,8 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
             soft_wrap=True,
         )
     _out.print(times)
+    if point is None and not times.rows:
+        raise DemoFailed("no comparison succeeded; the table above says why")
 
 
 def _times(header: str) -> dict[str, float]:

@@ -17,7 +17,7 @@ _log = logging.getLogger("vultus")
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     hints: Annotated[bool, typer.Option(help="Print curl lines to paste.")] = False,
 ) -> None:
     """Serve the pack over HTTP. Never downloads: fetch it first."""

@@ -68,7 +68,6 @@ def test_the_contract_depends_on_everything_that_changes_an_embedding(artefact: 
     for change in ({"weights": "1" * 64}, {"template": "arcface-112x96"}, {"preprocessing": {"color": "bgr"}}):
         reseal(artefact, **change)
         ids.add(read_card(artefact, Card).contract_id("yunet"))
-        shutil.copy(artefact / CARD, artefact / "spare")
         reseal(artefact, weights=card.weights, template=card.template, preprocessing=card.preprocessing)
     assert len(ids) == 5
     reseal(artefact, licence="another", name="another")

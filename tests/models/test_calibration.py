@@ -83,9 +83,10 @@ def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(CalibrationUnfit, match="altered"):
         read_calibration(path, "ec1-x")
-    path.write_text("{}")
-    with pytest.raises(CalibrationUnfit):
-        read_calibration(path, "ec1-x")
+    for text in ("{}", "[]", "", '{"digest": 1, "version": 1, "points": [{}]}'):
+        path.write_text(text)
+        with pytest.raises(CalibrationUnfit, match="cannot be read"):
+            read_calibration(path, "ec1-x")
 
 
 def test_the_default_pack_comes_with_a_calibration_of_its_own_contract(store: PackStore) -> None:

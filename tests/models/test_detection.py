@@ -102,6 +102,19 @@ def test_an_unsure_photo_is_looked_at_from_all_sides(turn: int) -> None:
     assert face.score == pytest.approx(0.95)
 
 
+def test_a_face_on_its_side_does_not_hide_an_upright_one(real_models: Models, photos: Path) -> None:
+    """Two people must never pass as a single one."""
+    group = Photo((photos / "group.jpg").read_bytes()).raster().pixels[80:330, 200:480]
+    portrait = cv2.rotate(Photo((photos / "astronaut.png").read_bytes()).raster().pixels, cv2.ROTATE_90_CLOCKWISE)
+    both = np.full((760, 860, 3), 128, np.uint8)
+    both[:250, :280] = group
+    both[248:760, 348:860] = portrait
+    for picture in (both, cv2.resize(both, (430, 380), interpolation=cv2.INTER_AREA).astype(np.uint8)):
+        boxes = [face.box for face in real_models.pipeline.detector.detect(picture)]
+        assert len(boxes) == 2
+        assert {bool(box[0] > picture.shape[1] / 3) for box in boxes} == {True, False}
+
+
 def test_finds_faces_that_fill_the_frame(real_models: Models, photos: Path) -> None:
     detector = real_models.pipeline.detector
     image = Photo((photos / "astronaut.png").read_bytes()).raster().pixels

@@ -1,5 +1,7 @@
-import resource
-import time
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -20,7 +22,7 @@ from models.errors import (
     ImageUnreadable,
 )
 from models.imaging import ImageLimits, Photo
-from tests.pictures import empty_png, encode, noise_jpeg, png_bomb
+from tests.pictures import chunk, empty_png, encode, noise_jpeg, png_bomb
 
 QUARTERS = np.zeros((48, 80, 3), np.uint8)
 QUARTERS[:24, :40], QUARTERS[:24, 40:] = (250, 10, 10), (10, 10, 250)
@@ -104,6 +106,69 @@ def test_never_shows_hidden_colours() -> None:
         assert pixels(encoded).min() == 255
 
 
+def png_with_hidden_colour(depth: int, colour: int, pixel: bytes, hidden: bytes) -> bytes:
+    """A 32 x 32 PNG of one pixel value, which its tRNS chunk declares transparent."""
+    header = struct.pack(">IIBBBBB", 32, 32, depth, colour, 0, 0, 0)
+    rows = (b"\0" + pixel * (32 * depth * (1 if colour == 0 else 3) // 8 // len(pixel))) * 32
+    chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*entry) for entry in chunks)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "pixel", "hidden"),
+    [
+        (1, 0, b"\0", b"\0\0"),
+        (2, 0, b"\x55", b"\0\1"),
+        (4, 0, b"\x77", b"\0\7"),
+        (8, 0, b"\x33", b"\0\x33"),
+        (16, 0, b"\x12\x34", b"\x12\x34"),
+        (8, 2, b"\1\2\3", b"\0\1\0\2\0\3"),
+        (16, 2, b"\x12\x34\x56\x78\x11\x22", b"\x12\x34\x56\x78\x11\x22"),
+    ],
+)
+def test_never_shows_the_hidden_colour_of_a_png(depth: int, colour: int, pixel: bytes, hidden: bytes) -> None:
+    assert pixels(png_with_hidden_colour(depth, colour, pixel, hidden)).min() == 255
+    other = bytes(len(hidden) - 1) + b"\xff" if depth > 4 else b"\0\0" if depth > 1 else b"\0\1"
+    assert pixels(png_with_hidden_colour(depth, colour, pixel, other)).min() < 255
+
+
+def test_transparency_is_blended_with_white() -> None:
+    assert pixels(encode(Image.new("RGBA", (600, 600), (200, 100, 0, 51))))[500, 500].tolist() == [244, 224, 204]
+
+
+def test_reads_float_grey_of_any_range() -> None:
+    for top, expected in ((1.0, 128), (255.0, 128), (65535.0, 128)):
+        ramp = np.full((32, 32), top / 2, np.float32)
+        ramp[0] = top
+        ramp[1] = np.nan
+        encoded = cv2.imencode(".tiff", ramp)[1].tobytes()
+        assert abs(int(pixels(encoded)[16, 16, 0]) - expected) <= 1
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+def test_refuses_a_png_with_a_flipped_byte(share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    encoded = bytearray(encode(Image.fromarray(noise)))
+    encoded[int(len(encoded) * share)] ^= 1
+    photo = Photo(bytes(encoded))
+    for _ in range(2):
+        with pytest.raises(ImageDamaged):
+            photo.raster()
+
+
+def test_reads_exif_behind_the_pixels_of_a_png_without_decoding_them() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = encode(Image.fromarray(QUARTERS).transpose(STORED[6]), exif=exif)
+    start = encoded.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(encoded[start : start + 4], "big")
+    end = encoded.index(b"IEND") - 4
+    moved = encoded[:start] + encoded[start + length : end] + encoded[start : start + length] + encoded[end:]
+    photo = Photo(moved)
+    assert (photo.width, photo.height) == (80, 48)
+    np.testing.assert_allclose(photo.raster().pixels[10, 20], QUARTERS[10, 20], atol=2)
+
+
 def test_reads_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
     for file_format in ("GIF", "WEBP", "PNG"):
@@ -166,14 +231,23 @@ def test_refuses_half_a_file(file_format: str) -> None:
         Photo(encoded[: len(encoded) // 2]).raster()
 
 
-def test_refuses_a_bomb_at_once_and_without_memory() -> None:
-    bomb = png_bomb(30_000)
-    assert len(bomb) < 110_000
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    with pytest.raises(ImageTooManyPixels):
-        Photo(bomb)
-    assert time.perf_counter() - start < 0.05
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 50e6
+def test_refuses_a_bomb_at_once_and_without_memory(tmp_path: Path) -> None:
+    """In a process of its own, whose peak is not already higher."""
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png_bomb(30_000))
+    assert bomb.stat().st_size < 110_000
+    program = (
+        "import resource, sys, time; from pathlib import Path\n"
+        "from models.errors import ImageTooManyPixels; from models.imaging import Photo\n"
+        "encoded = Path(sys.argv[1]).read_bytes()\n"
+        "before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()\n"
+        "try:\n    Photo(encoded)\nexcept ImageTooManyPixels:\n"
+        "    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(bomb)], capture_output=True, text=True, check=True)
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 0.05
+    assert kilobytes < 50_000
 
 
 def test_limits_can_be_set() -> None:
@@ -185,19 +259,31 @@ def test_limits_can_be_set() -> None:
     Photo(encoded, ImageLimits(max_pixels=10_000, max_bytes=len(encoded)))
 
 
-SEEDS = [
-    encode(Image.fromarray(QUARTERS), file_format)
-    for file_format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
-]
+def _seeds() -> list[bytes]:
+    image, exif = Image.fromarray(QUARTERS), Image.Exif()
+    exif[0x0112] = 6
+    plain = [encode(image, name) for name in imaging.FORMATS if name != "HEIF"]
+    modes = [encode(image.convert(mode)) for mode in ("L", "P", "RGBA", "LA", "1", "I;16")]
+    return [
+        *plain,
+        *modes,
+        encode(image.convert("CMYK"), "JPEG"),
+        encode(image, "JPEG", exif=exif),
+        encode(image, exif=exif),
+    ]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SEEDS = _seeds()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_mutated_images_decode_or_are_refused_by_name(data: st.DataObject) -> None:
     encoded = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(1, 8))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
-    del encoded[data.draw(st.integers(1, len(encoded))) :]
+    if data.draw(st.integers(0, 3)) == 0:
+        del encoded[data.draw(st.integers(1, len(encoded))) :]
     try:
         raster = Photo(bytes(encoded), ImageLimits(max_pixels=1_000_000)).raster().pixels
     except ImageError as error:

@@ -82,7 +82,7 @@ def test_a_pack_that_was_never_fetched_says_how_to_get_it(tmp_path: Path) -> Non
         "recognizer/parity.json",
     ],
 )
-@pytest.mark.parametrize("how", ["flipped", "cut", "absent"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "absent", "another"])
 def test_a_damaged_file_is_found_and_named(store: PackStore, tmp_path: Path, name: str, how: str) -> None:
     manifest = find_manifest("opencv-zoo")
     shutil.copytree(store.path(manifest), tmp_path / manifest.name)
@@ -92,6 +92,8 @@ def test_a_damaged_file_is_found_and_named(store: PackStore, tmp_path: Path, nam
     match how:
         case "flipped":
             victim.write_bytes(content)
+        case "another":
+            victim.write_bytes(b"[1]")
         case "cut":
             victim.write_bytes(content[: len(content) // 2])
         case _:
@@ -108,7 +110,28 @@ def test_a_damaged_pack_is_fetched_again(tmp_path: Path) -> None:
     with pytest.raises(PackDamaged, match=r"one\.bin"):
         store.verify(manifest)
     assert (store.fetch(manifest, quiet) / "one.bin").read_bytes() == b"picture"
-    assert [entry.name for entry in (tmp_path / "packs").iterdir()] == ["own"], "no scratch is left behind"
+    left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
+    assert left == [".own.lock", "own"], "no scratch is left behind"
+
+
+def test_what_a_killed_fetch_left_behind_is_swept(tmp_path: Path) -> None:
+    manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
+    stale = tmp_path / "packs" / ".own-killed" / "published"
+    stale.mkdir(parents=True)
+    PackStore(tmp_path / "packs").fetch(manifest, quiet)
+    assert sorted(entry.name for entry in (tmp_path / "packs").iterdir()) == [".own.lock", "own"]
+
+
+def test_a_published_file_that_is_no_graph_is_unfit(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "x.onnx").write_bytes(b"not a graph")
+    network = {"family": "yunet", "file": "x.onnx", "licence": "", "color": "rgb"}
+    recognizer = {**network, "name": "x", "architecture": "", "template": "arcface-112"}
+    file = {"name": "x.onnx", "sha256": file_digest(source / "x.onnx"), "sources": [{"directory": str(source)}]}
+    pack = {"name": "own", "summary": "", "kind": "models", "detector": network, "recognizer": recognizer}
+    with pytest.raises(ArtefactUnfit, match="cannot be converted"):
+        PackStore(tmp_path / "packs").fetch(Manifest.model_validate({**pack, "files": [file]}), quiet)
 
 
 def test_a_whole_pack_is_not_fetched_again(tmp_path: Path) -> None:
@@ -126,7 +149,7 @@ def test_a_failed_fetch_leaves_the_old_pack_and_nothing_half_written(tmp_path: P
     with pytest.raises(SourceUnavailable, match="no source"):
         store.fetch(newer, quiet)
     assert (path / "one.bin").read_bytes() == b"old"
-    assert [entry.name for entry in (tmp_path / "packs").iterdir()] == ["own"]
+    assert sorted(entry.name for entry in (tmp_path / "packs").iterdir()) == [".own.lock", "own"]
 
 
 def test_sources_are_tried_in_order_and_refusals_are_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from models.assembly import Models
 from models.detection import Face
 from models.embedding import Embeddings
 from models.errors import ImageUnreadable, NoFace, SeveralFaces
-from models.imaging import Photo, Raster
+from models.imaging import ImageLimits, Photo, Raster
 from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, StageTimes, choose
 from tests.pictures import encode, faces_png
 
@@ -101,6 +101,27 @@ def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
         used = min(rasters[-1].scale)
         assert enlargement / used <= max(1.0, enlargement) + 0.02
         assert used < 1 or enlargement > 0.87, "a large face needs no full decode"
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
+@pytest.mark.parametrize("policy", ["single", "all"])
+def test_a_large_noisy_photo_gives_the_embedding_of_a_small_one(
+    real_models: Models, photos: Path, file_format: str, policy: FacePolicy
+) -> None:
+    """A warp from the full photo would pick single pixels of the noise."""
+    pipeline = real_models.pipeline
+    with Image.open(photos / "astronaut.png") as image:
+        portrait = image.convert("RGB")
+    (small,) = embed_one(pipeline, encode(portrait), policy, StageTimes())
+    noise = np.random.default_rng(0).normal(0, 25, (2000, 2000, 3))
+    noisy = np.clip(np.asarray(portrait.resize((2000, 2000))) + noise, 0, 255).astype(np.uint8)
+    options = {"quality": 95} if file_format == "JPEG" else {}
+    limits, pipeline.limits = pipeline.limits, ImageLimits(max_bytes=20_000_000)
+    try:
+        (large,) = embed_one(pipeline, encode(Image.fromarray(noisy), file_format, **options), policy, StageTimes())
+    finally:
+        pipeline.limits = limits
+    assert small.embedding @ large.embedding > 0.93
 
 
 def test_a_large_photo_gives_the_embedding_of_a_small_one(real_models: Models, photos: Path) -> None:

@@ -149,6 +149,8 @@ def test_ends_at_once_when_asked() -> None:
     ("environment", "reason"),
     [
         ({"VULTUS_PACK": "nonsense"}, "there is no pack"),
+        ({"VULTUS_PACK": "[/red]"}, "there is no pack '[/red]'"),
+        ({"VULTUS_PACK": "demo-photos"}, "holds photos, not models"),
         ({"VULTUS_DATA_DIR": "/nowhere"}, "run: vultus packs fetch opencv-zoo"),
         ({"VULTUS_RUNTIME__DEVICE": "cuda"}, "CUDAExecutionProvider"),
         ({"VULTUS_TYPO": "1"}, "VULTUS_TYPO is no setting"),
