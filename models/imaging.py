@@ -236,10 +236,11 @@ def _hidden_colour(image: Image.Image, encoded: bytes) -> int | tuple[int, ...] 
         return None
     depth = encoded[len(_PNG_SIGNATURE) + 16]
     if isinstance(hidden, tuple):
-        return tuple(value >> 8 for value in hidden) if depth == 16 else hidden
+        return tuple(int(value) >> (8 if depth == 16 else 0) for value in hidden)
+    value = int(hidden)
     if image.mode == "P" or depth in (8, 16):
-        return hidden
-    return hidden * 255 // (2**depth - 1)  # grey of 1, 2 or 4 bits is spread over 0..255
+        return value
+    return value * 255 // ((1 << depth) - 1)  # grey of 1, 2 or 4 bits is spread over 0..255
 
 
 def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from models.assembly import Models, load_models
 from models.packs import PackStore, find_manifest
 from service.app import create_app
+from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
 _log = logging.getLogger("vultus")
@@ -22,6 +23,7 @@ def serve(
 ) -> None:
     """Serve the pack over HTTP. Never downloads: fetch it first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return_large_blocks()
     settings = load_settings()
     models = load_configured_models(settings)
     _announce(models)

@@ -135,6 +135,14 @@ def test_bad_input_leaves_the_service_unharmed_and_its_memory_flat(
     assert http.get("/readyz").is_success
 
 
+def test_large_photos_leave_no_memory_behind(server: "subprocess.Popen[str]", http: httpx2.Client) -> None:
+    large = encode(Image.new("RGBA", (7900, 5000), (9, 200, 9, 120)))
+    before = resident_bytes(server)
+    for _ in range(2):
+        assert http.post("/v1/detect", files=[("images", large)] * 2).is_success
+    assert resident_bytes(server) - before < 0.1 * before
+
+
 def test_ends_at_once_when_asked() -> None:
     command = [*COMMAND, "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
