@@ -90,6 +90,7 @@ class PackStore:
                     published.rename(new)
                 else:
                     new.mkdir()
+                    progress("converting and comparing", 0, None)
                     build_models(manifest, published, new)
                 _replace_directory(new, self._root / manifest.name, Path(scratch))
         except OSError as error:

@@ -142,6 +142,7 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
     for table in (decisions, times):
         table.title_justify = "left"
     point: dict[str, Any] | None = None
+    because: str | None = None
     for pair in pairs:
         files = {"probe": pair.probe.read_bytes(), "reference": pair.reference.read_bytes()}
         response = client.post("/v1/verify", files=files, data={"faces": pair.faces})
@@ -160,7 +161,7 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
         stages = _times(response.headers.get("server-timing", ""))
         spent = [*(stages.get(stage, 0.0) for stage in _STAGES), response.elapsed.total_seconds() * 1000]
         times.add_row(pair.what, pair.faces, *(f"{milliseconds:.1f}" for milliseconds in spent))
-        point = answer["operating_point"]
+        point, because = answer["operating_point"], answer["uncalibrated_because"]
     _out.print(decisions)
     if point is not None:
         low, high = point["interval"]
@@ -170,6 +171,8 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if because is not None:
+        _out.print(f"There are similarities but no decisions: {because}.\n", highlight=False, soft_wrap=True)
     _out.print(times)
     if point is None and not times.rows:
         raise DemoFailed("no comparison succeeded; the table above says why")

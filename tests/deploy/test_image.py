@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.service.test_end_to_end import free_port
@@ -41,6 +42,14 @@ def test_runs_as_a_user_without_rights_and_checks_its_own_health() -> None:
     assert re.search(r"^USER vultus$", final, re.MULTILINE)
     assert "/readyz" in final[final.index("HEALTHCHECK") :]
     assert "packs fetch" not in final, "nothing is downloaded at serving time"
+
+
+def test_compose_runs_that_image_without_rights() -> None:
+    (service,) = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    assert service["build"] == {"context": ".", "target": "cpu"}
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 
 @pytest.mark.timeout(RUN_TIMEOUT_S + 120)
