@@ -37,7 +37,7 @@ demo: $(VENV)/run.stamp
 	@$(BIN)/vultus demo $(if $(A),--a "$(A)") $(if $(B),--b "$(B)")
 
 serve: $(VENV)/run.stamp
-	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch "$${VULTUS_PACK:-opencv-zoo}"
 	@$(BIN)/vultus serve --hints
 
 test: $(VENV)/dev.stamp

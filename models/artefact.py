@@ -13,7 +13,7 @@ from models.digests import file_digest, value_digest
 from models.errors import ArtefactUnfit, PackDamaged
 
 CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
-EMBEDDER, DETECTOR = "embedder.onnx", "detector.onnx"
+EMBEDDER_GRAPH, DETECTOR_GRAPH = "embedder.onnx", "detector.onnx"
 
 _CARD_VERSION = 1
 
@@ -131,7 +131,7 @@ def open_artefact(directory: Path) -> Card:
     """
     card = read_card(directory, Card)
     check_files(directory, card.files)
-    missing = {EMBEDDER, PROOF} - set(card.files)
+    missing = {EMBEDDER_GRAPH, PROOF} - set(card.files)
     if missing:
         raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")
     if json.loads((directory / PROOF).read_text()).get("passed") is not True:

@@ -7,7 +7,7 @@ import numpy as np
 
 from models import embedding
 from models.alignment import TEMPLATES, align
-from models.artefact import CALIBRATION, DETECTOR, EMBEDDER, Card, DetectorCard, read_card
+from models.artefact import CALIBRATION, DETECTOR_GRAPH, EMBEDDER_GRAPH, Card, DetectorCard, read_card
 from models.calibration import Calibration, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
@@ -15,8 +15,7 @@ from models.embedding import Embedder
 from models.errors import CalibrationUnfit, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
-from models.packs.build import DETECTOR as DETECTOR_DIRECTORY
-from models.packs.build import RECOGNIZER as RECOGNIZER_DIRECTORY
+from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
 from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, open_session
@@ -69,10 +68,10 @@ def load_models(
     card = read_card(path / RECOGNIZER_DIRECTORY, Card)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
     detector_session = open_session(
-        path / DETECTOR_DIRECTORY / DETECTOR, DETECTOR_OUTPUTS, canvases(detection), runtime
+        path / DETECTOR_DIRECTORY / DETECTOR_GRAPH, DETECTOR_OUTPUTS, canvases(detection), runtime
     )
     embedder_session = open_session(
-        path / RECOGNIZER_DIRECTORY / EMBEDDER, embedding.OUTPUTS, ((card.height, card.width),), runtime
+        path / RECOGNIZER_DIRECTORY / EMBEDDER_GRAPH, embedding.OUTPUTS, ((card.height, card.width),), runtime
     )
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])

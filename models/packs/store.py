@@ -15,9 +15,11 @@ from pathlib import Path
 from models.artefact import DetectorCard, check_files, open_artefact, read_card
 from models.errors import ArtefactUnfit, PackDamaged, PackMissing, StorageFailed
 from models.graph import CONVERSION
-from models.packs.build import DETECTOR, RECOGNIZER, build_models
+from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, build_models
 from models.packs.manifest import Manifest
 from models.packs.sources import Fetcher, Progress
+
+_SCRATCH = "+"  # no pack's name has it, so that `own` does not sweep what is being fetched for `own-larger`
 
 
 class PackStore:
@@ -42,7 +44,7 @@ class PackStore:
         """Keep other processes from fetching the same pack, and sweep what a killed fetch left behind."""
         with (self._root / f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for stale in self._root.glob(f".{name}-*"):
+            for stale in self._root.glob(f".{name}{_SCRATCH}*"):
                 shutil.rmtree(stale, ignore_errors=True)
             yield
 
@@ -74,28 +76,35 @@ class PackStore:
             ArtefactUnfit: The converted graph does not answer like the published one.
             StorageFailed: The file system refused to write.
         """
-        try:
-            return self.verify(manifest)
-        except (PackMissing, PackDamaged, ArtefactUnfit):
-            pass
+        if self._is_whole(manifest):
+            return self.path(manifest)
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with (
-                self._lock(manifest.name),
-                tempfile.TemporaryDirectory(prefix=f".{manifest.name}-", dir=self._root) as scratch,
-            ):
-                new = Path(scratch, "pack")
-                published = fetch_published(manifest, Path(scratch, "published"), progress, mirror)
-                if manifest.kind == "photos":
-                    published.rename(new)
-                else:
-                    new.mkdir()
-                    progress("converting and comparing", 0, None)
-                    build_models(manifest, published, new)
-                _replace_directory(new, self._root / manifest.name, Path(scratch))
+            with self._lock(manifest.name):
+                if not self._is_whole(manifest):  # another process may have fetched it meanwhile
+                    self._fetch(manifest, progress, mirror)
         except OSError as error:
             raise StorageFailed(f"the pack {manifest.name} could not be written: {error.strerror or error}") from error
         return self.path(manifest)
+
+    def _is_whole(self, manifest: Manifest) -> bool:
+        try:
+            self.verify(manifest)
+        except (PackMissing, PackDamaged, ArtefactUnfit):
+            return False
+        return True
+
+    def _fetch(self, manifest: Manifest, progress: Progress, mirror: Path | None) -> None:
+        with tempfile.TemporaryDirectory(prefix=f".{manifest.name}{_SCRATCH}", dir=self._root) as scratch:
+            new = Path(scratch, "pack")
+            published = fetch_published(manifest, Path(scratch, "published"), progress, mirror)
+            if manifest.kind == "photos":
+                published.rename(new)
+            else:
+                new.mkdir()
+                progress("converting and comparing", 0, None)
+                build_models(manifest, published, new)
+            _replace_directory(new, self._root / manifest.name, Path(scratch))
 
 
 def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror: Path | None = None) -> Path:
@@ -112,9 +121,9 @@ def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror
 
 
 def _check_models(path: Path, manifest: Manifest) -> None:
-    recognizer = open_artefact(path / RECOGNIZER)
-    detector = read_card(path / DETECTOR, DetectorCard)
-    check_files(path / DETECTOR, detector.files)
+    recognizer = open_artefact(path / RECOGNIZER_DIRECTORY)
+    detector = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    check_files(path / DETECTOR_DIRECTORY, detector.files)
     for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
         if entry is not None and manifest.file(entry.file).sha256 != card.weights:
             raise PackDamaged(f"it was made from another {entry.file}")

@@ -19,7 +19,7 @@ from service.api.responses import DetectItem, DetectResponse, EmbedItem, EmbedRe
 router = APIRouter(prefix="/v1", tags=["faces"])
 
 Item = TypeVar("Item", DetectItem, EmbedItem)
-Photo = TypeVar("Photo", DetectedPhoto, EmbeddedPhoto)
+Outcome = TypeVar("Outcome", DetectedPhoto, EmbeddedPhoto)
 
 INTAKE_ERRORS = (
     errors.MediaTypeUnsupported,
@@ -75,7 +75,7 @@ async def embed(request: Request, response: Response, backend: UsesBackend) -> E
 
 
 def _items(
-    outcomes: Sequence[Photo | VultusError], of: Callable[[Photo], Item], kind: type[Item], request: Request
+    outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request: Request
 ) -> list[Item]:
     """Give each photo its item; the error of an only photo is raised instead."""
     items = []

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from models.errors import EngineError
+from models.errors import VultusError
 from models.packs import PackStore, find_manifest
 from service.cli.packs import fetch_with_progress
 from service.settings import load_settings
@@ -27,7 +27,7 @@ _STAGES = ("decode", "detect", "align", "embed")
 _out = Console()
 
 
-class DemoFailed(EngineError):
+class DemoFailed(VultusError):
     """The service did not start or did not answer."""
 
     code = "demo_failed"

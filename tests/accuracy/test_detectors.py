@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from models.artefact import DETECTOR
+from models.artefact import DETECTOR_GRAPH
 from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
 from models.detection.detector import OUTPUTS
 from models.imaging import Photo
@@ -72,7 +72,7 @@ def test_yunet_is_that_of_opencv(shared: Path, photos: Path, tmp_path: Path, eng
     graph = _fixed_size(published, tmp_path / "published.onnx")
     entry = DetectorEntry(family="yunet", file=graph.name, licence="", color="bgr")
     build_detector(entry, graph, tmp_path / "built")
-    ours = load(tmp_path / "built" / DETECTOR, "yunet", engine, precision)
+    ours = load(tmp_path / "built" / DETECTOR_GRAPH, "yunet", engine, precision)
     for image in real_images(shared, photos):
         boxes, landmarks = opencv_faces(graph, image)
         assert_agree(ours.detect_once(image), boxes, landmarks)
@@ -85,7 +85,7 @@ def test_the_default_pack_is_opencv_on_its_own_photos(
     """The very file of the pack, block-quantised weights and all, on photos that need no `shared`."""
     manifest = find_manifest("opencv-zoo")
     published = fetch_published(manifest, tmp_path / "published", lambda *_: None)
-    ours = load(store.path(manifest) / "detector" / DETECTOR, "yunet", engine, precision)
+    ours = load(store.path(manifest) / "detector" / DETECTOR_GRAPH, "yunet", engine, precision)
     for name in ("astronaut.png", "group.jpg"):
         image = Photo((photos / name).read_bytes()).raster().pixels
         image = cv2.resize(image, (640, image.shape[0] * 640 // image.shape[1])).astype(np.uint8)
@@ -102,7 +102,7 @@ def test_scrfd_is_that_of_insightface(
     published = shared / "models" / name
     entry = DetectorEntry(family="scrfd", file=name, licence="", color="rgb", mean=127.5, std=128.0)
     build_detector(entry, published, tmp_path / "built")
-    ours = load(tmp_path / "built" / DETECTOR, "scrfd", engine, precision)
+    ours = load(tmp_path / "built" / DETECTOR_GRAPH, "scrfd", engine, precision)
     theirs = scrfd.SCRFD(str(published))
     theirs.prepare(-1, input_size=(640, 640), det_thresh=0.5, nms_thresh=0.3)
     for image in real_images(shared, photos):

@@ -4,6 +4,7 @@ import shutil
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -116,10 +117,24 @@ def test_a_damaged_pack_is_fetched_again(tmp_path: Path) -> None:
 
 def test_what_a_killed_fetch_left_behind_is_swept(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
-    stale = tmp_path / "packs" / ".own-killed" / "published"
-    stale.mkdir(parents=True)
+    for name in (".own+killed", ".own-larger+busy"):  # the second is of another pack, which is being fetched
+        (tmp_path / "packs" / name / "published").mkdir(parents=True)
     PackStore(tmp_path / "packs").fetch(manifest, quiet)
-    assert sorted(entry.name for entry in (tmp_path / "packs").iterdir()) == [".own.lock", "own"]
+    left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
+    assert left == [".own-larger+busy", ".own.lock", "own"]
+
+
+def test_two_fetches_at_once_fetch_once(tmp_path: Path, fetched: Progress) -> None:
+    source = tmp_path / "source"
+    manifest = photos_manifest(source, wheel="iniconfig==2.3.1", member="iniconfig/py.typed")
+    (source / "one.bin").write_bytes(b"")
+    file = {**manifest.files[0].model_dump(), "sha256": file_digest(source / "one.bin")}
+    manifest = Manifest.model_validate({**manifest.model_dump(), "files": [file]})
+    store = PackStore(tmp_path / "packs")
+    with ThreadPoolExecutor(3) as threads:
+        paths = list(threads.map(lambda _: store.fetch(manifest, lambda *step: fetched.append(step)), range(3)))
+    assert paths == [tmp_path / "packs" / "own"] * 3
+    assert [step[1] for step in fetched].count(0) == 1, "one download was begun"
 
 
 def test_a_published_file_that_is_no_graph_is_unfit(tmp_path: Path) -> None:

@@ -15,6 +15,20 @@ from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, S
 from tests.pictures import encode, faces_png
 
 
+@pytest.fixture
+def batches(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many crops each call of the embedder is given."""
+    embedder, counts = fake_models.pipeline.embedder, list[int]()
+    embed = embedder.embed
+
+    def count_and_embed(crops: NDArray[np.uint8]) -> Embeddings:
+        counts.append(len(crops))
+        return embed(crops)
+
+    monkeypatch.setattr(embedder, "embed", count_and_embed)
+    return counts
+
+
 def face(x: float, size: float, score: float = 0.9) -> Face:
     return Face(np.array([x, 0, x + size, size], np.float32), np.zeros((5, 2), np.float32), score)
 
@@ -39,33 +53,17 @@ def test_policies_pick_what_they_say() -> None:
     assert choose([], "all", (200, 100)) == []
 
 
-def test_embeds_only_the_faces_that_are_meant(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline, embed = fake_models.pipeline, fake_models.pipeline.embedder.embed
-    seen: list[int] = []
-
-    def count_and_embed(crops: NDArray[np.uint8]) -> Embeddings:
-        seen.append(len(crops))
-        return embed(crops)
-
-    monkeypatch.setattr(pipeline.embedder, "embed", count_and_embed)
+def test_embeds_only_the_faces_that_are_meant(fake_models: Models, batches: list[int]) -> None:
+    pipeline = fake_models.pipeline
     times = StageTimes()
     for policy, count in (("largest", 1), ("all", 5)):
         assert len(embed_one(pipeline, faces_png(5), policy, times)) == count  # type: ignore[arg-type]
-    assert seen == [1, 5]
+    assert batches == [1, 5]
     assert set(times.milliseconds) == {"decode", "detect", "align", "embed"}
 
 
-def test_photos_keep_their_order_fail_alone_and_share_one_batch(
-    fake_models: Models, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pipeline, embed = fake_models.pipeline, fake_models.pipeline.embedder.embed
-    batches: list[int] = []
-
-    def count_and_embed(crops: NDArray[np.uint8]) -> Embeddings:
-        batches.append(len(crops))
-        return embed(crops)
-
-    monkeypatch.setattr(pipeline.embedder, "embed", count_and_embed)
+def test_photos_keep_their_order_fail_alone_and_share_one_batch(fake_models: Models, batches: list[int]) -> None:
+    pipeline = fake_models.pipeline
     photos = [faces_png(count, seed=count) for count in (2, 0, 3, 1)] + [b"broken"]
     outcomes = pipeline.embed(photos, "all", StageTimes())
     assert batches == [6]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from models.artefact import EMBEDDER
+from models.artefact import EMBEDDER_GRAPH
 from models.assembly import Models
 from models.embedding import OUTPUTS, Embeddings
 from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
@@ -149,7 +149,7 @@ def test_the_fake_session_tells_pictures_apart() -> None:
 
 
 def test_engines_and_precisions_agree_on_the_default_recognizer(store: PackStore, real_models: Models) -> None:
-    graph = store.path(find_manifest("opencv-zoo")) / "recognizer" / EMBEDDER
+    graph = store.path(find_manifest("opencv-zoo")) / "recognizer" / EMBEDDER_GRAPH
     faces = synthetic_pictures(8, 112, 112)
     results = {}
     for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
