@@ -1,12 +1,13 @@
-# make demo | serve | test | check | bench | calibrate | lock | clean
+# make demo | serve | export | test | check | bench | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench calibrate lock clean
+.PHONY: help demo serve export test check bench calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := deploy/locks
+TORCH ?= torch==2.13.0
 export VULTUS_DATA_DIR ?= $(CURDIR)/.vultus
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
@@ -14,6 +15,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 help:
 	@echo "make demo         set up, start the service, send real photos to it, show the answers (A=one.jpg B=two.jpg: yours)"
 	@echo "make serve        set up and serve on 127.0.0.1:8000"
+	@echo "make export       set up what turns checkpoints into artefacts (torch), see README"
 	@echo "make test         set up and run all tests"
 	@echo "make check        ruff, format, mypy --strict"
 	@echo "make bench        stage times beside plain OpenCV and ONNX Runtime"
@@ -28,10 +30,21 @@ $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp $(LOCKS)/dev.txt
+# Torch is not in the lock: its CPU and CUDA builds share one number and differ in their hashes. TORCH=torch==2.13.0+cpu
+# or a path to a wheel chooses one.
+$(VENV)/export.stamp: $(VENV)/run.stamp $(LOCKS)/export.txt
+	@echo "installing what reads checkpoints: torch and what it needs (some 200 MB, once)"
+	@$(INSTALL) -r $(LOCKS)/export.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/export.stamp $(LOCKS)/dev.txt
 	@echo "installing what the tests need"
 	@$(INSTALL) -r $(LOCKS)/dev.txt
 	@touch $@
+
+export: $(VENV)/export.stamp
+	@echo "ready: .venv/bin/vultus export CHECKPOINT --out artefacts/NAME"
 
 demo: $(VENV)/run.stamp
 	@$(BIN)/vultus demo $(if $(A),--a "$(A)") $(if $(B),--b "$(B)")

@@ -5,7 +5,7 @@ altered byte is found. `parity.json` is the proof that the graph is still the mo
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from models.errors import ArtefactUnfit, PackDamaged
 CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
 EMBEDDER_GRAPH, DETECTOR_GRAPH = "embedder.onnx", "detector.onnx"
 
-_CARD_VERSION = 1
+_CARD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,39 @@ class DetectorCard:
 
 
 @dataclass(frozen=True, slots=True)
+class NormStatistics:
+    """What training saw of the feature norm (AdaFace, Kim et al., CVPR 2022, arXiv 2204.00964).
+
+    Attributes:
+        mean, deviation: Running statistics of the norm.
+        h: Concentration of the quality indicator.
+    """
+
+    mean: float
+    deviation: float
+    h: float
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a recognizer is.
 
     Attributes:
         name, family, architecture, licence: For people.
-        weights: SHA-256 of the file that the graph was made from, as published.
+        weights: SHA-256 that identifies the weights: of the published file in a pack, else over keys and numbers, so
+            that the same weights in another wrapper are the same.
+        source: File name, SHA-256 and form of what the graph was made from.
+        program: Version of the program that made it.
         conversion: Version of the program's own conversion.
         height, width: Size of the aligned crop in pixels.
         dimensions: Length of an embedding.
         template: Name of the alignment template.
-        preprocessing: What the graph does to a crop: colour order, mean and standard deviation.
+        preprocessing: What the graph does to a crop: colour order, mean, standard deviation, mirror fusion.
+        color_from: What told the colour order.
+        graphs: File name by precision.
+        higher_precision: Layers that a graph computes in higher precision than its own, by file name.
+        norm_statistics: Of the training, if the checkpoint had them.
+        layout: `vultus` is what the service serves; `insightface` is for insightface's `ArcFaceONNX`.
         files: SHA-256 of every other file of the artefact by name.
     """
 
@@ -62,8 +84,15 @@ class Card:
     width: int
     dimensions: int
     template: str
-    preprocessing: dict[str, str | float]
+    preprocessing: dict[str, Any]
     files: dict[str, str]
+    source: dict[str, str] = field(default_factory=dict)
+    program: str = ""
+    color_from: str = ""
+    graphs: dict[str, str] = field(default_factory=lambda: {"fp32": EMBEDDER_GRAPH})
+    higher_precision: dict[str, list[str]] = field(default_factory=dict)
+    norm_statistics: NormStatistics | None = None
+    layout: str = "vultus"
 
     def contract_id(self, detector_family: str) -> str:
         """Identify the embedding contract: embeddings of different ids must never be compared.
@@ -103,6 +132,8 @@ def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
     if version != _CARD_VERSION:
         raise ArtefactUnfit(f"{place} is of version {version}; this program reads version {_CARD_VERSION}")
     try:
+        if content.get("norm_statistics"):
+            content["norm_statistics"] = NormStatistics(**content["norm_statistics"])
         return kind(**content)
     except TypeError as error:
         raise PackDamaged(f"{place} has other members than this program knows") from error
@@ -122,18 +153,21 @@ def check_files(directory: Path, files: dict[str, str]) -> None:
             raise PackDamaged(f"{name} in {directory.name} was altered: its SHA-256 is not the one recorded")
 
 
-def open_artefact(directory: Path) -> Card:
-    """Check every file of an artefact and its proof.
+def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
+    """Check every file of an artefact and its proof, and return card and proof.
 
     Raises:
         PackDamaged: A file is absent or altered.
-        ArtefactUnfit: The proof did not pass, or is not there.
+        ArtefactUnfit: The proof did not pass, or is not there, or the artefact is not for this service.
     """
     card = read_card(directory, Card)
     check_files(directory, card.files)
-    missing = {EMBEDDER_GRAPH, PROOF} - set(card.files)
+    if card.layout != "vultus":
+        raise ArtefactUnfit(f"{directory.name} has the layout {card.layout}, which is not for this service")
+    missing = {*card.graphs.values(), PROOF} - set(card.files)
     if missing:
         raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")
-    if json.loads((directory / PROOF).read_text()).get("passed") is not True:
+    proof = json.loads((directory / PROOF).read_text())
+    if proof.get("passed") is not True:
         raise ArtefactUnfit(f"the parity proof in {directory.name} did not pass; the model must not be served")
-    return card
+    return card, proof

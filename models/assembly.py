@@ -1,18 +1,19 @@
 """From a fetched pack to a running pipeline: check, load, warm up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from models import embedding
 from models.alignment import TEMPLATES, align
-from models.artefact import CALIBRATION, DETECTOR_GRAPH, EMBEDDER_GRAPH, Card, DetectorCard, read_card
+from models.artefact import CALIBRATION, DETECTOR_GRAPH, Card, DetectorCard, open_artefact, read_card
 from models.calibration import Calibration, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import CalibrationUnfit, ManifestInvalid
+from models.errors import ArtefactUnfit, CalibrationUnfit, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
@@ -54,30 +55,35 @@ def load_models(
     runtime: RuntimeOptions | None = None,
     detection: DetectionOptions | None = None,
     limits: ImageLimits | None = None,
+    model: Path | None = None,
 ) -> Models:
     """Check a pack and load it into an engine. Never downloads.
 
+    Args:
+        store: Where packs lie.
+        manifest: The pack.
+        runtime: How graphs are run.
+        detection: How closely photos are looked at.
+        limits: What to refuse before decoding.
+        model: An exported artefact whose recognizer takes the place of the pack's.
+
     Raises:
-        PackMissing, PackDamaged, ArtefactUnfit: The pack cannot be served.
+        PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
         EngineMissing, EngineConflict, PrecisionUnsupported: The engine cannot be had.
     """
     runtime, detection = runtime or RuntimeOptions(), detection or DetectionOptions()
-    if manifest.kind != "models":
-        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models that could be served")
-    path = store.verify(manifest)
-    card = read_card(path / RECOGNIZER_DIRECTORY, Card)
-    detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
-    detector_session = open_session(
-        path / DETECTOR_DIRECTORY / DETECTOR_GRAPH, DETECTOR_OUTPUTS, canvases(detection), runtime
-    )
+    path = _verified(store, manifest)
+    directory = model or path / RECOGNIZER_DIRECTORY
+    card, proof = open_artefact(directory)
+    graph, embedder_runtime = proven_runtime(card, proof, runtime)
     embedder_session = open_session(
-        path / RECOGNIZER_DIRECTORY / EMBEDDER_GRAPH, embedding.OUTPUTS, ((card.height, card.width),), runtime
+        directory / graph, embedding.OUTPUTS, ((card.height, card.width),), embedder_runtime
     )
-    detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
+    detector_card, detector = _load_detector(path, runtime, detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     _warm_up(detector, embedder, detection)
     contract_id = card.contract_id(detector_card.family)
-    calibration, because = _calibration(path / RECOGNIZER_DIRECTORY, manifest.name, contract_id)
+    calibration, because = _calibration(directory, None if model else manifest.name, contract_id)
     return Models(
         pipeline=Pipeline(detector, embedder, limits),
         pack=manifest.name,
@@ -87,8 +93,60 @@ def load_models(
         calibration=calibration,
         uncalibrated_because=because,
         embedder_session=embedder_session.describe(),
-        detector_session=detector_session.describe(),
+        detector_session=detector.session.describe(),
     )
+
+
+def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOptions | None = None) -> AnchorDetector:
+    """Load the detector of a pack alone.
+
+    Raises:
+        PackMissing, PackDamaged: The pack is not here or not whole.
+    """
+    _, detector = _load_detector(_verified(store, manifest), RuntimeOptions(), detection or DetectionOptions())
+    return detector
+
+
+def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
+    """Choose the graph file and the arithmetic, of those that the artefact's proof covers.
+
+    `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32.
+
+    Raises:
+        ArtefactUnfit: The precision that is wanted was not measured, or did not pass.
+    """
+    passed = {row["precision"] for row in proof["measured"] if row["passed"]}
+    passed -= {row["precision"] for row in proof["measured"] if not row["passed"]}
+    if wanted.precision == "auto":
+        if "fp32" in card.graphs and "fp32" in passed:
+            return card.graphs["fp32"], wanted if "bf16" in passed else replace(wanted, precision="fp32")
+        first = next((precision for precision in ("int8", "fp16") if precision in passed), None)
+        if first is None:
+            raise ArtefactUnfit(f"{card.name} has no graph that its parity proof covers")
+        return card.graphs[first], replace(wanted, precision=first)  # type: ignore[arg-type]  # one of two literals
+    if wanted.precision not in passed:
+        there = ", ".join(sorted(passed)) or "none"
+        raise ArtefactUnfit(
+            f"{card.name} was not proven in {wanted.precision}, so it is not served in it; proven are {there}"
+        )
+    kind = "int8-cpu" if wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in passed else None
+    return card.graphs.get(kind or wanted.precision) or card.graphs["fp32"], wanted
+
+
+def _verified(store: PackStore, manifest: Manifest) -> Path:
+    if manifest.kind != "models":
+        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models that could be served")
+    return store.verify(manifest)
+
+
+def _load_detector(
+    pack: Path, runtime: RuntimeOptions, detection: DetectionOptions
+) -> tuple[DetectorCard, AnchorDetector]:
+    card = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
+    if runtime.precision in ("fp16", "int8"):  # of the recognizer; the detector has one graph
+        runtime = replace(runtime, precision="auto")
+    session = open_session(pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH, DETECTOR_OUTPUTS, canvases(detection), runtime)
+    return card, AnchorDetector(session, HEADS[card.family], detection)
 
 
 def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOptions) -> None:
@@ -101,10 +159,10 @@ def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOpt
         embedder.embed(align(picture, np.array([template.points] * count, np.float32), template))
 
 
-def _calibration(directory: Path, pack: str, contract_id: str) -> tuple[Calibration | None, str | None]:
+def _calibration(directory: Path, pack: str | None, contract_id: str) -> tuple[Calibration | None, str | None]:
     """Read the user's own calibration, else the one that comes with the program."""
     own = directory / CALIBRATION
-    path = own if own.is_file() else calibration_file(pack)
+    path = own if own.is_file() else calibration_file(pack) if pack else None
     if path is None:
         return None, "this model was never calibrated"
     try:

@@ -16,3 +16,8 @@ def value_digest(value: Any) -> str:
     """Return the SHA-256 of a JSON-like value, independent of key order and spacing."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def directory_digests(directory: Path, but: str) -> dict[str, str]:
+    """Return the SHA-256 of every file of a directory by name, `but` one."""
+    return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != but}

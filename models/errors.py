@@ -23,6 +23,22 @@ VultusError
 │   ├── SourceUnavailable
 │   ├── ArtefactUnfit
 │   └── StorageFailed
+├── ExportError              a checkpoint cannot become an artefact
+│   ├── CheckpointUnreadable
+│   ├── CheckpointUnsafe
+│   ├── CheckpointIsModule
+│   ├── CheckpointWithoutWeights
+│   ├── WeightsNotFinite
+│   ├── ArchitectureUnknown
+│   ├── LandmarksNeeded
+│   ├── ColorUnknown
+│   ├── BuilderUnfit
+│   ├── GraphUnsupported
+│   ├── PicturesUnfit
+│   ├── OutputExists
+│   ├── ParityFailed
+│   ├── StepDied
+│   └── ExtraMissing
 └── EngineError              the machine cannot run it
     ├── EngineMissing
     ├── EngineConflict
@@ -169,6 +185,100 @@ class StorageFailed(ModelFilesError):
     """The file system refused a read or write that the model files need."""
 
     code = "storage_failed"
+
+
+class ExportError(VultusError):
+    """A checkpoint cannot become an artefact."""
+
+
+class CheckpointUnreadable(ExportError):
+    """The file is no checkpoint, cut off or damaged."""
+
+    code = "checkpoint_unreadable"
+
+
+class CheckpointUnsafe(ExportError):
+    """The file asks to run code; nothing of it was run."""
+
+    code = "checkpoint_unsafe"
+
+
+class CheckpointIsModule(ExportError):
+    """The file is a whole pickled module or an archive of code, not weights."""
+
+    code = "checkpoint_is_module"
+
+
+class CheckpointWithoutWeights(ExportError):
+    """The file holds no network, such as one of an optimizer's state only."""
+
+    code = "checkpoint_without_weights"
+
+
+class WeightsNotFinite(ExportError):
+    """A weight is NaN or infinite."""
+
+    code = "weights_not_finite"
+
+
+class ArchitectureUnknown(ExportError):
+    """No known network has just these keys and shapes."""
+
+    code = "architecture_unknown"
+
+
+class LandmarksNeeded(ExportError):
+    """The network takes landmarks as a second input."""
+
+    code = "landmarks_needed"
+
+
+class ColorUnknown(ExportError):
+    """Neither the file nor what lies beside it tells the colour order."""
+
+    code = "color_unknown"
+
+
+class BuilderUnfit(ExportError):
+    """The user's own network cannot be had or does not fit the weights."""
+
+    code = "builder_unfit"
+
+
+class GraphUnsupported(ExportError):
+    """The graph does not have the form that its conversion knows."""
+
+    code = "graph_unsupported"
+
+
+class PicturesUnfit(ExportError):
+    """The pictures given for calibration or proof cannot be used."""
+
+    code = "pictures_unfit"
+
+
+class OutputExists(ExportError):
+    """The output directory is there and was not to be replaced."""
+
+    code = "output_exists"
+
+
+class ParityFailed(ExportError):
+    """The exported graph does not answer like the network; the artefact is marked unfit."""
+
+    code = "parity_failed"
+
+
+class StepDied(ExportError):
+    """The system ended a process of the export."""
+
+    code = "step_died"
+
+
+class ExtraMissing(ExportError):
+    """A package that this needs is not installed."""
+
+    code = "extra_missing"
 
 
 class EngineError(VultusError):

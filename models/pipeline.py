@@ -1,38 +1,16 @@
 """From photos to faces with embeddings: the one place where the steps meet."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import Template, align, alignment_matrix, crop_scale
+from models.cropping import FaceCropper, FacePolicy, StageTimes
 from models.detection import Face, FaceDetector
 from models.embedding import Embedder
-from models.errors import NoFace, SeveralFaces, VultusError
-from models.imaging import ImageLimits, Photo, Raster
-
-FacePolicy = Literal["largest", "central", "single", "all"]
-Outcome = TypeVar("Outcome")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DetectedPhoto:
-    """A photo and its faces.
-
-    Attributes:
-        width, height: Pixels of the upright photo.
-        faces: In pixels of the upright photo, best score first.
-    """
-
-    width: int
-    height: int
-    faces: list[Face]
+from models.errors import VultusError
+from models.imaging import ImageLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,37 +42,16 @@ class EmbeddedPhoto:
     faces: list[EmbeddedFace]
 
 
-@dataclass(slots=True)
-class StageTimes:
-    """Milliseconds spent by stage; several photos of one request add up."""
+class Pipeline(FaceCropper):
+    """A cropper and the recognizer behind it. Safe for use by several threads at once.
 
-    milliseconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, stage: str, milliseconds: float) -> None:
-        """Add time to a stage."""
-        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + milliseconds
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the enclosed block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, (time.perf_counter() - start) * 1000)
-
-
-class Pipeline:
-    """Decodes, detects, aligns and embeds. Safe for use by several threads at once.
-
-    Photos are prepared side by side, which hides the decoding of one behind the detection of another, and all faces of
-    a request are embedded in one batch. Every photo has an outcome of its own: a bad one fails alone.
+    All faces of a request are embedded in one batch.
     """
 
     def __init__(
         self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None, workers: int = 2
     ) -> None:
-        """Join the steps.
+        """Join the steps; see `FaceCropper`.
 
         Args:
             detector: Finds faces.
@@ -102,30 +59,8 @@ class Pipeline:
             limits: What to refuse before decoding.
             workers: Photos that are prepared side by side.
         """
-        self.detector = detector
+        super().__init__(detector, embedder.template, limits, workers)
         self.embedder = embedder
-        self.limits = limits or ImageLimits()
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
-
-    def detect(
-        self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
-    ) -> list[DetectedPhoto | VultusError]:
-        """Find the faces of photos.
-
-        Args:
-            encoded: Image files.
-            policy: Which faces of a photo are meant.
-            times: Told what was spent.
-
-        Returns:
-            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
-        """
-
-        def look(image: bytes, own: StageTimes) -> DetectedPhoto:
-            photo, faces = self._find(image, policy, own)
-            return DetectedPhoto(photo.width, photo.height, faces)
-
-        return self._each(encoded, look, times)
 
     def embed(
         self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
@@ -143,106 +78,21 @@ class Pipeline:
         Raises:
             InferenceFailed: The engine failed.
         """
-
-        def look(image: bytes, own: StageTimes) -> tuple[DetectedPhoto, NDArray[np.uint8]]:
-            photo, faces = self._find(image, policy, own)
-            return DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, own)
-
-        outcomes = self._each(encoded, look, times)
-        crops = [outcome[1] for outcome in outcomes if not isinstance(outcome, VultusError)]
+        outcomes = self.crop(encoded, policy, times)
+        crops = [outcome.crops for outcome in outcomes if not isinstance(outcome, VultusError)]
         embedded = iter(self._embed(np.concatenate(crops), times) if any(map(len, crops)) else ())
         return [
             outcome
             if isinstance(outcome, VultusError)
             else EmbeddedPhoto(
-                outcome[0].width,
-                outcome[0].height,
-                [EmbeddedFace(face, *next(embedded)) for face in outcome[0].faces],
+                outcome.photo.width,
+                outcome.photo.height,
+                [EmbeddedFace(face, *next(embedded)) for face in outcome.photo.faces],
             )
             for outcome in outcomes
         ]
-
-    def _each(
-        self, encoded: Sequence[bytes], look: Callable[[bytes, StageTimes], Outcome], times: StageTimes
-    ) -> list[Outcome | VultusError]:
-        """Look at every photo, several at a time, and keep what goes wrong with one in its place."""
-
-        def attempt(image: bytes) -> tuple[Outcome | VultusError, StageTimes]:
-            own = StageTimes()
-            try:
-                return look(image, own), own
-            except VultusError as error:
-                return error, own
-
-        attempts = list(self._workers.map(attempt, encoded) if len(encoded) > 1 else map(attempt, encoded))
-        for _, own in attempts:
-            for stage, spent in own.milliseconds.items():
-                times.add(stage, spent)
-        return [outcome for outcome, _ in attempts]
-
-    def _find(self, encoded: bytes, policy: FacePolicy, times: StageTimes) -> tuple[Photo, list[Face]]:
-        with times.measure("decode"):
-            photo = Photo(encoded, self.limits)
-            raster = photo.raster(self.detector.max_side_px / max(photo.width, photo.height))
-        with times.measure("detect"):
-            faces = self.detector.detect(raster.pixels)
-        faces = [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
-        return photo, choose(faces, policy, (photo.width, photo.height))
-
-    def _crops(self, photo: Photo, faces: list[Face], times: StageTimes) -> NDArray[np.uint8]:
-        template = self.embedder.template
-        with times.measure("align"):
-            needed = max((crop_scale(alignment_matrix(face.landmarks, template)) for face in faces), default=0.0)
-        with times.measure("decode"):
-            raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
-        with times.measure("align"):
-            return _align_all(raster, faces, template)
 
     def _embed(self, crops: NDArray[np.uint8], times: StageTimes) -> Iterator[tuple[NDArray[np.float32], float]]:
         with times.measure("embed"):
             embeddings = self.embedder.embed(crops)
         return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
-
-
-def _align_all(raster: Raster, faces: list[Face], template: Template) -> NDArray[np.uint8]:
-    """Align faces, each from the level of a pyramid at which its crop is shrunk by less than half.
-
-    A warp reads four pixels for each of its own: of a large face in a large photo it would skip most of them.
-    """
-    crops = np.empty((len(faces), template.height, template.width, 3), np.uint8)
-    levels = [raster.pixels]
-    for crop, face in zip(crops, faces, strict=True):
-        own = face.scaled(raster.scale)
-        halvings = max(0, int(-np.log2(crop_scale(alignment_matrix(own.landmarks, template)))))
-        while len(levels) <= halvings:
-            height, width = (-(-side // 2) for side in levels[-1].shape[:2])
-            shrunk = cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_AREA)
-            levels.append(shrunk.astype(np.uint8, copy=False))
-        pixels = levels[halvings]
-        factor = (pixels.shape[1] / raster.pixels.shape[1], pixels.shape[0] / raster.pixels.shape[0])
-        crop[:] = align(pixels, own.scaled(factor).landmarks[None], template)[0]
-    return crops
-
-
-def choose(faces: list[Face], policy: FacePolicy, size: tuple[int, int]) -> list[Face]:
-    """Pick the faces that a policy means.
-
-    Args:
-        faces: Of one photo, best score first.
-        policy: `largest` box, most `central` box, the `single` face there is, or `all`.
-        size: (width, height) of the photo.
-
-    Raises:
-        NoFace: There is none; under `all` an empty list is given instead.
-        SeveralFaces: There are several under `single`.
-    """
-    if policy == "all":
-        return faces
-    if not faces:
-        raise NoFace("no face was found in the image")
-    if policy == "single" and len(faces) > 1:
-        raise SeveralFaces(f"{len(faces)} faces were found in the image where exactly one is wanted")
-    if policy == "central":
-        middle = np.asarray(size, dtype=np.float32) / 2
-        return [min(faces, key=lambda face: float(np.linalg.norm(face.box.reshape(2, 2).mean(axis=0) - middle)))]
-    return [max(faces, key=lambda face: face.area)]

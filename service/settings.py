@@ -37,7 +37,8 @@ class RuntimeSettings(_Group):
     ] = "auto"
     device: Annotated[Literal["cpu", "cuda"], Field(description="where to compute")] = "cpu"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], Field(description="`auto`: bf16 where engine and processor have it")
+        Literal["auto", "fp32", "bf16", "fp16", "int8"],
+        Field(description="`auto`: bf16 where engine and processor have it and the model's proof covers it"),
     ] = "auto"
     threads: Annotated[int, Field(ge=0, description="threads of one run on the CPU; 0: all cores")] = 0
 
@@ -97,6 +98,10 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_data_path("vultus")
     )
     pack: Annotated[str, Field(description="name of the pack that is served")] = "opencv-zoo"
+    model: Annotated[
+        Path | None,
+        Field(description="an exported artefact, served in place of the pack's recognizer"),
+    ] = None
     runtime: RuntimeSettings = RuntimeSettings()
     image: ImageSettings = ImageSettings()
     detection: DetectionSettings = DetectionSettings()
@@ -140,4 +145,6 @@ def describe_settings() -> Iterator[tuple[str, str, str]]:
 
 
 def _default(field: Any) -> str:
-    return "the user's data directory" if field.default_factory else str(field.default)
+    if field.default_factory:
+        return "the user's data directory"
+    return "none" if field.default is None else str(field.default)

@@ -11,7 +11,12 @@ lock() { # lock NAME ARGUMENTS..., with requirements on standard input as `-`
 }
 
 lock cpu pyproject.toml --extra cpu --extra heic
+# Torch comes in builds of its own, for the CPU or a CUDA version, under one number; the lock names what the CPU build
+# needs, and the Makefile installs torch itself.
+printf '%s\n' "onnxscript>=0.7" "pyyaml>=6.0" "safetensors>=0.6" filelock fsspec jinja2 networkx "setuptools>=77" sympy |
+    lock export - --constraints deploy/locks/cpu.txt
 lock gpu pyproject.toml --extra gpu --extra heic
 printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build -
 echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra insightface --extra dev \
-    --constraints deploy/locks/cpu.txt --constraints deploy/locks/build.txt
+    --constraints deploy/locks/cpu.txt \
+    --constraints deploy/locks/build.txt --constraints deploy/locks/export.txt

@@ -21,10 +21,11 @@ from rich.progress import track
 
 from models.assembly import Models, load_models
 from models.calibration import Calibration, operating_point, write_calibration
+from models.cropping import FacePolicy, StageTimes
 from models.errors import NoFace, VultusError
 from models.evaluation.verification import FoldAccuracy, ten_fold_accuracy
 from models.packs import PackStore, find_manifest
-from models.pipeline import FacePolicy, Pipeline, StageTimes
+from models.pipeline import Pipeline
 
 RATES = (1e-2, 1e-3)  # 3,000 non-mated pairs carry no rate below 1e-3
 DEFAULT_POINT = "fmr_1e-3"

@@ -4,22 +4,31 @@ Every graph that is served takes uint8 RGB pictures `[N, H, W, 3]`. Colour order
 that nothing is left for a caller to get wrong.
 """
 
+from models.graph.batchnorm import fold_batch_norms
 from models.graph.contract import (
     CONVERSION,
     DetectorOutputs,
     Preprocessing,
     UnsupportedGraph,
+    annotate,
     detector_graph,
+    insightface_graph,
     recognizer_graph,
+    save_checked,
 )
-from models.graph.simplify import simplify
+from models.graph.simplify import simplify, simplify_in_place
 
 __all__ = [
     "CONVERSION",
     "DetectorOutputs",
     "Preprocessing",
     "UnsupportedGraph",
+    "annotate",
     "detector_graph",
+    "fold_batch_norms",
+    "insightface_graph",
     "recognizer_graph",
+    "save_checked",
     "simplify",
+    "simplify_in_place",
 ]

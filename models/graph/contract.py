@@ -6,17 +6,19 @@ into pixels. A recognizer takes `faces` uint8 RGB `[N, H, W, 3]` and gives `embe
 `[N]`, the length that it had before.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.graph.simplify import drop_unused_weights
+from models.graph.simplify import drop_unused
 
-CONVERSION = 1  # goes up when the same published file becomes another graph; packs converted before are made anew
+CONVERSION = 2  # goes up when the same published file becomes another graph; packs converted before are made anew
 
 ColorOrder = Literal["rgb", "bgr"]
 
@@ -27,11 +29,24 @@ class UnsupportedGraph(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What the network wants to see: `(pixel - mean) / std` of 0..255 values, in `color` order."""
+    """What the network wants to see: `(pixel - mean) / std` of 0..255 values, in `color` order.
+
+    Attributes:
+        color: Order of the channels.
+        mean, std: One number for all channels, or three in that order.
+        mirror: Embed the picture and its mirror image and add both embeddings before normalisation, as the official
+            evaluations of ArcFace, ElasticFace and AdaFace do.
+    """
 
     color: ColorOrder
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, float, float] = 0.0
+    std: float | tuple[float, float, float] = 1.0
+    mirror: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return what a card says; part of the embedding contract."""
+        record: dict[str, Any] = {"color": self.color, "mean": self.mean, "std": self.std}
+        return {**record, "mirror": True} if self.mirror else record
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +65,18 @@ def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     """Return the recognizer with uint8 RGB input and outputs `embedding` and `norm`.
 
     Args:
-        model: Simplified; one float input `[N, 3, H, W]`, one output `[N, D]`.
+        model: Simplified; one float input `[N, 3, H, W]`, one output `[N, D]`. It is changed.
         preprocessing: What stands outside of the graph so far and moves into it.
 
     Raises:
         UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
     """
     graph = model.graph
-    if len(graph.output) != 1 or len(_dims(graph.output[0])) != 2:
-        raise UnsupportedGraph("a recognizer has one output [N, D]")
-    height, width = _image_size(graph)
-    raw, size = graph.output[0].name, _dims(graph.output[0])[1]
+    raw, size, picture = _recognizer_form(graph)
     _free_batch(model)
-    _accept_uint8_rgb(graph, preprocessing, "faces", (height, width))
+    _accept_uint8_rgb(graph, preprocessing, "faces", picture)
+    if preprocessing.mirror:
+        raw = _add_halves(graph, raw, size)
     axis = _weight(graph, "vultus_axis", np.array([1], np.int64))
     tiny = _weight(graph, "vultus_tiny", np.float32(1e-12))  # an all-zero embedding stays zero
     graph.node.extend(
@@ -76,7 +90,66 @@ def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
         ]
     )
     _set_outputs(graph, {"embedding": ["N", size], "norm": ["N"]})
-    return _checked(model)
+    drop_unused(graph)
+    return model
+
+
+def insightface_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """Return the recognizer in the form that insightface's `ArcFaceONNX` loads.
+
+    It gives `(pixel - 127.5) / 127.5` in RGB as float `[N, 3, H, W]` to the only input and takes the embedding before
+    normalisation from the only output. It recognises graphs with their own scaling by the names of their first nodes,
+    so none here has a name.
+
+    Args:
+        model: As for `recognizer_graph`. It is changed.
+        preprocessing: What the network wants to see.
+
+    Raises:
+        UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
+    """
+    graph = model.graph
+    raw, size, (height, width) = _recognizer_form(graph)
+    _free_batch(model)
+    given = np.float32(127.5)
+    mean, std = (np.broadcast_to(np.asarray(value, np.float32), 3) for value in (preprocessing.mean, preprocessing.std))
+    own = Preprocessing(
+        preprocessing.color,
+        mean=tuple(float(value) for value in (mean - given) / given),  # type: ignore[arg-type]  # of three
+        std=tuple(float(value) for value in std / given),  # type: ignore[arg-type]
+        mirror=preprocessing.mirror,
+    )
+    _precede(graph, _scaling(graph, "input", own), "input")
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, height, width]))
+    if preprocessing.mirror:
+        raw = _add_halves(graph, raw, size)
+    graph.node.append(helper.make_node("Identity", [raw], ["raw_embedding"]))
+    _set_outputs(graph, {"raw_embedding": ["N", size]})
+    for node in graph.node:
+        node.name = ""
+    drop_unused(graph)
+    return model
+
+
+def annotate(model: onnx.ModelProto, notes: Mapping[str, str]) -> None:
+    """Write notes into the file, where tools such as Netron show them."""
+    helper.set_model_props(model, {f"vultus.{name}": value for name, value in notes.items()})
+    model.producer_name = "vultus"
+
+
+def _recognizer_form(graph: onnx.GraphProto) -> tuple[str, int | str, tuple[int, int]]:
+    if len(graph.output) != 1 or len(_dims(graph.output[0])) != 2:
+        raise UnsupportedGraph("a recognizer has one output [N, D]")
+    return graph.output[0].name, _dims(graph.output[0])[1], _image_size(graph)
+
+
+def _add_halves(graph: onnx.GraphProto, raw: str, size: int | str) -> str:
+    """Add the embeddings of pictures and mirror images, which ran as one batch."""
+    shape = _weight(graph, "vultus_halves", np.array([2, -1, size], np.int64))
+    first = _weight(graph, "vultus_first", np.array([0], np.int64))
+    graph.node.append(helper.make_node("Reshape", [raw, shape], ["vultus_both"]))
+    graph.node.append(helper.make_node("ReduceSum", ["vultus_both", first], ["vultus_fused"], keepdims=0))
+    return "vultus_fused"
 
 
 def detector_graph(model: onnx.ModelProto, preprocessing: Preprocessing, outputs: DetectorOutputs) -> onnx.ModelProto:
@@ -108,7 +181,8 @@ def detector_graph(model: onnx.ModelProto, preprocessing: Preprocessing, outputs
         ]
     )
     _set_outputs(graph, {"scores": ["N", "A"], "boxes": ["N", "A", 4], "landmarks": ["N", "A", 10]})
-    return _checked(model)
+    drop_unused(graph)
+    return model
 
 
 def _geometric_mean(graph: onnx.GraphProto, names: tuple[str, ...], stride: int) -> str:
@@ -123,27 +197,62 @@ def _geometric_mean(graph: onnx.GraphProto, names: tuple[str, ...], stride: int)
 def _accept_uint8_rgb(
     graph: onnx.GraphProto, preprocessing: Preprocessing, name: str, size: tuple[int | str, int | str]
 ) -> None:
-    if len(graph.input) != 1:
-        raise UnsupportedGraph(f"the graph has {len(graph.input)} inputs")
-    network_input = graph.input[0].name
     nodes = [
         helper.make_node("Cast", [name], ["vultus_float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["vultus_float"], ["vultus_planes"], perm=[0, 3, 1, 2]),
     ]
-    if preprocessing.color == "bgr" and not _swap_first_convolution(graph, network_input):
-        order = _weight(graph, "vultus_bgr", np.array([2, 1, 0], np.int64))
-        nodes.append(helper.make_node("Gather", ["vultus_planes", order], ["vultus_swapped"], axis=1))
-    if preprocessing.mean:
-        mean = _weight(graph, "vultus_mean", np.float32(preprocessing.mean))
-        nodes.append(helper.make_node("Sub", [nodes[-1].output[0], mean], ["vultus_centred"]))
-    if preprocessing.std != 1.0:
-        std = _weight(graph, "vultus_std", np.float32(preprocessing.std))
-        nodes.append(helper.make_node("Div", [nodes[-1].output[0], std], ["vultus_scaled"]))
-    nodes[-1].output[0] = network_input
+    _precede(graph, nodes + _scaling(graph, "vultus_planes", preprocessing), "vultus_planes")
+    graph.input.append(helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *size, 3]))
+
+
+def _scaling(graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing) -> list[onnx.NodeProto]:
+    """Make the nodes that turn RGB planes into what the network wants to see."""
+    if len(graph.input) != 1:
+        raise UnsupportedGraph(f"the graph has {len(graph.input)} inputs")
+    nodes: list[onnx.NodeProto] = []
+
+    def append(kind: str, operand: str, output: str, axis: int | None = None) -> None:
+        last = nodes[-1].output[0] if nodes else planes
+        nodes.append(helper.make_node(kind, [last, operand], [output]))
+        if axis is not None:
+            nodes[-1].attribute.append(helper.make_attribute("axis", axis))
+
+    mean, std = preprocessing.mean, preprocessing.std
+    if preprocessing.color == "bgr":
+        if _swap_first_convolution(graph, graph.input[0].name):  # the planes stay RGB, so the numbers turn round
+            mean, std = (value[::-1] if isinstance(value, tuple) else value for value in (mean, std))
+        else:
+            append("Gather", _weight(graph, "vultus_bgr", np.array([2, 1, 0], np.int64)), "vultus_swapped", axis=1)
+    if np.any(mean):
+        append("Sub", _weight(graph, "vultus_mean", _per_channel(mean)), "vultus_centred")
+    if np.any(np.not_equal(std, 1.0)):
+        append("Div", _weight(graph, "vultus_std", _per_channel(std)), "vultus_scaled")
+    if preprocessing.mirror:
+        width = int(_dims(graph.input[0])[3])
+        reverse = _weight(graph, "vultus_reverse", np.arange(width - 1, -1, -1, dtype=np.int64))
+        seen = nodes[-1].output[0] if nodes else planes
+        append("Gather", reverse, "vultus_mirrored", axis=3)
+        nodes.append(helper.make_node("Concat", [seen, "vultus_mirrored"], ["vultus_pairs"], axis=0))
+    return nodes
+
+
+def _precede(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], given: str) -> None:
+    """Put nodes before the graph, in the place of its input."""
+    network_input = graph.input[0].name
+    if nodes:
+        nodes[-1].output[0] = network_input
+    else:
+        for node in graph.node:
+            for position, name in enumerate(node.input):
+                node.input[position] = given if name == network_input else name
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *size, 3]))
+
+
+def _per_channel(value: float | tuple[float, float, float]) -> NDArray[np.float32]:
+    numbers = np.asarray(value, np.float32)
+    return numbers.reshape(3, 1, 1) if numbers.ndim else numbers
 
 
 def _swap_first_convolution(graph: onnx.GraphProto, network_input: str) -> bool:
@@ -163,11 +272,13 @@ def _swap_first_convolution(graph: onnx.GraphProto, network_input: str) -> bool:
 def _free_batch(model: onnx.ModelProto) -> None:
     """Replace what ties the graph to one batch and one picture size: reshapes to 1 and resizes to fixed sizes."""
     graph = model.graph
-    shapes = {value.name: _dims(value) for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
     writers = {name: node for node in graph.node for name in node.output}
+    resizes = any(node.op_type == "Resize" and len(node.input) == 4 for node in graph.node)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info if resizes else ()  # copies all weights
+    shapes = {value.name: _dims(value) for value in inferred}
     for index, node in enumerate(graph.node):
-        target = weights.get(node.input[1]) if node.op_type == "Reshape" else None
+        target = _constant(weights, node, 1) if node.op_type == "Reshape" else None
         if target is not None and len(target) == 2 and target[0] == -1:
             before = writers.get(node.input[0])
             if before is not None and _perm(before) == [2, 3, 0, 1]:  # SCRFD's heads put the batch behind the positions
@@ -175,11 +286,16 @@ def _free_batch(model: onnx.ModelProto) -> None:
                 target = np.array([1, *target], np.int64)
         if target is not None and target.size and target[0] == 1:
             node.input[1] = _weight(graph, f"vultus_shape_{index}", np.array([0, *target[1:]], np.int64))  # 0: as it is
-        sizes = weights.get(node.input[3]) if node.op_type == "Resize" and len(node.input) == 4 else None
+        sizes = _constant(weights, node, 3) if node.op_type == "Resize" and len(node.input) == 4 else None
         if sizes is not None:
             scales = np.array([1, 1, *(sizes[2:] / np.array(shapes[node.input[0]][2:]))], np.float32)
             del node.input[3]
             node.input[2] = _weight(graph, f"vultus_scales_{index}", scales)
+
+
+def _constant(weights: dict[str, onnx.TensorProto], node: onnx.NodeProto, position: int) -> NDArray[Any] | None:
+    tensor = weights.get(node.input[position])
+    return None if tensor is None else numpy_helper.to_array(tensor)
 
 
 def _perm(node: onnx.NodeProto) -> list[int]:
@@ -207,7 +323,11 @@ def _set_outputs(graph: onnx.GraphProto, outputs: dict[str, list[int | str]]) ->
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items())
 
 
-def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    drop_unused_weights(model.graph)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+def save_checked(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph and have ONNX's checker read it back, types and shapes included.
+
+    Raises:
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: It is not valid.
+    """
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)

@@ -22,15 +22,22 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     The values are those of ONNX's reference evaluator; no node that depends on an input is touched.
     """
     simple = _at_least(OPSET, model)
-    graph = simple.graph
+    simplify_in_place(simple)
+    return simple
+
+
+def simplify_in_place(model: onnx.ModelProto) -> None:
+    """Simplify a model of at least opset 17 without a second copy of its weights; see `simplify`."""
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     read = {name for node in graph.node for name in node.input}
     _replace(graph.input, [value for value in graph.input if value.name in read - weights])
-    _drop_dropout(graph)
-    _fold_constants(simple)
-    drop_unused_weights(graph)
+    _resolve_types(graph)
+    _drop_idle(graph)
+    _fold_constants(model)
+    _fix_reshapes(graph)
+    drop_unused(graph)
     del graph.value_info[:]
-    return simple
 
 
 def _at_least(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -42,31 +49,73 @@ def _at_least(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _drop_dropout(graph: onnx.GraphProto) -> None:
-    """Dropout does nothing at inference; some files carry it in a form that the checker refuses."""
-    source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Dropout"}
-    _replace(graph.node, [node for node in graph.node if node.op_type != "Dropout"])
+def _resolve_types(graph: onnx.GraphProto) -> None:
+    """Make constants of what the graph asks about its own tensors and its annotations answer: types and fixed sizes."""
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    sizes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.value_info, *graph.input):
+        types[value.name] = value.type.tensor_type.elem_type
+        sizes[value.name] = [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim]  # -1: free
+    for node in graph.node:
+        if node.op_type == "CastLike" and node.input[1] in types:
+            node.CopyFrom(onnx.helper.make_node("Cast", [node.input[0]], [node.output[0]], to=types[node.input[1]]))
+        if node.op_type == "Shape" and node.input[0] in sizes:
+            ends = {item.name: item.i for item in node.attribute}
+            asked = np.array(sizes[node.input[0]][ends.get("start", 0) : ends.get("end")], np.int64)
+            if (asked >= 0).all():
+                constant = numpy_helper.from_array(asked, node.output[0])
+                node.CopyFrom(onnx.helper.make_node("Constant", [], [node.output[0]], value=constant))
+
+
+def _drop_idle(graph: onnx.GraphProto) -> None:
+    """Drop what does nothing at inference; some files carry Dropout in a form that the checker refuses."""
+    outputs = {value.name for value in graph.output}
+    source: dict[str, str] = {}
+    kept = []
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = source.get(name, name)
+        if node.op_type in ("Dropout", "Identity") and node.output[0] not in outputs:
+            source[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    _replace(graph.node, kept)
 
 
 def _fold_constants(model: onnx.ModelProto) -> None:
     graph = model.graph
-    known: dict[str, NDArray[np.generic]] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
     folded: list[onnx.TensorProto] = []
     for node in graph.node:
         given = [name for name in node.input if name]
         if all(name in known for name in given) and not outputs.intersection(node.output):
-            values = _evaluate(model, node, {name: known[name] for name in given})
-            known.update(values)
-            folded.extend(numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in values.items())
+            feeds = {name: numpy_helper.to_array(known[name]) for name in given}
+            for name, array in _evaluate(model, node, feeds).items():
+                known[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+                folded.append(known[name])
         else:
             kept.append(node)
+    read = {name for node in kept for name in node.input}
     _replace(graph.node, kept)
-    graph.initializer.extend(folded)
+    graph.initializer.extend(tensor for tensor in folded if tensor.name in read)
+
+
+def _fix_reshapes(graph: onnx.GraphProto) -> None:
+    """Turn reshapes whose target is put together at run, but for the batch all constant, into fixed ones."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    writers = {name: node for node in graph.node for name in node.output}
+    for index, node in enumerate(graph.node):
+        target = writers.get(node.input[1]) if node.op_type == "Reshape" else None
+        if target is None or target.op_type != "Concat":
+            continue
+        parts = [numpy_helper.to_array(weights[name]) if name in weights else None for name in target.input]
+        if sum(part is None for part in parts) == 1:
+            sizes = np.concatenate([np.array([-1]) if part is None else part for part in parts])
+            if (sizes < 0).sum() == 1 and (sizes != 0).all():
+                graph.initializer.append(numpy_helper.from_array(sizes.astype(np.int64), f"vultus_reshape_{index}"))
+                node.input[1] = f"vultus_reshape_{index}"
 
 
 def _evaluate(
@@ -84,10 +133,16 @@ def _evaluate(
     return {value.name: np.asarray(array) for value, array in zip(outputs, arrays, strict=True)}
 
 
-def drop_unused_weights(graph: onnx.GraphProto) -> None:
-    """Remove initializers that no node reads."""
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that no output needs."""
+    needed = {value.name for value in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    _replace(graph.node, reversed(kept))
+    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 
 def _replace(field: Any, items: Iterable[Any]) -> None:  # protobuf's repeated fields have no common public type

@@ -1,6 +1,8 @@
 """Make a pack of models from its published files: convert both graphs, prove parity, write the cards."""
 
 import json
+import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,15 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from models import artefact, detection, embedding
+from models import artefact, detection
 from models.alignment import TEMPLATES
 from models.artefact import Card, DetectorCard, write_card
 from models.detection import detector as detector_contract
-from models.digests import file_digest
-from models.embedding import Embeddings
+from models.digests import directory_digests, file_digest
 from models.errors import ArtefactUnfit
-from models.export import parity
+from models.export.isolation import call
+from models.export.parity import MAX_DETECTOR_DIFFERENCE
+from models.export.proof import Proof, Reference, prove
 from models.graph import (
     CONVERSION,
     DetectorOutputs,
@@ -24,6 +27,7 @@ from models.graph import (
     UnsupportedGraph,
     detector_graph,
     recognizer_graph,
+    save_checked,
     simplify,
 )
 from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry
@@ -61,14 +65,19 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
     path = target / artefact.DETECTOR_GRAPH
     source = simplify(onnx.load(published))
     outputs = _outputs(entry.family, source)
-    onnx.save(detector_graph(source, _preprocessing(entry), outputs), path)
+    save_checked(detector_graph(source, _preprocessing(entry), outputs), path)
     picture = synthetic_pictures(1, _CANVAS_PX, _CANVAS_PX)
     reference = _join(_run_published(published, _network_input(picture, entry)), outputs)
     candidate = _run(path, picture, detector_contract.OUTPUTS)
     worst = float(np.max([np.abs(candidate[name] - reference[name]).max() for name in detector_contract.OUTPUTS]))
-    if not worst <= parity.MAX_DETECTOR_DIFFERENCE:  # NaN must not pass
+    if not worst <= MAX_DETECTOR_DIFFERENCE:  # NaN must not pass
         raise ArtefactUnfit(f"the converted detector differs from {entry.file} by {worst:.2g}")
-    write_card(target, DetectorCard(entry.family, entry.licence, file_digest(published), CONVERSION, _digests(target)))
+    write_card(
+        target,
+        DetectorCard(
+            entry.family, entry.licence, file_digest(published), CONVERSION, directory_digests(target, artefact.CARD)
+        ),
+    )
 
 
 def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> None:
@@ -80,28 +89,16 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
     """
     target.mkdir()
     path, template = target / artefact.EMBEDDER_GRAPH, TEMPLATES[entry.template]
-    onnx.save(recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry)), path)
+    save_checked(recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry)), path)
     faces = synthetic_pictures(_FACES, template.height, template.width)
     reference = np.concatenate([_embed_published(published, _network_input(face[None], entry)) for face in faces])
-    candidate = Embeddings(*_run(path, faces, embedding.OUTPUTS).values())
-    measured = parity.compare_recognizers(reference, candidate)
-    proof = {
-        "reference": {
-            "file": entry.file,
-            "sha256": file_digest(published),
-            "runtime": f"onnx reference {onnx.__version__}",
-        },
-        "pictures": f"{_FACES} synthetic, seed 0",
-        "limits": {"relative_l2": parity.MAX_RELATIVE_L2, "cosine": parity.MIN_COSINE},
-        "measured": [{"precision": "fp32", "runtime": "onnxruntime", **measured.record()}],
-        "passed": measured.passed,
-    }
-    (target / artefact.PROOF).write_text(json.dumps(proof, indent=2) + "\n")
-    if not measured.passed:
-        raise ArtefactUnfit(
-            f"the converted recognizer differs from {entry.file}: relative L2 {measured.worst_relative_l2:.2g}, "
-            f"cosine {measured.worst_cosine:.6f}"
+    proof = _prove(path, entry, file_digest(published), faces, reference)
+    (target / artefact.PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
+    if not proof.passed:
+        why = "; ".join(
+            f"{row.precision} on {row.engine}: {', '.join(row.why)}" for row in proof.rows if not row.passed
         )
+        raise ArtefactUnfit(f"the converted recognizer differs from {entry.file}: {why}")
     card = Card(
         name=entry.name,
         family=entry.family,
@@ -111,12 +108,26 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
         conversion=CONVERSION,
         height=template.height,
         width=template.width,
-        dimensions=int(candidate.embedding.shape[1]),
+        dimensions=int(reference.shape[1]),
         template=entry.template,
-        preprocessing={"color": entry.color, "mean": entry.mean, "std": entry.std},
-        files=_digests(target),
+        preprocessing=_preprocessing(entry).record(),
+        files=directory_digests(target, artefact.CARD),
+        source={"file": entry.file, "sha256": file_digest(published), "form": "onnx"},
+        program=metadata.version("vultus"),
+        color_from="the manifest",
     )
     write_card(target, card)
+
+
+def _prove(
+    graph: Path, entry: RecognizerEntry, sha256: str, faces: NDArray[np.uint8], reference: NDArray[np.float32]
+) -> Proof:
+    about = {"file": entry.file, "sha256": sha256, "runtime": f"onnx reference {onnx.__version__}"}
+    with tempfile.TemporaryDirectory() as scratch:
+        stored = Path(scratch, "faces.npy")
+        np.save(stored, faces)
+        pictures = f"{len(faces)} synthetic, seed 0"
+        return prove({"fp32": graph}, Reference(about, stored, pictures, len(faces), reference), lambda _: None, call)
 
 
 def _preprocessing(entry: DetectorEntry | RecognizerEntry) -> Preprocessing:
@@ -182,7 +193,3 @@ def _join(raw: dict[str, NDArray[np.float32]], outputs: DetectorOutputs) -> dict
         "boxes": np.concatenate([flat(name, 4) for name in outputs.boxes], axis=1),
         "landmarks": np.concatenate([flat(name, 10) for name in outputs.landmarks], axis=1),
     }
-
-
-def _digests(directory: Path) -> dict[str, str]:
-    return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != artefact.CARD}

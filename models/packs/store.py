@@ -5,7 +5,6 @@ published is brought to the contract of `models.graph` once, here, and the resul
 """
 
 import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from models.artefact import DetectorCard, check_files, open_artefact, read_card
+from models.directories import replace_directory
 from models.errors import ArtefactUnfit, PackDamaged, PackMissing, StorageFailed
 from models.graph import CONVERSION
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, build_models
@@ -104,7 +104,7 @@ class PackStore:
                 new.mkdir()
                 progress("converting and comparing", 0, None)
                 build_models(manifest, published, new)
-            _replace_directory(new, self._root / manifest.name, Path(scratch))
+            replace_directory(new, self._root / manifest.name, Path(scratch))
 
 
 def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror: Path | None = None) -> Path:
@@ -121,7 +121,7 @@ def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror
 
 
 def _check_models(path: Path, manifest: Manifest) -> None:
-    recognizer = open_artefact(path / RECOGNIZER_DIRECTORY)
+    recognizer, _ = open_artefact(path / RECOGNIZER_DIRECTORY)
     detector = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
     check_files(path / DETECTOR_DIRECTORY, detector.files)
     for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
@@ -129,21 +129,3 @@ def _check_models(path: Path, manifest: Manifest) -> None:
             raise PackDamaged(f"it was made from another {entry.file}")
         if card.conversion != CONVERSION:
             raise PackDamaged(f"conversion {card.conversion} made it; this program is at {CONVERSION}")
-
-
-def _replace_directory(new: Path, target: Path, scratch: Path) -> None:
-    for path in sorted(new.rglob("*")):
-        if path.is_file():
-            _sync(path)
-    if target.exists():
-        target.rename(scratch / "old")
-    new.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,9 +1,17 @@
 """Engines behind one `Session` protocol."""
 
-from models.runtime.loading import RuntimeOptions, open_session
-from models.runtime.session import BATCH_BUCKETS, Session, SessionDescription
+from models.runtime.loading import RuntimeOptions, cpu_options, open_session
+from models.runtime.session import BATCH_BUCKETS, Precision, Session, SessionDescription
 from models.runtime.silence import silence_engines
 
-__all__ = ["BATCH_BUCKETS", "RuntimeOptions", "Session", "SessionDescription", "open_session"]
+__all__ = [
+    "BATCH_BUCKETS",
+    "Precision",
+    "RuntimeOptions",
+    "Session",
+    "SessionDescription",
+    "cpu_options",
+    "open_session",
+]
 
 silence_engines()  # every way to an engine leads through this package

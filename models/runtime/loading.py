@@ -20,13 +20,14 @@ class RuntimeOptions:
     Attributes:
         engine: `auto` takes OpenVINO on the CPU and ONNX Runtime on CUDA.
         device: Where to compute.
-        precision: `auto` takes bf16 where engine and processor have it, else fp32.
+        precision: `auto` takes bf16 where engine and processor have it, else fp32. `fp16` and `int8` are said of graphs
+            that have those types in them.
         threads: Threads for one run on the CPU; 0 takes all cores that this process may use.
     """
 
     engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
     device: Device = "cpu"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
 
 
@@ -57,6 +58,19 @@ def open_session(
     from models.runtime.onnxruntime_engine import OrtSession
 
     return OrtSession(graph, outputs, sizes, precision, threads, options.device)
+
+
+def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
+    """List the ways in which this machine's CPU can run a graph of a precision."""
+    options = []
+    if find_spec("onnxruntime") is not None and precision != "bf16":
+        options.append(RuntimeOptions("onnxruntime", precision=precision, threads=threads))
+    if find_spec("openvino") is not None:
+        from models.runtime.openvino_engine import has_bf16
+
+        if precision != "bf16" or has_bf16():
+            options.append(RuntimeOptions("openvino", precision=precision, threads=threads))
+    return options
 
 
 def _choose(options: RuntimeOptions) -> Literal["openvino", "onnxruntime"]:

@@ -1,12 +1,24 @@
-"""ONNX Runtime on the CPU or on CUDA, in float32."""
+"""ONNX Runtime on the CPU or on CUDA, in the precision that the graph has."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
-from models.runtime.session import Arrays, BucketedSession, Device, EngineName, Images, Precision, SessionDescription
+from models.runtime.session import (
+    BATCH_BUCKETS,
+    Arrays,
+    BucketedSession,
+    Device,
+    EngineName,
+    Images,
+    Precision,
+    SessionDescription,
+)
 
 ENGINE: EngineName = "onnxruntime"
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -35,7 +47,7 @@ class OrtSession(BucketedSession):
             engine=ENGINE,
             version=ort.__version__,
             provider=self._session.get_providers()[0],
-            precision="fp32",
+            precision=precision or "fp32",
             threads=threads if device == "cpu" else 0,
         )
 
@@ -51,6 +63,45 @@ class OrtSession(BucketedSession):
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise InferenceFailed(f"ONNX Runtime could not run the graph: {error}") from error
         return tuple(np.asarray(array, dtype=np.float32) for array in arrays)
+
+
+class PlainGraph:
+    """A graph as it is, on the CPU, in batches of the caller's choice: for proofs and calibration, not for serving.
+
+    Attributes:
+        batch: Pictures that one run may take; a graph that was published for one takes one.
+        version: What runs it.
+    """
+
+    def __init__(self, graph: Path | bytes) -> None:
+        """Load a graph from a file or from its bytes.
+
+        Raises:
+            InferenceFailed: ONNX Runtime refuses it.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        source = graph if isinstance(graph, bytes) else str(graph)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=[_PROVIDERS["cpu"]])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise InferenceFailed(f"ONNX Runtime cannot load the graph: {error}") from error
+        self._input = self._session.get_inputs()[0]
+        first = self._input.shape[0]
+        self.batch = first if isinstance(first, int) and first > 0 else max(BATCH_BUCKETS)
+        self.version = f"onnxruntime {ort.__version__} float32"
+
+    def run(self, pictures: NDArray[Any], names: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
+        """Run the graph and return the outputs of these names, all if None.
+
+        Raises:
+            InferenceFailed: ONNX Runtime refuses the input.
+        """
+        try:
+            arrays = self._session.run(names, {self._input.name: pictures})
+        except Exception as error:  # as above
+            raise InferenceFailed(f"ONNX Runtime could not run the graph: {error}") from error
+        return [np.asarray(array, dtype=np.float32) for array in arrays]
 
 
 def _open(graph: Path, provider: str, threads: int) -> ort.InferenceSession:

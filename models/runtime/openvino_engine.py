@@ -10,7 +10,11 @@ from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
 from models.runtime.session import Arrays, BucketedSession, EngineName, Images, Precision, SessionDescription
 
 ENGINE: EngineName = "openvino"
-_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+
+
+def has_bf16() -> bool:
+    """Tell whether this processor has bfloat16 arithmetic."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoSession(BucketedSession):
@@ -31,15 +35,14 @@ class OpenVinoSession(BucketedSession):
         core = ov.Core()
         if "CPU" not in core.available_devices:
             raise EngineMissing("OpenVINO finds no CPU plugin; reinstall the package `openvino`")
-        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not has_bf16:
+        if precision == "bf16" and not has_bf16():
             raise PrecisionUnsupported(
                 "this processor has no bfloat16 arithmetic; use fp32 or leave the choice to auto"
             )
-        chosen: Precision = precision or ("bf16" if has_bf16 else "fp32")
+        chosen: Precision = precision or ("bf16" if has_bf16() else "fp32")
         config = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[chosen],
+            "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
         }
@@ -53,7 +56,7 @@ class OpenVinoSession(BucketedSession):
             engine=ENGINE,
             version=ov.get_version().split("-")[0],
             provider=", ".join(compiled.get_property("EXECUTION_DEVICES")),
-            precision=_read_precision(compiled.get_property("INFERENCE_PRECISION_HINT")),
+            precision=chosen if chosen in ("fp16", "int8") else _read_precision(compiled),
             threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
         )
 
@@ -89,5 +92,5 @@ class _RequestPool:
             self._free.put(request)
 
 
-def _read_precision(hint: ov.Type) -> Precision:
-    return "bf16" if hint == ov.Type.bf16 else "fp32"
+def _read_precision(compiled: ov.CompiledModel) -> Precision:
+    return "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.bf16 else "fp32"

@@ -17,7 +17,7 @@ BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
 
 EngineName = Literal["openvino", "onnxruntime", "fake"]
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Images = NDArray[np.uint8]
 Arrays = tuple[NDArray[np.float32], ...]
 
@@ -30,7 +30,7 @@ class SessionDescription:
         engine: Name of the engine.
         version: Its version.
         provider: What the engine calls the device it computes on, read back from the loaded graph.
-        precision: Precision of the arithmetic.
+        precision: Of the arithmetic; of fp16 and int8 graphs what their types say, the rest as the engine likes.
         threads: Threads that one run uses; 0 where the device has none to count.
     """
 

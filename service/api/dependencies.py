@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import Depends, Request
 
 from models.assembly import Models
-from models.pipeline import StageTimes
+from models.cropping import StageTimes
 from service.settings import Settings
 
 Answer = TypeVar("Answer")

@@ -6,8 +6,9 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from models import errors as core
+from models.cropping import DetectedPhoto, StageTimes
 from models.errors import VultusError
-from models.pipeline import DetectedPhoto, EmbeddedPhoto, StageTimes
+from models.pipeline import EmbeddedPhoto
 from service import errors
 from service.api.dependencies import UsesBackend, server_timing
 from service.api.intake import read_images

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from models import pipeline
+from models import cropping
 
 FacePolicy = Annotated[
-    pipeline.FacePolicy,
+    cropping.FacePolicy,
     Field(
         description="Which face is meant when a photo has several: the `largest`, the most `central`, the `single` one "
         "there is (several are an error), or `all`."

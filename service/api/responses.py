@@ -6,8 +6,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models.calibration import OperatingPoint
+from models.cropping import DetectedPhoto
 from models.detection import Face
-from models.pipeline import DetectedPhoto, EmbeddedFace, EmbeddedPhoto
+from models.pipeline import EmbeddedFace, EmbeddedPhoto
 
 
 class _Response(BaseModel):

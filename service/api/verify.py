@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 
 from models import errors as core
 from models.calibration import OperatingPoint
+from models.cropping import FacePolicy, StageTimes
 from models.errors import CalibrationUnfit, VultusError
-from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, StageTimes
+from models.pipeline import EmbeddedFace, EmbeddedPhoto, Pipeline
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.intake import read_sides

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from models.errors import VultusError
-from service.cli import demo, packs, serve
+from service.cli import demo, export, inspect, packs, serve
 
 app = typer.Typer(
     help="Self-hosted face verification: every decision with its measured error rate.",
@@ -17,6 +17,9 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("export")(export.export)
+app.command("import")(export.import_onnx)
+app.command("inspect")(inspect.inspect)
 app.add_typer(packs.app, name="packs")
 
 FAILED = 2

@@ -40,6 +40,7 @@ def load_configured_models(settings: Settings) -> Models:
         settings.runtime.options(),
         settings.detection.options(),
         settings.image.limits(),
+        settings.model,
     )
 
 

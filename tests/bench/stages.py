@@ -25,12 +25,13 @@ from rich.table import Table
 
 from models.alignment import TEMPLATES, align
 from models.assembly import Models, load_models
+from models.cropping import StageTimes
 from models.detection import AnchorDetector
 from models.graph import simplify
 from models.imaging import Photo, Raster
 from models.packs import PackStore, find_manifest
 from models.packs.store import fetch_published
-from models.pipeline import EmbeddedPhoto, Pipeline, StageTimes
+from models.pipeline import EmbeddedPhoto, Pipeline
 from models.runtime import RuntimeOptions
 from service.settings import load_settings
 

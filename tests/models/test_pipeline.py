@@ -7,11 +7,12 @@ from PIL import Image
 
 from models.alignment import alignment_matrix, crop_scale
 from models.assembly import Models
+from models.cropping import FacePolicy, StageTimes, choose
 from models.detection import Face
 from models.embedding import Embeddings
 from models.errors import ImageUnreadable, NoFace, SeveralFaces
 from models.imaging import ImageLimits, Photo, Raster
-from models.pipeline import EmbeddedFace, EmbeddedPhoto, FacePolicy, Pipeline, StageTimes, choose
+from models.pipeline import EmbeddedFace, EmbeddedPhoto, Pipeline
 from tests.pictures import encode, faces_png
 
 

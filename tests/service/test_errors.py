@@ -12,6 +12,7 @@ AT_START_ONLY = {
     *(core.PackUnknown, core.ManifestInvalid, core.PackMissing, core.PackDamaged, core.SourceUnavailable),
     *(core.ArtefactUnfit, core.StorageFailed, core.EngineMissing, core.EngineConflict, core.PrecisionUnsupported),
     *(SettingsInvalid, DemoFailed),
+    *core.ExportError.__subclasses__(),
 }
 
 

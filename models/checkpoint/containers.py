@@ -1,0 +1,126 @@
+"""The file forms that weights come in: the zip of PyTorch 1.6 and later, the stream before it, and safetensors.
+
+Weights are mapped, not read: a file of any size costs no memory until its numbers are used.
+"""
+
+import mmap
+import struct
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from models.checkpoint.unpickling import Storage, TensorRecord, unpickle, unpickle_bytes
+from models.errors import CheckpointIsModule, CheckpointUnreadable
+
+_ZIP, _LEGACY_MAGIC, _LEGACY_PROTOCOL = b"PK\x03\x04", 0x1950A86A20F9469CFC6C, 1001
+_LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, at the end of a zip entry's 30-byte header
+_CUT_OFF = "the checkpoint is cut off or damaged"
+
+
+def read_tree(path: Path) -> Any:
+    """Read what a checkpoint file holds: dicts, lists and values, with arrays where tensors are.
+
+    Raises:
+        CheckpointUnreadable: It is no checkpoint, cut off or damaged.
+        CheckpointUnsafe: It asks to run code.
+        CheckpointIsModule: It is a whole pickled module or a TorchScript archive.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+            if not start:
+                raise CheckpointUnreadable("the checkpoint is empty")
+            content = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY))
+            stream.seek(0)
+            if path.suffix == ".safetensors":
+                return _read_safetensors(path)
+            if start == _ZIP:
+                return _read_zip(stream, content)
+            return _read_legacy(stream, content)
+    except OSError as error:
+        raise CheckpointUnreadable(f"the checkpoint cannot be read: {error.strerror or error}") from error
+
+
+def _read_zip(stream: IO[bytes], content: memoryview) -> Any:
+    try:
+        archive = zipfile.ZipFile(stream)
+        entries = {PurePosixPath(entry.filename).parts[1:]: entry for entry in archive.infolist()}
+        if ("constants.pkl",) in entries:
+            raise CheckpointIsModule(
+                "the file is a TorchScript archive; save the state_dict() of the module it was made from"
+            )
+        if ("data.pkl",) not in entries:
+            raise CheckpointUnreadable("the file is a zip archive, but not one that PyTorch writes")
+        if ("byteorder",) in entries and archive.read(entries["byteorder",]) != b"little":
+            raise CheckpointUnreadable("the checkpoint was written on a big-endian machine")
+        tree, storages = unpickle_bytes(archive.read(entries["data.pkl",]))
+        for storage in storages.values():
+            entry = entries.get(("data", storage.key))
+            if entry is not None:
+                storage.content = _entry(archive, entry, content)
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
+        raise CheckpointUnreadable(_CUT_OFF) from error
+    return _with_arrays(tree)
+
+
+def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, content: memoryview) -> memoryview:
+    """Return the bytes of a zip entry, mapped where it is stored as it is, which PyTorch always does."""
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return memoryview(bytearray(archive.read(entry)))
+    start = entry.header_offset
+    start += _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(content[start : start + _LOCAL_HEADER.size]))
+    block = content[start : start + entry.file_size]
+    if zlib.crc32(block) != entry.CRC:
+        raise CheckpointUnreadable(f"{_CUT_OFF}: a block of weights differs from its checksum")
+    return block
+
+
+def _read_legacy(stream: IO[bytes], content: memoryview) -> Any:
+    """Read the form before PyTorch 1.6: pickles one after another, then each storage with its length."""
+    try:
+        magic, protocol, system = (_plain(stream) for _ in range(3))
+        if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL) or system.get("little_endian") is not True:
+            raise CheckpointUnreadable("the file is not a checkpoint of PyTorch")
+    except (CheckpointUnreadable, AttributeError) as error:
+        raise CheckpointUnreadable("the file is not a checkpoint of PyTorch, or its beginning is damaged") from error
+    tree, storages = unpickle(stream)
+    for key in _plain(stream):
+        place = stream.tell()
+        storage = storages.get(key)
+        count = int.from_bytes(content[place : place + 8], "little")
+        if storage is None or count != storage.count:
+            raise CheckpointUnreadable(_CUT_OFF)
+        end = place + 8 + count * storage.dtype.itemsize
+        if end > len(content):
+            raise CheckpointUnreadable(f"{_CUT_OFF}: it ends before its weights do")
+        storage.content = content[place + 8 : end]
+        stream.seek(end)
+    return _with_arrays(tree)
+
+
+def _plain(stream: IO[bytes]) -> Any:
+    tree, _ = unpickle(stream)
+    return tree
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with safe_open(path, framework="np") as opened:
+            weights: dict[str, NDArray[Any]] = opened.get_tensors()
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise CheckpointUnreadable(f"the safetensors file is cut off or damaged: {error}") from error
+    return weights
+
+
+def _with_arrays(tree: Any) -> Any:
+    if isinstance(tree, TensorRecord):
+        return tree.array()
+    if isinstance(tree, dict):
+        return {key: _with_arrays(value) for key, value in tree.items() if isinstance(key, str | int)}
+    if isinstance(tree, list | tuple):
+        return [_with_arrays(value) for value in tree]
+    return None if isinstance(tree, Storage) else tree

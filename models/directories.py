@@ -1,0 +1,29 @@
+"""Directories that appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+
+def replace_directory(new: Path, target: Path, scratch: Path) -> None:
+    """Put a complete directory in the place of another, which stays until then.
+
+    Args:
+        new: On the same file system; its files are flushed to the disk first.
+        target: May exist.
+        scratch: Where what was there before goes, to be removed by the caller.
+    """
+    for path in sorted(new.rglob("*")):
+        if path.is_file():
+            _sync(path)
+    if target.exists():
+        target.rename(scratch / "old")
+    new.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""What a checkpoint is, without exporting it."""
+
+from pathlib import Path
+from typing import Any
+
+from models.backbones import recognise
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.errors import ColorUnknown
+from models.export.color import decide_color
+from models.graph.contract import ColorOrder
+
+
+def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str, Any]:
+    """Read and recognise a checkpoint.
+
+    Args:
+        path: See `read_checkpoint`.
+        color: What the user says of the colour order.
+
+    Raises:
+        ExportError: One of its kinds, for whatever is wrong with the file.
+    """
+    checkpoint = read_checkpoint(path)
+    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
+    try:
+        order, because = decide_color(checkpoint, plan, color)
+    except ColorUnknown as error:
+        order, because = None, str(error)
+    floats = [array for array in checkpoint.weights.values() if array.dtype.kind != "i"]
+    return {
+        "kind": "checkpoint",
+        "file": checkpoint.path.name,
+        "sha256": checkpoint.sha256,
+        "form": checkpoint.wrapper,
+        "family": plan.family,
+        "architecture": plan.architecture,
+        "parameters": sum(array.size for array in floats),
+        "stored as": sorted({array.dtype.name for array in floats}),
+        "template": plan.template,
+        "color": order,
+        "color from": because,
+        "mean": plan.mean,
+        "std": plan.std,
+        "norm statistics": _statistics(checkpoint),
+    }
+
+
+def _statistics(checkpoint: Checkpoint) -> dict[str, float] | str | None:
+    head = checkpoint.head
+    if head is None:
+        return None
+    if head.fresh:
+        return "none: the buffers are as they were before training (20 and 100)"
+    return {"mean": head.mean, "deviation": head.deviation, "h": head.h}

@@ -1,0 +1,268 @@
+"""The steps of an export, each made to run in a process of its own: files in, files out, small values between.
+
+What needs torch is imported in the step that runs it, so that no other process pays for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from models.alignment import TEMPLATES
+from models.artefact import NormStatistics
+from models.checkpoint import Checkpoint, Head, read_checkpoint
+from models.digests import file_digest
+from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
+from models.graph import (
+    Preprocessing,
+    UnsupportedGraph,
+    annotate,
+    fold_batch_norms,
+    insightface_graph,
+    recognizer_graph,
+    save_checked,
+    simplify,
+    simplify_in_place,
+)
+from models.graph.contract import ColorOrder
+from models.graph.weights import fill
+from models.runtime.onnxruntime_engine import PlainGraph
+
+if TYPE_CHECKING:
+    from models.backbones import Plan
+
+MAX_GRAPH_BYTES = 2**31 - 2**20  # one ONNX file is one protobuf message
+
+_BATCH = 16
+_PREFIX = "inner."  # of the weights in the skeleton, which wraps the network
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user says about a checkpoint or a published graph.
+
+    Attributes:
+        path: The file.
+        color: Order of the channels, where the user says it.
+        mean, std: What the network sees is `(pixel - mean) / std` of 0..255 values; None as the family has it.
+        template: Alignment template; None as the family has it.
+        mirror: Add the embedding of the mirror image.
+        builder: `package.module:callable` of the user's own network.
+    """
+
+    path: Path
+    color: ColorOrder | None = None
+    mean: float | tuple[float, float, float] | None = None
+    std: float | tuple[float, float, float] | None = None
+    template: str | None = None
+    mirror: bool = False
+    builder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a checkpoint or a published graph turned out to be.
+
+    Attributes:
+        family, architecture: Of the network.
+        template: Name of the alignment template.
+        preprocessing: What the network sees.
+        color_from: What told the colour order.
+        weights: Digest that identifies the weights.
+        source: File name, SHA-256 and form.
+        head: What AdaFace's training kept of the norms, if the file has it.
+        weight_bytes: Of the weights in float32.
+    """
+
+    family: str
+    architecture: str
+    template: str
+    preprocessing: Preprocessing
+    color_from: str
+    weights: str
+    source: dict[str, str]
+    head: Head | None = None
+    weight_bytes: int = 0
+
+    def norm_statistics(self) -> NormStatistics | None:
+        """Return the statistics that quality needs, if training left any and they are of this norm."""
+        if self.head is None or self.head.fresh or self.preprocessing.mirror:
+            return None  # mirror fusion gives another norm than the one that training saw
+        return NormStatistics(self.head.mean, self.head.deviation, self.head.h)
+
+
+def describe_checkpoint(request: Request) -> Description:
+    """Read a checkpoint and recognise it.
+
+    Raises:
+        ExportError: One of its kinds, for whatever is wrong with the file.
+    """
+    from models.export.color import decide_color
+
+    checkpoint = read_checkpoint(request.path)
+    plan = _plan(checkpoint, request)
+    color, because = decide_color(checkpoint, plan, request.color)
+    floats = [array for array in checkpoint.weights.values() if array.dtype.kind != "i"]
+    return Description(
+        family=plan.family,
+        architecture=plan.architecture,
+        template=plan.template,
+        preprocessing=Preprocessing(color, plan.mean, plan.std, request.mirror),
+        color_from=because,
+        weights=checkpoint.weights_digest(),
+        source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "form": checkpoint.wrapper},
+        head=checkpoint.head,
+        weight_bytes=sum(4 * array.size for array in floats),
+    )
+
+
+def embed_by_checkpoint(
+    request: Request, preprocessing: Preprocessing, files: Sequence[Path], skeleton: Path
+) -> tuple[list[NDArray[np.float32]], str]:
+    """Embed the faces of `.npy` files by the network itself, and write its graph without weights.
+
+    Returns:
+        (N, D) float32 before normalisation for each file, and what computed them.
+    """
+    import torch
+
+    from models.export.network import Network
+
+    checkpoint = read_checkpoint(request.path)
+    network = Network(_plan(checkpoint, request), checkpoint.weights)
+    embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing) for path in files]
+    onnx.save(network.skeleton(), skeleton)
+    return embeddings, f"torch {torch.__version__} float32"
+
+
+def write_graph(
+    request: Request, skeleton: Path, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+) -> None:
+    """Put the weights into the graph and bring it to its contract, in float32."""
+    model = onnx.load(skeleton, load_external_data=False)
+    fill(model, read_checkpoint(request.path).weights, _PREFIX)
+    simplify_in_place(model)
+    _write_contract(model, preprocessing, target, layout, notes)
+
+
+def describe_onnx(request: Request) -> Description:
+    """Check that a published graph is a recognizer and that everything the file cannot tell was said.
+
+    Raises:
+        GraphUnsupported: It is no recognizer.
+        ColorUnknown: The colour order, mean or deviation was not given.
+    """
+    if request.color is None or request.mean is None or request.std is None:
+        raise ColorUnknown(
+            f"{request.path.name} does not say what it wants to see; say it with --color rgb or --color bgr, and with "
+            "--mean and --std of 0..255 values (127.5 and 127.5 for most, 0 and 1 for none)"
+        )
+    model = _published(request.path)
+    sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    template = request.template or next(
+        (item.name for item in TEMPLATES.values() if [item.height, item.width] == sizes[2:]), None
+    )
+    if template is None:
+        known = ", ".join(f"{item.height}x{item.width}" for item in TEMPLATES.values())
+        raise GraphUnsupported(
+            f"{request.path.name} takes {'x'.join(map(str, sizes))}; a recognizer takes [N, 3, H, W] of {known}"
+        )
+    digest = file_digest(request.path)
+    return Description(
+        family="imported",
+        architecture=model.graph.name or "onnx",
+        template=template,
+        preprocessing=Preprocessing(request.color, request.mean, request.std, request.mirror),
+        color_from="its user",
+        weights=digest,
+        source={"file": request.path.name, "sha256": digest, "form": "onnx"},
+        weight_bytes=request.path.stat().st_size,
+    )
+
+
+def embed_by_published(
+    request: Request, preprocessing: Preprocessing, files: Sequence[Path]
+) -> tuple[list[NDArray[np.float32]], str]:
+    """Embed the faces of `.npy` files by the graph as it was published; see `embed_by_checkpoint`."""
+    recognizer = PlainGraph(request.path)
+    faces = [np.load(path, mmap_mode="r") for path in files]
+    return [_embed_published(recognizer, array, preprocessing) for array in faces], recognizer.version
+
+
+def write_imported(
+    request: Request, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+) -> None:
+    """Bring a published graph to the contract, in float32."""
+    try:
+        _write_contract(simplify(_published(request.path)), preprocessing, target, layout, notes)
+    except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphUnsupported(f"{request.path.name} cannot be brought to the contract: {error}") from error
+
+
+def _plan(checkpoint: Checkpoint, request: Request) -> "Plan":
+    from models.backbones import recognise
+
+    shapes = {key: array.shape for key, array in checkpoint.weights.items()}
+    if request.builder is None:
+        plan = recognise(shapes)
+    else:
+        from models.export.network import builder_plan
+
+        if request.color is None or request.mean is None or request.std is None:
+            raise BuilderUnfit(
+                f"with --builder {request.builder} nobody but you knows what the network wants to see; "
+                "say it with --color, --mean and --std (0..255 values)"
+            )
+        plan = builder_plan(request.builder, request.template or "arcface-112")
+    return replace(
+        plan,
+        mean=plan.mean if request.mean is None else request.mean,
+        std=plan.std if request.std is None else request.std,
+        template=request.template or plan.template,
+    )
+
+
+def _published(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path)
+        names = {tensor.name for tensor in model.graph.initializer}
+        inputs = [value for value in model.graph.input if value.name not in names]
+    except (OSError, DecodeError, ValueError) as error:
+        raise GraphUnsupported(f"{path.name} cannot be read as ONNX") from error
+    if not inputs:
+        raise GraphUnsupported(f"{path.name} is no ONNX graph with an input")
+    return model
+
+
+def _embed_published(
+    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing
+) -> NDArray[np.float32]:
+    """Preprocess outside of the graph, independently of what the conversion puts inside."""
+    mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
+    parts = []
+    for start in range(0, len(faces), recognizer.batch):
+        batch = faces[start : start + recognizer.batch]
+        ordered = batch if preprocessing.color == "rgb" else batch[..., ::-1]
+        planes = ((ordered.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2)
+        raw = recognizer.run(np.ascontiguousarray(planes))[0]
+        if preprocessing.mirror:
+            raw = raw + recognizer.run(np.ascontiguousarray(planes[..., ::-1]))[0]
+        parts.append(raw)
+    return np.concatenate(parts)
+
+
+def _write_contract(
+    model: onnx.ModelProto, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+) -> None:
+    fold_batch_norms(model)
+    convert = insightface_graph if layout == "insightface" else recognizer_graph
+    convert(model, preprocessing)
+    annotate(model, notes)
+    if model.ByteSize() > MAX_GRAPH_BYTES:
+        raise GraphUnsupported("the network is larger than 2 GB, which one ONNX file cannot hold")
+    save_checked(model, target)

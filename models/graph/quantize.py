@@ -1,0 +1,228 @@
+"""Write int8 arithmetic into a graph as QuantizeLinear and DequantizeLinear pairs that every engine understands.
+
+Each convolution and linear layer gets a pair on what it reads, after the activation or batch-norm before it, and int8
+weights with a scale for each output channel. Nothing is put on what a layer writes: a pair between a convolution and
+its ReLU costs more accuracy than everything else together. Biases stay in float32.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from models.graph.simplify import drop_unused
+
+LARGEST_INT8 = 127  # symmetric: -128 is not used, as TensorRT wants it
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a tensor is turned into 8 bits: `round(x / scale) + zero_point`.
+
+    Attributes:
+        scale: Width of a step.
+        zero_point: What zero becomes; 0 for int8.
+        signed: int8, else uint8.
+    """
+
+    scale: float
+    zero_point: int = 0
+    signed: bool = True
+
+
+def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """List the layers that int8 can compute, by the name of what they write, in order."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {
+        node.output[0]: node
+        for node in model.graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights and node.input[0] not in weights
+    }
+
+
+def quantize(
+    model: onnx.ModelProto, scales: Mapping[str, Scale], means: Mapping[str, Floats], chosen: Collection[str]
+) -> onnx.ModelProto:
+    """Return the graph with the chosen layers in int8.
+
+    Args:
+        model: In float32, batch-norms folded.
+        scales: Of every tensor that a chosen layer reads, by its name.
+        means: (C,) mean of each channel of those tensors; what rounding the weights adds to a layer's output on
+            average is taken off its bias.
+        chosen: Names of what the layers write, see `layers`.
+    """
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph = quantized.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    pairs: dict[str, str] = {}
+    behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # by the tensor that they read
+    before: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # by the layer that reads their output
+    for name, layer in layers(quantized).items():
+        if name not in chosen:
+            continue
+        read = layer.input[0]
+        if read not in pairs:
+            pairs[read] = f"{read}_dequantized"
+            behind[read] = _pair(graph, read, scales[read])
+        before[name].append(_quantize_weights(graph, layer, weights, means[read]))
+        layer.input[0] = pairs[read]
+    nodes: list[onnx.NodeProto] = list(behind.pop(graph.input[0].name, []))
+    for node in graph.node:
+        nodes.extend(before[node.output[0]])
+        nodes.append(node)
+        for written in node.output:
+            nodes.extend(behind[written])
+    del graph.node[:]
+    graph.node.extend(nodes)
+    drop_unused(graph)
+    return quantized
+
+
+def _pair(graph: onnx.GraphProto, name: str, scale: Scale) -> list[onnx.NodeProto]:
+    kind = np.int8 if scale.signed else np.uint8
+    operands = _constants(graph, name, np.float32(scale.scale), np.asarray(scale.zero_point, kind))
+    return [
+        helper.make_node("QuantizeLinear", [name, *operands], [f"{name}_quantized"]),
+        helper.make_node("DequantizeLinear", [f"{name}_quantized", *operands], [f"{name}_dequantized"]),
+    ]
+
+
+def _quantize_weights(
+    graph: onnx.GraphProto, layer: onnx.NodeProto, weights: dict[str, onnx.TensorProto], mean: Floats
+) -> onnx.NodeProto:
+    """Give a layer int8 weights and correct its bias for what rounding them does on average."""
+    stored = layer.input[1]
+    values = numpy_helper.to_array(weights[stored]).astype(np.float64)
+    axis = 0 if layer.op_type == "Conv" or _is_transposed(layer) else 1
+    others = tuple(item for item in range(values.ndim) if item != axis)
+    steps = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-9) / LARGEST_INT8
+    steps = steps.astype(np.float32).astype(np.float64)
+    integers = np.clip(np.rint(values / steps), -LARGEST_INT8, LARGEST_INT8)
+    own = f"{layer.output[0]}_weights"
+    graph.initializer.append(numpy_helper.from_array(integers.astype(np.int8), f"{own}_quantized"))
+    zeros = np.zeros(values.shape[axis], np.int8)
+    operands = _constants(graph, own, steps.reshape(-1).astype(np.float32), zeros)
+    layer.input[1] = f"{own}_dequantized"
+    if len(layer.input) > 2 and layer.input[2] in weights:
+        bias = numpy_helper.to_array(weights[layer.input[2]]) + _mean_error(values - integers * steps, axis, mean)
+        graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), f"{own}_bias"))
+        layer.input[2] = f"{own}_bias"
+    return helper.make_node("DequantizeLinear", [f"{own}_quantized", *operands], [layer.input[1]], axis=axis)
+
+
+def _mean_error(error: Floats, axis: int, mean: Floats) -> Floats:
+    """Return what the rounding of weights takes off each output on average, given the mean of each input channel."""
+    if error.ndim == 2:
+        return (error if axis == 0 else error.T) @ mean
+    by_input = error.sum(axis=(2, 3))  # (outputs, inputs of the group)
+    outputs, inputs = by_input.shape
+    groups = len(mean) // inputs
+    seen = mean.reshape(groups, inputs)[np.arange(outputs) // (outputs // groups)]
+    corrected: Floats = (by_input * seen).sum(axis=1)
+    return corrected
+
+
+def _constants(graph: onnx.GraphProto, name: str, *values: NDArray[np.generic] | np.generic) -> list[str]:
+    names = [f"{name}_{part}" for part in ("scale", "zero_point")]
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), own) for value, own in zip(values, names, strict=True)
+    )
+    return names
+
+
+def _is_transposed(layer: onnx.NodeProto) -> bool:
+    return any(item.name == "transB" and item.i for item in layer.attribute)
+
+
+def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> dict[str, float]:
+    """Give all channels that a depthwise convolution reads the same range, in place, at no cost at run.
+
+    A depthwise layer has a weight for each channel by itself and one scale for what all of them read; channels that
+    are small beside the largest lose their bits. The layer before is divided by, and the depthwise kernel multiplied
+    with, a factor for each channel, which the ReLU or PReLU between them lets pass. A clip at a fixed value does not;
+    the saturation of the 8 bits takes its place (M. Nagel et al., ICCV 2019, arXiv 1906.04721, for the idea).
+
+    Args:
+        model: In float32, batch-norms folded.
+        channel_largest: (C,) largest magnitude of each channel of what depthwise layers read, by name.
+
+    Returns:
+        The magnitude at which what such a layer reads must be quantized, by name; those layers must be.
+    """
+    graph = _Wiring(model.graph)
+    ends: dict[str, float] = {}
+    for depthwise in depthwise_layers(model):
+        found = graph.sole_activation(depthwise)
+        if found is None:
+            continue
+        activation, layer = found
+        largest = channel_largest[depthwise.input[0]]
+        largest = np.maximum(largest, largest.max() * _SMALLEST_CHANNEL)
+        factors = largest / largest.max()
+        graph.multiply(layer.input[1], 1 / factors)
+        graph.multiply(layer.input[2], 1 / factors)
+        graph.multiply(depthwise.input[1], factors)
+        if activation.op_type == "Clip":
+            activation.CopyFrom(helper.make_node("Relu", [activation.input[0]], list(activation.output)))
+        ends[depthwise.input[0]] = float(largest.max())
+    return ends
+
+
+def depthwise_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """List the convolutions that look at each channel by itself."""
+    return [
+        node
+        for node in layers(model).values()
+        if node.op_type == "Conv" and any(item.name == "group" and item.i > 1 for item in node.attribute)
+    ]
+
+
+_SMALLEST_CHANNEL = 1e-3  # of the largest: a channel that is never on would be scaled without end
+
+
+class _Wiring:
+    """Who writes and reads the edges of a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._weights = {tensor.name: tensor for tensor in graph.initializer}
+        self._writer = {name: node for node in graph.node for name in node.output}
+        self._reads: dict[str, int] = defaultdict(int)
+        for name in _read_names(graph):
+            self._reads[name] += 1
+
+    def sole_activation(self, depthwise: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+        """Return activation and convolution before a depthwise layer, if nothing else reads what they write."""
+        activation = self._writer.get(depthwise.input[0])
+        if activation is None or activation.op_type not in ("Relu", "PRelu", "Clip"):
+            return None
+        layer = self._writer.get(activation.input[0])
+        if layer is None or layer.op_type != "Conv" or len(layer.input) < 3:
+            return None
+        alone = all(self._reads[name] == 1 for name in (depthwise.input[0], activation.input[0], *layer.input[1:]))
+        if activation.op_type == "Clip" and not self._clips_from_zero(activation):
+            return None
+        return (activation, layer) if alone and self._reads[depthwise.input[1]] == 1 else None
+
+    def multiply(self, name: str, factors: Floats) -> None:
+        tensor = self._weights[name]
+        values = numpy_helper.to_array(tensor)
+        scaled = values * factors.reshape(-1, *[1] * (values.ndim - 1))
+        tensor.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), name))
+
+    def _clips_from_zero(self, clip: onnx.NodeProto) -> bool:
+        low = self._weights.get(clip.input[1]) if len(clip.input) > 1 else None
+        return low is not None and float(numpy_helper.to_array(low)) == 0.0
+
+
+def _read_names(graph: onnx.GraphProto) -> Iterable[str]:
+    for node in graph.node:
+        yield from node.input
+    yield from (value.name for value in graph.output)

@@ -1,0 +1,253 @@
+"""`vultus export` and `vultus import`: a checkpoint or a published graph in, a proven artefact out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.errors import ParityFailed
+from models.packs import PackStore, find_manifest
+from service.cli.extra import require_export_extra
+from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from models.alignment import Template
+    from models.cropping import FaceCropper
+    from models.export.exporter import Exported, Order
+    from models.export.proof import LabelledScore, Proof
+
+Color = Literal["rgb", "bgr"]
+
+_SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
+_out = Console()
+_err = Console(stderr=True)
+
+Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .safetensors, or a directory with model.pt.")]
+Published = Annotated[Path, typer.Argument(help="A recognizer in ONNX: float [N, 3, H, W] to [N, D].")]
+Out = Annotated[Path, typer.Option("--out", help="Directory of the artefact.")]
+Name = Annotated[str | None, typer.Option(help="Name on the card; the directory's if not given.")]
+Licence = Annotated[str, typer.Option(help="Licence of the weights, for the card.")]
+Precisions = Annotated[str, typer.Option("--precision", help="fp32, fp16, int8, with commas; fp32 is always made.")]
+ColorOption = Annotated[Color | None, typer.Option(help="Colour order that the network was trained in.")]
+Numbers = Annotated[str | None, typer.Option(help="Of 0..255 values; one number, or three with commas.")]
+TemplateName = Annotated[str | None, typer.Option(help="Alignment template, such as arcface-112.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Add the embedding of the mirror image, at twice the cost.")]
+LayoutOption = Annotated[
+    Literal["vultus", "insightface"], typer.Option(help="insightface: the file that its ArcFaceONNX loads.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option("--calibration-images", help="Photos, or aligned faces of the crop's size.")
+]
+LabelledSet = Annotated[
+    Path | None, typer.Option("--labelled", help="Directory with pairs.txt and images/ as LFW has them.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing artefact, once the new one is complete.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
+
+
+def export(
+    checkpoint: Checkpoint,
+    out: Out,
+    name: Name = None,
+    licence: Licence = "not stated",
+    precision: Precisions = "fp32",
+    color: ColorOption = None,
+    mean: Numbers = None,
+    std: Numbers = None,
+    template: TemplateName = None,
+    mirror: Mirror = False,
+    builder: Annotated[
+        str | None, typer.Option(help="package.module:callable that makes your own network, if it is not known.")
+    ] = None,
+    layout: LayoutOption = "vultus",
+    calibration: Calibration = None,
+    labelled: LabelledSet = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a trained checkpoint into an artefact, and prove that it is still the same model."""
+    require_export_extra()
+    from models.export.exporter import Order
+    from models.export.steps import Request
+
+    request = Request(
+        checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
+    )
+    order = Order(request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force)
+    _run(order, as_json)
+
+
+def import_onnx(
+    graph: Published,
+    out: Out,
+    name: Name = None,
+    licence: Licence = "not stated",
+    precision: Precisions = "fp32",
+    color: ColorOption = None,
+    mean: Numbers = None,
+    std: Numbers = None,
+    template: TemplateName = None,
+    mirror: Mirror = False,
+    layout: LayoutOption = "vultus",
+    calibration: Calibration = None,
+    labelled: LabelledSet = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a recognizer that is already ONNX into an artefact, and prove that it is still the same model."""
+    require_export_extra()
+    from models.export.exporter import Order
+    from models.export.steps import Request
+
+    request = Request(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
+    order = Order(
+        request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
+    )
+    _run(order, as_json)
+
+
+def _run(order: "Order", as_json: bool) -> None:
+    from models.export.exporter import Exporter, Telling
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
+        task = bars.add_task("starting", total=None)
+
+        def step(what: str) -> None:
+            bars.update(task, description=what, completed=0, total=None)
+
+        def count(done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        exported = Exporter(order, _make_cropper, Telling(step, count, bars.console.print)).run()
+    if as_json:
+        _out.print_json(data=exported.proof.record())
+    else:
+        show_proof(exported)
+    if not exported.proof.passed:
+        raise ParityFailed(f"{exported.path} is not the same model any more; it is marked unfit and will not be served")
+
+
+def show_proof(exported: "Exported") -> None:
+    """Print what was measured, and what the artefact is."""
+    card, proof = exported.card, exported.proof
+    _say(
+        f"{card.name}: {card.family} {card.architecture}, {card.dimensions} numbers, "
+        f"{card.preprocessing['color']} as told by {card.color_from}"
+    )
+    _out.print(_parity_table(proof))
+    _say(f"against {proof.reference['runtime']} on {proof.pictures}")
+    spread = next((row.parity.reference_spread for row in proof.rows if row.parity), 0.0)
+    _say(f"spread: standard deviation of the cosines between different pictures; the network's own is {spread:.4f}")
+    if proof.labelled_reference is not None:
+        _out.print(_labelled_table(proof, proof.labelled_reference))
+    for row in proof.rows:
+        if not row.passed:
+            label = "failed" if row.asked else "not to be served"
+            _say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
+    for file, kept in card.higher_precision.items():
+        if kept:
+            _say(f"{file}: {len(kept)} layers in higher precision, listed on the card")
+    _say(str(exported.path))
+
+
+def _parity_table(proof: "Proof") -> Table:
+    table = Table(
+        *(
+            "graph",
+            "engine",
+            "rel. L2\nworst",
+            "\nmean",
+            "cosine\nworst",
+            "\nmean",
+            "norm\ndrift",
+            "flips",
+            "spread",
+            "",
+        ),
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    for row in proof.rows:
+        cells = [""] * 7
+        if (parity := row.parity) is not None:
+            cells = [
+                f"{parity.worst_relative_l2:.1e}",
+                f"{parity.mean_relative_l2:.1e}",
+                f"{parity.worst_cosine:.6f}",
+                f"{parity.mean_cosine:.4f}",
+                f"{parity.worst_norm_drift:.1e}",
+                f"{parity.flipped}/{parity.pairs}",
+                f"{parity.spread:.4f}",
+            ]
+        verdict = "[green]pass" if row.passed else "[red]FAIL" if row.asked else "[yellow]off"
+        table.add_row(row.precision, _SHORT.get(row.engine, row.engine), *cells, verdict)
+    return table
+
+
+def _labelled_table(proof: "Proof", reference: "LabelledScore") -> Table:
+    table = Table(
+        "graph", "engine", "10-fold accuracy", "FNMR at FMR 1e-3", title=proof.labelled_set, box=box.SIMPLE_HEAD
+    )
+    scores = [("the network itself", proof.reference["runtime"].split()[0], reference)]
+    scores += [(row.precision, _SHORT.get(row.engine, row.engine), row.labelled) for row in proof.rows if row.labelled]
+    for graph, engine, score in scores:
+        table.add_row(graph, engine, f"{score.accuracy:.2%}", "" if score.fnmr is None else f"{score.fnmr:.4f}")
+    return table
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _make_cropper(template: "Template") -> "FaceCropper":
+    """Load the detector of the pack that is set, fetched before."""
+    from models.assembly import load_detector
+    from models.cropping import FaceCropper
+
+    settings = load_settings()
+    detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())
+    return FaceCropper(detector, template, settings.image.limits())
+
+
+def _numbers(text: str | None, positive: bool = False) -> float | tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one number, nor three with commas") from None
+    if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
+        raise typer.BadParameter(f"{text!r} is not one number, nor three with commas")
+    if positive and min(values) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is too small for a deviation of 0..255 values; multiply by 255 what was meant for 0..1"
+        )
+    return values[0] if len(values) == 1 else (values[0], values[1], values[2])
+
+
+def _template(name: str | None) -> str | None:
+    from models.alignment import TEMPLATES
+
+    if name is not None and name not in TEMPLATES:
+        raise typer.BadParameter(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
+    return name
+
+
+def _precisions(text: str) -> tuple[Literal["fp32", "fp16", "int8"], ...]:
+    wanted = [word.strip() for word in text.split(",") if word.strip()]
+    order: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
+    unknown = sorted(set(wanted) - set(order))
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is no precision; there are {', '.join(order)}")
+    return tuple(precision for precision in order if precision in wanted)

@@ -1,0 +1,70 @@
+"""`vultus inspect`: what a checkpoint or an artefact is, for people and as JSON."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.artefact import CARD, PROOF, Card, check_files, read_card
+from models.errors import PackDamaged
+from service.cli.extra import require_export_extra
+
+_out = Console()
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A checkpoint, or the directory of an artefact.")],
+    color: Annotated[str | None, typer.Option(help="As for export, where the file does not tell: rgb or bgr.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a checkpoint or an artefact is, without exporting or serving it."""
+    described = _artefact(path) if (path / CARD).is_file() else _checkpoint(path, color)
+    if as_json:
+        _out.print_json(data=described)
+        return
+    table = Table(show_header=False)
+    for name, value in _flat(described):
+        table.add_row(name, value)
+    _out.print(table)
+
+
+def _artefact(path: Path) -> dict[str, Any]:
+    card = read_card(path, Card)
+    try:
+        check_files(path, card.files)
+        whole = "yes"
+    except PackDamaged as error:
+        whole = f"no: {error}"
+    proof = json.loads((path / PROOF).read_text()) if (path / PROOF).is_file() else {}
+    measured = {
+        f"{row['precision']} on {row['engine']}": "passed" if row["passed"] else f"failed: {'; '.join(row['why'])}"
+        for row in proof.get("measured", [])
+    }
+    return {
+        "kind": "artefact",
+        "whole": whole,
+        "fit to be served": bool(proof.get("passed")) and whole == "yes" and card.layout == "vultus",
+        "proof": measured,
+        "card": asdict(card),
+    }
+
+
+def _checkpoint(path: Path, color: str | None) -> dict[str, Any]:
+    require_export_extra()
+    from models.export.inspection import inspect_checkpoint
+
+    if color not in (None, "rgb", "bgr"):
+        raise typer.BadParameter(f"{color!r} is neither rgb nor bgr")
+    return inspect_checkpoint(path, color)  # type: ignore[arg-type]  # checked above
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [row for key, inner in value.items() for row in _flat(inner, f"{name} / {key}" if name else str(key))]
+    if isinstance(value, list):
+        return [(name, f"{len(value)}: {', '.join(map(str, value[:8]))}{' …' if len(value) > 8 else ''}")]
+    return [(name, "—" if value is None else str(value))]
