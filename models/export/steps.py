@@ -30,7 +30,7 @@ from models.graph import (
     simplify_in_place,
 )
 from models.graph.contract import ColorOrder
-from models.graph.weights import fill
+from models.graph.weights import Outside, fill
 from models.runtime.onnxruntime_engine import PlainGraph
 
 if TYPE_CHECKING:
@@ -145,9 +145,9 @@ def write_graph(
 ) -> None:
     """Put the weights into the graph and bring it to its contract, in float32."""
     model = onnx.load(skeleton, load_external_data=False)
-    fill(model, read_checkpoint(request.path).weights, _PREFIX)
-    simplify_in_place(model)
-    _write_contract(model, preprocessing, target, layout, notes)
+    outside = fill(model, read_checkpoint(request.path).weights, _PREFIX)
+    simplify_in_place(model, outside)
+    _write_contract(model, preprocessing, target, layout, notes, outside)
 
 
 def describe_onnx(request: Request) -> Description:
@@ -257,12 +257,17 @@ def _embed_published(
 
 
 def _write_contract(
-    model: onnx.ModelProto, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+    model: onnx.ModelProto,
+    preprocessing: Preprocessing,
+    target: Path,
+    layout: str,
+    notes: Mapping[str, str],
+    outside: Outside | None = None,
 ) -> None:
-    fold_batch_norms(model)
+    fold_batch_norms(model, outside)
     convert = insightface_graph if layout == "insightface" else recognizer_graph
-    convert(model, preprocessing)
+    convert(model, preprocessing, outside)
     annotate(model, notes)
-    if model.ByteSize() > MAX_GRAPH_BYTES:
+    if model.ByteSize() + sum(array.nbytes for array in (outside or {}).values()) > MAX_GRAPH_BYTES:
         raise GraphUnsupported("the network is larger than 2 GB, which one ONNX file cannot hold")
-    save_checked(model, target)
+    save_checked(model, target, outside)

@@ -7,27 +7,29 @@ anything else is, where a variance of 1e-4 is not.
 """
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from models.graph.simplify import drop_unused
+from models.graph.weights import Outside, Weights
 
 _LAYERS = {"Conv", "Gemm"}
 _DEFAULT_EPS = 1e-5  # of ONNX's BatchNormalization
 
-Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
+Floats = NDArray[np.float64]
 
 
-def fold_batch_norms(model: onnx.ModelProto) -> None:
+def fold_batch_norms(model: onnx.ModelProto, outside: Outside | None = None) -> None:
     """Fold every batch-norm, in place.
 
     Args:
         model: Simplified: weights are initializers.
+        outside: Large weights that lie beside it, see `models.graph.weights`.
     """
-    graph = _Graph(model.graph)
+    graph = _Graph(model.graph, Weights(model.graph, outside))
     kept = []
     for node in model.graph.node:
         if node.op_type != "BatchNormalization":
@@ -42,9 +44,9 @@ def fold_batch_norms(model: onnx.ModelProto) -> None:
 class _Graph:
     """A graph's nodes and weights by the names of their edges."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: Weights) -> None:
         self._graph = graph
-        self._weights = {tensor.name: tensor for tensor in graph.initializer}
+        self._weights = weights
         self._reads = Counter(name for node in graph.node for name in node.input)
         self._reads.update(value.name for value in graph.output)
         self._writer = {name: node for node in graph.node for name in node.output}
@@ -55,13 +57,10 @@ class _Graph:
         if layer is None or self._reads[norm.input[0]] != 1 or not self._has_own_weights(layer):
             return False
         scale, shift = self._affine(norm)
-        weights = self._value(layer.input[1])
+        axis = 1 if layer.op_type == "Gemm" and not _attribute(layer, "transB", 0) else 0
         bias = self._value(layer.input[2]) if len(layer.input) > 2 else np.zeros(len(scale))
-        if layer.op_type == "Gemm" and not _attribute(layer, "transB", 0):
-            weights = weights * scale
-        else:
-            weights = weights * scale.reshape(-1, *[1] * (weights.ndim - 1))
-        self._set_weights(layer, weights, bias * scale + shift)
+        self._weights[layer.input[1]] = _scaled(self._weights[layer.input[1]], scale, axis)
+        self._set_bias(layer, bias * scale + shift)
         layer.output[0] = norm.output[0]
         self._writer[norm.output[0]] = layer
         return True
@@ -74,15 +73,15 @@ class _Graph:
         if layer is None or layer.op_type != "Gemm" or not self._has_own_weights(layer):
             return False
         scale, shift = self._affine(norm)
-        weights = self._value(layer.input[1])
-        by_output = weights if _attribute(layer, "transB", 0) else weights.T
-        positions, left = divmod(by_output.shape[1], len(scale))
+        weights = self._weights[layer.input[1]]
+        axis = 1 if _attribute(layer, "transB", 0) else 0
+        positions, left = divmod(weights.shape[axis], len(scale))
         if left:
             return False
-        bias = self._value(layer.input[2]) if len(layer.input) > 2 else np.zeros(len(by_output))
-        bias = bias + by_output @ np.repeat(shift, positions)
-        by_output = by_output * np.repeat(scale, positions)
-        self._set_weights(layer, by_output if _attribute(layer, "transB", 0) else by_output.T, bias)
+        bias = self._value(layer.input[2]) if len(layer.input) > 2 else np.zeros(weights.shape[1 - axis])
+        shifts = np.repeat(shift, positions)
+        self._set_bias(layer, bias + (_product(weights, shifts) if axis else _product(weights.T, shifts)))
+        self._weights[layer.input[1]] = _scaled(weights, np.repeat(scale, positions), axis)
         reader = between if between is not None else layer
         reader.input[0] = norm.input[0]
         self._readers[norm.input[0]] = reader
@@ -94,7 +93,7 @@ class _Graph:
     def as_affine(self, norm: onnx.NodeProto) -> list[onnx.NodeProto]:
         names = [f"{norm.output[0]}_{part}" for part in ("scale", "shift", "scaled")]
         for name, value in zip(names, self._affine(norm), strict=False):
-            self._graph.initializer.append(_tensor(value.reshape(-1, 1, 1), name))
+            self._weights[name] = value.reshape(-1, 1, 1).astype(np.float32)
         return [
             onnx.helper.make_node("Mul", [norm.input[0], names[0]], [names[2]]),
             onnx.helper.make_node("Add", [names[2], names[1]], [norm.output[0]]),
@@ -109,28 +108,32 @@ class _Graph:
         plain = layer.op_type == "Conv" or (_attribute(layer, "alpha", 1.0), _attribute(layer, "beta", 1.0)) == (1, 1)
         return plain and all(name in self._weights for name in layer.input[1:])
 
-    def _affine(self, norm: onnx.NodeProto) -> Affine:
+    def _affine(self, norm: onnx.NodeProto) -> tuple[Floats, Floats]:
         gamma, beta, mean, variance = (self._value(name) for name in norm.input[1:5])
         scale = gamma / np.sqrt(variance + _attribute(norm, "epsilon", _DEFAULT_EPS))
         return scale, beta - mean * scale
 
-    def _value(self, name: str) -> NDArray[np.float64]:
-        return numpy_helper.to_array(self._weights[name]).astype(np.float64)
+    def _value(self, name: str) -> Floats:
+        return self._weights[name].astype(np.float64)
 
-    def _set_weights(self, layer: onnx.NodeProto, weights: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-        self._weights[layer.input[1]].CopyFrom(_tensor(weights, layer.input[1]))
-        if len(layer.input) > 2:
-            self._weights[layer.input[2]].CopyFrom(_tensor(bias, layer.input[2]))
-            return
-        name = f"{layer.input[1]}_bias"
-        self._graph.initializer.append(_tensor(bias, name))
-        self._weights[name] = self._graph.initializer[-1]
-        self._reads[name] += 1
-        layer.input.append(name)
+    def _set_bias(self, layer: onnx.NodeProto, bias: Floats) -> None:
+        if len(layer.input) == 2:
+            layer.input.append(f"{layer.input[1]}_bias")
+            self._reads[layer.input[2]] += 1
+        self._weights[layer.input[2]] = bias.astype(np.float32)
 
 
-def _tensor(value: NDArray[np.float64], name: str) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name)
+def _scaled(weights: NDArray[Any], factors: Floats, axis: int) -> NDArray[np.float32]:
+    """Multiply along an axis in float64, a row at a time: the last layer of an IResNet has 13 million weights."""
+    scaled = np.empty(weights.shape, np.float32)
+    for row, (target, source) in enumerate(zip(scaled, weights, strict=True)):
+        target[...] = source * (factors[row] if axis == 0 else factors.reshape(-1, *[1] * (source.ndim - 1)))
+    return scaled
+
+
+def _product(rows: NDArray[Any], factors: Floats) -> Floats:
+    """Multiply a matrix by a vector in float64, a row at a time."""
+    return np.array([row.astype(np.float64) @ factors for row in rows])
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.graph.simplify import drop_unused
+from models.graph.weights import Outside, Weights, write
 
 CONVERSION = 2  # goes up when the same published file becomes another graph; packs converted before are made anew
 
@@ -61,12 +62,15 @@ class DetectorOutputs:
     landmarks: tuple[str, ...]
 
 
-def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+def recognizer_graph(
+    model: onnx.ModelProto, preprocessing: Preprocessing, outside: Outside | None = None
+) -> onnx.ModelProto:
     """Return the recognizer with uint8 RGB input and outputs `embedding` and `norm`.
 
     Args:
         model: Simplified; one float input `[N, 3, H, W]`, one output `[N, D]`. It is changed.
         preprocessing: What stands outside of the graph so far and moves into it.
+        outside: Large weights that lie beside the graph, see `models.graph.weights`.
 
     Raises:
         UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
@@ -74,7 +78,7 @@ def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     graph = model.graph
     raw, size, picture = _recognizer_form(graph)
     _free_batch(model)
-    _accept_uint8_rgb(graph, preprocessing, "faces", picture)
+    _accept_uint8_rgb(graph, preprocessing, "faces", picture, outside)
     if preprocessing.mirror:
         raw = _add_halves(graph, raw, size)
     axis = _weight(graph, "vultus_axis", np.array([1], np.int64))
@@ -94,7 +98,9 @@ def recognizer_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     return model
 
 
-def insightface_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+def insightface_graph(
+    model: onnx.ModelProto, preprocessing: Preprocessing, outside: Outside | None = None
+) -> onnx.ModelProto:
     """Return the recognizer in the form that insightface's `ArcFaceONNX` loads.
 
     It gives `(pixel - 127.5) / 127.5` in RGB as float `[N, 3, H, W]` to the only input and takes the embedding before
@@ -104,6 +110,7 @@ def insightface_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> o
     Args:
         model: As for `recognizer_graph`. It is changed.
         preprocessing: What the network wants to see.
+        outside: Large weights that lie beside the graph, see `models.graph.weights`.
 
     Raises:
         UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
@@ -119,7 +126,7 @@ def insightface_graph(model: onnx.ModelProto, preprocessing: Preprocessing) -> o
         std=tuple(float(value) for value in std / given),  # type: ignore[arg-type]
         mirror=preprocessing.mirror,
     )
-    _precede(graph, _scaling(graph, "input", own), "input")
+    _precede(graph, _scaling(graph, "input", own, outside), "input")
     graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, height, width]))
     if preprocessing.mirror:
         raw = _add_halves(graph, raw, size)
@@ -195,17 +202,23 @@ def _geometric_mean(graph: onnx.GraphProto, names: tuple[str, ...], stride: int)
 
 
 def _accept_uint8_rgb(
-    graph: onnx.GraphProto, preprocessing: Preprocessing, name: str, size: tuple[int | str, int | str]
+    graph: onnx.GraphProto,
+    preprocessing: Preprocessing,
+    name: str,
+    size: tuple[int | str, int | str],
+    outside: Outside | None = None,
 ) -> None:
     nodes = [
         helper.make_node("Cast", [name], ["vultus_float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["vultus_float"], ["vultus_planes"], perm=[0, 3, 1, 2]),
     ]
-    _precede(graph, nodes + _scaling(graph, "vultus_planes", preprocessing), "vultus_planes")
+    _precede(graph, nodes + _scaling(graph, "vultus_planes", preprocessing, outside), "vultus_planes")
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *size, 3]))
 
 
-def _scaling(graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing) -> list[onnx.NodeProto]:
+def _scaling(
+    graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing, outside: Outside | None
+) -> list[onnx.NodeProto]:
     """Make the nodes that turn RGB planes into what the network wants to see."""
     if len(graph.input) != 1:
         raise UnsupportedGraph(f"the graph has {len(graph.input)} inputs")
@@ -219,7 +232,9 @@ def _scaling(graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing) 
 
     mean, std = preprocessing.mean, preprocessing.std
     if preprocessing.color == "bgr":
-        if _swap_first_convolution(graph, graph.input[0].name):  # the planes stay RGB, so the numbers turn round
+        if _swap_first_convolution(
+            graph, graph.input[0].name, outside
+        ):  # the planes stay RGB, so the numbers turn round
             mean, std = (value[::-1] if isinstance(value, tuple) else value for value in (mean, std))
         else:
             append("Gather", _weight(graph, "vultus_bgr", np.array([2, 1, 0], np.int64)), "vultus_swapped", axis=1)
@@ -255,17 +270,16 @@ def _per_channel(value: float | tuple[float, float, float]) -> NDArray[np.float3
     return numbers.reshape(3, 1, 1) if numbers.ndim else numbers
 
 
-def _swap_first_convolution(graph: onnx.GraphProto, network_input: str) -> bool:
+def _swap_first_convolution(graph: onnx.GraphProto, network_input: str, outside: Outside | None) -> bool:
     """Reverse the input channels of the only convolution that reads the picture: a swap that costs nothing at run."""
     readers = [node for node in graph.node if network_input in node.input]
     if len(readers) != 1 or readers[0].op_type != "Conv":
         return False
-    tensor = next((tensor for tensor in graph.initializer if tensor.name == readers[0].input[1]), None)
-    if tensor is None or tensor.dims[1] != 3:
+    weights, name = Weights(graph, outside), readers[0].input[1]
+    if name not in weights or weights[name].shape[1] != 3:
         return False
-    weights = np.ascontiguousarray(numpy_helper.to_array(tensor)[:, ::-1])
-    readers[0].input[1] = _weight(graph, f"{tensor.name}_rgb", weights)
-    graph.initializer.remove(tensor)
+    readers[0].input[1] = f"{name}_rgb"
+    weights[readers[0].input[1]] = np.ascontiguousarray(weights[name][:, ::-1])
     return True
 
 
@@ -323,11 +337,11 @@ def _set_outputs(graph: onnx.GraphProto, outputs: dict[str, list[int | str]]) ->
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items())
 
 
-def save_checked(model: onnx.ModelProto, path: Path) -> None:
+def save_checked(model: onnx.ModelProto, path: Path, outside: Outside | None = None) -> None:
     """Write a graph and have ONNX's checker read it back, types and shapes included.
 
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: It is not valid.
     """
-    onnx.save(model, path)
+    write(model, path, outside)
     onnx.checker.check_model(path, full_check=True)

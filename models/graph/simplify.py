@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
+from models.graph.weights import Outside, Weights
+
 OPSET = 17  # the first with every operator of our own heads; later ones stay as they are
 
 
@@ -26,15 +28,20 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     return simple
 
 
-def simplify_in_place(model: onnx.ModelProto) -> None:
-    """Simplify a model of at least opset 17 without a second copy of its weights; see `simplify`."""
+def simplify_in_place(model: onnx.ModelProto, outside: Outside | None = None) -> None:
+    """Simplify a model of at least opset 17 without a second copy of its weights; see `simplify`.
+
+    Args:
+        model: It is changed.
+        outside: Large weights that lie beside it, see `models.graph.weights`.
+    """
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     read = {name for node in graph.node for name in node.input}
     _replace(graph.input, [value for value in graph.input if value.name in read - weights])
     _resolve_types(graph)
     _drop_idle(graph)
-    _fold_constants(model)
+    _fold_constants(model, outside)
     _fix_reshapes(graph)
     drop_unused(graph)
     del graph.value_info[:]
@@ -82,24 +89,23 @@ def _drop_idle(graph: onnx.GraphProto) -> None:
     _replace(graph.node, kept)
 
 
-def _fold_constants(model: onnx.ModelProto) -> None:
+def _fold_constants(model: onnx.ModelProto, outside: Outside | None) -> None:
     graph = model.graph
-    known = {tensor.name: tensor for tensor in graph.initializer}
+    weights = Weights(graph, outside)
+    folded: dict[str, NDArray[np.generic]] = {}
     outputs = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
-    folded: list[onnx.TensorProto] = []
     for node in graph.node:
         given = [name for name in node.input if name]
-        if all(name in known for name in given) and not outputs.intersection(node.output):
-            feeds = {name: numpy_helper.to_array(known[name]) for name in given}
-            for name, array in _evaluate(model, node, feeds).items():
-                known[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-                folded.append(known[name])
+        if all(name in folded or name in weights for name in given) and not outputs.intersection(node.output):
+            feeds = {name: folded[name] if name in folded else weights[name] for name in given}
+            folded.update(_evaluate(model, node, feeds))
         else:
             kept.append(node)
     read = {name for node in kept for name in node.input}
     _replace(graph.node, kept)
-    graph.initializer.extend(tensor for tensor in folded if tensor.name in read)
+    for name in folded.keys() & read:
+        weights[name] = folded[name]
 
 
 def _fix_reshapes(graph: onnx.GraphProto) -> None:
