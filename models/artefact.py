@@ -70,6 +70,7 @@ class Card:
         graphs: File name by precision.
         higher_precision: Layers that a graph computes in higher precision than its own, by file name.
         norm_statistics: Of the training, if the checkpoint had them.
+        engines: TensorRT engines by file name, with GPU, version and the graph that each was built from.
         layout: `vultus` is what the service serves; `insightface` is for insightface's `ArcFaceONNX`.
         files: SHA-256 of every other file of the artefact by name.
     """
@@ -92,6 +93,7 @@ class Card:
     graphs: dict[str, str] = field(default_factory=lambda: {"fp32": EMBEDDER_GRAPH})
     higher_precision: dict[str, list[str]] = field(default_factory=dict)
     norm_statistics: NormStatistics | None = None
+    engines: dict[str, dict[str, str]] = field(default_factory=dict)
     layout: str = "vultus"
 
     def contract_id(self, detector_family: str) -> str:
@@ -107,10 +109,12 @@ AnyCard = TypeVar("AnyCard", Card, DetectorCard)
 
 
 def write_card(directory: Path, card: Card | DetectorCard) -> None:
-    """Write the card; the last file of a directory to be written."""
+    """Write the card, whole or not at all; the last file of a directory to be written."""
     content: dict[str, Any] = {"version": _CARD_VERSION, **asdict(card)}
     content["digest"] = value_digest(content)
-    (directory / CARD).write_text(json.dumps(content, indent=2) + "\n")
+    scratch = directory / f".{CARD}+"
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(directory / CARD)
 
 
 def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:

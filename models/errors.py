@@ -43,6 +43,7 @@ VultusError
     ├── EngineMissing
     ├── EngineConflict
     ├── PrecisionUnsupported
+    ├── EngineBuildFailed
     └── InferenceFailed
 
 Messages are sentences for the person who sent the input; they never hold pixels, embeddings or names of people.
@@ -301,6 +302,12 @@ class PrecisionUnsupported(EngineError):
     """The engine cannot compute in that precision on this machine."""
 
     code = "precision_unsupported"
+
+
+class EngineBuildFailed(EngineError):
+    """TensorRT refuses the graph or the build."""
+
+    code = "engine_build_failed"
 
 
 class InferenceFailed(EngineError):

@@ -125,10 +125,11 @@ def match_arcface(shapes: Shapes) -> Plan | None:
     return _plan_arcface(width, second, tuple(stages), linear[1], linear[0])
 
 
-def _stages(scale: int, depths: tuple[int, ...]) -> tuple[Stage, ...]:
+def arcface_plan(scale: int, depths: tuple[int, int, int, int], dimensions: int = 512) -> Plan:
+    """Describe arcface_torch's network of this width; a first depth of 1 means a convolution in groups of two."""
     narrow, wide = 64 * scale, 128 * scale
     first: tuple[Stage, ...] = () if depths[0] == 1 else ((128, narrow, 1, depths[0]),)
-    return (
+    stages: tuple[Stage, ...] = (
         *first,
         (128, narrow, 2, 1),
         (128, narrow, 1, depths[1]),
@@ -137,6 +138,7 @@ def _stages(scale: int, depths: tuple[int, ...]) -> tuple[Stage, ...]:
         (512, wide, 2, 1),
         (256, wide, 1, depths[3]),
     )
+    return _plan_arcface(narrow, 0 if first else 64, stages, dimensions=dimensions)
 
 
 class _ConvNorm(nn.Module):
@@ -231,7 +233,7 @@ def match_casia(shapes: Shapes) -> Plan | None:
 
 
 KNOWN = [
-    _plan_arcface(128, 64, _stages(2, (1, 4, 6, 2))),
-    _plan_arcface(256, 0, _stages(4, (2, 8, 12, 4))),
+    arcface_plan(2, (1, 4, 6, 2)),
+    arcface_plan(4, (2, 8, 12, 4)),
     _plan_casia(),
 ]

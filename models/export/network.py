@@ -7,6 +7,7 @@ import importlib
 import logging
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from models.checkpoint import Weights
 from models.errors import ArchitectureUnknown, BuilderUnfit
 from models.graph import Preprocessing
 
+WEIGHT_PREFIX = "inner."
 OPSET = 18  # what torch's exporter writes without a conversion
 _BATCH = 8
 
@@ -36,9 +38,6 @@ class Network:
         Raises:
             ArchitectureUnknown: The weights do not fit; only a builder of the user's own gets that far.
         """
-        template = TEMPLATES[plan.template]
-        self._size = (template.height, template.width)
-        self._plan = plan
         self._module = _build(plan, on_meta=plan.family != "own")
         tensors = {key: _tensor(array) for key, array in weights.items()}
         _add_counters(self._module, tensors)
@@ -80,30 +79,6 @@ class Network:
             raise BuilderUnfit(f"the network gives {list(raw.shape)} for {len(planes)} faces instead of [N, D]")
         return raw
 
-    def skeleton(self) -> onnx.ModelProto:
-        """Return the graph without its weights: float `[N, 3, H, W]` to `[N, D]`, every weight under its own key."""
-        module = _build(self._plan, on_meta=True) if self._plan.family != "own" else self._module
-        module.eval()
-        device = "meta" if self._plan.family != "own" else "cpu"
-        picture = torch.zeros(2, 3, *self._size, device=device)
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it announces what is not installed and not needed
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                program = torch.onnx.export(
-                    _Raw(module),
-                    (picture,),
-                    dynamo=True,
-                    dynamic_shapes=({0: torch.export.Dim("N")},),
-                    opset_version=OPSET,
-                    verbose=False,
-                    optimize=False,
-                )
-            except Exception as error:  # torch's exporter raises many kinds for what it cannot trace
-                raise BuilderUnfit(f"torch cannot export the network: {_first_lines(error)}") from error
-        assert program is not None
-        return _hollow(program.model)
-
 
 class _Raw(nn.Module):
     """A network reduced to its embedding before normalisation."""
@@ -114,6 +89,38 @@ class _Raw(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         return _raw_embedding(self.inner(picture))
+
+
+def structure(plan: Plan) -> onnx.ModelProto:
+    """Return the graph of a network without its weights.
+
+    Returns:
+        Float `[N, 3, H, W]` to `[N, D]`; every weight is an initializer of external location under its own key after
+        `WEIGHT_PREFIX`.
+
+    Raises:
+        BuilderUnfit: The user's own network cannot be exported.
+    """
+    template, known = TEMPLATES[plan.template], plan.family != "own"
+    module = _Raw(_build(plan, on_meta=known)).eval()
+    picture = torch.zeros(2, 3, template.height, template.width, device="meta" if known else "cpu")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it announces what is not installed and not needed
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                module,
+                (picture,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                opset_version=OPSET,
+                verbose=False,
+                optimize=False,
+            )
+        except Exception as error:  # torch's exporter raises many kinds for what it cannot trace
+            raise BuilderUnfit(f"torch cannot export the network: {_first_lines(error)}") from error
+    assert program is not None
+    return _hollow(program.model, module.state_dict().keys())
 
 
 def builder_plan(reference: str, template: str) -> Plan:
@@ -185,10 +192,11 @@ def _raw_embedding(answer: Any) -> Tensor:
     return answer
 
 
-def _hollow(model: onnx_ir.Model) -> onnx.ModelProto:
+def _hollow(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelProto:
     for value in model.graph.initializers.values():
         given = value.const_value
-        assert given is not None
+        if given is None or value.name not in keys:
+            continue  # a constant of the code, which no checkpoint holds
         value.const_value = onnx_ir.ExternalTensor(
             "", None, None, given.dtype, shape=onnx_ir.Shape(given.shape.numpy()), name=value.name or ""
         )

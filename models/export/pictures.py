@@ -112,7 +112,10 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Cou
     if not place:
         raise PicturesUnfit(f"no face was found in the photos of {lfw.name}")
     crops.flush()
-    return Labelled(f"{lfw.name}, {len(pairs):,} pairs", scratch / "labelled.npy", *_indices(pairs, place))
+    subjects = np.unique([name.partition("/")[0] for name in names], return_inverse=True)[1].astype(np.int64)
+    subjects[[position for position, name in enumerate(names) if name not in place]] = -1
+    about = f"{lfw.name}: {len(pairs):,} pairs; threshold over all pairs of {len(place):,} faces of different subjects"
+    return Labelled(about, scratch / "labelled.npy", *_indices(pairs, place), subjects)
 
 
 def _indices(

@@ -22,7 +22,7 @@ from models.graph.quantize import LARGEST_INT8, Scale, depthwise_layers, equaliz
 from models.runtime import RuntimeOptions, open_session
 from models.runtime.onnxruntime_engine import PlainGraph
 
-BUDGET = 0.003  # of 1 - cosine, over all layers together
+BUDGET = 0.002  # of 1 - cosine, over all layers together
 MAX_KEPT = 0.1  # share of the layers that may stay in higher precision for the budget's sake
 
 _SENSITIVITY_FACES = 24

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_GRAPH_BYTES = 2**31 - 2**20  # one ONNX file is one protobuf message
 
 _BATCH = 16
-_PREFIX = "inner."  # of the weights in the skeleton, which wraps the network
+_PREFIX = "inner."  # `WEIGHT_PREFIX` of `models.export.network`, which needs torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +131,13 @@ def embed_by_checkpoint(
     """
     import torch
 
-    from models.export.network import Network
+    from models.export.network import Network, structure
 
     checkpoint = read_checkpoint(request.path)
-    network = Network(_plan(checkpoint, request), checkpoint.weights)
+    plan = _plan(checkpoint, request)
+    network = Network(plan, checkpoint.weights)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing) for path in files]
-    onnx.save(network.skeleton(), skeleton)
+    onnx.save(structure(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from models.errors import VultusError
-from service.cli import demo, export, inspect, packs, serve
+from service.cli import demo, engine, export, inspect, packs, serve
 
 app = typer.Typer(
     help="Self-hosted face verification: every decision with its measured error rate.",
@@ -19,6 +19,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("export")(export.export)
 app.command("import")(export.import_onnx)
+app.command("engine")(engine.engine)
 app.command("inspect")(inspect.inspect)
 app.add_typer(packs.app, name="packs")
 

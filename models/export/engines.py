@@ -1,0 +1,56 @@
+"""Add TensorRT engines to an artefact, and to its card."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from models.artefact import CARD, open_artefact, write_card
+from models.digests import directory_digests
+from models.errors import StorageFailed
+from models.export.tensorrt import Gpu, Progress, build_engine, engine_file, engine_key
+
+_NOT_FOR_GPUS = {"int8-cpu"}  # unsigned activations, which TensorRT does not take
+
+Announce = Callable[[str], None]
+
+
+def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, announce: Announce, progress: Progress) -> list[Path]:
+    """Build an engine for each graph of an artefact and write them into it; engines for other machines stay.
+
+    Args:
+        artefact: Proven and whole.
+        trt: The module `tensorrt`.
+        gpu: What the engines are for.
+        caches: Directory of timing caches.
+        announce: Told the name of each engine before it is built.
+        progress: Told phase, steps done and steps in all.
+
+    Returns:
+        The engines' files.
+
+    Raises:
+        PackDamaged, ArtefactUnfit: The artefact is not whole, or not fit.
+        EngineBuildFailed: TensorRT refuses a graph.
+        StorageFailed: The file system refused to write.
+    """
+    card, _ = open_artefact(artefact)
+    version = str(trt.__version__)
+    built: list[Path] = []
+    try:
+        for kind, graph in card.graphs.items():
+            if kind in _NOT_FOR_GPUS:
+                continue
+            target = artefact / engine_file(graph, gpu, version)
+            announce(target.name)
+            cache = caches / f"{engine_key(gpu, version)}.timing"
+            build_engine(trt, artefact / graph, (card.height, card.width), target, cache, progress)
+            built.append(target)
+            made_for = {"gpu": gpu.name, "tensorrt": version, "graph": graph}
+            card = replace(
+                card, engines={**card.engines, target.name: made_for}, files=directory_digests(artefact, CARD)
+            )
+            write_card(artefact, card)
+    except OSError as error:
+        raise StorageFailed(f"{artefact} could not be written: {error.strerror or error}") from error
+    return built

@@ -1,0 +1,177 @@
+"""Build TensorRT engines from an artefact's graphs: for this GPU and this version of TensorRT, and no other.
+
+The calls are those that TensorRT 10.16 and 11.4 have in common. Precision is in the types of the graph: networks are
+strongly typed, the flags for float16 and int8 are gone since 11. The first layer casts the uint8 pictures to float32,
+which is all that TensorRT takes uint8 for.
+"""
+
+import ctypes
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import EngineBuildFailed, EngineMissing
+
+WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT takes all memory of the device
+OPTIMIZATION_LEVEL = 3  # of 0..5, TensorRT's own default
+
+_DRIVER = "libcuda.so.1"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute in cuda.h
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as its driver describes it.
+
+    Attributes:
+        name: Such as `NVIDIA L4`.
+        capability: Compute capability, (major, minor).
+    """
+
+    name: str
+    capability: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Numbers of faces for which an engine is made: fewest, most common, most."""
+
+    fewest: int = 1
+    common: int = 8
+    most: int = 32
+
+
+def load_tensorrt() -> Any:
+    """Import TensorRT.
+
+    Raises:
+        EngineMissing: It is not installed, or its libraries are not.
+    """
+    try:
+        return importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        raise EngineMissing(
+            "TensorRT is not installed; install the package `tensorrt` on a machine with a GPU"
+        ) from error
+    except ImportError as error:
+        raise EngineMissing(f"TensorRT is installed, but its libraries cannot be loaded: {error}") from error
+
+
+def find_gpu() -> Gpu:
+    """Ask the driver for its first GPU; `CUDA_VISIBLE_DEVICES` says which that is.
+
+    Raises:
+        EngineMissing: There is no driver or no GPU.
+    """
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError as error:
+        raise EngineMissing(
+            f"no NVIDIA driver was found ({_DRIVER}); engines are built on the GPU that runs them"
+        ) from error
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    answers = [
+        driver.cuInit(0),
+        driver.cuDeviceGet(ctypes.byref(device), 0),
+        driver.cuDeviceGetName(name, len(name), device),
+        driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device),
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device),
+    ]
+    if any(answers):
+        code = next(answer for answer in answers if answer)
+        raise EngineMissing(f"the NVIDIA driver gives no GPU (CUDA error {code})")
+    return Gpu(name.value.decode(), (major.value, minor.value))
+
+
+def engine_key(gpu: Gpu, version: str) -> str:
+    """Name what an engine is valid for."""
+    return f"sm{gpu.capability[0]}{gpu.capability[1]}-trt{version}"
+
+
+def engine_file(graph: str, gpu: Gpu, version: str) -> str:
+    """Name the engine of a graph, such as `embedder.fp16.sm90-trt11.4.0.engine` of `embedder.fp16.onnx`."""
+    return f"{graph.removesuffix('.onnx')}.{engine_key(gpu, version)}.engine"
+
+
+def build_engine(
+    trt: Any,
+    graph: Path,
+    size: tuple[int, int],
+    target: Path,
+    timing_cache: Path,
+    progress: Progress,
+    batches: Batches | None = None,
+) -> None:
+    """Build an engine and write it, whole or not at all.
+
+    Args:
+        trt: The module `tensorrt`.
+        graph: ONNX in the contract of `models.graph`.
+        size: (height, width) of a crop.
+        target: File of the engine.
+        timing_cache: File that keeps what was timed, so that the next build is quicker; made if absent.
+        progress: Told phase, steps done and steps in all.
+        batches: Numbers of faces to build for.
+
+    Raises:
+        EngineBuildFailed: TensorRT refuses the graph or the build.
+    """
+    batches = batches or Batches()
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(graph)):
+        errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise EngineBuildFailed(f"TensorRT cannot read {graph.name}: {errors}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    config.builder_optimization_level = OPTIMIZATION_LEVEL
+    config.progress_monitor = _monitor(trt, progress)
+    profile = builder.create_optimization_profile()
+    shapes = [(number, *size, 3) for number in (batches.fewest, batches.common, batches.most)]
+    profile.set_shape("faces", *shapes)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineBuildFailed(f"TensorRT refuses {graph.name} for {batches.fewest} to {batches.most} faces")
+    cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache.is_file() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineBuildFailed(f"TensorRT could not build {graph.name}; its log above says why")
+    _write(timing_cache, bytes(config.get_timing_cache().serialize()))
+    _write(target, bytes(plan))
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """Make an object of TensorRT's own class that passes progress on; without one a build is silent for minutes."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # a class of a module that need not be there
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+            self._steps[phase_name] = num_steps
+            progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            steps = self._steps.pop(phase_name, 1)
+            progress(phase_name, steps, steps)
+
+    return Monitor()
+
+
+def _write(path: Path, content: bytes) -> None:
+    scratch = path.with_name(f".{path.name}+")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch.write_bytes(content)
+    scratch.replace(path)

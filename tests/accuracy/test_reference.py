@@ -1,0 +1,176 @@
+"""The exporter's graphs against the answers of the official projects, for every network whose answers are at hand."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from models.alignment import TEMPLATES
+from models.backbones import Plan, recognise
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.export.color import decide_color
+from models.export.network import structure
+from models.export.steps import Request, describe_checkpoint, write_graph
+from models.graph import Preprocessing
+from models.imaging import Photo
+from models.quality import adaface_indicator
+from models.runtime import RuntimeOptions, open_session
+
+TOLERANCE = 1e-4  # relative L2 of each embedding; the mildest mistake moves it by 5e-4
+
+SMALL = [
+    *("arcface_r18", "arcface_mbf", "arcface_vit_t", "adaface_ir_18", "cvlface_ir18"),
+    *("elasticface_iresnet18", "elasticface_iresnet50_se"),
+]
+LARGE = [
+    *("arcface_r50", "arcface_r100", "elasticface_iresnet50", "elasticface_iresnet100"),
+    *("adaface_ir_50", "adaface_ir_101", "cvlface_ir50", "cvlface_vit_small"),
+]
+NAMES = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
+
+WRAPPERS: list[dict[str, Any]] = [
+    {"kind": "plain"},
+    {"kind": "plain", "legacy": True, "location": "cuda:0"},
+    {"kind": "ddp"},
+    {"kind": "lightning"},
+    {"kind": "lightning", "legacy": True},
+    {"kind": "lightning-worst", "location": "cuda:0"},
+    {"kind": "lightning-worst", "legacy": True, "location": "cuda:0"},
+    {"kind": "train-state"},
+    {"kind": "net-state", "legacy": True},
+    {"kind": "safetensors"},
+    {"kind": "plain", "metadata": False},
+]
+
+
+@pytest.fixture(scope="session")
+def recipe(shared: Path) -> ModuleType:
+    specification = importlib.util.spec_from_file_location("recipe", shared / "reference/recipe.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A directory that is emptied at once: a checkpoint has up to 400 MB."""
+    yield tmp_path
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+def golden(shared: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((shared / f"reference/{name}.json").read_text())
+    return content
+
+
+def run_exported(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessing, faces: NDArray[np.uint8]) -> Any:
+    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
+    structure, graph = path.with_name("skeleton.onnx"), path.with_name("embedder.onnx")
+    structure.write_bytes(_skeleton_of(plan))
+    write_graph(Request(path), structure, preprocessing, graph, "vultus", {})
+    onnx.checker.check_model(graph, full_check=True)
+    session = open_session(graph, ("embedding", "norm"), (faces.shape[1:3],), RuntimeOptions(precision="fp32"))
+    return session.run(faces)
+
+
+_SKELETONS: dict[tuple[str, str], bytes] = {}
+
+
+def _skeleton_of(plan: Plan) -> bytes:
+    key = (plan.family, plan.architecture)
+    if key not in _SKELETONS:
+        _SKELETONS[key] = structure(plan).SerializeToString()
+    return _SKELETONS[key]
+
+
+def relative(found: NDArray[Any], wanted: Any) -> float:
+    wanted = np.array(wanted)
+    return float((np.linalg.norm(found - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_gives_the_official_embedding_norm_fusion_and_quality(
+    name: str, shared: Path, recipe: ModuleType, scratch: Path
+) -> None:
+    specification = golden(shared, name)
+    path = scratch / "own"
+    if specification["checkpoint"]["wrapper"] not in ("cvlface", "hf"):
+        path = path.with_suffix(".pth")
+    recipe.build(shared / f"reference/{name}.json", path)
+    checkpoint = read_checkpoint(path)
+    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
+    color, _ = decide_color(checkpoint, plan, None)
+    assert color == specification["preprocessing"]["channel_order"].lower()
+    faces, outputs = recipe.images(), specification["outputs"]
+
+    embedding, norm = run_exported(checkpoint.path, checkpoint, Preprocessing(color, plan.mean, plan.std), faces)
+    assert relative(embedding * norm[:, None], outputs["embedding"]) <= TOLERANCE
+    np.testing.assert_allclose(norm, np.ravel(outputs["norm"]), rtol=TOLERANCE)
+
+    mirrored = Preprocessing(color, plan.mean, plan.std, mirror=True)
+    fused, fused_norm = run_exported(checkpoint.path, checkpoint, mirrored, faces)
+    assert relative(fused, outputs["fused_normalized"]) <= TOLERANCE
+    np.testing.assert_allclose(fused_norm, np.ravel(outputs["fused_norm"]), rtol=TOLERANCE)
+
+    if "quality" in specification:
+        statistics = describe_checkpoint(Request(path)).norm_statistics()
+        assert statistics is not None
+        np.testing.assert_allclose(adaface_indicator(norm, statistics), specification["quality"]["z"], atol=2e-4)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: "-".join(str(value) for value in wrapper.values()))
+@pytest.mark.parametrize("name", ["arcface_r18", "adaface_ir_18"])
+def test_every_wrapper_holds_the_same_weights(
+    name: str, wrapper: dict[str, Any], shared: Path, recipe: ModuleType, scratch: Path
+) -> None:
+    path = scratch / ("own.safetensors" if wrapper["kind"] == "safetensors" else "own.ckpt")
+    specification = recipe.build(shared / f"reference/{name}.json", path, **wrapper)
+    checkpoint = read_checkpoint(path)
+    wanted = recipe.arrays(specification)
+    assert checkpoint.weights.keys() == wanted.keys()
+    assert all(np.array_equal(checkpoint.weights[key], array) for key, array in wanted.items())
+
+
+@pytest.mark.parametrize("wrapper", ["cvlface", "hf"])
+@pytest.mark.parametrize("half", [False, True])
+def test_cvlface_says_its_colour_beside_the_file(
+    wrapper: str, half: bool, shared: Path, recipe: ModuleType, scratch: Path
+) -> None:
+    recipe.build(shared / "reference/cvlface_ir18.json", scratch / "own", wrapper, half=half)
+    described = describe_checkpoint(Request(scratch / "own"))
+    assert (described.architecture, described.preprocessing.color) == ("ir-18", "rgb")
+    assert "beside" in described.color_from
+
+
+def test_half_precision_weights_stay_close(shared: Path, recipe: ModuleType, scratch: Path) -> None:
+    specification = golden(shared, "arcface_mbf")
+    recipe.build(shared / "reference/arcface_mbf.json", scratch / "own.pth", "ddp", legacy=True, half=True)
+    checkpoint = read_checkpoint(scratch / "own.pth")
+    embedding, norm = run_exported(checkpoint.path, checkpoint, Preprocessing("rgb", 127.5, 127.5), recipe.images())
+    assert relative(embedding * norm[:, None], specification["outputs"]["embedding"]) <= 0.01
+
+
+def test_the_real_checkpoint_gives_the_official_embeddings_of_real_faces(shared: Path, tmp_path: Path) -> None:
+    specification = golden(shared, "mobilefacenet068")
+    checkpoint = read_checkpoint(shared / "models/mobilefacenet_arcface_casia_068.ckpt")
+    described = describe_checkpoint(Request(checkpoint.path))
+    template = TEMPLATES[described.template]
+    assert (template.height, template.width) == tuple(specification["preprocessing"]["size_hw"])
+    files = [shared / "reference" / crop["file"] for crop in specification["crops"]]
+    faces = np.stack([Photo(file.read_bytes()).raster().pixels for file in files])
+    linked = tmp_path / checkpoint.path.name
+    linked.symlink_to(checkpoint.path)
+    embedding, norm = run_exported(linked, checkpoint, described.preprocessing, faces)
+    wanted = [crop["embedding"] for crop in specification["crops"]]
+    assert relative(embedding * norm[:, None], wanted) <= TOLERANCE

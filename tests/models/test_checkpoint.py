@@ -1,0 +1,305 @@
+import io
+import os
+import pickle
+import struct
+import sys
+import types
+import zipfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.checkpoint import read_checkpoint
+from models.errors import (
+    CheckpointIsModule,
+    CheckpointUnreadable,
+    CheckpointUnsafe,
+    CheckpointWithoutWeights,
+    ExportError,
+    WeightsNotFinite,
+)
+from tests.checkpoints import adaface_checkpoint, small_adaface, small_iresnet, tensors, weights_for
+
+WEIGHTS = {
+    "conv.weight": np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3),
+    "bn.bias": np.array([1.5, -2], np.float32),
+    "bn.num_batches_tracked": np.array(100),
+}
+
+
+def assert_same(path: Path, member: str = "", prefix: str = "") -> None:
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.weights.keys() == WEIGHTS.keys()
+    for key, array in WEIGHTS.items():
+        np.testing.assert_array_equal(checkpoint.weights[key], array)
+        assert checkpoint.weights[key].shape == array.shape
+    assert (checkpoint.member, checkpoint.prefix) == (member, prefix)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize(
+    ("member", "prefix"),
+    [
+        ("", ""),
+        ("", "module."),
+        ("", "backbone."),
+        ("", "model."),
+        ("state_dict", "model."),
+        ("net_state_dict", ""),
+        ("state_dict_backbone", "module."),
+        ("", "net."),
+        ("", "model.net."),
+        ("state_dict", "module.model."),
+    ],
+)
+def test_reads_every_wrapper(member: str, prefix: str, legacy: bool, tmp_path: Path) -> None:
+    inner = tensors(WEIGHTS, prefix)
+    content = {"epoch": 3, member: inner, "optimizer": {"state": {}}} if member else inner
+    path = tmp_path / "a.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    assert_same(path, member, prefix)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_reads_files_with_the_tag_of_a_gpu(legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.serialization.location_tag", lambda _: "cuda:0")
+    torch.save(tensors(WEIGHTS), tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+    assert_same(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_reads_other_widths(kind: torch.dtype, form: str, tmp_path: Path) -> None:
+    content = {key: value.to(kind) if value.is_floating_point() else value for key, value in tensors(WEIGHTS).items()}
+    path = tmp_path / ("a.safetensors" if form == "safetensors" else "a.ckpt")
+    if form == "safetensors":
+        save_file(content, path, metadata={"format": "pt"})
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    weights = read_checkpoint(path).weights
+    np.testing.assert_array_equal(weights["conv.weight"].astype(np.float32), WEIGHTS["conv.weight"])
+    assert weights["conv.weight"].dtype.name == str(kind).removeprefix("torch.")
+
+
+def test_reads_views_and_shared_storages(tmp_path: Path) -> None:
+    base = torch.arange(12.0)
+    content = OrderedDict(whole=base, middle=base[3:7], turned=base.reshape(3, 4).T)
+    for legacy in (False, True):
+        torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+        weights = read_checkpoint(tmp_path / "a.pt").weights
+        for key, value in content.items():
+            np.testing.assert_array_equal(weights[key], value.numpy())
+
+
+def test_reads_a_file_that_names_a_class_which_is_not_installed(tmp_path: Path) -> None:
+    weights = weights_for(small_adaface())
+    foreign = type("ModelCheckpoint", (), {"__module__": "absent_package.callbacks"})
+    module = types.ModuleType("absent_package.callbacks")
+    module.ModelCheckpoint = foreign  # type: ignore[attr-defined]
+    sys.modules["absent_package"] = types.ModuleType("absent_package")
+    sys.modules["absent_package.callbacks"] = module
+    try:
+        content = adaface_checkpoint(
+            weights,
+            24.0,
+            0.8,
+            callbacks={foreign: {"best": torch.tensor(0.97)}},
+            lr_schedulers=[{"milestones": Counter({12: 1})}],
+            hyper_parameters={"h": 0.4, "arch": "ir_18"},
+        )
+        torch.save(content, tmp_path / "a.ckpt")
+    finally:
+        del sys.modules["absent_package"], sys.modules["absent_package.callbacks"]
+    checkpoint = read_checkpoint(tmp_path / "a.ckpt")
+    assert checkpoint.weights.keys() == weights.keys()
+    assert checkpoint.head is not None
+    assert (checkpoint.head.mean, checkpoint.head.h, checkpoint.head.fresh) == (24.0, 0.4, False)
+
+
+def test_buffers_that_training_never_touched_are_no_statistics(tmp_path: Path) -> None:
+    torch.save(adaface_checkpoint(weights_for(small_adaface()), 20.0, 100.0), tmp_path / "a.ckpt")
+    head = read_checkpoint(tmp_path / "a.ckpt").head
+    assert head is not None
+    assert head.fresh
+
+
+def test_the_same_weights_have_the_same_digest_in_every_wrapper(tmp_path: Path) -> None:
+    torch.save(tensors(WEIGHTS), tmp_path / "a.pth")
+    torch.save({"state_dict": tensors(WEIGHTS, "module.")}, tmp_path / "b.ckpt", _use_new_zipfile_serialization=False)
+    save_file(tensors(WEIGHTS), tmp_path / "c.safetensors")
+    digests = {read_checkpoint(tmp_path / name).weights_digest() for name in ("a.pth", "b.ckpt", "c.safetensors")}
+    assert len(digests) == 1
+    torch.save({**tensors(WEIGHTS), "bn.bias": torch.tensor([1.5, -2.01])}, tmp_path / "d.pth")
+    assert read_checkpoint(tmp_path / "d.pth").weights_digest() not in digests
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (Calls(os.system, "touch ran"), "posix.system"),
+        (Calls(eval, "open('ran', 'w')"), "builtins.eval"),
+        (Calls(getattr, "x", "upper"), "builtins.getattr"),
+        (Calls(torch.load, "ran"), "torch.serialization.load"),
+    ],
+)
+def test_runs_nothing_that_a_file_asks_for_and_names_it(
+    call: Calls, name: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({**tensors(WEIGHTS), "extra": call}, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointUnsafe, match=name):
+        read_checkpoint(tmp_path / "a.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_bare_pickle_of_a_call_is_not_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pth").write_bytes(pickle.dumps(Calls(os.system, "touch ran")))
+    with pytest.raises(CheckpointUnsafe, match=r"posix\.system"):
+        read_checkpoint(tmp_path / "a.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_new_objects_and_old_instances_are_calls_too(protocol: int, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({"a": types.SimpleNamespace(x=1)}, protocol))
+    (tmp_path / "a.pth").write_bytes(buffer.getvalue())
+    with pytest.raises(CheckpointUnsafe, match=r"types\.SimpleNamespace"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_refuses_a_whole_pickled_module(legacy: bool, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointIsModule, match="state_dict"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_refuses_torchscript(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/constants.pkl", b"")
+        archive.writestr("a/data.pkl", pickle.dumps({}))
+    with pytest.raises(CheckpointIsModule, match="TorchScript"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+def test_refuses_a_file_with_an_optimizer_only(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(CheckpointWithoutWeights, match="param_groups"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_refuses_weights_that_are_not_numbers(value: float, kind: torch.dtype, tmp_path: Path) -> None:
+    weights = {"conv.weight": torch.ones(4, dtype=kind), "bn.bias": torch.tensor([1, value], dtype=kind)}
+    torch.save(weights, tmp_path / "a.pt")
+    with pytest.raises(WeightsNotFinite, match=r"bn\.bias"):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
+def test_a_file_cut_anywhere_is_refused(form: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.safetensors" if form == "safetensors" else "a.pth")
+    if form == "safetensors":
+        save_file(tensors(WEIGHTS), path)
+    else:
+        torch.save(tensors(WEIGHTS), path, _use_new_zipfile_serialization=form == "zip")
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointUnreadable):
+            read_checkpoint(path)
+
+
+def test_a_flipped_bit_in_the_weights_of_a_zip_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(tensors(WEIGHTS), path)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(WEIGHTS["conv.weight"].tobytes()) + 7] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointUnreadable, match="checksum"):
+        read_checkpoint(path)
+
+
+def test_bytes_at_random_end_in_a_sentence(tmp_path: Path) -> None:
+    path, rng = tmp_path / "a.pth", np.random.default_rng(0)
+    torch.save(tensors(WEIGHTS), path, _use_new_zipfile_serialization=False)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(300):
+        damaged = whole.copy()
+        damaged[rng.integers(0, len(whole), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            read_checkpoint(path)
+        except ExportError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_tensor_that_leads_out_of_its_storage_is_refused(tmp_path: Path) -> None:
+    for stride, size in ((1, 9), (100, 2), (0, 9)):
+        tensor = torch.zeros(8)
+        torch.save({"a": tensor}, tmp_path / "a.pt")
+        archive = zipfile.ZipFile(tmp_path / "a.pt")
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        name = next(name for name in entries if name.endswith("data.pkl"))
+        head, tail = entries[name].split(b"K\x08\x85q", 1)  # the shape (8,)
+        memo, rest = tail[:1], tail[1:]
+        rest = rest.replace(b"K\x01\x85", struct.pack("<cBc", b"K", stride, b"\x85"), 1)
+        entries[name] = head + struct.pack("<cBcc", b"K", size, b"\x85", b"q") + memo + rest
+        with zipfile.ZipFile(tmp_path / "a.pt", "w") as changed:
+            for entry, content in entries.items():
+                changed.writestr(entry, content)
+        with pytest.raises(CheckpointUnreadable, match="tensor"):
+            read_checkpoint(tmp_path / "a.pt")
+
+
+def test_a_directory_of_cvlface_is_read_with_what_lies_beside(tmp_path: Path) -> None:
+    torch.save(tensors(WEIGHTS, "net."), tmp_path / "model.pt")
+    for text, color in (
+        ("color_space: BGR\n", "bgr"),
+        ("color_space: RGB\n", "rgb"),
+        ("name: ir50\n", None),
+        (": [", None),
+    ):
+        (tmp_path / "model.yaml").write_text(text)
+        sidecar = read_checkpoint(tmp_path).sidecar
+        assert sidecar is not None
+        assert sidecar.color == color
+
+
+@pytest.mark.parametrize("name", ["absent.pth", "notes.txt", "empty.pth", "folder"])
+def test_what_is_no_checkpoint_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CheckpointUnreadable):
+        read_checkpoint(tmp_path / name)
+
+
+def test_reads_the_small_network_that_other_tests_export(tmp_path: Path) -> None:
+    weights = weights_for(small_iresnet())
+    torch.save(tensors(weights), tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth").weights.keys() == weights.keys()
