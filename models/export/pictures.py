@@ -60,8 +60,8 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
     if not directory.is_dir():
         raise PicturesUnfit(f"there is no directory {directory.name}")
     found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    chosen = [found[index] for index in np.unique(np.linspace(0, len(found) - 1, MAX_CALIBRATION_FACES).astype(int))]
-    chosen = chosen if found else []
+    spread = np.linspace(0, len(found) - 1, min(len(found), MAX_CALIBRATION_FACES)).astype(int)
+    chosen = [found[index] for index in spread]
     crops: list[Crops] = []
     cropper: FaceCropper | None = None
     for position, path in enumerate(chosen):

@@ -131,7 +131,7 @@ def _mean_error(error: Floats, axis: int, mean: Floats) -> Floats:
 
 
 def _constants(graph: onnx.GraphProto, name: str, *values: NDArray[np.generic] | np.generic) -> list[str]:
-    names = [f"{name}_{part}" for part in ("scale", "zero_point")]
+    names = [f"{name}_quantized_{part}" for part in ("scale", "zero_point")]
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), own) for value, own in zip(values, names, strict=True)
     )

@@ -62,8 +62,8 @@ class PackStore:
                 check_files(path, {file.name: file.sha256 for file in manifest.files})
             else:
                 _check_models(path, manifest)
-        except PackDamaged as error:
-            raise PackDamaged(f"the pack {manifest.name}: {error}; run: vultus packs fetch {manifest.name}") from error
+        except (PackDamaged, ArtefactUnfit) as error:
+            raise type(error)(f"the pack {manifest.name}: {error}; run: vultus packs fetch {manifest.name}") from error
         return path
 
     def fetch(self, manifest: Manifest, progress: Progress, mirror: Path | None = None) -> Path:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -26,11 +27,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator["subprocess.Popen[str]"]:
+@contextmanager
+def serving(environment: dict[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
+    """Run `vultus serve`; its port is in `port`."""
     port = free_port()
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*COMMAND, "serve", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
     )
     process.port = port  # type: ignore[attr-defined]
     yield process
@@ -40,8 +46,9 @@ def server() -> Iterator["subprocess.Popen[str]"]:
         process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def http(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
+@contextmanager
+def client_of(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
+    """Give a client as soon as the service is ready."""
     address = f"http://127.0.0.1:{server.port}"  # type: ignore[attr-defined]
     with httpx2.Client(base_url=address, timeout=30, trust_env=False) as client:
         for _ in range(300):
@@ -51,6 +58,18 @@ def http(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
             except httpx2.HTTPError:
                 assert server.poll() is None
                 time.sleep(0.1)  # the only way to wait for another process that has not opened its socket yet
+        yield client
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator["subprocess.Popen[str]"]:
+    with serving() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def http(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
+    with client_of(server) as client:
         yield client
 
 

@@ -1,0 +1,395 @@
+"""One command: a checkpoint in, a proven artefact out, or a sentence."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.alignment import Template
+from models.artefact import CARD, PROOF, Card, NormStatistics, open_artefact, read_card
+from models.assembly import Models, load_models, proven_runtime
+from models.backbones import Plan
+from models.cropping import FaceCropper
+from models.errors import (
+    ArtefactUnfit,
+    BuilderUnfit,
+    ColorUnknown,
+    GraphUnsupported,
+    OutputExists,
+    PackDamaged,
+    PicturesUnfit,
+    StepDied,
+    StorageFailed,
+)
+from models.export import steps
+from models.export.exporter import Exported, Exporter, Order, Telling
+from models.export.isolation import call, in_own_process
+from models.export.steps import Request
+from models.graph import Preprocessing, recognizer_graph
+from models.packs import PackStore, find_manifest
+from models.runtime import RuntimeOptions, open_session
+from models.synthetic import synthetic_pictures
+from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
+from tests.pictures import encode
+
+SILENT = Telling(lambda _: None, lambda *_: None, lambda _: None)
+
+
+def no_cropper(template: Template) -> FaceCropper:
+    raise AssertionError(f"no photo needs cropping to {template.name}")
+
+
+def order(path: Path, out: Path, published: bool = False, **about: Any) -> Order:
+    own = {name: about.pop(name) for name in list(about) if name in Request.__dataclass_fields__}
+    return Order(Request(path, **own), out, out.name, "a test", published=published, **about)
+
+
+def export(wanted: Order) -> Exported:
+    return Exporter(wanted, no_cropper, SILENT, call).run()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(weights_for(small_iresnet()), tmp_path_factory.mktemp("checkpoint") / "backbone.pth")
+
+
+@pytest.fixture(scope="module")
+def artefact(checkpoint: Path) -> Exported:
+    return export(order(checkpoint, checkpoint.with_name("artefact"), precisions=("fp16",)))
+
+
+@pytest.fixture
+def adaface(tmp_path: Path) -> Callable[[float, float], Path]:
+    def make(mean: float, deviation: float) -> Path:
+        torch.save(adaface_checkpoint(weights_for(small_adaface()), mean, deviation), tmp_path / "a.ckpt")
+        return tmp_path / "a.ckpt"
+
+    return make
+
+
+def test_the_artefact_is_whole_proven_and_says_what_it_is(artefact: Exported, checkpoint: Path) -> None:
+    card, proof = open_artefact(artefact.path)
+    assert (card.family, card.architecture, card.dimensions) == ("iresnet", "iresnet-1-1-1-1", 32)
+    assert card.source == {"file": checkpoint.name, "sha256": card.source["sha256"], "form": "plain"}
+    assert card.preprocessing == {"color": "rgb", "mean": 127.5, "std": 127.5}
+    assert "RGB only" in card.color_from
+    assert card.graphs == {"fp32": "embedder.onnx", "fp16": "embedder.fp16.onnx"}
+    assert set(card.files) == {"embedder.onnx", "embedder.fp16.onnx", PROOF}
+    rows = {(row["precision"], row["engine"]): row for row in proof["measured"]}
+    assert {("fp32", "onnxruntime"), ("fp32", "openvino"), ("fp16", "onnxruntime"), ("fp16", "openvino")} <= rows.keys()
+    assert all(row["passed"] for row in rows.values())
+    assert rows["fp32", "openvino"]["worst_relative_l2"] < 1e-5
+    assert rows["fp16", "openvino"]["worst_relative_l2"] > 1e-5
+    assert proof["reference"]["runtime"].startswith("torch")
+
+
+def test_the_graph_keeps_the_contract(artefact: Exported) -> None:
+    model = onnx.load(artefact.path / "embedder.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (faces,) = model.graph.input
+    shape = [dim.dim_param or dim.dim_value for dim in faces.type.tensor_type.shape.dim]
+    assert (faces.name, shape, faces.type.tensor_type.elem_type) == (
+        "faces",
+        ["N", 112, 112, 3],
+        onnx.TensorProto.UINT8,
+    )
+    assert [value.name for value in model.graph.output] == ["embedding", "norm"]
+    assert max(entry.version for entry in model.opset_import) >= 17
+    assert {node.op_type for node in model.graph.node}.isdisjoint(
+        {"BatchNormalization", "Identity", "Dropout", "Shape"}
+    )
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    assert notes["vultus.architecture"] == "iresnet-1-1-1-1"
+    assert json.loads(notes["vultus.preprocessing"])["color"] == "rgb"
+
+
+def test_the_same_weights_keep_their_contract_in_another_wrapper(artefact: Exported, tmp_path: Path) -> None:
+    wrapped = {"state_dict_backbone": tensors(weights_for(small_iresnet()), "module.")}
+    torch.save(wrapped, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
+    other = export(order(tmp_path / "b.pt", tmp_path / "out")).card
+    assert other.contract_id("yunet") == artefact.card.contract_id("yunet")
+    mirrored = replace(other, preprocessing={**other.preprocessing, "mirror": True})
+    assert mirrored.contract_id("yunet") != other.contract_id("yunet")
+
+
+def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("x")
+    with pytest.raises(OutputExists, match="--force"):
+        export(order(checkpoint, out))
+    assert (out / "mine.txt").read_text() == "x"
+    export(order(checkpoint, out, force=True))
+    assert open_artefact(out)[0].architecture == artefact.card.architecture
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_what_fails_on_the_way_leaves_the_old_artefact_and_nothing_else(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(order(checkpoint, tmp_path / "out"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(steps, "save_checked", full)
+    with pytest.raises(StorageFailed, match="No space left"):
+        export(order(checkpoint, tmp_path / "out", force=True))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_artefact_that_fails_its_proof_is_marked_and_not_served(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap_colours() -> None:
+        monkeypatch.setattr(
+            steps, "recognizer_graph", lambda model, seen, outside: recognizer_graph(model, as_bgr(seen), outside)
+        )
+
+    def as_bgr(seen: Preprocessing) -> Preprocessing:
+        return replace(seen, color="bgr")
+
+    swap_colours()
+    failed = export(order(checkpoint, tmp_path / "out"))
+    assert not failed.proof.passed
+    with pytest.raises(ArtefactUnfit, match="did not pass"):
+        open_artefact(tmp_path / "out")
+    monkeypatch.undo()
+    good = export(order(checkpoint, tmp_path / "good"))
+    swap_colours()
+    beside = export(order(checkpoint, tmp_path / "good", force=True))
+    assert beside.path.name == "good.unfit"
+    assert open_artefact(good.path)[0] == good.card
+
+
+def test_adaface_is_bgr_in_its_own_form_and_its_statistics_go_to_the_card(
+    adaface: Callable[[float, float], Path], tmp_path: Path
+) -> None:
+    card = export(order(adaface(24.0, 0.75), tmp_path / "out")).card
+    assert card.preprocessing["color"] == "bgr"
+    assert card.norm_statistics == NormStatistics(24.0, 0.75, 0.333)
+    assert read_card(tmp_path / "out", Card) == card
+    assert export(order(adaface(20.0, 100.0), tmp_path / "fresh")).card.norm_statistics is None
+    assert export(order(adaface(24.0, 0.75), tmp_path / "mirror", mirror=True)).card.norm_statistics is None
+
+
+def test_colour_is_asked_for_where_nothing_tells(tmp_path: Path) -> None:
+    weights = weights_for(small_adaface())
+    bare = save(weights, tmp_path / "a.pth")
+    with pytest.raises(ColorUnknown, match="--color rgb or --color bgr"):
+        export(order(bare, tmp_path / "out"))
+    torch.save(tensors(weights, "net."), tmp_path / "model.pt")
+    with pytest.raises(ColorUnknown):
+        export(order(tmp_path / "model.pt", tmp_path / "out"))
+    told = export(order(bare, tmp_path / "out", color="rgb")).card
+    assert (told.preprocessing["color"], told.color_from) == ("rgb", "its user")
+
+
+def test_a_user_who_contradicts_the_file_is_obeyed_and_it_is_written_down(
+    adaface: Callable[[float, float], Path], tmp_path: Path
+) -> None:
+    card = export(order(adaface(24.0, 0.75), tmp_path / "out", color="rgb")).card
+    assert card.preprocessing["color"] == "rgb"
+    assert "which says bgr" in card.color_from
+
+
+def test_mirror_fusion_is_in_the_graph_and_in_the_contract(checkpoint: Path, tmp_path: Path) -> None:
+    exported = export(order(checkpoint, tmp_path / "out", mirror=True))
+    assert exported.proof.passed
+    assert exported.card.preprocessing["mirror"] is True
+
+
+def own_network() -> torch.nn.Module:
+    """A network that no project trains, for `--builder`."""
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 8, 8),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(1568, 16),
+    )
+
+
+class UnitAndNorm(torch.nn.Module):
+    """Answers as AdaFace's network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = own_network()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raw = self.inner(x)
+        norm = torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+        return raw / norm, norm
+
+
+def not_a_network() -> int:
+    return 3
+
+
+def failing() -> torch.nn.Module:
+    raise RuntimeError("no such file: my-private-config")
+
+
+ABOUT_OWN: dict[str, Any] = {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
+
+
+@pytest.mark.parametrize("name", ["own_network", "UnitAndNorm"])
+def test_a_builder_brings_a_network_of_the_users_own(name: str, tmp_path: Path) -> None:
+    module = own_network() if name == "own_network" else UnitAndNorm()
+    torch.save(module.state_dict(), tmp_path / "own.pth")
+    wanted = order(tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{name}", **ABOUT_OWN)
+    exported = export(wanted)
+    assert exported.proof.passed
+    assert (exported.card.family, exported.card.architecture) == ("own", f"{__name__}:{name}")
+    assert exported.card.preprocessing == {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
+
+
+@pytest.mark.parametrize(
+    ("builder", "said"),
+    [
+        ("absent_module:build", "cannot be imported"),
+        (f"{__name__}:absent", "cannot be imported"),
+        (f"{__name__}:ABOUT_OWN", "cannot be called"),
+        (f"{__name__}:not_a_network", "not an nn.Module"),
+        (f"{__name__}:failing", "failed: no such file"),
+    ],
+)
+def test_a_builder_that_does_not_work_is_a_sentence(builder: str, said: str, tmp_path: Path) -> None:
+    torch.save(own_network().state_dict(), tmp_path / "own.pth")
+    with pytest.raises(BuilderUnfit, match=said):
+        export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, **ABOUT_OWN))
+    with pytest.raises(BuilderUnfit, match="--color, --mean and --std"):
+        export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, color="rgb"))
+
+
+def test_a_published_graph_is_imported_with_what_its_user_says(tmp_path: Path, artefact: Exported) -> None:
+    layout = export(order(artefact.path.with_name("backbone.pth"), tmp_path / "nchw", layout="insightface"))
+    about: dict[str, Any] = {"color": "rgb", "mean": 127.5, "std": 127.5}
+    imported = export(order(layout.path / "embedder.onnx", tmp_path / "out", published=True, **about))
+    assert imported.proof.passed
+    faces = synthetic_pictures(3, 112, 112)
+    own, theirs = (embed(path / "embedder.onnx", faces)[0] for path in (artefact.path, imported.path))
+    np.testing.assert_allclose(own, theirs, atol=1e-5)
+    for missing in about:
+        with pytest.raises(ColorUnknown, match="--color"):
+            export(order(layout.path / "embedder.onnx", tmp_path / "x", published=True, **{**about, missing: None}))
+
+
+@pytest.mark.parametrize("plan", [small_iresnet(), small_adaface()], ids=lambda plan: plan.family)
+def test_insightface_loads_its_layout_and_answers_alike(plan: Plan, tmp_path: Path) -> None:
+    arcface = pytest.importorskip("insightface.model_zoo.arcface_onnx")
+    path = save(weights_for(plan), tmp_path / "a.pth")
+    about: dict[str, Any] = {"color": "bgr" if plan.family == "adaface-ir" else "rgb"}
+    layout = export(order(path, tmp_path / "theirs", layout="insightface", **about))
+    own = export(order(path, tmp_path / "own", **about))
+    faces = synthetic_pictures(3, 112, 112)
+    theirs = arcface.ArcFaceONNX(str(layout.path / "embedder.onnx"))
+    theirs.prepare(-1)
+    raw = theirs.get_feat([cv2.cvtColor(face, cv2.COLOR_RGB2BGR) for face in faces])
+    embedding, norm = embed(own.path / "embedder.onnx", faces)
+    np.testing.assert_allclose(raw, embedding * norm[:, None], rtol=1e-3, atol=1e-3)
+    with pytest.raises(ArtefactUnfit, match="layout insightface"):
+        open_artefact(layout.path)
+
+
+def embed(graph: Path, faces: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    options = RuntimeOptions("onnxruntime", precision="fp32")
+    return open_session(graph, ("embedding", "norm"), (faces.shape[1:3],), options).run(faces)
+
+
+def test_a_file_that_is_no_recognizer_is_not_imported(tmp_path: Path, shared: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not onnx")
+    about: dict[str, Any] = {"color": "rgb", "mean": 0.0, "std": 1.0}
+    for path in (tmp_path / "a.onnx", tmp_path / "absent.onnx", shared / "models/scrfd_500m_bnkps.onnx"):
+        with pytest.raises(GraphUnsupported):
+            export(order(path, tmp_path / "out", published=True, **about))
+
+
+def test_int8_wants_faces_and_says_how_many(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(PicturesUnfit, match="--calibration-images"):
+        export(order(checkpoint, tmp_path / "out", precisions=("int8",)))
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces/notes.txt").touch()
+    with pytest.raises(PicturesUnfit, match="at least 32 faces"):
+        export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces"))
+    with pytest.raises(PicturesUnfit, match="no directory"):
+        export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
+
+
+def test_int8_is_calibrated_on_faces_and_lists_what_it_leaves(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    for number, picture in enumerate(synthetic_pictures(48, 112, 112, seed=1)):
+        (tmp_path / f"faces/{number:02}.png").write_bytes(encode(Image.fromarray(picture)))
+    wanted = order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces")
+    exported = export(wanted)
+    assert exported.proof.passed
+    rows = {(row.precision, row.engine): row for row in exported.proof.rows}
+    assert {("int8", "onnxruntime"), ("int8", "openvino")} <= rows.keys()
+    kept = exported.card.higher_precision["embedder.int8.onnx"]
+    graph = onnx.load(exported.path / "embedder.int8.onnx").graph
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert {layers[0].output[0], layers[-1].output[0]} <= set(kept)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    quantizers = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantizers) >= 4
+    assert all(constants[node.input[2]].dtype == np.int8 and not constants[node.input[2]].any() for node in quantizers)
+    scales = [constants[node.input[1]] for node in graph.node if node.op_type == "DequantizeLinear"]
+    assert sum(scale.size > 1 for scale in scales) == len(layers) - len(kept)
+    assert (tmp_path / "out/embedder.int8.onnx").stat().st_size < (tmp_path / "out/embedder.onnx").stat().st_size / 2
+
+
+def test_the_service_takes_the_artefact_in_the_precisions_that_are_proven(artefact: Exported, store: PackStore) -> None:
+    manifest = find_manifest("opencv-zoo")
+    models = load_models(store, manifest, model=artefact.path)
+    assert models.recognizer == artefact.card
+    assert models.contract_id == artefact.card.contract_id("yunet")
+    assert models.calibration is None
+    half = load_models(store, manifest, RuntimeOptions(precision="fp16"), model=artefact.path)
+    assert half.embedder_session.precision == "fp16"
+    with pytest.raises(ArtefactUnfit, match="not proven in int8"):
+        load_models(store, manifest, RuntimeOptions(precision="int8"), model=artefact.path)
+    assert isinstance(models, Models)
+
+
+def test_bfloat16_is_not_served_where_its_proof_failed(artefact: Exported) -> None:
+    proof = json.loads((artefact.path / PROOF).read_text())
+    proof["measured"].append({"precision": "bf16", "engine": "openvino", "passed": False})
+    assert proven_runtime(artefact.card, proof, RuntimeOptions())[1].precision == "fp32"
+    with pytest.raises(ArtefactUnfit, match="not proven in bf16"):
+        proven_runtime(artefact.card, proof, RuntimeOptions(precision="bf16"))
+
+
+def test_a_damaged_artefact_is_not_served(artefact: Exported, tmp_path: Path) -> None:
+    for name in ("embedder.onnx", PROOF, CARD):
+        copy = tmp_path / name.replace(".", "-")
+        copy.mkdir()
+        for path in artefact.path.iterdir():
+            (copy / path.name).write_bytes(path.read_bytes())
+        content = bytearray((copy / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copy / name).write_bytes(content)
+        with pytest.raises(PackDamaged):
+            open_artefact(copy)
+
+
+def die() -> None:
+    import os
+
+    os._exit(9)
+
+
+def test_a_step_that_the_system_ends_is_a_sentence() -> None:
+    with pytest.raises(StepDied, match="memory"):
+        in_own_process(die)

@@ -1,0 +1,253 @@
+"""Engines are named for one GPU and one TensorRT, and built by calls that both supported versions have.
+
+TensorRT cannot be loaded without a GPU's libraries. The fake below has the names of the bindings of 10.16 and 11.4, and
+nothing else: a call that one of them lacks is an AttributeError. It proves the sequence of calls, not that they work.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models.artefact import CARD, PROOF, Card, open_artefact, read_card, write_card
+from models.digests import directory_digests
+from models.errors import EngineBuildFailed, EngineMissing
+from models.export import tensorrt
+from models.export.engines import add_engines
+from models.export.tensorrt import Batches, Gpu, build_engine, engine_file, find_gpu, load_tensorrt
+
+L4 = Gpu("NVIDIA L4", (8, 9))
+H100 = Gpu("NVIDIA H100", (9, 0))
+
+Calls = list[tuple[Any, ...]]
+
+
+class FakeTensorrt:
+    """Records what is called. Set `refuses` to a name to have that step fail."""
+
+    __version__ = "11.4.0.106"
+
+    def __init__(self, refuses: str = "") -> None:
+        self.calls: Calls = []
+        self.refuses = refuses
+        fake, record = self, self.calls.append
+
+        class Logger:
+            WARNING = 2
+
+            def __init__(self, level: int) -> None:
+                record(("Logger", level))
+
+        class IProgressMonitor:
+            pass
+
+        class Cache:
+            def __init__(self, content: bytes) -> None:
+                self.content = content
+
+            def serialize(self) -> bytes:
+                return self.content + b"timed "
+
+        class Config:
+            __slots__ = ("_cache", "builder_optimization_level", "progress_monitor")  # any other name is refused
+            _cache: Cache
+            builder_optimization_level: int
+            progress_monitor: Any
+
+            def set_memory_pool_limit(self, pool: str, size: int) -> None:
+                record(("set_memory_pool_limit", pool, size))
+
+            def add_optimization_profile(self, profile: "Profile") -> int:
+                record(("add_optimization_profile", type(profile).__name__))
+                return -1 if fake.refuses == "profile" else 0
+
+            def create_timing_cache(self, content: bytes) -> Cache:
+                record(("create_timing_cache", content))
+                return Cache(content)
+
+            def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> None:
+                record(("set_timing_cache", ignore_mismatch))
+                self._cache = cache
+
+            def get_timing_cache(self) -> Cache:
+                return self._cache
+
+        class Profile:
+            def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+                record(("set_shape", name, *shapes))
+
+        class Builder:
+            def __init__(self, logger: Logger) -> None:
+                record(("Builder", type(logger).__name__))
+
+            def create_network(self, flags: int) -> str:
+                record(("create_network", flags))
+                return "network"
+
+            def create_builder_config(self) -> Config:
+                return Config()
+
+            def create_optimization_profile(self) -> Profile:
+                return Profile()
+
+            def build_serialized_network(self, network: str, config: Config) -> bytes | None:
+                record(("build_serialized_network", network, config.builder_optimization_level))
+                monitor = config.progress_monitor
+                monitor.phase_start("timing", None, 2)
+                assert monitor.step_complete("timing", 0)
+                monitor.phase_finish("timing")
+                return None if fake.refuses == "build" else b"plan"
+
+        class OnnxParser:
+            num_errors = 1
+
+            def __init__(self, network: str, logger: Logger) -> None:
+                record(("OnnxParser", network, type(logger).__name__))
+
+            def parse_from_file(self, path: str) -> bool:
+                record(("parse_from_file", Path(path).name))
+                return fake.refuses != "parse"
+
+            def get_error(self, index: int) -> str:
+                return f"node {index} is not supported"
+
+        self.Logger, self.Builder, self.OnnxParser, self.IProgressMonitor = (
+            Logger,
+            Builder,
+            OnnxParser,
+            IProgressMonitor,
+        )
+        self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+        self.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    (tmp_path / "embedder.fp16.onnx").write_bytes(b"graph")
+    return tmp_path / "embedder.fp16.onnx"
+
+
+def test_an_engine_is_named_for_one_gpu_and_one_version() -> None:
+    names = {engine_file("embedder.fp16.onnx", gpu, version) for gpu in (L4, H100) for version in ("10.16.1", "11.4.0")}
+    assert names == {
+        "embedder.fp16.sm89-trt10.16.1.engine",
+        "embedder.fp16.sm89-trt11.4.0.engine",
+        "embedder.fp16.sm90-trt10.16.1.engine",
+        "embedder.fp16.sm90-trt11.4.0.engine",
+    }
+
+
+def test_the_build_is_strongly_typed_bounded_profiled_and_timed_once(graph: Path, tmp_path: Path) -> None:
+    trt, shown = FakeTensorrt(), Calls()
+    for _ in range(2):
+        build_engine(
+            trt, graph, (112, 96), tmp_path / "a.engine", tmp_path / "c/a.timing", lambda *step: shown.append(step)
+        )
+    assert trt.calls[: len(trt.calls) // 2] == [
+        ("Logger", 2),
+        ("Builder", "Logger"),
+        ("create_network", 1 << 1),
+        ("OnnxParser", "network", "Logger"),
+        ("parse_from_file", "embedder.fp16.onnx"),
+        ("set_memory_pool_limit", "workspace", 2 << 30),
+        ("set_shape", "faces", (1, 112, 96, 3), (8, 112, 96, 3), (32, 112, 96, 3)),
+        ("add_optimization_profile", "Profile"),
+        ("create_timing_cache", b""),
+        ("set_timing_cache", False),
+        ("build_serialized_network", "network", 3),
+    ]
+    assert ("create_timing_cache", b"timed ") in trt.calls
+    assert (tmp_path / "a.engine").read_bytes() == b"plan"
+    assert shown[:3] == [("timing", 0, 2), ("timing", 1, 2), ("timing", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "said"), [("parse", "node 0 is not supported"), ("profile", "1 to 64 faces"), ("build", "its log")]
+)
+def test_a_build_that_fails_writes_nothing(refuses: str, said: str, graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineBuildFailed, match=said):
+        build_engine(
+            FakeTensorrt(refuses), graph, (112, 112), tmp_path / "a.engine", tmp_path / "t", print, Batches(1, 16, 64)
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [graph.name]
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    directory = tmp_path / "artefact"
+    directory.mkdir()
+    graphs = {"fp32": "embedder.onnx", "int8": "embedder.int8.onnx", "int8-cpu": "embedder.int8-cpu.onnx"}
+    for name in graphs.values():
+        (directory / name).write_bytes(name.encode())
+    (directory / PROOF).write_text(json.dumps({"passed": True, "measured": []}))
+    files = directory_digests(directory, CARD)
+    card = Card("a", "b", "c", "d", "e" * 64, 2, 112, 112, 512, "arcface-112", {"color": "rgb"}, files, graphs=graphs)
+    write_card(directory, card)
+    return directory
+
+
+def test_engines_join_the_artefact_and_its_card(artefact: Path, tmp_path: Path) -> None:
+    before = read_card(artefact, Card)
+    names = list[str]()
+    built = add_engines(artefact, FakeTensorrt(), L4, tmp_path / "caches", names.append, print)
+    assert [path.name for path in built] == names
+    assert names == ["embedder.sm89-trt11.4.0.106.engine", "embedder.int8.sm89-trt11.4.0.106.engine"]
+    card, _ = open_artefact(artefact)
+    assert set(card.files) == {*before.files, *names}
+    assert card.engines[names[1]] == {"gpu": "NVIDIA L4", "tensorrt": "11.4.0.106", "graph": "embedder.int8.onnx"}
+    assert card.contract_id("yunet") == before.contract_id("yunet")
+    add_engines(artefact, FakeTensorrt(), H100, tmp_path / "caches", names.append, print)
+    assert len(open_artefact(artefact)[0].engines) == 4
+    assert sorted(path.name for path in (tmp_path / "caches").iterdir()) == [
+        "sm89-trt11.4.0.106.timing",
+        "sm90-trt11.4.0.106.timing",
+    ]
+
+
+@pytest.fixture
+def broken_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvonnxparser.so.11: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("tensorrt", None)
+
+
+def test_without_tensorrt_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineMissing, match="TensorRT is not installed"):
+        load_tensorrt()
+
+
+@pytest.mark.usefixtures("broken_tensorrt")
+def test_without_its_libraries_it_names_the_one_that_is_missing() -> None:
+    with pytest.raises(EngineMissing, match="libnvonnxparser"):
+        load_tensorrt()
+
+
+def test_without_a_driver_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "_DRIVER", "libabsent.so.1")
+    with pytest.raises(EngineMissing, match="no NVIDIA driver"):
+        find_gpu()
+
+
+def test_a_driver_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_device = 100
+    driver = SimpleNamespace(
+        cuInit=lambda _: no_device,
+        cuDeviceGet=lambda *_: no_device,
+        cuDeviceGetName=lambda *_: no_device,
+        cuDeviceGetAttribute=lambda *_: no_device,
+    )
+    monkeypatch.setattr("ctypes.CDLL", lambda _: driver)
+    with pytest.raises(EngineMissing, match="CUDA error 100"):
+        find_gpu()
+
+
+def test_the_module_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    assert load_tensorrt() is module

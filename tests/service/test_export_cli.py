@@ -1,0 +1,164 @@
+"""`vultus export`, `import`, `inspect` and `engine` as they are typed: one line and status 2 for whatever is wrong."""
+
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
+from tests.service.test_end_to_end import COMMAND, client_of, serving
+
+Weights = dict[str, NDArray[Any]]
+
+
+def vultus(*arguments: str | Path, **more: Any) -> "subprocess.CompletedProcess[str]":
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **more)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("export")
+    save(weights_for(small_iresnet()), folder / "backbone.pth")
+    done = vultus("export", folder / "backbone.pth", "--out", folder / "artefacts/mine", "--licence", "MIT")
+    assert done.returncode == 0, done.stderr
+    return folder / "artefacts/mine", done.stdout
+
+
+def test_export_prints_its_proof_as_a_table(exported: tuple[Path, str]) -> None:
+    path, printed = exported
+    assert "iresnet-1-1-1-1" in printed
+    assert "rgb as told by" in printed
+    assert [line.split()[:2] for line in printed.splitlines() if "pass" in line] >= [
+        ["fp32", "ort"],
+        ["fp32", "openvino"],
+    ]
+    assert all(len(line) <= 80 for line in printed.splitlines() if " pass" in line or "─" in line)
+    assert str(path) in printed
+    assert sorted(file.name for file in path.iterdir()) == ["embedder.onnx", "model.json", "parity.json"]
+
+
+def test_the_service_answers_verify_with_what_was_exported(exported: tuple[Path, str], photos: Path) -> None:
+    with serving({**os.environ, "VULTUS_MODEL": str(exported[0])}) as server, client_of(server) as client:
+        info = client.get("/v1/info").json()
+        assert info["recognizer"]["name"] == "mine"
+        assert info["dimensions"] == 32
+        photo = (photos / "astronaut.png").read_bytes()
+        answer = client.post("/v1/verify", files={"probe": photo, "reference": photo}).json()
+        assert answer["similarity"] == pytest.approx(1, abs=1e-3)
+        assert answer["decision"] is None
+        assert "never calibrated" in answer["uncalibrated_because"]
+        embedded = client.post("/v1/embed", files={"images": photo}).json()["items"][0]["faces"][0]
+        assert len(embedded["embedding"]) == 32
+
+
+def test_inspect_tells_what_an_artefact_and_a_checkpoint_are(exported: tuple[Path, str], tmp_path: Path) -> None:
+    artefact = json.loads(vultus("inspect", exported[0], "--json").stdout)
+    assert artefact["fit to be served"] is True
+    assert artefact["card"]["licence"] == "MIT"
+    torch.save(adaface_checkpoint(weights_for(small_adaface()), 24.0, 0.5), tmp_path / "a.ckpt")
+    checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)
+    assert (checkpoint["family"], checkpoint["color"]) == ("adaface-ir", "bgr")
+    assert checkpoint["norm statistics"] == {"mean": 24.0, "deviation": 0.5, "h": 0.333}
+    torch.save(adaface_checkpoint(weights_for(small_adaface()), 20.0, 100.0), tmp_path / "b.ckpt")
+    assert "before training" in vultus("inspect", tmp_path / "b.ckpt").stdout
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Export a file and return the one line that it ends with; nothing may be left behind."""
+
+    def run(content: Any, *options: str) -> str:
+        path = tmp_path / "bad.pth"
+        if content is not None:
+            torch.save(content, path)
+        done = vultus("export", path, "--out", tmp_path / "out", *options)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+        assert line.startswith("vultus: ")
+        assert not (tmp_path / "out").exists()
+        assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+        return line
+
+    yield run
+
+
+class RunsCommand:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
+
+
+def without(weights: Weights, key: str) -> Weights:
+    return {name: array for name, array in weights.items() if name != key}
+
+
+def test_bad_checkpoints_end_in_one_line_each(bad: Callable[..., str], tmp_path: Path) -> None:
+    whole = weights_for(small_iresnet())
+    spoiled = {**whole, "fc.bias": np.full_like(whole["fc.bias"], np.nan)}
+    assert "asks to run posix.system" in bad({**tensors(whole), "x": RunsCommand()})
+    assert "fc.bias holds NaN" in bad(tensors(spoiled))
+    assert "layer2.0.bn3.bias is missing" in bad(tensors(without(whole, "layer2.0.bn3.bias")))
+    assert "extra.weight is not part of it" in bad({**tensors(whole), "extra.weight": torch.zeros(3)})
+    assert "features.weight is 16 instead of 32" in bad({**tensors(whole), "features.weight": torch.zeros(16)})
+    assert "whole pickled module" in bad(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    assert "holds no network, only param_groups, state" in bad({"state": {}, "param_groups": [{"lr": 0.1}]})
+    assert "--color rgb or --color bgr" in bad(tensors(weights_for(small_adaface())))
+    torch.save(tensors(whole), tmp_path / "bad.pth")
+    cut = (tmp_path / "bad.pth").read_bytes()
+    (tmp_path / "bad.pth").write_bytes(cut[: len(cut) // 2])
+    assert "cut off or damaged" in bad(None)
+    (tmp_path / "bad.pth").write_bytes(cut)
+    assert "give --calibration-images" in bad(None, "--precision", "int8")
+    assert "fp32 only" in bad(None, "--precision", "fp16", "--layout", "insightface")
+
+
+def test_a_disk_that_is_full_ends_in_one_line(tmp_path: Path) -> None:
+    save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+
+    done = vultus("export", tmp_path / "backbone.pth", "--out", tmp_path / "out", preexec_fn=limit)
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
+
+
+def test_an_existing_directory_is_refused_with_how_to_go_on(exported: tuple[Path, str]) -> None:
+    done = vultus("export", exported[0].parents[1] / "backbone.pth", "--out", exported[0])
+    assert done.returncode == 2
+    assert "exists; give --force" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--std", "0.5"],
+        ["--mean", "a"],
+        ["--std", "1,2"],
+        ["--precision", "fp8"],
+        ["--template", "x"],
+        ["--color", "grb"],
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: list[str], tmp_path: Path) -> None:
+    done = vultus("export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_engines_are_not_pretended(exported: tuple[Path, str]) -> None:
+    done = vultus("engine", exported[0], "--gpu")
+    assert done.returncode == 2
+    assert "TensorRT" in done.stderr or "NVIDIA" in done.stderr
+    assert vultus("engine", exported[0]).returncode == 2
