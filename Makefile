@@ -1,7 +1,7 @@
-# make demo | serve | export | test | check | bench | calibrate | lock | clean
+# make demo | serve | export | test | check | bench | bench-export | reference | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test check bench calibrate lock clean
+.PHONY: help demo serve export test check bench bench-export reference calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,6 +19,8 @@ help:
 	@echo "make test         set up and run all tests"
 	@echo "make check        ruff, format, mypy --strict"
 	@echo "make bench        stage times beside plain OpenCV and ONNX Runtime"
+	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
+	@echo "make reference    every official network in every wrapper against the official embeddings (needs them)"
 	@echo "make calibrate    measure the default pack on LFW View 2 (LFW=directory)"
 
 # The locks name every package with its hash; --no-deps keeps a second OpenCV or ONNX Runtime out.
@@ -67,6 +69,12 @@ bench: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	@$(BIN)/python -m tests.bench.stages
+
+bench-export: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.bench.exports
+
+reference: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.bench.reference
 
 calibrate: $(VENV)/run.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
