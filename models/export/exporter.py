@@ -137,6 +137,8 @@ class Exporter:
         out = self._order.out
         if out.exists() and not self._order.force:
             raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
+        if out.exists() and not _may_be_an_artefact(out):
+            raise OutputExists(f"{out} is no artefact, and --force does not replace anything else; give another --out")
         if self._order.layout == "insightface" and set(self._order.precisions) - {"fp32"}:
             raise GraphUnsupported("the layout insightface is made in fp32 only")
         if "int8" in self._order.precisions and self._order.calibration is None:
@@ -272,6 +274,11 @@ class Exporter:
             "licence": self._order.licence,
             "program": f"vultus {metadata.version('vultus')}",
         }
+
+
+def _may_be_an_artefact(path: Path) -> bool:
+    """Tell whether replacing a directory can do no harm beyond an artefact: those are flat."""
+    return path.is_dir() and not any(inner.is_dir() for inner in path.iterdir())
 
 
 @contextmanager

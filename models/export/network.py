@@ -24,9 +24,9 @@ from models.checkpoint import Weights
 from models.errors import ArchitectureUnknown, BuilderUnfit
 from models.graph import Preprocessing
 
-WEIGHT_PREFIX = "inner."
 OPSET = 18  # what torch's exporter writes without a conversion
 _BATCH = 8
+_WRAPPER = "inner."  # the member of `_Raw` that holds the network
 
 
 class Network:
@@ -95,8 +95,7 @@ def structure(plan: Plan) -> onnx.ModelProto:
     """Return the graph of a network without its weights.
 
     Returns:
-        Float `[N, 3, H, W]` to `[N, D]`; every weight is an initializer of external location under its own key after
-        `WEIGHT_PREFIX`.
+        Float `[N, 3, H, W]` to `[N, D]`; every weight is an initializer of external location under its own key.
 
     Raises:
         BuilderUnfit: The user's own network cannot be exported.
@@ -193,14 +192,20 @@ def _raw_embedding(answer: Any) -> Tensor:
 
 
 def _hollow(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelProto:
+    """Drop the values of all weights, and the wrapper's prefix from their names."""
     for value in model.graph.initializers.values():
         given = value.const_value
-        if given is None or value.name not in keys:
-            continue  # a constant of the code, which no checkpoint holds
-        value.const_value = onnx_ir.ExternalTensor(
-            "", None, None, given.dtype, shape=onnx_ir.Shape(given.shape.numpy()), name=value.name or ""
-        )
-    return onnx_ir.to_proto(model)
+        if given is not None and value.name in keys:  # else a constant of the code, which no checkpoint holds
+            shape = onnx_ir.Shape(given.shape.numpy())
+            value.const_value = onnx_ir.ExternalTensor("", None, None, given.dtype, shape=shape, name=value.name or "")
+    skeleton = onnx_ir.to_proto(model)
+    for tensor in skeleton.graph.initializer:
+        tensor.name = tensor.name.removeprefix(_WRAPPER)
+    for node in skeleton.graph.node:
+        node.input[:] = [name.removeprefix(_WRAPPER) for name in node.input]
+    for described in skeleton.graph.value_info:
+        described.name = described.name.removeprefix(_WRAPPER)
+    return skeleton
 
 
 def _first_lines(error: Exception) -> str:

@@ -278,7 +278,6 @@ def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
 
 
 def _version(engine: str) -> str:
-
     try:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:

@@ -37,7 +37,7 @@ class Int8Graphs:
     """What was written.
 
     Attributes:
-        kept: Layers in higher precision, by what they write.
+        kept: Layers in higher precision, by the name of their weights.
         cpu: Whether the variant with unsigned activations was worth keeping.
         comparison: How the two compare, for people.
     """
@@ -65,7 +65,7 @@ def write_int8(graph: Path, faces: Path, target: Path, cpu_target: Path, notes: 
         quantized = quantizer.quantized(chosen, signed)
         annotate(quantized, {**notes, "precision": "int8"})
         save_checked(quantized, path)
-    kept = [name for name in layers(model) if name not in chosen]
+    kept = [_readable(node) for name, node in layers(model).items() if name not in chosen]
     worth, comparison = _compare(graph, target, cpu_target, crops[:64])
     if not worth:
         cpu_target.unlink()
@@ -127,6 +127,12 @@ class Quantizer:
 
     def _alone(self, name: str) -> onnx.ModelProto:
         return quantize(self._plain, self._plain_scales, self._plain_means, {name})
+
+
+def _readable(layer: onnx.NodeProto) -> str:
+    """Name a layer as its checkpoint does, where its weights still bear that name."""
+    weights = str(layer.input[1])
+    return weights.removesuffix(".weight") if weights.endswith(".weight") else str(layer.output[0])
 
 
 def _scale(activation: Activation, signed: bool) -> Scale:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 MAX_GRAPH_BYTES = 2**31 - 2**20  # one ONNX file is one protobuf message
 
 _BATCH = 16
-_PREFIX = "inner."  # `WEIGHT_PREFIX` of `models.export.network`, which needs torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def write_graph(
 ) -> None:
     """Put the weights into the graph and bring it to its contract, in float32."""
     model = onnx.load(skeleton, load_external_data=False)
-    outside = fill(model, read_checkpoint(request.path).weights, _PREFIX)
+    outside = fill(model, read_checkpoint(request.path).weights)
     simplify_in_place(model, outside)
     _write_contract(model, preprocessing, target, layout, notes, outside)
 

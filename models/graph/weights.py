@@ -57,19 +57,18 @@ class Weights:
             tensor.CopyFrom(_hollow(name, array))
 
 
-def fill(skeleton: onnx.ModelProto, weights: Mapping[str, Array], prefix: str = "") -> Outside:
+def fill(skeleton: onnx.ModelProto, weights: Mapping[str, Array]) -> Outside:
     """Give a graph that only names its weights the small ones, and return the large ones.
 
     Args:
         skeleton: Initializers of external location are filled, in place.
         weights: By key, floating point of any width; they become float32.
-        prefix: What stands before the keys in the graph.
     """
     outside: Outside = {}
     wrapped = Weights(skeleton.graph, outside)
     for tensor in list(skeleton.graph.initializer):
         if tensor.data_location == TensorProto.EXTERNAL:
-            array = weights[tensor.name.removeprefix(prefix)]
+            array = weights[tensor.name]
             wrapped[tensor.name] = (
                 array.astype(np.float32, copy=False) if tensor.data_type == TensorProto.FLOAT else array
             )

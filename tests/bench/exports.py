@@ -80,13 +80,7 @@ def main() -> None:
         plain = _PLAIN.format(depth=DEPTH)
         rows = {
             "vultus export, with the fp32 proof": [*vultus, "export", str(checkpoint), "--out", f"{folder}/artefact"],
-            "torch.onnx.export alone": [
-                sys.executable,
-                "-c",
-                _PLAIN.format(depth=DEPTH),
-                str(checkpoint),
-                f"{folder}/a.onnx",
-            ],
+            "torch.onnx.export alone": [sys.executable, "-c", plain, str(checkpoint), f"{folder}/a.onnx"],
         }
         table = Table("", "seconds", "peak MB", "x checkpoint", title=f"r100, {size:.0f} MB, {os.cpu_count()} cores")
         for name, command in rows.items():

@@ -13,11 +13,10 @@ from onnx import numpy_helper
 from models.backbones import Plan
 from models.embedding import Embeddings
 from models.export.isolation import call
-from models.export.network import WEIGHT_PREFIX, Network, structure
+from models.export.network import Network, structure
 from models.export.parity import compare
 from models.export.proof import Labelled, LabelledScore, Proof, Reference, prove
 from models.graph import Preprocessing, fold_batch_norms, recognizer_graph, save_checked, simplify_in_place
-from models.graph.weights import fill
 from models.synthetic import synthetic_pictures
 from tests.checkpoints import small_adaface, small_iresnet, weights_for
 
@@ -31,11 +30,8 @@ def proof_of(scratch: Path, plan: Plan, seen: Preprocessing, damage: Damage = la
     np.save(scratch / "faces.npy", faces)
     wanted = Network(plan, weights).embed(faces, RIGHT)
     model = structure(plan)
-    fill(model, weights, WEIGHT_PREFIX)
-    fill_inside = {tensor.name: tensor for tensor in model.graph.initializer}
-    for name, tensor in fill_inside.items():
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            tensor.CopyFrom(numpy_helper.from_array(weights[name.removeprefix(WEIGHT_PREFIX)], name))
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
     damage(model)
     simplify_in_place(model)
     fold_batch_norms(model)
