@@ -1,13 +1,16 @@
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from models.embedding import OUTPUTS
-from models.graph import Preprocessing, UnsupportedGraph, recognizer_graph, simplify
+from models.graph import Preprocessing, UnsupportedGraph, fold_batch_norms, recognizer_graph, simplify
+from models.graph.weights import Weights, fill, write
 from models.runtime import RuntimeOptions, open_session
 
 
@@ -97,3 +100,121 @@ def test_refuses_a_graph_with_two_outputs() -> None:
     model.graph.output.append(model.graph.output[0])
     with pytest.raises(UnsupportedGraph):
         recognizer_graph(simplify(model), Preprocessing("rgb"))
+
+
+def evaluate(model: onnx.ModelProto, **inputs: NDArray[Any]) -> list[NDArray[Any]]:
+    return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, inputs)]
+
+
+def norm_nodes(
+    before: str, after: str, channels: int, number: int
+) -> tuple[onnx.NodeProto, dict[str, NDArray[np.float32]]]:
+    rng = np.random.default_rng(number)
+    names = [f"{part}{number}" for part in ("gamma", "beta", "mean", "variance")]
+    values = [rng.uniform(0.5, 1.5, channels), rng.normal(size=channels), rng.normal(size=channels)]
+    values.append(rng.uniform(0.5, 1.5, channels) * np.where(np.arange(channels) % 2, 1, 1e-4))
+    node = helper.make_node("BatchNormalization", [before, *names], [after], epsilon=1e-5)
+    return node, {name: value.astype(np.float32) for name, value in zip(names, values, strict=True)}
+
+
+def network_with_norms() -> onnx.ModelProto:
+    """Batch-norms after a convolution, before a padded one, read twice, before and after a linear layer."""
+    rng = np.random.default_rng(9)
+    weights: dict[str, NDArray[Any]] = {
+        "w1": rng.normal(size=(4, 3, 3, 3)),
+        "w2": rng.normal(size=(4, 4, 3, 3)),
+        "fc": rng.normal(size=(6, 4 * 8 * 8)),
+        "bias": rng.normal(size=6),
+    }
+    nodes = [helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1] * 4)]
+    weights = {name: value.astype(np.float32) for name, value in weights.items()}
+    for before, after, channels in (("a", "b", 4), ("b", "c", 4), ("e", "f", 4), ("h", "y", 6)):
+        node, own = norm_nodes(before, after, channels, len(nodes))
+        weights |= own
+        nodes.append(node)
+        if after == "c":
+            nodes.append(helper.make_node("Conv", ["c", "w2"], ["d"], pads=[1] * 4))
+            nodes.append(helper.make_node("Add", ["d", "b"], ["e"]))
+        if after == "f":
+            nodes.append(helper.make_node("Flatten", ["f"], ["g"]))
+            nodes.append(helper.make_node("Gemm", ["g", "fc", "bias"], ["h"], transB=1))
+    graph = helper.make_graph(
+        nodes,
+        "norms",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["weights inside", "weights beside"])
+def test_every_batch_norm_is_folded_and_the_answer_stays(beside: bool, tmp_path: Path) -> None:
+    model = network_with_norms()
+    picture = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (before,) = evaluate(model, x=picture)
+    outside = None
+    if beside:
+        weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        for tensor in model.graph.initializer:
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+        outside = fill(model, weights)
+    fold_batch_norms(model, outside)
+    write(model, tmp_path / "folded.onnx", outside)
+    folded = onnx.load(tmp_path / "folded.onnx")
+    onnx.checker.check_model(folded, full_check=True)
+    assert [node.op_type for node in folded.graph.node] == ["Conv", "Mul", "Add", "Conv", "Add", "Flatten", "Gemm"]
+    (after,) = evaluate(folded, x=picture)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-3)
+
+
+def test_large_weights_lie_beside_the_graph_until_it_is_written(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "a", [], [], [])
+    large, small = np.arange(40_000, dtype=np.float32), np.arange(4, dtype=np.float32)
+    outside: dict[str, NDArray[np.float32]] = {}
+    weights = Weights(graph, outside)
+    weights["large"], weights["small"] = large, small
+    assert list(outside) == ["large"]
+    np.testing.assert_array_equal(weights["large"], large)
+    assert graph.ByteSize() < 1000
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], producer_name="a test")
+    write(model, tmp_path / "a.onnx", outside)
+    read = onnx.load(tmp_path / "a.onnx")
+    assert read.producer_name == "a test"
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in read.graph.initializer}
+    np.testing.assert_array_equal(found["large"], large)
+    np.testing.assert_array_equal(found["small"], small)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("first", ["Conv", "Relu"], ids=["convolution first", "something else first"])
+def test_a_mean_for_each_channel_follows_the_colour_order(
+    color: Literal["rgb", "bgr"], mirror: bool, first: str
+) -> None:
+    rng = np.random.default_rng(1)
+    kernel = rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    nodes = [helper.make_node("Relu", ["x"], ["z"])] if first == "Relu" else []
+    nodes.append(helper.make_node("Conv", ["z" if nodes else "x", "w"], ["c"]))
+    nodes.append(helper.make_node("Flatten", ["c"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "a",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(kernel, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    mean, std = (10.0, 20.0, 30.0), (50.0, 60.0, 70.0)
+    faces = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    views = [faces, faces[:, :, ::-1]] if mirror else [faces]
+    raw = np.zeros((3, 2))
+    for view in views:
+        ordered = view[..., ::-1] if color == "bgr" else view
+        planes = ((ordered - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+        planes = np.maximum(planes, 0) if first == "Relu" else planes
+        raw += np.einsum("nchw,ochw->no", planes, kernel)
+    converted = recognizer_graph(model, Preprocessing(color, mean, std, mirror))
+    embedding, norm = evaluate(converted, faces=faces)
+    np.testing.assert_allclose(embedding * norm[:, None], raw, rtol=1e-3, atol=1e-3)
