@@ -191,11 +191,16 @@ class Exporter:
         tell.step("embedding by the network itself")
         if order.published:
             embeddings, runtime = self._isolate(
-                steps.embed_by_published, self._request, description.preprocessing, files
+                steps.embed_by_published, self._request, description.preprocessing, files, tell=tell.count
             )
         else:
             embeddings, runtime = self._isolate(
-                steps.embed_by_checkpoint, self._request, description.preprocessing, files, scratch / _SKELETON
+                steps.embed_by_checkpoint,
+                self._request,
+                description.preprocessing,
+                files,
+                scratch / _SKELETON,
+                tell=tell.count,
             )
         source = {**description.source, "runtime": runtime}
         more = embeddings[1] if labelled else None
@@ -223,7 +228,9 @@ class Exporter:
         if "int8" in order.precisions:
             tell.step("writing int8: measuring what each layer costs")
             paths = [new / GRAPH_FILES[kind] for kind in ("int8", "int8-cpu")]
-            made: Int8Graphs = self._isolate(write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes)
+            made: Int8Graphs = self._isolate(
+                write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, tell=tell.count
+            )
             graphs["int8"] = paths[0]
             if made.cpu:
                 graphs["int8-cpu"] = paths[1]
@@ -234,7 +241,7 @@ class Exporter:
     def _prove(self, graphs: dict[GraphKind, Path], reference: Reference) -> Proof:
         if self._order.layout == "insightface":
             return prove_insightface(graphs["fp32"], reference, self._isolate)
-        return prove(graphs, reference, self._telling.step, self._isolate)
+        return prove(graphs, reference, self._telling.step, self._isolate, self._telling.count)
 
     def _card(
         self, description: Description, graphs: dict[GraphKind, Path], kept: dict[str, list[str]], dimensions: int

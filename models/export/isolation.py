@@ -1,31 +1,69 @@
 """Run a step in a process of its own: torch, conversion and each engine never share one memory, nor one crash."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import ParamSpec, TypeVar
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
 
 from models.errors import StepDied
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
+Tell = Callable[[int, int], None]  # done, of how many
 
 
-def in_own_process(step: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+def silent(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = None) -> Answer:
     """Call a module-level function in a fresh process and return its answer, or raise what it raised.
+
+    Args:
+        step: Takes `tell` as well if it is given here.
+        args: What it is called with.
+        tell: Told about its progress.
 
     Raises:
         StepDied: The system ended the process.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(step, *args, **kwargs).result()
-        except BrokenProcessPool as error:
-            raise StepDied(
-                "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
-            ) from error
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, step, args, tell is not None), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        while True:
+            kind, content = receiver.recv()
+            if kind == "answer":
+                answer: Answer = content
+                return answer
+            if kind == "error":
+                raise content
+            if tell is not None:
+                tell(*content)
+    except EOFError as error:
+        raise StepDied(
+            "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
+        ) from error
+    finally:
+        process.terminate()  # it has ended by itself, unless the user interrupts
+        process.join()
+
+
+def _work(sender: Connection, step: Callable[..., Any], args: tuple[Any, ...], tells: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted parent ends this process
+    more = {"tell": partial(_send, sender)} if tells else {}
+    try:
+        sender.send(("answer", step(*args, **more)))
+    except Exception as error:  # whatever it is, it is the parent's
+        sender.send(("error", error))
+
+
+def _send(sender: Connection, done: int, total: int) -> None:
+    sender.send(("progress", (done, total)))
 
 
 def call(step: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:

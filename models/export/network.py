@@ -22,6 +22,7 @@ from models.alignment import TEMPLATES
 from models.backbones import Plan
 from models.checkpoint import Weights
 from models.errors import ArchitectureUnknown, BuilderUnfit
+from models.export.isolation import Tell, silent
 from models.graph import Preprocessing
 
 OPSET = 18  # what torch's exporter writes without a conversion
@@ -47,12 +48,13 @@ class Network:
             raise ArchitectureUnknown(f"the weights do not fit {plan.architecture}: {_first_lines(error)}") from error
         self._module.eval()
 
-    def embed(self, faces: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
+    def embed(self, faces: NDArray[np.uint8], preprocessing: Preprocessing, tell: Tell = silent) -> NDArray[np.float32]:
         """Embed faces the way the official evaluation does, independently of what is put into the graph.
 
         Args:
             faces: (N, H, W, 3) uint8, RGB.
             preprocessing: What the network wants to see.
+            tell: Told how many faces are done.
 
         Returns:
             (N, D) float32 before normalisation.
@@ -60,8 +62,12 @@ class Network:
         Raises:
             BuilderUnfit: The user's own network fails or gives something else than embeddings.
         """
-        batches = [faces[start : start + _BATCH] for start in range(0, len(faces), _BATCH)]
-        return np.concatenate([self._embed(_network_input(batch, preprocessing), preprocessing) for batch in batches])
+        parts = []
+        for start in range(0, len(faces), _BATCH):
+            batch = faces[start : start + _BATCH]
+            parts.append(self._embed(_network_input(batch, preprocessing), preprocessing))
+            tell(start + len(batch), len(faces))
+        return np.concatenate(parts)
 
     def _embed(self, planes: Tensor, preprocessing: Preprocessing) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from models.calibration import MIN_ERRORS
 from models.embedding import Embeddings
 from models.errors import VultusError
 from models.evaluation.verification import ten_fold_accuracy
+from models.export.isolation import Tell, silent
 from models.export.parity import LIMITS, MAX_ACCURACY_LOSS, MAX_FNMR_GROWTH, Floats, GraphKind, Parity, compare
 from models.runtime import Precision, RuntimeOptions, cpu_options, open_session
 from models.runtime.onnxruntime_engine import PlainGraph
@@ -21,6 +23,7 @@ from models.runtime.onnxruntime_engine import PlainGraph
 LABELLED_RATE = 1e-3
 
 _BINS, _ROWS = 100_000, 512
+_BATCH = 256
 
 Progress = Callable[[str], None]
 
@@ -179,6 +182,7 @@ def prove(
     reference: Reference,
     progress: Progress,
     isolate: Callable[..., list[Embeddings]],
+    tell: Tell = silent,
 ) -> Proof:
     """Measure every graph on every engine of this machine; the float32 one in bfloat16 as well where there is any.
 
@@ -187,6 +191,7 @@ def prove(
         reference: The network's own answers.
         progress: Told what is being run.
         isolate: Calls a function with arguments, in a process of its own or not.
+        tell: Told how many faces a run has done.
     """
     score: LabelledScore | None = None
     if reference.labelled is not None and reference.labelled_embeddings is not None:
@@ -195,7 +200,7 @@ def prove(
     for precision, graph, asked in _runs(graphs):
         for options in cpu_options(arithmetic(precision)):
             progress(f"{precision} on {options.engine}")
-            rows.append(_measure(precision, graph, options, reference, score, asked, isolate))
+            rows.append(_measure(precision, graph, options, reference, score, asked, partial(isolate, tell=tell)))
     return Proof(
         reference.about, reference.pictures, reference.labelled.name if reference.labelled else None, score, tuple(rows)
     )
@@ -253,11 +258,18 @@ def _measure(
     return Row(precision, engine, version, asked, parity, score, tuple(why))
 
 
-def embed_files(graph: Path, files: Sequence[Path], options: RuntimeOptions) -> list[Embeddings]:
+def embed_files(graph: Path, files: Sequence[Path], options: RuntimeOptions, tell: Tell = silent) -> list[Embeddings]:
     """Embed the faces of `.npy` files with one session; made to run in a process of its own."""
-    faces = [np.load(path, mmap_mode="r") for path in files]
-    session = open_session(graph, embedding.OUTPUTS, (faces[0].shape[1:3],), options)
-    return [Embeddings(*session.run(np.asarray(array))) for array in faces]
+    arrays = [np.load(path, mmap_mode="r") for path in files]
+    session = open_session(graph, embedding.OUTPUTS, (arrays[0].shape[1:3],), options)
+    embedded = []
+    for faces in arrays:
+        parts = []
+        for start in range(0, len(faces), _BATCH):
+            parts.append(session.run(faces[start : start + _BATCH]))
+            tell(start + len(parts[-1][0]), len(faces))
+        embedded.append(Embeddings(*map(np.concatenate, zip(*parts, strict=True))))
+    return embedded
 
 
 def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:

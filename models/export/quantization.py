@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from models import embedding
+from models.export.isolation import Tell, silent
 from models.export.ranges import Activation, measure
 from models.graph import annotate, save_checked
 from models.graph.quantize import LARGEST_INT8, Scale, depthwise_layers, equalize, layers, quantize
@@ -47,7 +48,9 @@ class Int8Graphs:
     comparison: str
 
 
-def write_int8(graph: Path, faces: Path, target: Path, cpu_target: Path, notes: Mapping[str, str]) -> Int8Graphs:
+def write_int8(
+    graph: Path, faces: Path, target: Path, cpu_target: Path, notes: Mapping[str, str], tell: Tell = silent
+) -> Int8Graphs:
     """Write the int8 graph that every engine runs, and the variant with unsigned activations if it is better on CPUs.
 
     Args:
@@ -56,11 +59,12 @@ def write_int8(graph: Path, faces: Path, target: Path, cpu_target: Path, notes: 
         target: File of the symmetric graph.
         cpu_target: File of the variant, which is there afterwards only if it is worth it.
         notes: Written into the files.
+        tell: Told how many layers were measured.
     """
     model = onnx.load(graph)
     crops = np.load(faces)
     quantizer = Quantizer(model, crops)
-    chosen = quantizer.choose(crops[:: max(1, len(crops) // _SENSITIVITY_FACES)][:_SENSITIVITY_FACES])
+    chosen = quantizer.choose(crops[:: max(1, len(crops) // _SENSITIVITY_FACES)][:_SENSITIVITY_FACES], tell)
     for path, signed in ((target, True), (cpu_target, False)):
         quantized = quantizer.quantized(chosen, signed)
         annotate(quantized, {**notes, "precision": "int8"})
@@ -97,21 +101,22 @@ class Quantizer:
         self._plain_scales = {name: _scale(activation, signed=True) for name, activation in plain.items()}
         self._equalized = {node.output[0] for node in depthwise_layers(model) if node.input[0] in ends}
 
-    def choose(self, faces: Faces) -> set[str]:
+    def choose(self, faces: Faces, tell: Tell = silent) -> set[str]:
         """Choose the layers that int8 computes: not the first and the last, nor those that cost too much.
 
         Args:
             faces: A few of the calibration faces.
+            tell: Told how many layers were measured.
         """
         names = list(layers(self._plain))
         candidates = names[1:-1]
         reference = _embed(self._plain, faces)
-        losses = {
-            name: _loss(reference, _embed(self._alone(name), faces))
-            for name in candidates
-            if name
-            not in self._equalized  # their saturation stands for a clip, and equalized they cost next to nothing
-        }
+        # what is equalized stays: its saturation stands for a clip, and it costs next to nothing now
+        measured = [name for name in candidates if name not in self._equalized]
+        losses = {}
+        for done, name in enumerate(measured, start=1):
+            losses[name] = _loss(reference, _embed(self._alone(name), faces))
+            tell(done, len(measured))
         worst = sorted(losses, key=losses.__getitem__, reverse=True)
         total, kept = sum(losses.values()), set[str]()
         for name in worst[: int(len(names) * MAX_KEPT)]:

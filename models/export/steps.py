@@ -18,6 +18,7 @@ from models.artefact import NormStatistics
 from models.checkpoint import Checkpoint, Head, read_checkpoint
 from models.digests import file_digest
 from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
+from models.export.isolation import Tell, silent
 from models.graph import (
     Preprocessing,
     UnsupportedGraph,
@@ -121,7 +122,7 @@ def describe_checkpoint(request: Request) -> Description:
 
 
 def embed_by_checkpoint(
-    request: Request, preprocessing: Preprocessing, files: Sequence[Path], skeleton: Path
+    request: Request, preprocessing: Preprocessing, files: Sequence[Path], skeleton: Path, tell: Tell = silent
 ) -> tuple[list[NDArray[np.float32]], str]:
     """Embed the faces of `.npy` files by the network itself, and write its graph without weights.
 
@@ -135,7 +136,7 @@ def embed_by_checkpoint(
     checkpoint = read_checkpoint(request.path)
     plan = _plan(checkpoint, request)
     network = Network(plan, checkpoint.weights)
-    embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing) for path in files]
+    embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, tell) for path in files]
     onnx.save(structure(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
 
@@ -186,12 +187,12 @@ def describe_onnx(request: Request) -> Description:
 
 
 def embed_by_published(
-    request: Request, preprocessing: Preprocessing, files: Sequence[Path]
+    request: Request, preprocessing: Preprocessing, files: Sequence[Path], tell: Tell = silent
 ) -> tuple[list[NDArray[np.float32]], str]:
     """Embed the faces of `.npy` files by the graph as it was published; see `embed_by_checkpoint`."""
     recognizer = PlainGraph(request.path)
     faces = [np.load(path, mmap_mode="r") for path in files]
-    return [_embed_published(recognizer, array, preprocessing) for array in faces], recognizer.version
+    return [_embed_published(recognizer, array, preprocessing, tell) for array in faces], recognizer.version
 
 
 def write_imported(
@@ -240,7 +241,7 @@ def _published(path: Path) -> onnx.ModelProto:
 
 
 def _embed_published(
-    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing
+    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing, tell: Tell
 ) -> NDArray[np.float32]:
     """Preprocess outside of the graph, independently of what the conversion puts inside."""
     mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
@@ -253,6 +254,7 @@ def _embed_published(
         if preprocessing.mirror:
             raw = raw + recognizer.run(np.ascontiguousarray(planes[..., ::-1]))[0]
         parts.append(raw)
+        tell(start + len(batch), len(faces))
     return np.concatenate(parts)
 
 

@@ -121,13 +121,14 @@ def _run(order: "Order", as_json: bool) -> None:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
-        task = bars.add_task("starting", total=None)
+        shown = [bars.add_task("starting", total=None)]
 
         def step(what: str) -> None:
-            bars.update(task, description=what, completed=0, total=None)
+            bars.remove_task(shown.pop())
+            shown.append(bars.add_task(what, total=None))
 
         def count(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
+            bars.update(shown[-1], completed=done, total=total)
 
         exported = Exporter(order, _make_cropper, Telling(step, count, bars.console.print)).run()
     if as_json:
