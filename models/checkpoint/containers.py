@@ -13,8 +13,8 @@ from typing import IO, Any
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from models.checkpoint.unpickling import Storage, TensorRecord, unpickle, unpickle_bytes
-from models.errors import CheckpointIsModule, CheckpointUnreadable
+from models.checkpoint.unpickling import unpickle, unpickle_bytes
+from models.errors import CheckpointIsModule, CheckpointUnreadable, VultusError
 
 _ZIP, _LEGACY_MAGIC, _LEGACY_PROTOCOL = b"PK\x03\x04", 0x1950A86A20F9469CFC6C, 1001
 _LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, at the end of a zip entry's 30-byte header
@@ -22,7 +22,7 @@ _CUT_OFF = "the checkpoint is cut off or damaged"
 
 
 def read_tree(path: Path) -> Any:
-    """Read what a checkpoint file holds: dicts, lists and values, with arrays where tensors are.
+    """Read what a checkpoint file holds: dicts, lists and values, with tensor records or arrays where tensors are.
 
     Raises:
         CheckpointUnreadable: It is no checkpoint, cut off or damaged.
@@ -41,36 +41,35 @@ def read_tree(path: Path) -> Any:
             if start == _ZIP:
                 return _read_zip(stream, content)
             return _read_legacy(stream, content)
+    except VultusError:
+        raise
     except OSError as error:
         raise CheckpointUnreadable(f"the checkpoint cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # zipfile and mmap raise many kinds for what somebody made on purpose
+        raise CheckpointUnreadable(_CUT_OFF) from error
 
 
 def _read_zip(stream: IO[bytes], content: memoryview) -> Any:
-    try:
-        archive = zipfile.ZipFile(stream)
-        entries = {PurePosixPath(entry.filename).parts[1:]: entry for entry in archive.infolist()}
-        if ("constants.pkl",) in entries:
-            raise CheckpointIsModule(
-                "the file is a TorchScript archive; save the state_dict() of the module it was made from"
-            )
-        if ("data.pkl",) not in entries:
-            raise CheckpointUnreadable("the file is a zip archive, but not one that PyTorch writes")
-        if ("byteorder",) in entries and archive.read(entries["byteorder",]) != b"little":
-            raise CheckpointUnreadable("the checkpoint was written on a big-endian machine")
-        tree, storages = unpickle_bytes(archive.read(entries["data.pkl",]))
-        for storage in storages.values():
-            entry = entries.get(("data", storage.key))
-            if entry is not None:
-                storage.content = _entry(archive, entry, content)
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise CheckpointUnreadable(_CUT_OFF) from error
-    return _with_arrays(tree)
+    archive = zipfile.ZipFile(stream)
+    entries = {PurePosixPath(entry.filename).parts[1:]: entry for entry in archive.infolist()}
+    if ("constants.pkl",) in entries:
+        raise CheckpointIsModule(
+            "the file is a TorchScript archive; save the state_dict() of the module it was made from"
+        )
+    if ("data.pkl",) not in entries or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        raise CheckpointUnreadable("the file is a zip archive, but not one that PyTorch writes")
+    if ("byteorder",) in entries and archive.read(entries["byteorder",]) != b"little":
+        raise CheckpointUnreadable("the checkpoint was written on a big-endian machine")
+    tree, storages = unpickle_bytes(archive.read(entries["data.pkl",]))
+    for storage in storages.values():
+        entry = entries.get(("data", storage.key))
+        if entry is not None:
+            storage.content = _entry(entry, content)
+    return tree
 
 
-def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, content: memoryview) -> memoryview:
-    """Return the bytes of a zip entry, mapped where it is stored as it is, which PyTorch always does."""
-    if entry.compress_type != zipfile.ZIP_STORED:
-        return memoryview(bytearray(archive.read(entry)))
+def _entry(entry: zipfile.ZipInfo, content: memoryview) -> memoryview:
+    """Return the bytes of a zip entry where they lie in the file: PyTorch never compresses."""
     start = entry.header_offset
     start += _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(content[start : start + _LOCAL_HEADER.size]))
     block = content[start : start + entry.file_size]
@@ -90,7 +89,7 @@ def _read_legacy(stream: IO[bytes], content: memoryview) -> Any:
     tree, storages = unpickle(stream)
     for key in _plain(stream):
         place = stream.tell()
-        storage = storages.get(key)
+        storage = storages.get(str(key))
         count = int.from_bytes(content[place : place + 8], "little")
         if storage is None or count != storage.count:
             raise CheckpointUnreadable(_CUT_OFF)
@@ -99,7 +98,7 @@ def _read_legacy(stream: IO[bytes], content: memoryview) -> Any:
             raise CheckpointUnreadable(f"{_CUT_OFF}: it ends before its weights do")
         storage.content = content[place + 8 : end]
         stream.seek(end)
-    return _with_arrays(tree)
+    return tree
 
 
 def _plain(stream: IO[bytes]) -> Any:
@@ -114,13 +113,3 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     except (SafetensorError, TypeError, ValueError) as error:
         raise CheckpointUnreadable(f"the safetensors file is cut off or damaged: {error}") from error
     return weights
-
-
-def _with_arrays(tree: Any) -> Any:
-    if isinstance(tree, TensorRecord):
-        return tree.array()
-    if isinstance(tree, dict):
-        return {key: _with_arrays(value) for key, value in tree.items() if isinstance(key, str | int)}
-    if isinstance(tree, list | tuple):
-        return [_with_arrays(value) for value in tree]
-    return None if isinstance(tree, Storage) else tree

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.checkpoint.containers import read_tree
 from models.checkpoint.sidecar import Sidecar, read_sidecar
+from models.checkpoint.unpickling import TensorRecord
 from models.digests import file_digest
 from models.errors import CheckpointUnreadable, CheckpointWithoutWeights, WeightsNotFinite
 
@@ -135,7 +136,12 @@ def _find_weights(tree: Any) -> tuple[str, Weights]:
 def _arrays(tree: Any) -> Weights:
     if not isinstance(tree, dict):
         return {}
-    return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
+    found = {key: value for key, value in tree.items() if isinstance(key, str)}
+    return {
+        key: value.array() if isinstance(value, TensorRecord) else value
+        for key, value in found.items()
+        if isinstance(value, TensorRecord | np.ndarray)
+    }
 
 
 def _strip(weights: Weights) -> tuple[str, Weights, Weights]:

@@ -13,6 +13,8 @@ import yaml
 
 Color = Literal["rgb", "bgr"]
 
+_COLORS: dict[str, Color] = {"rgb": "rgb", "bgr": "bgr"}
+
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
@@ -40,9 +42,9 @@ def _color(path: Path) -> Color | None:
     try:
         text = path.read_text()
         content: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     if isinstance(content, dict) and isinstance(content.get("conf"), dict):
         content = content["conf"]
-    word = str(content.get("color_space")).lower() if isinstance(content, dict) else ""
-    return {"rgb": "rgb", "bgr": "bgr"}.get(word)  # type: ignore[return-value]
+    word = content.get("color_space") if isinstance(content, dict) else None
+    return _COLORS.get(word.lower()) if isinstance(word, str) else None

@@ -9,6 +9,7 @@ wanted.
 
 import io
 import pickle
+import pickletools
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -116,7 +117,7 @@ class TensorRecord:
             return np.ndarray(
                 self.shape, self.dtype, storage.content, start, tuple(stride * size for stride in self.strides)
             )
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise CheckpointUnreadable("the checkpoint describes a tensor that leads out of its block") from error
 
 
@@ -238,6 +239,8 @@ def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
     start = stream.tell()
     unpickler = _Unpickler(stream)
     try:
+        _refuse_large_memo(stream)
+        stream.seek(start)
         return unpickler.load(), unpickler.storages
     except CheckpointUnsafe as error:
         stream.seek(start)
@@ -250,6 +253,13 @@ def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
         raise CheckpointUnreadable("the checkpoint's pickle is nested too deeply") from error
     except Exception as error:  # a broken pickle may raise whatever its opcodes lead to
         raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken") from error
+
+
+def _refuse_large_memo(stream: IO[bytes]) -> None:
+    """Refuse numbers of memo entries that no file of this size needs: a few bytes would take gigabytes of memory."""
+    for count, (opcode, number, _) in enumerate(pickletools.genops(stream)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count:
+            raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken")
 
 
 def unpickle_bytes(content: bytes) -> tuple[Any, dict[str, Storage]]:

@@ -25,11 +25,17 @@ app.add_typer(packs.app, name="packs")
 
 FAILED = 2
 
+_LONGEST = 1500  # characters of a sentence
+
 
 def main() -> None:
     """Run the command; what goes wrong on purpose ends in one sentence and status 2."""
     try:
         app()
     except VultusError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]vultus:[/red] {escape(str(error))}")
+        sentence = "".join(
+            sign if sign.isprintable() else "?" for sign in str(error)
+        )  # a file's own words may be in it
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"[red]vultus:[/red] {escape(sentence[:_LONGEST])}")
         sys.exit(FAILED)

@@ -56,10 +56,11 @@ def _artefact(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path, color: str | None) -> dict[str, Any]:
     require_export_extra()
     from models.export.inspection import inspect_checkpoint
+    from models.export.isolation import in_own_process
 
     if color not in (None, "rgb", "bgr"):
         raise typer.BadParameter(f"{color!r} is neither rgb nor bgr")
-    return inspect_checkpoint(path, color)  # type: ignore[arg-type]  # checked above
+    return in_own_process(inspect_checkpoint, path, color)  # a hostile file may end the process that reads it
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

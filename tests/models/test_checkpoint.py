@@ -3,6 +3,7 @@ import os
 import pickle
 import struct
 import sys
+import time
 import types
 import zipfile
 from collections import Counter, OrderedDict
@@ -274,6 +275,54 @@ def test_a_tensor_that_leads_out_of_its_storage_is_refused(tmp_path: Path) -> No
                 changed.writestr(entry, content)
         with pytest.raises(CheckpointUnreadable, match="tensor"):
             read_checkpoint(tmp_path / "a.pt")
+
+
+def zip_of(content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("a/data.pkl", content)
+    return buffer.getvalue()
+
+
+LEGACY_START = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+HOSTILE = {
+    "a memo of a billion entries": zip_of(b"\x80\x02}r\xff\xff\xff\x3f."),
+    "lists that double forty times": zip_of(b"\x80\x02]" + b"(20e" * 40 + b"."),
+    "nesting": zip_of(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."),
+    "a list in itself": zip_of(b"\x80\x02}X\x05\x00\x00\x00modelq\x01}q\x02h\x01h\x02ss."),
+    "compressed entries": zip_of(pickle.dumps({}), zipfile.ZIP_DEFLATED),
+    "a huge number": zip_of(b"\x80\x02\x8b\xff\xff\xff\x7f."),
+    "storage keys that are a number": LEGACY_START + pickle.dumps({}, 2) + pickle.dumps(5, 2),
+    "storage keys that are lists": LEGACY_START + pickle.dumps({}, 2) + pickle.dumps([[1]], 2),
+    "a shape beyond all numbers": zip_of(
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000"
+        b"X\x03\x00\x00\x00cpuK\x04tQ\x8a\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00K\x04\x85K\x01\x85\x89}tR."
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_made_to_harm_end_in_a_sentence_at_once(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(HOSTILE[name])
+    start = time.monotonic()
+    with pytest.raises(ExportError):
+        read_checkpoint(tmp_path / "a.pth")
+    assert time.monotonic() - start < 5
+
+
+def test_a_description_made_to_harm_tells_nothing(tmp_path: Path) -> None:
+    torch.save(tensors(WEIGHTS, "net."), tmp_path / "model.pt")
+    doubling = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    for text in (
+        f"{doubling}color_space: *a39\n",
+        "color_space: " + "[" * 5000,
+        "color_space: &a [*a]",
+        "color_space: 3",
+    ):
+        (tmp_path / "model.yaml").write_text(text)
+        sidecar = read_checkpoint(tmp_path).sidecar
+        assert sidecar is not None
+        assert sidecar.color is None
 
 
 def test_a_directory_of_cvlface_is_read_with_what_lies_beside(tmp_path: Path) -> None:
