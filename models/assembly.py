@@ -19,7 +19,7 @@ from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
-from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, open_session
+from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, engines_for, open_session
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
 
@@ -108,29 +108,31 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
 
 
 def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
-    """Choose the graph file and the arithmetic, of those that the artefact's proof covers.
+    """Choose graph file, engine and arithmetic, of those that the artefact's proof covers.
 
-    `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32.
+    `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32. What was proven on a
+    CPU stands for the same engine on a GPU.
 
     Raises:
-        ArtefactUnfit: The precision that is wanted was not measured, or did not pass.
+        ArtefactUnfit: What is wanted was not measured, or did not pass.
+        EngineMissing: The engine that is asked for does not run on that device.
     """
-    passed = {row["precision"] for row in proof["measured"] if row["passed"]}
-    passed -= {row["precision"] for row in proof["measured"] if not row["passed"]}
-    if wanted.precision == "auto":
-        if "fp32" in card.graphs and "fp32" in passed:
-            return card.graphs["fp32"], wanted if "bf16" in passed else replace(wanted, precision="fp32")
-        first = next((precision for precision in ("int8", "fp16") if precision in passed), None)
-        if first is None:
-            raise ArtefactUnfit(f"{card.name} has no graph that its parity proof covers")
-        return card.graphs[first], replace(wanted, precision=first)  # type: ignore[arg-type]  # one of two literals
-    if wanted.precision not in passed:
-        there = ", ".join(sorted(passed)) or "none"
-        raise ArtefactUnfit(
-            f"{card.name} was not proven in {wanted.precision}, so it is not served in it; proven are {there}"
-        )
-    kind = "int8-cpu" if wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in passed else None
-    return card.graphs.get(kind or wanted.precision) or card.graphs["fp32"], wanted
+    passed = {(row["precision"], row["engine"]) for row in proof["measured"] if row["passed"]}
+    for engine in engines_for(wanted):
+        proven = {kind for kind, proven_engine in passed if proven_engine == engine}
+        if wanted.precision == "auto" and "fp32" in proven:
+            only = wanted if "bf16" in proven else replace(wanted, precision="fp32")
+            return card.graphs["fp32"], replace(only, engine=engine)
+        if wanted.precision in proven:
+            cpu_variant = wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in proven
+            kind = "int8-cpu" if cpu_variant else "fp32" if wanted.precision == "bf16" else wanted.precision
+            return card.graphs[kind], replace(wanted, engine=engine)
+    there = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "nothing"
+    engines = " or ".join(engines_for(wanted))
+    asked = "fp32" if wanted.precision == "auto" else wanted.precision
+    raise ArtefactUnfit(
+        f"{card.name} was not proven in {asked} on {engines}, so it is not served so; proven are {there}"
+    )
 
 
 def _verified(store: PackStore, manifest: Manifest) -> Path:

@@ -15,9 +15,15 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
     for path in sorted(new.rglob("*")):
         if path.is_file():
             _sync(path)
-    if target.exists():
-        target.rename(scratch / "old")
-    new.rename(target)
+    old = scratch / "old"
+    try:
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:  # an interrupt between the two as well
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
     _sync(target.parent)
 
 

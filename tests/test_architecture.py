@@ -1,6 +1,8 @@
 """Arrows point one way: api -> pipeline -> detection, alignment, embedding -> runtime."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +49,16 @@ def test_engines_are_imported_in_their_own_files_only() -> None:
             assert path.is_relative_to(ROOT / "models/export") or path.is_relative_to(ROOT / "models/backbones")
 
 
+def test_the_service_starts_without_torch() -> None:
+    """Whatever it imports on the way, and whatever the exporter needs."""
+    code = "import sys, service.app, service.cli, models.assembly; print({'torch', 'safetensors'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+
+
 def test_lower_rooms_do_not_look_up() -> None:
-    order = ["errors", "digests", "imaging", "runtime", "graph", "alignment", "detection", "embedding"]
-    order += ["artefact", "packs", "pipeline", "assembly", "evaluation"]
+    order = ["errors", "digests", "directories", "imaging", "runtime", "graph", "checkpoint", "alignment", "detection"]
+    order += ["cropping", "embedding", "artefact", "quality", "packs", "pipeline", "assembly", "evaluation"]
     for position, room in enumerate(order):
         files = modules(f"models/{room}") or [ROOT / "models" / f"{room}.py"]
         above = {f"models.{name}" for name in order[position + 1 :]}

@@ -93,7 +93,7 @@ def plan(blocks: tuple[int, ...], dimensions: int = 512, squeeze: bool = False) 
 def match(shapes: Shapes) -> Plan | None:
     """Read the architecture off keys and shapes, or return None if the keys are laid out otherwise."""
     row = count(shapes, "body.{}.res_layer.1.weight")
-    widths = [shapes[f"body.{number}.res_layer.1.weight"][0] for number in range(row)]
+    widths = [(*shapes[f"body.{number}.res_layer.1.weight"], 0)[0] for number in range(row)]
     stages = [(width, len(list(group))) for width, group in groupby(widths)]
     if tuple(width for width, _ in stages) != _WIDTHS or len(shapes.get("output_layer.3.weight", ())) != 2:
         return None

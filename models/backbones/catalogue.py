@@ -1,5 +1,9 @@
 """Recognise a network by the keys and shapes of its weights, exactly or not at all."""
 
+import itertools
+import warnings
+from functools import cache
+
 import torch
 
 from models.backbones import adaface_ir, iresnet, mobilefacenet, vit
@@ -9,6 +13,7 @@ from models.errors import ArchitectureUnknown, LandmarksNeeded
 _MATCHERS = (iresnet.match, adaface_ir.match, mobilefacenet.match_arcface, mobilefacenet.match_casia, vit.match)
 _KNOWN = (*iresnet.KNOWN, *adaface_ir.KNOWN, *mobilefacenet.KNOWN, *vit.KNOWN)
 _SHOWN = 6  # differences that an error lists
+_MOST_KEYS = 20_000  # of a thousand blocks
 _HOW_TO_GO_ON = (
     "to go on, give your own network with --builder package.module:callable, "
     "or bring an ONNX file in with: vultus import model.onnx"
@@ -30,24 +35,60 @@ def recognise(shapes: Shapes) -> Plan:
             "this is a KP-RPE model: it takes five landmarks as a second input, "
             "which the contract of one aligned crop does not have; export a model without KP-RPE"
         )
-    candidates = [plan for match in _MATCHERS if (plan := match(shapes)) is not None]
+    if len(shapes) > _MOST_KEYS:
+        raise ArchitectureUnknown(f"the file holds {len(shapes)} weights, more than any network of a known family")
+    candidates = [plan for match in _MATCHERS if (plan := match(shapes)) is not None and _can_be_built(plan)]
     for plan in candidates:
         if not _differences(plan, shapes):
             return plan
-    nearest = min(candidates or _KNOWN, key=lambda plan: len(_differences(plan, shapes)))
-    differences = _differences(nearest, shapes)
+    raise ArchitectureUnknown(f"no known network has these weights; {_nearest(shapes, candidates)}; {_HOW_TO_GO_ON}")
+
+
+def _nearest(shapes: Shapes, candidates: list[Plan]) -> str:
+    """Say which known network comes nearest, under whatever prefix, and what differs."""
+    prefixes = {"", *(f"{key.partition('.')[0]}." for key in shapes if "." in key)}
+    under = {prefix: _under(shapes, prefix) for prefix in prefixes}
+    known = [(prefix, plan) for prefix in sorted(prefixes) for plan in (*candidates, *_KNOWN)]
+    prefix, plan = min(known, key=lambda pair: (_count_differences(pair[1], under[pair[0]]), len(pair[0])))
+    expected = expected_shapes(plan)
+    if not expected.keys() & under[prefix].keys():
+        held = ", ".join(sorted(shapes)[:3])
+        return f"the nearest is {plan.architecture}, but it shares no key with the file, which holds {held}"
+    differences = _differences(plan, under[prefix])
+    differences += [f"{key} is not part of it" for key in shapes if not key.startswith(prefix)]
     listed = "; ".join(differences[:_SHOWN])
     more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    raise ArchitectureUnknown(
-        f"no known network has these weights; the nearest is {nearest.architecture}, but {listed}{more}; "
-        f"{_HOW_TO_GO_ON}"
-    )
+    place = f", under the prefix {prefix}" if prefix else ""
+    return f"the nearest is {plan.architecture}{place}, but {listed}{more}"
+
+
+def _can_be_built(plan: Plan) -> bool:
+    """Tell whether the sizes that were read off a file make a network at all."""
+    try:
+        expected_shapes(plan)
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError):
+        return False
+    return True
+
+
+def _under(shapes: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
+    return {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
 
 
 def expected_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Build the network without memory for its weights and list their shapes."""
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about layers of size zero, which a damaged file may ask for
         return {key: tuple(tensor.shape) for key, tensor in plan.build().state_dict().items()}
+
+
+def _count_differences(plan: Plan, shapes: Shapes) -> int:
+    return len(_known_entries(plan) ^ set(shapes.items()))
+
+
+@cache
+def _known_entries(plan: Plan) -> frozenset[tuple[str, tuple[int, ...]]]:
+    return frozenset(expected_shapes(plan).items())
 
 
 def _differences(plan: Plan, shapes: Shapes) -> list[str]:
@@ -60,7 +101,8 @@ def _differences(plan: Plan, shapes: Shapes) -> list[str]:
         for key in expected
         if key in found and found[key] != expected[key]
     ]
-    return other + missing + extra
+    kinds = (other, extra, missing)  # the file's own first; then in turn, so that no kind hides another
+    return [entry for row in itertools.zip_longest(*kinds) for entry in row if entry is not None]
 
 
 def _is_counter(key: str) -> bool:

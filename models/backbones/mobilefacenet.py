@@ -111,7 +111,7 @@ def match_arcface(shapes: Shapes) -> Plan | None:
     width, second, stages = stem[0], 0, []
     number = 1
     if "layers.1.layers.0.weight" in shapes:
-        second = width // max(1, shapes["layers.1.layers.0.weight"][1])
+        second = width // max(1, (*shapes["layers.1.layers.0.weight"], 1, 1)[1])
         number = 2
     while True:
         single, row = f"layers.{number}", f"layers.{number}.layers.{{}}"
@@ -229,7 +229,7 @@ def match_casia(shapes: Shapes) -> Plan | None:
     """Recognise MobileFaceNet_Pytorch's layout, or return None if the keys are laid out otherwise."""
     if not {"dw_conv1.conv.weight", "linear7.conv.weight", "linear1.conv.weight"} <= shapes.keys():
         return None
-    return _plan_casia(shapes["linear1.conv.weight"][0])
+    return _plan_casia((*shapes["linear1.conv.weight"], 0)[0])
 
 
 KNOWN = [

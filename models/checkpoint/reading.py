@@ -52,7 +52,8 @@ class Checkpoint:
         member: Name of the member that held them, empty if they were the file's whole content.
         prefix: What stood before every key.
         head: AdaFace's norm statistics, if the file has them.
-        has_head: Whether the weights lay beside those of a training head.
+        stored: The same weights and those of a training head by the keys that the file has.
+        adaface_form: The file is as AdaFace's own training writes it.
         sidecar: The model description beside the file, if there is one.
     """
 
@@ -62,7 +63,8 @@ class Checkpoint:
     member: str
     prefix: str
     head: Head | None
-    has_head: bool
+    stored: Weights
+    adaface_form: bool
     sidecar: Sidecar | None
 
     @property
@@ -70,6 +72,10 @@ class Checkpoint:
         """Describe the form for people."""
         parts = [f"member {self.member}" if self.member else "", f"prefix {self.prefix}" if self.prefix else ""]
         return ", ".join(part for part in parts if part) or "plain"
+
+    def floating(self) -> list[NDArray[Any]]:
+        """List the weights that are floating-point numbers: all but counters."""
+        return [self.weights[key] for key in _floating(self.weights)]
 
     def weights_digest(self) -> str:
         """Return the SHA-256 over keys, shapes, dtypes and numbers: the same in every wrapper."""
@@ -103,7 +109,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         member=member,
         prefix=prefix,
         head=_head(rest, tree),
-        has_head=any(key.startswith("head.") for key in rest),
+        stored=found,
+        adaface_form=member == "state_dict" and prefix == "model." and "head.kernel" in rest,
         sidecar=read_sidecar(path),
     )
 
@@ -114,9 +121,9 @@ def _file(path: Path) -> Path:
         if not found:
             raise CheckpointUnreadable(f"the directory {path.name} holds neither {' nor '.join(_FILES)}")
         return found[0]
-    if not path.exists():
+    if not path.is_file():
         raise CheckpointUnreadable(f"there is no file {path.name}")
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise CheckpointUnreadable(f"{path.name} is not named like a checkpoint ({', '.join(_SUFFIXES)})")
     return path
 
@@ -137,11 +144,12 @@ def _arrays(tree: Any) -> Weights:
     if not isinstance(tree, dict):
         return {}
     found = {key: value for key, value in tree.items() if isinstance(key, str)}
-    return {
+    weights = {
         key: value.array() if isinstance(value, TensorRecord) else value
         for key, value in found.items()
         if isinstance(value, TensorRecord | np.ndarray)
     }
+    return {key: array for key, array in weights.items() if array.ndim or "." in key}  # not a lone `epoch` or `step`
 
 
 def _strip(weights: Weights) -> tuple[str, Weights, Weights]:
@@ -162,6 +170,8 @@ def _head(rest: Weights, tree: dict[str, Any]) -> Head | None:
         mean, deviation = (float(rest[name].item()) for name in ("head.batch_mean", "head.batch_std"))
     except (KeyError, ValueError):
         return None
+    if not np.isfinite([mean, deviation]).all() or deviation <= 0:
+        return None  # no statistics of anything
     training = tree.get("hyper_parameters")
     h = training.get("h", 0.333) if isinstance(training, dict) else 0.333
     return Head(mean, deviation, float(h) if isinstance(h, int | float) else 0.333, _is_fresh(mean, deviation))

@@ -31,7 +31,7 @@ class Sidecar:
 
 def read_sidecar(checkpoint: Path) -> Sidecar | None:
     """Read the description beside a checkpoint, if there is one; one that cannot be read tells nothing."""
-    for name in (f"{checkpoint.stem}.yaml", "config.json"):
+    for name in (f"{checkpoint.stem}.yaml", "model.yaml", "config.json"):
         path = checkpoint.with_name(name)
         if path.is_file():
             return Sidecar(name, _color(path))

@@ -56,6 +56,7 @@ _DESCRIPTIONS = {
     ("collections", "Counter"),
     ("collections", "defaultdict"),
     ("collections", "deque"),
+    ("datetime", "date"),
     ("datetime", "datetime"),
     ("datetime", "timedelta"),
     ("numpy", "dtype"),
@@ -143,21 +144,31 @@ class _Description:
     __setstate__ = __setitem__ = append = extend = add = _drop
 
 
-_CALLED = "the file asks to run {}, which is not among what weights need; refused"
+_CALLED = (
+    "the file asks to run {}, which is not among what weights need; refused "
+    "(if you trust the file, load it where it was made and save the state_dict alone)"
+)
+_LONGEST_NAME = 100
 
 
 class _Refused(type):
     """The class of what stands for every other name: it may be mentioned, not called."""
 
-    def __call__(cls, *_: Any, **__: Any) -> Any:
-        raise CheckpointUnsafe(_CALLED.format(cls.__name__))
+    def __call__(cls, *args: Any, **__: Any) -> Any:
+        refuse: Any = cls.__new__  # the one that `_refuse` gave it
+        return refuse(cls, *args)
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise CheckpointUnsafe(_CALLED.format("a change of a class"))
 
 
 def _refuse(name: str) -> type:
-    def new(cls: type, *_: Any, **__: Any) -> Any:
-        raise CheckpointUnsafe(_CALLED.format(cls.__name__))
+    shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # it is the file's own, and goes into a message
 
-    return _Refused(name, (), {"__new__": new, "__slots__": ()})
+    def new(*_: Any, **__: Any) -> Any:
+        raise CheckpointUnsafe(_CALLED.format(shown))
+
+    return _Refused("Refused", (), {"__new__": new, "__slots__": ()})
 
 
 def _reconstructor(cls: type, *_: Any) -> Any:

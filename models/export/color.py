@@ -19,6 +19,7 @@ class Decision(NamedTuple):
 
     color: ColorOrder
     because: str
+    contradiction: bool = False
 
 
 def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -> Decision:
@@ -35,24 +36,27 @@ def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -
     told = _told(checkpoint, plan)
     if given is not None:
         if told is not None and told.color != given:
-            return Decision(given, f"its user, against {told.because}, which says {told.color}")
+            return Decision(given, f"its user, against {told.because}, which says {told.color}", True)
         return Decision(given, "its user")
     if told is None:
+        silent = f"{checkpoint.sidecar.name} beside it" if checkpoint.sidecar else "a file beside it"
         raise ColorUnknown(
             f"{plan.architecture} is trained in RGB by some and in BGR by others, and neither {checkpoint.path.name} "
-            f"nor a file beside it says which; say it with --color rgb or --color bgr "
+            f"nor {silent} says which; say it with --color rgb or --color bgr "
             "(AdaFace's own checkpoints are BGR, those of CVLFace say it in model.yaml)"
         )
     return told
 
 
 def _told(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
-    if checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
+    cvlface = checkpoint.prefix.endswith(_CVLFACE_PREFIX)
+    beside = cvlface or checkpoint.path.stem == "model"  # another file's neighbour says nothing of this one
+    if beside and checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
         return Decision(checkpoint.sidecar.color, f"{checkpoint.sidecar.name} beside the checkpoint")
-    if checkpoint.prefix.endswith(_CVLFACE_PREFIX):
+    if cvlface:
         return None
     if plan.color is not None:
         return Decision(plan.color, f"the family {plan.family}, whose projects train in {plan.color.upper()} only")
-    if plan.family == "adaface-ir" and checkpoint.prefix == "model." and checkpoint.has_head:
+    if plan.family == "adaface-ir" and checkpoint.adaface_form:
         return Decision("bgr", "the form of the file, which is that of AdaFace's own training in BGR")
     return None

@@ -4,6 +4,7 @@ Every step that needs much memory runs in a process of its own, one after the ot
 The artefact is made in a scratch directory beside its place and moved there when it is complete.
 """
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,11 +19,19 @@ import numpy as np
 
 from models import artefact
 from models.alignment import TEMPLATES, Template
-from models.artefact import Card, write_card
+from models.artefact import Card, read_card, write_card
 from models.cropping import FaceCropper
 from models.digests import directory_digests
 from models.directories import replace_directory
-from models.errors import GraphUnsupported, OutputExists, PicturesUnfit, StorageFailed
+from models.errors import (
+    ArtefactUnfit,
+    GraphUnsupported,
+    OutputExists,
+    PackDamaged,
+    PicturesUnfit,
+    StorageFailed,
+    WeightsNotFinite,
+)
 from models.export import steps
 from models.export.half import write_float16
 from models.export.isolation import in_own_process
@@ -137,8 +146,15 @@ class Exporter:
         out = self._order.out
         if out.exists() and not self._order.force:
             raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
-        if out.exists() and not _may_be_an_artefact(out):
-            raise OutputExists(f"{out} is no artefact, and --force does not replace anything else; give another --out")
+        if out.exists() and not _is_replaceable(out):
+            raise OutputExists(f"{out} holds more than an artefact; --force does not replace it, give another --out")
+        if out.exists() and out.resolve() in self._request.path.resolve().parents:
+            raise OutputExists(f"{out} holds the file that is to be exported; give another --out")
+        blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
+        if blocked is not None:
+            raise StorageFailed(f"{out} could not be written: {blocked} is no directory")
+        if self._order.layout == "insightface" and self._order.labelled is not None:
+            raise GraphUnsupported("the layout insightface is proven without a labelled set; leave --labelled out")
         if self._order.layout == "insightface" and set(self._order.precisions) - {"fp32"}:
             raise GraphUnsupported("the layout insightface is made in fp32 only")
         if "int8" in self._order.precisions and self._order.calibration is None:
@@ -155,7 +171,10 @@ class Exporter:
         self._telling.step("reading and recognising")
         describe = steps.describe_onnx if self._order.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._request)
+        if description.contradiction:
+            self._telling.note(f"the colour order is as you say, against {description.color_from}")
         reference = self._reference(description, TEMPLATES[description.template], scratch)
+        _refuse_broken(reference)
         graphs, kept = self._graphs(description, reference, scratch, new)
         self._telling.step("proving")
         proof = self._prove(graphs, reference)
@@ -165,7 +184,7 @@ class Exporter:
         write_card(new, card)
         target = self._order.out
         if target.exists() and not proof.passed:  # what was there before is worth more than what failed
-            target = target.with_name(f"{target.name}.unfit")
+            target = _beside(target)
         replace_directory(new, target, scratch)
         return Exported(target, card, proof)
 
@@ -283,9 +302,28 @@ class Exporter:
         }
 
 
-def _may_be_an_artefact(path: Path) -> bool:
-    """Tell whether replacing a directory can do no harm beyond an artefact: those are flat."""
-    return path.is_dir() and not any(inner.is_dir() for inner in path.iterdir())
+def _refuse_broken(reference: Reference) -> None:
+    """Refuse a network whose own answers are no embeddings: no conversion of it could be right."""
+    norms = np.linalg.norm(reference.embeddings, axis=1)
+    if not np.isfinite(norms).all() or not norms.all():
+        raise WeightsNotFinite("the network itself answers with NaN, infinity or zero; its weights are broken")
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Tell whether a directory is empty, or an artefact and nothing else."""
+    if not path.is_dir():
+        return False
+    there = {inner.name for inner in path.iterdir()}
+    try:
+        return not there or there <= {*read_card(path, Card).files, artefact.CARD, artefact.CALIBRATION}
+    except (ArtefactUnfit, PackDamaged):
+        return False
+
+
+def _beside(path: Path) -> Path:
+    """Find a name beside an artefact for one that failed and must not replace it."""
+    names = (path.with_name(f"{path.name}.unfit{number or ''}") for number in itertools.count())
+    return next(name for name in names if not name.exists() or _is_replaceable(name))
 
 
 @contextmanager

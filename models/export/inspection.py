@@ -23,10 +23,10 @@ def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str,
     checkpoint = read_checkpoint(path)
     plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
     try:
-        order, because = decide_color(checkpoint, plan, color)
+        order, because, _ = decide_color(checkpoint, plan, color)
     except ColorUnknown as error:
         order, because = None, str(error)
-    floats = [array for array in checkpoint.weights.values() if array.dtype.kind != "i"]
+    floats = checkpoint.floating()
     return {
         "kind": "checkpoint",
         "file": checkpoint.path.name,

@@ -33,13 +33,22 @@ _WRAPPER = "inner."  # the member of `_Raw` that holds the network
 class Network:
     """A network with the weights of a checkpoint, in evaluation mode and float32."""
 
-    def __init__(self, plan: Plan, weights: Weights) -> None:
+    def __init__(self, plan: Plan, weights: Weights, stored: Weights | None = None) -> None:
         """Build the network and give it its weights, which are used where they lie.
+
+        Args:
+            plan: The network.
+            weights: By bare key.
+            stored: By the keys that the file has, which count where they are the network's own: a network of the user's
+                may have a `head` or a `backbone`.
 
         Raises:
             ArchitectureUnknown: The weights do not fit; only a builder of the user's own gets that far.
         """
         self._module = _build(plan, on_meta=plan.family != "own")
+        own = {key for key in self._module.state_dict() if not key.endswith(".num_batches_tracked")}
+        if stored is not None and own <= stored.keys():
+            weights = stored
         tensors = {key: _tensor(array) for key, array in weights.items()}
         _add_counters(self._module, tensors)
         try:
@@ -78,7 +87,9 @@ class Network:
 
     def _run(self, planes: Tensor) -> Tensor:
         try:
-            raw = _raw_embedding(self._module(planes))
+            answer = self._module(planes)
+            _refuse_other_pairs(answer)
+            raw = _raw_embedding(answer)
         except (RuntimeError, TypeError, ValueError) as error:
             raise BuilderUnfit(f"the network does not run on [N, 3, H, W]: {_first_lines(error)}") from error
         if raw.ndim != 2 or len(raw) != len(planes):
@@ -143,8 +154,8 @@ def builder_plan(reference: str, template: str) -> Plan:
     sys.path.insert(0, str(Path.cwd()))  # a module beside the checkpoint, as `python -m` would find it
     try:
         build = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BuilderUnfit(f"the builder {reference} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise BuilderUnfit(f"the builder {reference} cannot be imported: {_first_lines(error)}") from error
     finally:
         sys.path.pop(0)
     if not callable(build):
@@ -158,7 +169,7 @@ def _build(plan: Plan, on_meta: bool) -> nn.Module:
             return plan.build()
     try:
         module = plan.build()
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise BuilderUnfit(f"the builder {plan.architecture} failed: {_first_lines(error)}") from error
     if not isinstance(module, nn.Module):
         raise BuilderUnfit(f"the builder {plan.architecture} gives a {type(module).__name__}, not an nn.Module")
@@ -184,6 +195,14 @@ def _network_input(faces: NDArray[np.uint8], preprocessing: Preprocessing) -> Te
         preprocessing.std, np.float32
     )
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
+
+
+def _refuse_other_pairs(answer: Any) -> None:
+    """Refuse a pair whose first part is not of length 1: nobody but its author knows what it is."""
+    if isinstance(answer, tuple | list) and len(answer) == 2:
+        lengths = torch.linalg.vector_norm(answer[0], dim=1)
+        if not torch.allclose(lengths, torch.ones_like(lengths), atol=1e-3):
+            raise BuilderUnfit("the network gives a pair whose first part is no unit embedding")
 
 
 def _raw_embedding(answer: Any) -> Tensor:
@@ -214,6 +233,6 @@ def _hollow(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelProto:
     return skeleton
 
 
-def _first_lines(error: Exception) -> str:
+def _first_lines(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:400]
+    return " ".join(lines[:3])[:400] or type(error).__name__

@@ -30,16 +30,17 @@ class Limits:
     worst_relative_l2: float | None = None
     worst_cosine: float | None = None
     mean_cosine: float | None = None
+    norm_drift: float | None = None
 
 
 GraphKind = Literal["fp32", "bf16", "fp16", "int8", "int8-cpu"]  # bf16: the fp32 graph in bfloat16 arithmetic
 
 LIMITS: dict[GraphKind, Limits] = {
-    "fp32": Limits(worst_relative_l2=1e-4, worst_cosine=0.99999),
-    "fp16": Limits(worst_cosine=0.9999),
-    "bf16": Limits(worst_cosine=0.998),
-    "int8": Limits(mean_cosine=0.98),
-    "int8-cpu": Limits(mean_cosine=0.98),
+    "fp32": Limits(worst_relative_l2=1e-4, worst_cosine=0.99999, norm_drift=1e-4),
+    "fp16": Limits(worst_cosine=0.9999, norm_drift=0.01),
+    "bf16": Limits(worst_cosine=0.998, norm_drift=0.05),
+    "int8": Limits(mean_cosine=0.98, norm_drift=0.2),
+    "int8-cpu": Limits(mean_cosine=0.98, norm_drift=0.2),
 }
 
 
@@ -79,6 +80,8 @@ class Parity:
             why.append(f"cosine {self.worst_cosine:.6f} is below {limits.worst_cosine:g}")
         if limits.mean_cosine is not None and not self.mean_cosine >= limits.mean_cosine:
             why.append(f"mean cosine {self.mean_cosine:.4f} is below {limits.mean_cosine:g}")
+        if limits.norm_drift is not None and not self.worst_norm_drift <= limits.norm_drift:
+            why.append(f"the norm drifts by {self.worst_norm_drift:.2g}, more than {limits.norm_drift:g}")
         if not self.spread >= _MIN_SPREAD * self.reference_spread:
             why.append(f"different pictures come together: spread {self.spread:.3f} of {self.reference_spread:.3f}")
         if not self.mean_between <= self.reference_mean_between + _MAX_SHIFT:

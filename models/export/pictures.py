@@ -19,7 +19,6 @@ SYNTHETIC_FACES = 16
 MIN_CALIBRATION_FACES, MAX_CALIBRATION_FACES = 32, 512
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
-_BATCH = 16
 
 Crops = NDArray[np.uint8]
 Counter = Callable[[int, int], None]

@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from models.alignment import TEMPLATES
 from models.artefact import NormStatistics
 from models.checkpoint import Checkpoint, Head, read_checkpoint
-from models.digests import file_digest
+from models.digests import file_digest, value_digest
 from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
 from models.export.isolation import Tell, silent
 from models.graph import (
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from models.backbones import Plan
 
 MAX_GRAPH_BYTES = 2**31 - 2**20  # one ONNX file is one protobuf message
-
-_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Description:
         weights: Digest that identifies the weights.
         source: File name, SHA-256 and form.
         head: What AdaFace's training kept of the norms, if the file has it.
-        weight_bytes: Of the weights in float32.
+        contradiction: The user says another colour order than the file.
     """
 
     family: str
@@ -87,7 +86,7 @@ class Description:
     weights: str
     source: dict[str, str]
     head: Head | None = None
-    weight_bytes: int = 0
+    contradiction: bool = False
 
     def norm_statistics(self) -> NormStatistics | None:
         """Return the statistics that quality needs, if training left any and they are of this norm."""
@@ -106,18 +105,18 @@ def describe_checkpoint(request: Request) -> Description:
 
     checkpoint = read_checkpoint(request.path)
     plan = _plan(checkpoint, request)
-    color, because = decide_color(checkpoint, plan, request.color)
-    floats = [array for array in checkpoint.weights.values() if array.dtype.kind != "i"]
+    color, because, contradiction = decide_color(checkpoint, plan, request.color)
+    weights = checkpoint.weights_digest()
     return Description(
         family=plan.family,
         architecture=plan.architecture,
         template=plan.template,
         preprocessing=Preprocessing(color, plan.mean, plan.std, request.mirror),
         color_from=because,
-        weights=checkpoint.weights_digest(),
+        weights=value_digest([weights, request.builder]) if request.builder else weights,
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "form": checkpoint.wrapper},
         head=checkpoint.head,
-        weight_bytes=sum(4 * array.size for array in floats),
+        contradiction=contradiction,
     )
 
 
@@ -135,7 +134,7 @@ def embed_by_checkpoint(
 
     checkpoint = read_checkpoint(request.path)
     plan = _plan(checkpoint, request)
-    network = Network(plan, checkpoint.weights)
+    network = Network(plan, checkpoint.weights, checkpoint.stored)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, tell) for path in files]
     onnx.save(structure(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
@@ -146,7 +145,9 @@ def write_graph(
 ) -> None:
     """Put the weights into the graph and bring it to its contract, in float32."""
     model = onnx.load(skeleton, load_external_data=False)
-    outside = fill(model, read_checkpoint(request.path).weights)
+    checkpoint = read_checkpoint(request.path)
+    named = {tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
+    outside = fill(model, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
     simplify_in_place(model, outside)
     _write_contract(model, preprocessing, target, layout, notes, outside)
 
@@ -164,15 +165,19 @@ def describe_onnx(request: Request) -> Description:
             "--mean and --std of 0..255 values (127.5 and 127.5 for most, 0 and 1 for none)"
         )
     model = _published(request.path)
-    sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    template = request.template or next(
-        (item.name for item in TEMPLATES.values() if [item.height, item.width] == sizes[2:]), None
-    )
-    if template is None:
-        known = ", ".join(f"{item.height}x{item.width}" for item in TEMPLATES.values())
+    given = _input(model, request.path).type.tensor_type
+    if given.elem_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(given.elem_type).lower()
+        raise GraphUnsupported(f"{request.path.name} takes {kind}; only float32 graphs are imported")
+    sizes = [dim.dim_value or "any" for dim in given.shape.dim]
+    fitting = {item.name for item in TEMPLATES.values() if [3, item.height, item.width] == sizes[1:]}
+    template = request.template or next(iter(fitting), None)
+    if template not in fitting:
+        known = ", ".join(f"{item.height}x{item.width} ({item.name})" for item in TEMPLATES.values())
         raise GraphUnsupported(
-            f"{request.path.name} takes {'x'.join(map(str, sizes))}; a recognizer takes [N, 3, H, W] of {known}"
+            f"{request.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] of {known}"
         )
+    assert template is not None
     digest = file_digest(request.path)
     return Description(
         family="imported",
@@ -182,7 +187,6 @@ def describe_onnx(request: Request) -> Description:
         color_from="its user",
         weights=digest,
         source={"file": request.path.name, "sha256": digest, "form": "onnx"},
-        weight_bytes=request.path.stat().st_size,
     )
 
 
@@ -230,14 +234,19 @@ def _plan(checkpoint: Checkpoint, request: Request) -> "Plan":
 
 def _published(path: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load(path)
-        names = {tensor.name for tensor in model.graph.initializer}
-        inputs = [value for value in model.graph.input if value.name not in names]
-    except (OSError, DecodeError, ValueError) as error:
-        raise GraphUnsupported(f"{path.name} cannot be read as ONNX") from error
-    if not inputs:
-        raise GraphUnsupported(f"{path.name} is no ONNX graph with an input")
+        model: onnx.ModelProto = onnx.load(path)
+    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        raise GraphUnsupported(f"{path.name}, or a file of weights beside it, cannot be read as ONNX") from error
     return model
+
+
+def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """Return the picture's input; some exporters list every weight as an input too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise GraphUnsupported(f"{path.name} is no ONNX graph with one input")
+    return inputs[0]
 
 
 def _embed_published(

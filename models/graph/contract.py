@@ -144,13 +144,14 @@ def annotate(model: onnx.ModelProto, notes: Mapping[str, str]) -> None:
     model.producer_name = "vultus"
 
 
-def _recognizer_form(graph: onnx.GraphProto) -> tuple[str, int | str, tuple[int, int]]:
-    if len(graph.output) != 1 or len(_dims(graph.output[0])) != 2:
-        raise UnsupportedGraph("a recognizer has one output [N, D]")
-    return graph.output[0].name, _dims(graph.output[0])[1], _image_size(graph)
+def _recognizer_form(graph: onnx.GraphProto) -> tuple[str, int, tuple[int, int]]:
+    dims = _dims(graph.output[0]) if len(graph.output) == 1 else []
+    if len(dims) != 2 or not isinstance(dims[1], int) or dims[1] < 1:
+        raise UnsupportedGraph("a recognizer has one output [N, D] with a fixed D")
+    return graph.output[0].name, dims[1], _image_size(graph)
 
 
-def _add_halves(graph: onnx.GraphProto, raw: str, size: int | str) -> str:
+def _add_halves(graph: onnx.GraphProto, raw: str, size: int) -> str:
     """Add the embeddings of pictures and mirror images, which ran as one batch."""
     shape = _weight(graph, "vultus_halves", np.array([2, -1, size], np.int64))
     first = _weight(graph, "vultus_first", np.array([0], np.int64))

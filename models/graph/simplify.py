@@ -97,7 +97,9 @@ def _fold_constants(model: onnx.ModelProto, outside: Outside | None) -> None:
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
         given = [name for name in node.input if name]
-        if all(name in folded or name in weights for name in given) and not outputs.intersection(node.output):
+        known = all(name in folded or name in weights for name in given)
+        random = not given and node.op_type != "Constant"  # what has no input and is no constant draws random numbers
+        if known and not random and not outputs.intersection(node.output):
             feeds = {name: folded[name] if name in folded else weights[name] for name in given}
             folded.update(_evaluate(model, node, feeds))
         else:

@@ -1,6 +1,6 @@
 """Engines behind one `Session` protocol."""
 
-from models.runtime.loading import RuntimeOptions, cpu_options, open_session
+from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session
 from models.runtime.session import BATCH_BUCKETS, Precision, Session, SessionDescription
 from models.runtime.silence import silence_engines
 
@@ -11,6 +11,7 @@ __all__ = [
     "Session",
     "SessionDescription",
     "cpu_options",
+    "engines_for",
     "open_session",
 ]
 

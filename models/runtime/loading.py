@@ -73,6 +73,17 @@ def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
     return options
 
 
+def engines_for(options: RuntimeOptions) -> list[Literal["openvino", "onnxruntime"]]:
+    """List the engines that may serve, best first: the one that is asked for, or under `auto` all that are installed.
+
+    Raises:
+        EngineMissing: The engine that is asked for does not run on that device.
+    """
+    first = _choose(options)
+    others = options.engine == "auto" and options.device == "cpu" and find_spec("onnxruntime") is not None
+    return [first, "onnxruntime"] if others and first != "onnxruntime" else [first]
+
+
 def _choose(options: RuntimeOptions) -> Literal["openvino", "onnxruntime"]:
     if options.engine == "openvino" and options.device == "cuda":
         raise EngineMissing("OpenVINO does not run on CUDA; use the engine onnxruntime")

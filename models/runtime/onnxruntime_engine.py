@@ -85,8 +85,8 @@ class PlainGraph:
         try:
             self._session = ort.InferenceSession(source, options, providers=[_PROVIDERS["cpu"]])
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise InferenceFailed(f"ONNX Runtime cannot load the graph: {error}") from error
-        self._input = self._session.get_inputs()[0]
+            raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
+        self._input = self._session.get_inputs()[0]  # weights that are listed as inputs are not among them
         first = self._input.shape[0]
         self.batch = first if isinstance(first, int) and first > 0 else max(BATCH_BUCKETS)
         self.version = f"onnxruntime {ort.__version__} float32"
@@ -100,8 +100,12 @@ class PlainGraph:
         try:
             arrays = self._session.run(names, {self._input.name: pictures})
         except Exception as error:  # as above
-            raise InferenceFailed(f"ONNX Runtime could not run the graph: {error}") from error
+            raise InferenceFailed(f"ONNX Runtime could not run the graph: {_first_line(error)}") from error
         return [np.asarray(array, dtype=np.float32) for array in arrays]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def _open(graph: Path, provider: str, threads: int) -> ort.InferenceSession:

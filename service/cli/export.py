@@ -1,5 +1,7 @@
 """`vultus export` and `vultus import`: a checkpoint or a published graph in, a proven artefact out."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Color = Literal["rgb", "bgr"]
 
+_TERMINATED = 143  # 128 + SIGTERM, as shells have it
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 _out = Console()
 _err = Console(stderr=True)
@@ -130,6 +133,7 @@ def _run(order: "Order", as_json: bool) -> None:
         def count(done: int, total: int) -> None:
             bars.update(shown[-1], completed=done, total=total)
 
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # leave through the scratch directory's own end
         exported = Exporter(order, _make_cropper, Telling(step, count, bars.console.print)).run()
     if as_json:
         _out.print_json(data=exported.proof.record())
@@ -148,8 +152,7 @@ def show_proof(exported: "Exported") -> None:
     )
     _out.print(_parity_table(proof))
     _say(f"against {proof.reference['runtime']} on {proof.pictures}")
-    spread = next((row.parity.reference_spread for row in proof.rows if row.parity), 0.0)
-    _say(f"spread: standard deviation of the cosines between different pictures; the network's own is {spread:.4f}")
+    _say("spread: how far different pictures stay apart, of what they do in the network itself")
     if proof.labelled_reference is not None:
         _out.print(_labelled_table(proof, proof.labelled_reference))
     for row in proof.rows:
@@ -189,7 +192,7 @@ def _parity_table(proof: "Proof") -> Table:
                 f"{parity.mean_cosine:.4f}",
                 f"{parity.worst_norm_drift:.1e}",
                 f"{parity.flipped}/{parity.pairs}",
-                f"{parity.spread:.4f}",
+                f"{parity.spread / parity.reference_spread:.0%}",
             ]
         verdict = "[green]pass" if row.passed else "[red]FAIL" if row.asked else "[yellow]off"
         table.add_row(row.precision, _SHORT.get(row.engine, row.engine), *cells, verdict)

@@ -39,7 +39,7 @@ def _artefact(path: Path) -> dict[str, Any]:
         whole = "yes"
     except PackDamaged as error:
         whole = f"no: {error}"
-    proof = json.loads((path / PROOF).read_text()) if (path / PROOF).is_file() else {}
+    proof = json.loads((path / PROOF).read_text()) if whole == "yes" and PROOF in card.files else {}
     measured = {
         f"{row['precision']} on {row['engine']}": "passed" if row["passed"] else f"failed: {'; '.join(row['why'])}"
         for row in proof.get("measured", [])

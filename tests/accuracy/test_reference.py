@@ -114,7 +114,7 @@ def test_the_graph_gives_the_official_embedding_norm_fusion_and_quality(
     recipe.build(shared / f"reference/{name}.json", path)
     checkpoint = read_checkpoint(path)
     plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
-    color, _ = decide_color(checkpoint, plan, None)
+    color, *_ = decide_color(checkpoint, plan, None)
     assert color == specification["preprocessing"]["channel_order"].lower()
     faces, outputs = recipe.images(), specification["outputs"]
 

@@ -103,6 +103,25 @@ def test_something_else_altogether_names_the_nearest_in_a_sentence() -> None:
         recognise({"encoder.weight": (10, 10)})
 
 
+@pytest.mark.parametrize("prefix", ["encoder.", "ema."])
+def test_the_nearest_is_found_under_a_strange_prefix(
+    prefix: str, shapes: dict[str, dict[str, tuple[int, ...]]]
+) -> None:
+    strange = {**{prefix + key: shape for key, shape in shapes["mbf"].items()}, "criterion.weight": (3,)}
+    with pytest.raises(ArchitectureUnknown) as caught:
+        recognise(strange)
+    assert f"the nearest is mbf, under the prefix {prefix}, but criterion.weight is not part of it" in str(caught.value)
+
+
+def test_shapes_without_dimensions_are_not_a_crash(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+    for name in ("ir-18", "iresnet-18", "mbf", "mobilefacenet-112x96", "vit-t"):
+        weights = [key for key in shapes[name] if key.endswith("weight")]
+        for key in {*weights[:3], *weights[-3:], *(key for key in weights if "res_layer.1" in key or "linear1" in key)}:
+            for shape in ((), (0, 0), (3,)):
+                with pytest.raises(ArchitectureUnknown):
+                    recognise({**shapes[name], key: shape})
+
+
 def test_kp_rpe_is_refused_with_its_reason(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
     with pytest.raises(LandmarksNeeded, match="five landmarks as a second input"):
         recognise({**shapes["vit-base"], "keypoint_linear.weight": (16, 10)})

@@ -19,6 +19,7 @@ from models.artefact import CARD, PROOF, Card, NormStatistics, open_artefact, re
 from models.assembly import Models, load_models, proven_runtime
 from models.backbones import Plan
 from models.cropping import FaceCropper
+from models.directories import replace_directory
 from models.errors import (
     ArtefactUnfit,
     BuilderUnfit,
@@ -29,6 +30,7 @@ from models.errors import (
     PicturesUnfit,
     StepDied,
     StorageFailed,
+    WeightsNotFinite,
 )
 from models.export import steps
 from models.export.exporter import Exported, Exporter, Order, Telling
@@ -127,10 +129,45 @@ def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpo
     (out / "mine.txt").write_text("x")
     with pytest.raises(OutputExists, match="--force"):
         export(order(checkpoint, out))
+    with pytest.raises(OutputExists, match="more than an artefact"):
+        export(order(checkpoint, out, force=True))
     assert (out / "mine.txt").read_text() == "x"
-    export(order(checkpoint, out, force=True))
-    assert open_artefact(out)[0].architecture == artefact.card.architecture
+    (out / "mine.txt").unlink()
+    for _ in range(2):  # an empty directory, then an artefact
+        export(order(checkpoint, out, force=True))
+        assert open_artefact(out)[0].architecture == artefact.card.architecture
+    (out / "mine.txt").write_text("x")
+    with pytest.raises(OutputExists, match="more than an artefact"):
+        export(order(checkpoint, out, force=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_the_checkpoints_own_directory_is_never_replaced(tmp_path: Path) -> None:
+    path = save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
+    for _ in range(2):
+        with pytest.raises(OutputExists):
+            export(order(path, tmp_path, force=True))
+    assert path.is_file()
+
+
+def test_an_interrupt_between_the_renames_leaves_the_old_artefact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, scratch = (tmp_path / name for name in ("old", "new", "scratch"))
+    for folder in (old, new, scratch):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self == new:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_directory(new, old, scratch)
+    assert (old / "old").is_file()
 
 
 def test_what_fails_on_the_way_leaves_the_old_artefact_and_nothing_else(
@@ -168,8 +205,11 @@ def test_an_artefact_that_fails_its_proof_is_marked_and_not_served(
     monkeypatch.undo()
     good = export(order(checkpoint, tmp_path / "good"))
     swap_colours()
+    (tmp_path / "good.unfit").mkdir()
+    (tmp_path / "good.unfit/mine.txt").write_text("x")
     beside = export(order(checkpoint, tmp_path / "good", force=True))
-    assert beside.path.name == "good.unfit"
+    assert beside.path.name == "good.unfit1"
+    assert (tmp_path / "good.unfit/mine.txt").read_text() == "x"
     assert open_artefact(good.path)[0] == good.card
 
 
@@ -234,8 +274,35 @@ class UnitAndNorm(torch.nn.Module):
         return raw / norm, norm
 
 
+class WithHead(torch.nn.Module):
+    """Has members of the names that training wrappers use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = own_network()
+        self.head = torch.nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.backbone(x))
+        return y
+
+
+class OneMember(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = own_network()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.backbone(x)
+        return y
+
+
 def not_a_network() -> int:
     return 3
+
+
+def leaving() -> torch.nn.Module:
+    raise SystemExit(0)
 
 
 def failing() -> torch.nn.Module:
@@ -245,9 +312,9 @@ def failing() -> torch.nn.Module:
 ABOUT_OWN: dict[str, Any] = {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
 
 
-@pytest.mark.parametrize("name", ["own_network", "UnitAndNorm"])
-def test_a_builder_brings_a_network_of_the_users_own(name: str, tmp_path: Path) -> None:
-    module = own_network() if name == "own_network" else UnitAndNorm()
+@pytest.mark.parametrize("make", [own_network, UnitAndNorm, WithHead, OneMember])
+def test_a_builder_brings_a_network_of_the_users_own(make: Callable[[], torch.nn.Module], tmp_path: Path) -> None:
+    module, name = make(), make.__name__
     torch.save(module.state_dict(), tmp_path / "own.pth")
     wanted = order(tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{name}", **ABOUT_OWN)
     exported = export(wanted)
@@ -264,6 +331,7 @@ def test_a_builder_brings_a_network_of_the_users_own(name: str, tmp_path: Path) 
         (f"{__name__}:ABOUT_OWN", "cannot be called"),
         (f"{__name__}:not_a_network", "not an nn.Module"),
         (f"{__name__}:failing", "failed: no such file"),
+        (f"{__name__}:leaving", "failed: 0"),
     ],
 )
 def test_a_builder_that_does_not_work_is_a_sentence(builder: str, said: str, tmp_path: Path) -> None:
@@ -365,10 +433,25 @@ def test_the_service_takes_the_artefact_in_the_precisions_that_are_proven(artefa
 
 def test_bfloat16_is_not_served_where_its_proof_failed(artefact: Exported) -> None:
     proof = json.loads((artefact.path / PROOF).read_text())
-    proof["measured"].append({"precision": "bf16", "engine": "openvino", "passed": False})
+    rows = [row for row in proof["measured"] if row["precision"] != "bf16"]
+    proof["measured"] = [*rows, {"precision": "bf16", "engine": "openvino", "passed": False}]
     assert proven_runtime(artefact.card, proof, RuntimeOptions())[1].precision == "fp32"
     with pytest.raises(ArtefactUnfit, match="not proven in bf16"):
         proven_runtime(artefact.card, proof, RuntimeOptions(precision="bf16"))
+
+
+def test_an_engine_that_the_proof_does_not_cover_is_not_used(artefact: Exported) -> None:
+    proof = json.loads((artefact.path / PROOF).read_text())
+    proof["measured"] = [row for row in proof["measured"] if row["engine"] == "onnxruntime"]
+    assert proven_runtime(artefact.card, proof, RuntimeOptions())[1].engine == "onnxruntime"
+    with pytest.raises(ArtefactUnfit, match="not proven in fp32 on openvino"):
+        proven_runtime(artefact.card, proof, RuntimeOptions("openvino"))
+
+
+def test_a_network_that_answers_zero_is_called_broken(tmp_path: Path) -> None:
+    weights = {key: np.zeros_like(array) for key, array in weights_for(small_iresnet()).items()}
+    with pytest.raises(WeightsNotFinite, match="network itself"):
+        export(order(save(weights, tmp_path / "a.pth"), tmp_path / "out"))
 
 
 def test_a_damaged_artefact_is_not_served(artefact: Exported, tmp_path: Path) -> None:
@@ -393,3 +476,46 @@ def die() -> None:
 def test_a_step_that_the_system_ends_is_a_sentence() -> None:
     with pytest.raises(StepDied, match="memory"):
         in_own_process(die)
+
+
+def published(path: Path, output: list[int | str], kind: int = onnx.TensorProto.FLOAT, listed: bool = False) -> Path:
+    """Write a recognizer as somebody may publish one."""
+    helper = onnx.helper
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    weights = onnx.numpy_helper.from_array(np.ones((4, 3, 112, 112), dtype), "w")
+    inputs = [helper.make_tensor_value_info("x", kind, ["N", 3, 112, 112])]
+    if listed:
+        inputs.insert(0, helper.make_tensor_value_info("w", kind, [4, 3, 112, 112]))
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Flatten", ["c"], ["y"])]
+    outputs = [helper.make_tensor_value_info("y", kind, output)]
+    graph = helper.make_graph(nodes, "a", inputs, outputs, [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+ABOUT: dict[str, Any] = {"color": "rgb", "mean": 127.5, "std": 127.5}
+
+
+def test_weights_that_are_listed_as_inputs_do_not_hide_the_picture(tmp_path: Path) -> None:
+    graph = published(tmp_path / "a.onnx", ["N", 4], listed=True)
+    assert export(order(graph, tmp_path / "out", published=True, **ABOUT)).proof.passed
+
+
+def test_graphs_of_other_forms_are_refused_in_a_line(tmp_path: Path) -> None:
+    cases = {
+        "takes float16": published(tmp_path / "half.onnx", ["N", 4], onnx.TensorProto.FLOAT16),
+        "with a fixed D": published(tmp_path / "free.onnx", ["N", "D"]),
+    }
+    for said, graph in cases.items():
+        with pytest.raises(GraphUnsupported, match=said) as caught:
+            export(order(graph, tmp_path / "out", published=True, mirror=True, **ABOUT))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(GraphUnsupported, match="112x96"):
+        graph = published(tmp_path / "a.onnx", ["N", 4])
+        export(order(graph, tmp_path / "out", published=True, template="arcface-112x96", **ABOUT))
+    onnx.save(
+        onnx.load(graph), tmp_path / "far.onnx", save_as_external_data=True, location="far.data", size_threshold=0
+    )
+    (tmp_path / "far.data").unlink()
+    with pytest.raises(GraphUnsupported, match="weights beside it"):
+        export(order(tmp_path / "far.onnx", tmp_path / "out", published=True, **ABOUT))

@@ -131,6 +131,15 @@ def test_a_model_that_collapses_fails_however_close_its_cosines_are() -> None:
     assert any("come together" in reason for reason in why)
 
 
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 0, 100, -1])
+def test_a_norm_that_is_another_fails_in_every_precision(factor: float) -> None:
+    reference = np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32)
+    right = embeddings(reference)
+    wrong = Embeddings(right.embedding, (right.norm * factor).astype(np.float32))
+    for precision in ("fp32", "fp16", "bf16", "int8", "int8-cpu"):
+        assert compare(reference, wrong).failures(precision), precision
+
+
 def test_numbers_that_are_none_fail() -> None:
     reference = np.ones((4, 8), np.float32) + np.eye(4, 8, dtype=np.float32)
     raw = reference.copy()
