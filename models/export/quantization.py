@@ -86,7 +86,8 @@ class Quantizer:
         plain = measure(model, faces, read)
         self._equal = onnx.ModelProto()
         self._equal.CopyFrom(model)
-        depthwise = {node.input[0] for node in depthwise_layers(model)}
+        inner = set(self._inner())
+        depthwise = {node.input[0] for node in depthwise_layers(model) if node.output[0] in inner}
         ends = equalize(self._equal, {name: plain[name].channel_largest for name in depthwise})
         equal = measure(self._equal, faces, read) if ends else plain
         self._means = {name: activation.channel_mean for name, activation in equal.items()}
@@ -108,8 +109,7 @@ class Quantizer:
             faces: A few of the calibration faces.
             tell: Told how many layers were measured.
         """
-        names = list(layers(self._plain))
-        candidates = names[1:-1]
+        candidates = self._inner()
         reference = _embed(self._plain, faces)
         # what is equalized stays: its saturation stands for a clip, and it costs next to nothing now
         measured = [name for name in candidates if name not in self._equalized]
@@ -119,7 +119,7 @@ class Quantizer:
             tell(done, len(measured))
         worst = sorted(losses, key=losses.__getitem__, reverse=True)
         total, kept = sum(losses.values()), set[str]()
-        for name in worst[: int(len(names) * MAX_KEPT)]:
+        for name in worst[: int(len(candidates) * MAX_KEPT)]:
             if total <= BUDGET:
                 break
             total -= losses[name]
@@ -129,6 +129,10 @@ class Quantizer:
     def quantized(self, chosen: Collection[str], signed: bool) -> onnx.ModelProto:
         """Return the graph with the chosen layers in int8, with int8 activations or with uint8 ones."""
         return quantize(self._equal, self._scales[signed], self._means, chosen)
+
+    def _inner(self) -> list[str]:
+        """List all layers but the first and the last, which stay as they are."""
+        return list(layers(self._plain))[1:-1]
 
     def _alone(self, name: str) -> onnx.ModelProto:
         return quantize(self._plain, self._plain_scales, self._plain_means, {name})

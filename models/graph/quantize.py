@@ -152,7 +152,8 @@ def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> d
 
     Args:
         model: In float32, batch-norms folded.
-        channel_largest: (C,) largest magnitude of each channel of what depthwise layers read, by name.
+        channel_largest: (C,) largest magnitude of each channel of what depthwise layers read, by name; what is not
+            there is left alone.
 
     Returns:
         The magnitude at which what such a layer reads must be quantized, by name; those layers must be.
@@ -160,7 +161,7 @@ def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> d
     graph = _Wiring(model.graph)
     ends: dict[str, float] = {}
     for depthwise in depthwise_layers(model):
-        found = graph.sole_activation(depthwise)
+        found = graph.sole_activation(depthwise) if depthwise.input[0] in channel_largest else None
         if found is None:
             continue
         activation, layer = found
