@@ -46,6 +46,7 @@ $(VENV)/dev.stamp: $(VENV)/export.stamp $(LOCKS)/dev.txt
 	@touch $@
 
 export: $(VENV)/export.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
 	@echo "ready: .venv/bin/vultus export CHECKPOINT --out artefacts/NAME"
 
 demo: $(VENV)/run.stamp
