@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from models.alignment import TEMPLATES
 from models.backbones import Plan, recognise
 from models.checkpoint import Checkpoint, read_checkpoint
-from models.export.color import decide_color
 from models.export.network import structure
 from models.export.steps import Request, describe_checkpoint, write_graph
 from models.graph import Preprocessing
@@ -103,34 +102,41 @@ def relative(found: NDArray[Any], wanted: Any) -> float:
     return float((np.linalg.norm(found - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_graph_gives_the_official_embedding_norm_fusion_and_quality(
-    name: str, shared: Path, recipe: ModuleType, scratch: Path
-) -> None:
+def build(name: str, shared: Path, recipe: ModuleType, scratch: Path) -> tuple[dict[str, Any], Checkpoint]:
     specification = golden(shared, name)
     path = scratch / "own"
     if specification["checkpoint"]["wrapper"] not in ("cvlface", "hf"):
         path = path.with_suffix(".pth")
     recipe.build(shared / f"reference/{name}.json", path)
-    checkpoint = read_checkpoint(path)
-    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
-    color, *_ = decide_color(checkpoint, plan, None)
-    assert color == specification["preprocessing"]["channel_order"].lower()
-    faces, outputs = recipe.images(), specification["outputs"]
+    return specification, read_checkpoint(path)
 
-    embedding, norm = run_exported(checkpoint.path, checkpoint, Preprocessing(color, plan.mean, plan.std), faces)
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_gives_the_official_embedding_norm_and_quality(
+    name: str, shared: Path, recipe: ModuleType, scratch: Path
+) -> None:
+    specification, checkpoint = build(name, shared, recipe, scratch)
+    described = describe_checkpoint(Request(checkpoint.path))
+    seen, outputs = described.preprocessing, specification["outputs"]
+    assert seen.color == specification["preprocessing"]["channel_order"].lower()
+    embedding, norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
     assert relative(embedding * norm[:, None], outputs["embedding"]) <= TOLERANCE
     np.testing.assert_allclose(norm, np.ravel(outputs["norm"]), rtol=TOLERANCE)
-
-    mirrored = Preprocessing(color, plan.mean, plan.std, mirror=True)
-    fused, fused_norm = run_exported(checkpoint.path, checkpoint, mirrored, faces)
-    assert relative(fused, outputs["fused_normalized"]) <= TOLERANCE
-    np.testing.assert_allclose(fused_norm, np.ravel(outputs["fused_norm"]), rtol=TOLERANCE)
-
     if "quality" in specification:
-        statistics = describe_checkpoint(Request(path)).norm_statistics()
+        statistics = described.norm_statistics()
         assert statistics is not None
         np.testing.assert_allclose(adaface_indicator(norm, statistics), specification["quality"]["z"], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)  # fusion stands around the network and knows nothing of its depth
+def test_mirror_fusion_in_the_graph_is_the_official_one(
+    name: str, shared: Path, recipe: ModuleType, scratch: Path
+) -> None:
+    specification, checkpoint = build(name, shared, recipe, scratch)
+    seen = describe_checkpoint(Request(checkpoint.path, mirror=True)).preprocessing
+    fused, fused_norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
+    assert relative(fused, specification["outputs"]["fused_normalized"]) <= TOLERANCE
+    np.testing.assert_allclose(fused_norm, np.ravel(specification["outputs"]["fused_norm"]), rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: "-".join(str(value) for value in wrapper.values()))
