@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,18 @@ def test_engines_are_not_pretended(exported: tuple[Path, str]) -> None:
     assert done.returncode == 2
     assert "TensorRT" in done.stderr or "NVIDIA" in done.stderr
     assert vultus("engine", exported[0]).returncode == 2
+
+
+def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+    save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
+    command = [*COMMAND, "export", str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not any(path.name.startswith(".out+") for path in tmp_path.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # the only way to see that another process has begun
+        process.terminate()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
