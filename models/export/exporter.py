@@ -147,7 +147,7 @@ class Exporter:
         if out.exists() and not self._order.force:
             raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
         if out.exists() and not _is_replaceable(out):
-            raise OutputExists(f"{out} holds more than an artefact; --force does not replace it, give another --out")
+            raise OutputExists(f"{out} is no artefact; --force does not replace it, give another --out")
         if out.exists() and out.resolve() in self._request.path.resolve().parents:
             raise OutputExists(f"{out} holds the file that is to be exported; give another --out")
         blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
@@ -310,14 +310,16 @@ def _refuse_broken(reference: Reference) -> None:
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Tell whether a directory is empty, or an artefact and nothing else."""
+    """Tell whether a directory is empty, or an artefact and not the parent of anything."""
     if not path.is_dir():
         return False
-    there = {inner.name for inner in path.iterdir()}
-    try:
-        return not there or there <= {*read_card(path, Card).files, artefact.CARD, artefact.CALIBRATION}
-    except (ArtefactUnfit, PackDamaged):
-        return False
+    there = list(path.iterdir())
+    if there:
+        try:
+            read_card(path, Card)
+        except (ArtefactUnfit, PackDamaged):
+            return False
+    return not any(inner.is_dir() for inner in there)
 
 
 def _beside(path: Path) -> Path:

@@ -129,15 +129,15 @@ def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpo
     (out / "mine.txt").write_text("x")
     with pytest.raises(OutputExists, match="--force"):
         export(order(checkpoint, out))
-    with pytest.raises(OutputExists, match="more than an artefact"):
+    with pytest.raises(OutputExists, match="is no artefact"):
         export(order(checkpoint, out, force=True))
     assert (out / "mine.txt").read_text() == "x"
     (out / "mine.txt").unlink()
     for _ in range(2):  # an empty directory, then an artefact
         export(order(checkpoint, out, force=True))
         assert open_artefact(out)[0].architecture == artefact.card.architecture
-    (out / "mine.txt").write_text("x")
-    with pytest.raises(OutputExists, match="more than an artefact"):
+    (out / "mine").mkdir()
+    with pytest.raises(OutputExists, match="is no artefact"):
         export(order(checkpoint, out, force=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
