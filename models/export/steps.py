@@ -145,11 +145,16 @@ def write_graph(
 ) -> None:
     """Put the weights into the graph and bring it to its contract, in float32."""
     model = onnx.load(skeleton, load_external_data=False)
-    checkpoint = read_checkpoint(request.path)
-    named = {tensor.name for tensor in model.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
-    outside = fill(model, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
+    outside = _fill_from(request.path, model)
     simplify_in_place(model, outside)
     _write_contract(model, preprocessing, target, layout, notes, outside)
+
+
+def _fill_from(path: Path, skeleton: onnx.ModelProto) -> Outside:
+    """Fill a graph, and let go of the file: what is mapped counts as memory as long as it is mapped."""
+    checkpoint = read_checkpoint(path)
+    named = {tensor.name for tensor in skeleton.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
+    return fill(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
 
 
 def describe_onnx(request: Request) -> Description:

@@ -341,8 +341,12 @@ def _set_outputs(graph: onnx.GraphProto, outputs: dict[str, list[int | str]]) ->
 def save_checked(model: onnx.ModelProto, path: Path, outside: Outside | None = None) -> None:
     """Write a graph and have ONNX's checker read it back, types and shapes included.
 
+    Weights that lie beside the graph are let go of once they are written: the checker has copies of its own.
+
     Raises:
         onnx.checker.ValidationError, onnx.shape_inference.InferenceError: It is not valid.
     """
     write(model, path, outside)
+    if outside is not None:
+        outside.clear()
     onnx.checker.check_model(path, full_check=True)
