@@ -35,7 +35,7 @@ from models.errors import (
 from models.export import steps
 from models.export.half import write_float16
 from models.export.isolation import in_own_process
-from models.export.parity import GraphKind
+from models.export.parity import GraphKind, pair_similarities
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.proof import Proof, Reference, prove, prove_insightface
 from models.export.quantization import Int8Graphs, write_int8
@@ -51,6 +51,7 @@ GRAPH_FILES: dict[GraphKind, str] = {
 }
 
 _HELD_OUT = 5  # every fifth of the user's own faces proves and does not calibrate
+_SAME = 1e-6  # standard deviation of cosines; rounding alone gives a tenth of it
 _CALIBRATION, _SKELETON = "calibration.npy", "skeleton.onnx"
 
 
@@ -307,6 +308,8 @@ def _refuse_broken(reference: Reference) -> None:
     norms = np.linalg.norm(reference.embeddings, axis=1)
     if not np.isfinite(norms).all() or not norms.all():
         raise WeightsNotFinite("the network itself answers with NaN, infinity or zero; its weights are broken")
+    if pair_similarities(reference.embeddings / norms[:, None]).std() < _SAME:
+        raise WeightsNotFinite("the network itself gives all pictures the same embedding; its weights are broken")
 
 
 def _is_replaceable(path: Path) -> bool:

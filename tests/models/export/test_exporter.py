@@ -454,6 +454,13 @@ def test_a_network_that_answers_zero_is_called_broken(tmp_path: Path) -> None:
         export(order(save(weights, tmp_path / "a.pth"), tmp_path / "out"))
 
 
+def test_a_network_that_gives_everybody_one_embedding_is_called_broken(tmp_path: Path) -> None:
+    weights = weights_for(small_iresnet())
+    weights["fc.weight"] = np.zeros_like(weights["fc.weight"])
+    with pytest.raises(WeightsNotFinite, match="same embedding"):
+        export(order(save(weights, tmp_path / "a.pth"), tmp_path / "out"))
+
+
 def test_a_damaged_artefact_is_not_served(artefact: Exported, tmp_path: Path) -> None:
     for name in ("embedder.onnx", PROOF, CARD):
         copy = tmp_path / name.replace(".", "-")
