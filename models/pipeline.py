@@ -51,14 +51,7 @@ class Pipeline(FaceCropper):
     def __init__(
         self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None, workers: int = 2
     ) -> None:
-        """Join the steps; see `FaceCropper`.
-
-        Args:
-            detector: Finds faces.
-            embedder: Embeds crops.
-            limits: What to refuse before decoding.
-            workers: Photos that are prepared side by side.
-        """
+        """Put an embedder behind the steps of `FaceCropper`, whose template it gives."""
         super().__init__(detector, embedder.template, limits, workers)
         self.embedder = embedder
 
