@@ -13,6 +13,8 @@ Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 Tell = Callable[[int, int], None]  # done, of how many
 
+_FAREWELL_S = 10.0
+
 
 def silent(done: int, total: int) -> None:
     """Tell nobody."""
@@ -48,8 +50,12 @@ def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = 
         raise StepDied(
             "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
         ) from error
+    except (KeyboardInterrupt, SystemExit):
+        process.terminate()
+        raise
     finally:
-        process.terminate()  # it has ended by itself, unless the user interrupts
+        process.join(_FAREWELL_S)  # ended at once, it would leave semaphores behind and say so
+        process.terminate()
         process.join()
 
 
