@@ -2,9 +2,12 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from models.errors import StepDied
@@ -34,14 +37,29 @@ def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = 
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, step, args, tell is not None), daemon=True)
-    process.start()
-    sender.close()
+    with ExitStack() as waiting:
+        waiting.enter_context(_signals_wait())
+        process.start()
+        try:
+            sender.close()
+            waiting.close()
+            answer: Answer = _listen(receiver, tell)
+            return answer
+        except (KeyboardInterrupt, SystemExit):
+            process.terminate()
+            raise
+        finally:
+            process.join(_FAREWELL_S)  # ended at once, it would leave semaphores behind and say so
+            process.terminate()
+            process.join()
+
+
+def _listen(receiver: Connection, tell: Tell | None) -> Any:
     try:
         while True:
             kind, content = receiver.recv()
             if kind == "answer":
-                answer: Answer = content
-                return answer
+                return content
             if kind == "error":
                 raise content
             if tell is not None:
@@ -50,17 +68,36 @@ def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = 
         raise StepDied(
             "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
         ) from error
-    except (KeyboardInterrupt, SystemExit):
-        process.terminate()
-        raise
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Answer an interrupt or an end only after the block: a process cut off at its birth prints a traceback.
+
+    What is started within never gets an interrupt itself (masks are inherited): its parent ends it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    arrived: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        arrived.append(number)
+
+    held: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, note) for number in held}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        process.join(_FAREWELL_S)  # ended at once, it would leave semaphores behind and say so
-        process.terminate()
-        process.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in arrived:
+        signal.raise_signal(number)
 
 
 def _work(sender: Connection, step: Callable[..., Any], args: tuple[Any, ...], tells: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted parent ends this process
     more = {"tell": partial(_send, sender)} if tells else {}
     try:
         sender.send(("answer", step(*args, **more)))
