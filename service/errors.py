@@ -1,20 +1,42 @@
 """What can go wrong in a request, and the HTTP status of every error that a client can see.
 
 VultusError                  the tree of `models.errors`, and
-└── RequestError             the request cannot be understood
-    ├── MediaTypeUnsupported
-    ├── BodyTooLarge
-    ├── MultipartMalformed
-    ├── JsonMalformed
-    ├── Base64Malformed
-    ├── MemberMissing
-    ├── MemberUnknown
-    ├── MemberRepeated
-    ├── MemberInvalid
-    ├── TooManyImages
-    ├── RouteUnknown
-    ├── MethodNotAllowed
-    └── NotReady
+├── RequestError             the request cannot be understood
+│   ├── MediaTypeUnsupported
+│   ├── BodyTooLarge
+│   ├── MultipartMalformed
+│   ├── JsonMalformed
+│   ├── Base64Malformed
+│   ├── MemberMissing
+│   ├── MemberUnknown
+│   ├── MemberRepeated
+│   ├── MemberInvalid
+│   ├── TooManyImages
+│   ├── RouteUnknown
+│   ├── MethodNotAllowed
+│   └── NotReady
+└── GalleryError             galleries cannot do what is asked
+    ├── GalleryUnknown
+    ├── SubjectUnknown
+    ├── TemplateUnknown
+    ├── GalleryExists
+    ├── SubjectExists
+    ├── SubjectEmpty
+    ├── NameInvalid
+    ├── CursorInvalid
+    ├── ContractMismatch
+    ├── EmbeddingWrongDimension
+    ├── EmbeddingNotFinite
+    ├── EmbeddingZero
+    ├── FaceTooSmall
+    ├── LowQuality
+    ├── DuplicateOfAnother
+    ├── LineMalformed
+    ├── GalleriesInUse
+    ├── StoreUnfit
+    ├── SnapshotUnfit
+    ├── StorageFull
+    └── StoreFailed
 """
 
 from models import errors as core
@@ -103,6 +125,136 @@ class NotReady(RequestError):
     code = "not_ready"
 
 
+class GalleryError(VultusError):
+    """Galleries cannot do what is asked."""
+
+
+class GalleryUnknown(GalleryError):
+    """There is no gallery of that name."""
+
+    code = "gallery_unknown"
+
+
+class SubjectUnknown(GalleryError):
+    """The gallery has no subject of that name."""
+
+    code = "subject_unknown"
+
+
+class TemplateUnknown(GalleryError):
+    """The subject has no template of that number."""
+
+    code = "template_unknown"
+
+
+class GalleryExists(GalleryError):
+    """There is a gallery of that name already."""
+
+    code = "gallery_exists"
+
+
+class SubjectExists(GalleryError):
+    """The gallery has a subject of that name already."""
+
+    code = "subject_exists"
+
+
+class SubjectEmpty(GalleryError):
+    """The subject has no templates to compare with."""
+
+    code = "subject_empty"
+
+
+class NameInvalid(GalleryError):
+    """A gallery or subject cannot have that name."""
+
+    code = "name_invalid"
+
+
+class CursorInvalid(GalleryError):
+    """The cursor is none that a list gave."""
+
+    code = "cursor_invalid"
+
+
+class ContractMismatch(GalleryError):
+    """Embeddings of different contracts would have to be compared."""
+
+    code = "contract_mismatch"
+
+
+class EmbeddingWrongDimension(GalleryError):
+    """The embedding is longer or shorter than those of the model."""
+
+    code = "embedding_wrong_dimension"
+
+
+class EmbeddingNotFinite(GalleryError):
+    """The embedding holds NaN or infinity."""
+
+    code = "embedding_not_finite"
+
+
+class EmbeddingZero(GalleryError):
+    """The embedding is zero and points nowhere."""
+
+    code = "embedding_zero"
+
+
+class FaceTooSmall(GalleryError):
+    """The face is smaller than asked for."""
+
+    code = "face_too_small"
+
+
+class LowQuality(GalleryError):
+    """The face's embedding is shorter than asked for."""
+
+    code = "low_quality"
+
+
+class DuplicateOfAnother(GalleryError):
+    """Another subject of the gallery has the same image or embedding."""
+
+    code = "duplicate_of_another"
+
+
+class LineMalformed(GalleryError):
+    """A line of NDJSON cannot be used."""
+
+    code = "line_malformed"
+
+
+class GalleriesInUse(GalleryError):
+    """Another process has the galleries of this data directory."""
+
+    code = "galleries_in_use"
+
+
+class StoreUnfit(GalleryError):
+    """The file is not a store of galleries that this version can use."""
+
+    code = "store_unfit"
+
+
+class SnapshotUnfit(GalleryError):
+    """The snapshot of an index cannot be used."""
+
+    code = "snapshot_unfit"
+
+
+class StorageFull(GalleryError):
+    """The disk is full."""
+
+    code = "storage_full"
+
+
+class StoreFailed(GalleryError):
+    """The file system refused a read or write of the galleries."""
+
+    code = "store_failed"
+
+
 STATUS: dict[type[VultusError], int] = {
     core.ImageEmpty: 422,
     core.ImageUnreadable: 415,
@@ -129,6 +281,24 @@ STATUS: dict[type[VultusError], int] = {
     RouteUnknown: 404,
     MethodNotAllowed: 405,
     NotReady: 503,
+    GalleryUnknown: 404,
+    SubjectUnknown: 404,
+    TemplateUnknown: 404,
+    GalleryExists: 409,
+    SubjectExists: 409,
+    SubjectEmpty: 409,
+    NameInvalid: 422,
+    CursorInvalid: 422,
+    ContractMismatch: 409,
+    EmbeddingWrongDimension: 422,
+    EmbeddingNotFinite: 422,
+    EmbeddingZero: 422,
+    FaceTooSmall: 422,
+    LowQuality: 422,
+    DuplicateOfAnother: 409,
+    LineMalformed: 422,
+    StorageFull: 507,
+    StoreFailed: 500,
 }
 """Errors that are not listed happen at start or on the command line; a client would see them as 500."""
 

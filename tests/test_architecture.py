@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-ENGINES = {"onnxruntime", "openvino", "tensorrt", "faiss", "torch"}
+ENGINES = {"onnxruntime", "openvino", "tensorrt", "torch"}
 
 
 def modules(folder: str) -> list[Path]:
@@ -38,6 +38,14 @@ def test_the_core_knows_nothing_of_the_service(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("service"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_service_knows_no_engine(path: Path) -> None:
     assert not roots(path) & (ENGINES | {"tests"})
+
+
+def test_vectors_are_searched_in_one_file_only_and_galleries_know_nothing_of_http() -> None:
+    for path in [*modules("models"), *modules("service")]:
+        assert "faiss" not in roots(path) or path == ROOT / "service/gallery/index/vectors.py"
+    for path in modules("service/gallery"):
+        assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer"}
+        assert not any(name.startswith(("service.api", "service.cli", "models.pipeline")) for name in imports(path))
 
 
 def test_engines_are_imported_in_their_own_files_only() -> None:

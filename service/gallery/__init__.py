@@ -1,0 +1,1 @@
+"""Galleries: a durable store (SQLite, the truth) and what is searched (FAISS, derived from it)."""

@@ -1,0 +1,61 @@
+"""Letting go: out of every answer at once, and out of every file."""
+
+from service.gallery.galleries import Galleries
+from service.gallery.records import Gallery, Receipt
+from service.gallery.rows import galleries as gallery_rows
+from service.gallery.rows import subjects as subject_rows
+from service.gallery.rows import templates as template_rows
+
+
+def erase_gallery(galleries: Galleries, name: str) -> Receipt:
+    """Erase a gallery with all it holds.
+
+    Raises:
+        GalleryUnknown: There is none of that name.
+    """
+    with galleries.database.exclusive():
+        with galleries.changing() as connection:
+            gallery = gallery_rows.find(connection, name)
+            receipt = gallery_rows.remove(connection, gallery)
+        galleries.drop(gallery)
+        galleries.database.forget()
+    return receipt
+
+
+def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
+    """Erase a subject with all its templates and crops.
+
+    When this returns, no answer has the subject. Its bytes were overwritten in the store, the log was cut, and a
+    snapshot that had them is gone; `audit` makes sure of it.
+
+    Raises:
+        GalleryUnknown, SubjectUnknown: It is not there.
+    """
+    with galleries.database.exclusive():
+        with galleries.changing() as connection:
+            where = gallery_rows.find(connection, gallery)
+            receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, where, name))
+        _let_go(galleries, where, templates)
+    return receipt
+
+
+def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -> Receipt:
+    """Erase one template of a subject.
+
+    Raises:
+        GalleryUnknown, SubjectUnknown, TemplateUnknown: It is not there.
+    """
+    with galleries.database.exclusive():
+        with galleries.changing() as connection:
+            where = gallery_rows.find(connection, gallery)
+            receipt = template_rows.remove(connection, subject_rows.find(connection, where, subject), key)
+        _let_go(galleries, where, [key])
+    return receipt
+
+
+def _let_go(galleries: Galleries, gallery: Gallery, templates: list[int]) -> None:
+    live = galleries.live(gallery)
+    live.removed(templates)
+    galleries.database.forget()
+    if live.current is not None and (live.outdated or live.unkept):
+        galleries.mend(live)

@@ -1,0 +1,158 @@
+"""The galleries of one data directory, opened: the store, an index for each, and their upkeep.
+
+What is done with them is in the modules beside this one. A change is committed to the store first and followed by the
+index before it is told, both under the store's lock, so that changes reach an index in the order of the store.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection
+
+from models.errors import VultusError
+from service.errors import ContractMismatch
+from service.gallery.database import Database
+from service.gallery.index.live import IndexLimits, LiveIndex
+from service.gallery.index.snapshot import sweep
+from service.gallery.index.vectors import search_threads
+from service.gallery.ownership import Ownership
+from service.gallery.records import Gallery
+from service.gallery.rows import galleries as rows
+
+STORE = "store.sqlite"
+
+_log = logging.getLogger("vultus")
+
+
+class Galleries:
+    """Store, indices and upkeep. Safe for use by several threads at once; the directory is this process' alone."""
+
+    def __init__(
+        self,
+        directory: Path,
+        contract_id: str,
+        dimensions: int,
+        search_on: int = 0,
+        limits: IndexLimits | None = None,
+    ) -> None:
+        """Open the galleries of a directory, made if it is not there, and begin to build their indices.
+
+        Args:
+            directory: Everything lies in it.
+            contract_id: Of the embeddings that will be stored and searched for.
+            dimensions: D of them.
+            search_on: Threads that search; 0: one for each core.
+            limits: Where one kind of index ends and another begins.
+
+        Raises:
+            GalleriesInUse: Another process has the directory.
+            StoreUnfit, StoreFailed, StorageFull: The store cannot be opened.
+        """
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.directory = directory
+        self.contract_id = contract_id
+        self.dimensions = dimensions
+        self._limits = limits or IndexLimits()
+        self._owner = Ownership(directory)
+        try:
+            self.database = Database(directory / STORE)
+        except BaseException:
+            self._owner.release()
+            raise
+        sweep(directory)
+        self._threads = search_threads(search_on or len(os.sched_getaffinity(0)))
+        self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
+        self._tasks: dict[int, Future[None]] = {}
+        self._closed = False
+        self._live: dict[int, LiveIndex] = {}
+        with self.database.reading() as connection:
+            found = rows.page(connection, "", -1)
+        self._remove_orphans({gallery.key for gallery in found})
+        for gallery in found:
+            self.mend(self.begin(gallery))
+
+    def close(self) -> None:
+        """Finish what is under way and give the directory back."""
+        if self._closed:
+            return
+        self._closed = True
+        self._upkeep.shutdown(cancel_futures=True)
+        self._threads.shutdown()
+        self.database.close()
+        self._owner.release()
+
+    def find(self, connection: Connection, name: str) -> Gallery:
+        """Read a gallery whose embeddings can be compared with those of the model that is served.
+
+        Raises:
+            GalleryUnknown: There is none of that name.
+            ContractMismatch: Its embeddings are another model's.
+        """
+        gallery = rows.find(connection, name)
+        self.require_contract(gallery.contract_id, "the gallery holds embeddings")
+        return gallery
+
+    def require_contract(self, contract_id: str, what: str) -> None:
+        """Refuse embeddings of another contract.
+
+        Raises:
+            ContractMismatch: They are of another; the sentence has both ids.
+        """
+        if contract_id != self.contract_id:
+            raise ContractMismatch(
+                f"{what} of the contract {contract_id}, this model gives {self.contract_id}; such are never compared"
+            )
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Change the store in a transaction. Follow it up with the index while `database.exclusive` is held."""
+        with self.database.exclusive(), self.database.writing() as connection:
+            yield connection
+
+    def begin(self, gallery: Gallery) -> LiveIndex:
+        """Take up a gallery, without an index as yet."""
+        live = LiveIndex(self.database, gallery, self.directory, self._threads, self._limits)
+        self._live[gallery.key] = live
+        return live
+
+    def live(self, gallery: Gallery) -> LiveIndex:
+        """Return what a gallery is searched with."""
+        live = self._live.get(gallery.key)
+        return live if live is not None else self.begin(gallery)  # erased since it was read: nothing will be found
+
+    def drop(self, gallery: Gallery) -> None:
+        """Let go of an erased gallery's index and snapshot."""
+        live = self._live.pop(gallery.key, None)
+        if live is not None:
+            live.forget()
+
+    def mend(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
+        """Have an index built in the background, unless that is under way."""
+        key = live.gallery.key
+        task = self._tasks.get(key)
+        if anew or task is None or task.done():
+            task = self._tasks[key] = self._upkeep.submit(self._mend, live, anew)
+        return task
+
+    def settle(self) -> None:
+        """Wait until no index is being built."""
+        for task in list(self._tasks.values()):
+            task.result()
+
+    def _mend(self, live: LiveIndex, anew: bool) -> None:
+        try:
+            if anew or live.outdated:
+                live.build(anew)
+            live.keep()
+        except VultusError as error:  # a full disk: probes are answered without a snapshot
+            _log.error("upkeep of index %d: %s", live.gallery.key, error)
+        except OSError as error:
+            _log.error("upkeep of index %d: %s", live.gallery.key, error.strerror)
+
+    def _remove_orphans(self, keys: set[int]) -> None:
+        for path in self.directory.glob("*.graph"):
+            if path.stem not in {str(key) for key in keys}:
+                path.unlink()

@@ -1,0 +1,111 @@
+"""Whose faces these are: probes against the subjects of one or several galleries."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.gallery.galleries import Galleries
+from service.gallery.ranking import Ranked, fused_similarity, rank
+from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
+from service.gallery.rows import subjects as subject_rows
+from service.gallery.rows import templates as template_rows
+
+LEAST = -1.0  # no similarity is smaller
+
+_ERASED_UNDER_A_SEARCH = 3
+
+
+def identify(
+    galleries: Galleries,
+    names: Sequence[str],
+    probes: NDArray[np.float32],
+    k: int,
+    fusion: Fusion = "max",
+    floor: float = LEAST,
+) -> list[list[Candidate]]:
+    """Find the nearest subjects.
+
+    Args:
+        galleries: Where.
+        names: Of the galleries.
+        probes: (Q, D) float32 of length 1.
+        k: How many subjects for each probe.
+        fusion: How similarities to the templates of one subject become one.
+        floor: Subjects with a smaller similarity are not wanted.
+
+    Returns:
+        For each probe, best first; fewer than k where there are fewer that reach the floor. Nobody who was erased
+        before the call is among them.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+    """
+    with galleries.database.reading() as connection:
+        where = [galleries.find(connection, name) for name in dict.fromkeys(names)]
+    found: list[list[Candidate]] = [[] for _ in probes]
+    for gallery in where:
+        for own, more in zip(found, _of_gallery(galleries, gallery, probes, k, fusion, floor), strict=True):
+            own.extend(more)
+    return [sorted(own, key=lambda one: -one.similarity)[:k] for own in found]
+
+
+def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> int:
+    """Count what one probe is compared with: templates, or subjects where their templates are fused.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+    """
+    count = template_rows.count if fusion == "max" else subject_rows.count
+    with galleries.database.reading() as connection:
+        return sum(count(connection, galleries.find(connection, name)) for name in dict.fromkeys(names))
+
+
+def similarity_to(
+    galleries: Galleries, gallery: str, subject: str, probes: NDArray[np.float32], fusion: Fusion
+) -> tuple[list[float], TemplateSet]:
+    """Compare (Q, D) probes with all templates of one subject.
+
+    Raises:
+        GalleryUnknown, SubjectUnknown, ContractMismatch: It cannot be compared.
+        SubjectEmpty: It has no templates.
+    """
+    templates = templates_of(galleries, gallery, subject)
+    return [fused_similarity(probe, templates, fusion) for probe in probes], templates
+
+
+def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSet:
+    """Read all templates of a subject.
+
+    Raises:
+        GalleryUnknown, SubjectUnknown, ContractMismatch: They cannot be compared.
+        SubjectEmpty: There are none.
+    """
+    with galleries.database.reading() as connection:
+        where = galleries.find(connection, gallery)
+        found = subject_rows.find(connection, where, subject)
+        subject_rows.require_templates(found)
+        return template_rows.sets(connection, [found.key], where.dimensions)[found.key]
+
+
+def _of_gallery(
+    galleries: Galleries, gallery: Gallery, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+) -> list[list[Candidate]]:
+    live = galleries.live(gallery)
+    ranked: list[list[Ranked]] = []
+    names: dict[int, str] = {}
+    for _ in range(_ERASED_UNDER_A_SEARCH):
+        ranked = rank(galleries.database, live, probes, k, fusion, floor)
+        keys = sorted({one.subject for own in ranked for one in own})
+        with galleries.database.reading() as connection:
+            names = subject_rows.names(connection, keys)
+        if len(names) == len(keys):
+            break
+    return [
+        [
+            Candidate(gallery.name, names[one.subject], one.subject, min(1.0, max(-1.0, one.similarity)))
+            for one in own
+            if one.subject in names
+        ]
+        for own in ranked
+    ]

@@ -1,0 +1,73 @@
+"""What every index can do."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.gallery.records import Block
+
+NOTHING = -1  # key in a place of `Hits` that is empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The nearest templates of Q probes.
+
+    Attributes:
+        similarities: (Q, K) float32, falling; -inf where there is none.
+        templates, subjects: (Q, K) int64 keys; `NOTHING` where there is none.
+    """
+
+    similarities: NDArray[np.float32]
+    templates: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+
+
+class TemplateIndex(Protocol):
+    """Finds the nearest templates. Safe for use by several threads at once."""
+
+    kind: str
+    rounding: float  # most that similarities differ from those of the stored float32 vectors
+
+    @property
+    def count(self) -> int:
+        """How many templates can be found."""
+
+    def add(self, block: Block) -> None:
+        """Add templates whose keys are larger than all before."""
+
+    def remove(self, templates: NDArray[np.int64]) -> None:
+        """Take templates out; those that are not there are passed over."""
+
+    def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
+        """Give templates another subject."""
+
+    def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
+        """Find the nearest templates.
+
+        Args:
+            probes: (Q, D) float32 of length 1.
+            depth: K, how many for each probe.
+        """
+
+    def blocks(self) -> "list[Block]":
+        """Give all templates as the index has them, for comparing with the store."""
+
+
+def nearest(parts: list[Hits], depth: int) -> Hits:
+    """Join hits of several parts into the best of them."""
+    similarities = np.concatenate([part.similarities for part in parts], axis=1)
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :depth]
+    return Hits(
+        np.take_along_axis(similarities, order, 1),
+        np.take_along_axis(np.concatenate([part.templates for part in parts], axis=1), order, 1),
+        np.take_along_axis(np.concatenate([part.subjects for part in parts], axis=1), order, 1),
+    )
+
+
+def no_hits(probes: int) -> Hits:
+    """Give what an empty index finds."""
+    empty = np.empty((probes, 0), np.int64)
+    return Hits(empty.astype(np.float32), empty, empty)

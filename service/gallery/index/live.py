@@ -1,0 +1,236 @@
+"""The index of one gallery through its life: built in the background, changed with the store, built anew when worn.
+
+Until it is ready, probes are answered from the store itself: slower, and as exact.
+"""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import SnapshotUnfit
+from service.gallery.database import Database
+from service.gallery.index.base import NOTHING, Hits, TemplateIndex
+from service.gallery.index.graph import GraphIndex
+from service.gallery.index.scan import read_blocks, scan
+from service.gallery.index.segmented import SegmentedIndex
+from service.gallery.index.snapshot import Snapshot, publish, read_snapshot, sync_directory, write_snapshot
+from service.gallery.index.vectors import new_graph
+from service.gallery.records import Block, Gallery, IndexKind
+from service.gallery.rows import templates as rows
+
+Holding = Literal["flat", "flat-fp16", "sq8", "hnsw"]
+
+_NEIGHBOURS, _EFFORT = 32, 80
+_SAMPLE_BLOCKS = 4
+
+_log = logging.getLogger("vultus")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLimits:
+    """Where one kind of index ends and another begins.
+
+    Attributes:
+        flat_most: Most templates that `auto` holds in float32; beyond, float16 takes half the memory and half the time.
+        learned_least: Fewest templates from which a byte's range or a graph is learned; below, `flat` serves.
+    """
+
+    flat_most: int = 100_000
+    learned_least: int = 10_000
+
+
+def holding_for(kind: IndexKind, templates: int, limits: IndexLimits) -> Holding:
+    """Choose how that many templates are held."""
+    if kind == "auto":
+        return "flat" if templates <= limits.flat_most else "flat-fp16"
+    if kind in ("sq8", "hnsw") and templates < limits.learned_least:
+        return "flat"
+    return kind
+
+
+class LiveIndex:
+    """What a gallery is searched with. `added`, `removed` and `reassigned` are called by the store's one writer."""
+
+    def __init__(
+        self, database: Database, gallery: Gallery, directory: Path, threads: Executor, limits: IndexLimits
+    ) -> None:
+        """Begin without an index; `build` makes it.
+
+        Args:
+            database: The truth.
+            gallery: Whose index it is.
+            directory: Where snapshots lie.
+            threads: In which segments are searched.
+            limits: Where one kind ends and another begins.
+        """
+        self.gallery = gallery
+        self._database = database
+        self._threads = threads
+        self._limits = limits
+        self._path = directory / f"{gallery.key}.graph"
+        self._index: TemplateIndex | None = None
+        self._erasures = 0
+        self._missed: list[tuple[NDArray[np.int64], int]] | None = None  # changes while one is built
+
+    @property
+    def current(self) -> TemplateIndex | None:
+        """The index, or None while there is none."""
+        return self._index
+
+    @property
+    def rounding(self) -> float:
+        """Most that similarities of hits differ from those of the stored vectors."""
+        index = self._index
+        return 0.0 if index is None else index.rounding
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it should be built anew: worn, or too large or small for its kind."""
+        index = self._index
+        if index is None:
+            return True
+        if isinstance(index, GraphIndex) and index.worn:
+            return True
+        return index.kind != holding_for(self.gallery.index, index.count, self._limits)
+
+    @property
+    def unkept(self) -> bool:
+        """Whether it takes long to build and has no snapshot."""
+        return isinstance(self._index, GraphIndex) and not self._path.exists()
+
+    def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
+        """Find the nearest templates of (Q, D) probes."""
+        index = self._index
+        if index is None:
+            return scan(self._database, self.gallery, probes, depth)
+        return index.search(probes, depth)
+
+    def added(self, block: Block) -> None:
+        """Follow the store: templates were added."""
+        if self._index is not None and len(block.templates):
+            self._index.add(block)
+
+    def removed(self, templates: list[int]) -> None:
+        """Follow the store: templates were erased. A snapshot that has them is gone when this returns."""
+        self._change(np.array(sorted(templates), np.int64), NOTHING)
+        if templates:
+            self._erasures += 1
+            if self._path.exists():
+                self.forget()
+
+    def reassigned(self, templates: list[int], subject: int) -> None:
+        """Follow the store: templates have another subject."""
+        self._change(np.array(sorted(templates), np.int64), subject)
+
+    def _change(self, templates: NDArray[np.int64], subject: int) -> None:
+        if self._missed is not None:
+            self._missed.append((templates, subject))
+        if self._index is not None:
+            _apply(self._index, templates, subject)
+
+    def forget(self) -> None:
+        """Remove the snapshot."""
+        self._path.unlink(missing_ok=True)
+        sync_directory(self._path.parent)
+
+    def build(self, anew: bool = False) -> None:
+        """Make the index from its snapshot if there is a good one, else from the store.
+
+        Args:
+            anew: Pass over the snapshot.
+        """
+        with self._database.exclusive():
+            self._missed = []
+            with self._database.reading() as connection:
+                templates = rows.count(connection, self.gallery)
+        try:
+            holding = holding_for(self.gallery.index, templates, self._limits)
+            if holding != "hnsw":
+                self.forget()
+                self._build_segments(holding)
+            elif anew or not self._load_graph():
+                self._build_graph()
+        finally:
+            self._missed = None
+
+    def keep(self) -> None:
+        """Write a snapshot if the index takes long to build and there is none."""
+        index = self._index
+        while isinstance(index, GraphIndex) and self.unkept:
+            before = self._erasures
+            part = write_snapshot(self._path, Snapshot(index.graph, index.templates), self.gallery.contract_id)
+            with self._database.exclusive():
+                if self._erasures == before:
+                    publish(part, self._path)
+                else:  # it may hold what was erased meanwhile
+                    part.unlink()
+
+    def _build_segments(self, holding: Literal["flat", "flat-fp16", "sq8"]) -> None:
+        sample = self._sample() if holding == "sq8" else None
+        index = SegmentedIndex(holding, self.gallery.dimensions, self._threads, sample)
+        last = 0
+        for block in read_blocks(self._database, self.gallery):
+            index.add(block)
+            last = int(block.templates[-1])
+        self._put(index, last)
+
+    def _build_graph(self) -> None:
+        graph = new_graph(self.gallery.dimensions, _NEIGHBOURS, _EFFORT, self._sample())
+        templates, subjects = [], []
+        for block in read_blocks(self._database, self.gallery):
+            graph.add(block.vectors)
+            templates.append(block.templates)
+            subjects.append(block.subjects)
+        keys = np.concatenate(templates)
+        index = GraphIndex(graph, keys, np.concatenate(subjects), self.gallery.dimensions, self._threads)
+        self.forget()
+        self._put(index, int(keys[-1]))
+
+    def _load_graph(self) -> bool:
+        try:
+            graph, templates = read_snapshot(self._path, self.gallery.contract_id)
+        except SnapshotUnfit as error:
+            if self._path.exists():
+                _log.warning("index %d is built anew: %s", self.gallery.key, error)
+            self.forget()
+            return False
+        with self._database.reading() as connection:
+            keys, subjects = rows.owners(connection, self.gallery)
+        places = np.searchsorted(keys, templates).clip(max=max(0, len(keys) - 1))
+        there = keys[places] == templates if len(keys) else np.zeros(len(templates), bool)
+        own = np.where(there, subjects[places] if len(keys) else NOTHING, NOTHING)
+        index = GraphIndex(graph, templates, own, self.gallery.dimensions, self._threads)
+        if not there.all():  # erased, and the process ended before the snapshot was
+            self.forget()
+            index.remove(templates[~there])
+        self._put(index, int(templates[-1]))
+        return True
+
+    def _sample(self) -> NDArray[np.float32]:
+        blocks: Iterator[Block] = read_blocks(self._database, self.gallery)
+        return np.concatenate([block.vectors for _, block in zip(range(_SAMPLE_BLOCKS), blocks, strict=False)])
+
+    def _put(self, index: TemplateIndex, last: int) -> None:
+        """Catch up with the store and take the place of the index before."""
+        for block in read_blocks(self._database, self.gallery, last):
+            index.add(block)
+            last = int(block.templates[-1])
+        with self._database.exclusive():
+            for block in read_blocks(self._database, self.gallery, last):
+                index.add(block)
+            for templates, subject in self._missed or ():
+                _apply(index, templates, subject)
+            self._index = index
+
+
+def _apply(index: TemplateIndex, templates: NDArray[np.int64], subject: int) -> None:
+    if subject == NOTHING:
+        index.remove(templates)
+    else:
+        index.reassign(templates, subject)

@@ -1,0 +1,136 @@
+"""An index that looks at every template, in segments that are searched side by side.
+
+Segments bound what a change costs: adding never copies more than one of them, and taking a template out moves the rows
+of one.
+"""
+
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.gallery.index.base import NOTHING, Hits, nearest, no_hits
+from service.gallery.index.locking import ReadWriteLock
+from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors
+from service.gallery.records import Block
+
+_SEGMENT_ROWS = 65536
+_ROUNDING: dict[Holding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
+
+
+class _Segment:
+    """Vectors in FAISS and, row by row, whose they are."""
+
+    def __init__(self, vectors: Any) -> None:
+        self.vectors = vectors
+        self.templates = np.empty(0, np.int64)  # rising
+        self.subjects = np.empty(0, np.int64)
+
+    def add(self, block: Block) -> None:
+        self.vectors.add(np.ascontiguousarray(block.vectors))
+        self.templates = np.concatenate([self.templates, block.templates])
+        self.subjects = np.concatenate([self.subjects, block.subjects])
+
+    def rows_of(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(self.templates):
+            return np.empty(0, np.int64)
+        places = np.searchsorted(self.templates, templates).clip(max=len(self.templates) - 1)
+        rows: NDArray[np.int64] = places[self.templates[places] == templates]
+        return rows
+
+    def remove(self, rows: NDArray[np.int64]) -> None:
+        self.vectors.remove_ids(rows)
+        self.templates = np.delete(self.templates, rows)
+        self.subjects = np.delete(self.subjects, rows)
+
+    def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
+        if not len(self.templates):  # emptied since it was chosen
+            return no_hits(len(probes))
+        similarities, rows = self.vectors.search(probes, min(depth, len(self.templates)))
+        if (found := rows >= 0).all():
+            return Hits(similarities, self.templates[rows], self.subjects[rows])
+        similarities = np.where(found, similarities, -np.inf).astype(np.float32)
+        return Hits(
+            similarities,
+            np.where(found, self.templates[rows], NOTHING),
+            np.where(found, self.subjects[rows], NOTHING),
+        )
+
+
+class SegmentedIndex:
+    """Every template is compared, in float32, in float16 or by one byte for each number."""
+
+    def __init__(
+        self,
+        holding: Holding,
+        dimensions: int,
+        threads: Executor,
+        sample: NDArray[np.float32] | None = None,
+        segment_rows: int = _SEGMENT_ROWS,
+    ) -> None:
+        """Make an empty index.
+
+        Args:
+            holding: How vectors are held.
+            dimensions: D.
+            threads: In which segments are searched.
+            sample: (N, D) of what will come, from which `sq8` learns its range.
+            segment_rows: Most templates of a segment.
+        """
+        self.kind: str = holding
+        self.rounding = _ROUNDING[holding]
+        sample = np.empty((0, dimensions), np.float32) if sample is None else sample
+        self._empty = new_vectors(holding, dimensions, sample)
+        self._threads = threads
+        self._segment_rows = segment_rows
+        self._segments: list[_Segment] = []
+        self._lock = ReadWriteLock()
+
+    @property
+    def count(self) -> int:
+        """How many templates can be found."""
+        return sum(len(segment.templates) for segment in self._segments)
+
+    def add(self, block: Block) -> None:
+        """Add templates whose keys are larger than all before."""
+        start = 0
+        while start < len(block.templates):
+            with self._lock.writing():
+                if not self._segments or len(self._segments[-1].templates) >= self._segment_rows:
+                    self._segments.append(_Segment(empty_copy(self._empty)))
+                tail = self._segments[-1]
+                end = start + self._segment_rows - len(tail.templates)
+                tail.add(Block(block.templates[start:end], block.subjects[start:end], block.vectors[start:end]))
+            start = end
+
+    def remove(self, templates: NDArray[np.int64]) -> None:
+        """Take templates out; those that are not there are passed over."""
+        with self._lock.writing():
+            for segment in self._segments:
+                if len(rows := segment.rows_of(templates)):
+                    segment.remove(rows)
+            self._segments = [segment for segment in self._segments if len(segment.templates)]
+
+    def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
+        """Give templates another subject."""
+        with self._lock.writing():
+            for segment in self._segments:
+                segment.subjects[segment.rows_of(templates)] = subject
+
+    def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
+        """Find the nearest templates of (Q, D) probes."""
+
+        def look(segment: _Segment) -> Hits:
+            with self._lock.reading():
+                return segment.search(probes, depth)
+
+        return nearest([no_hits(len(probes)), *self._threads.map(look, list(self._segments))], depth)
+
+    def blocks(self) -> list[Block]:
+        """Give all templates as the index has them."""
+        with self._lock.reading():
+            return [
+                Block(segment.templates, segment.subjects, stored_vectors(segment.vectors))
+                for segment in self._segments
+            ]

@@ -1,0 +1,102 @@
+"""A graph on the disk: only what takes long to build is kept a second time.
+
+Layout: a line of JSON (what it is), the keys of its templates (int64, little-endian), the graph as FAISS writes it, and
+the SHA-256 of all that. The digest is checked before FAISS sees a byte. Files appear whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import SnapshotUnfit
+from service.gallery.index.vectors import read, write
+
+_FORMAT = "vultus-graph/1"
+_DIGEST_BYTES = 32
+_PIECE_BYTES = 2**22
+_LONGEST_HEADER = 4096
+_PART = ".part"
+
+
+class Snapshot(NamedTuple):
+    """A graph and the (N,) int64 keys of its templates, rising."""
+
+    graph: Any
+    templates: NDArray[np.int64]
+
+
+def write_snapshot(path: Path, snapshot: Snapshot, contract_id: str) -> Path:
+    """Write a snapshot beside its place, and return where; `publish` puts it there."""
+    header = {"format": _FORMAT, "contract_id": contract_id, "templates": len(snapshot.templates)}
+    digest = hashlib.sha256()
+    part = path.with_name(path.name + _PART)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=_PIECE_BYTES) as file:
+
+            def put(piece: bytes) -> None:
+                digest.update(piece)
+                file.write(piece)
+
+            put(json.dumps(header).encode() + b"\n")
+            put(snapshot.templates.astype("<i8").tobytes())
+            write(snapshot.graph, put)
+            file.write(digest.digest())
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def publish(part: Path, path: Path) -> None:
+    """Put a snapshot that was written in its place."""
+    part.rename(path)
+    sync_directory(path.parent)
+
+
+def read_snapshot(path: Path, contract_id: str) -> Snapshot:
+    """Read a snapshot after its digest was checked.
+
+    Raises:
+        SnapshotUnfit: It is missing, cut off, altered, or of another contract.
+    """
+    try:
+        with path.open("rb", buffering=_PIECE_BYTES) as file:
+            left = path.stat().st_size - _DIGEST_BYTES
+            digest = hashlib.sha256()
+            while left > 0:
+                piece = file.read(min(left, _PIECE_BYTES))
+                digest.update(piece)
+                left -= len(piece)
+            if left < 0 or file.read() != digest.digest():
+                raise SnapshotUnfit("the snapshot is cut off or altered")
+            file.seek(0)
+            header = json.loads(file.readline(_LONGEST_HEADER))
+            if header["format"] != _FORMAT or header["contract_id"] != contract_id:
+                raise SnapshotUnfit("the snapshot is of another contract or format")
+            templates = np.frombuffer(file.read(8 * header["templates"]), "<i8").astype(np.int64)
+            return Snapshot(read(file.read), templates)
+    except (OSError, ValueError, KeyError) as error:
+        raise SnapshotUnfit("there is no snapshot that can be read") from error
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a process that was ended left half-written."""
+    for part in directory.glob(f"*{_PART}"):
+        part.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

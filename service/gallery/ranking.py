@@ -1,0 +1,138 @@
+"""From the nearest templates to the nearest subjects.
+
+Templates are fetched in falling order of similarity, so a subject of which none was fetched has none that is nearer
+than the last. That bounds what it could reach, whatever the fusion, and the search goes deeper until the bound says
+that it is done.
+
+* `max`: the similarity of the nearest template. Bound: that of the last one fetched.
+* `mean`: the mean over all templates of the subject; never above its nearest. The same bound.
+* `quality-weighted`: to the template that AdaFace's way of adding makes of all (`models.fusion`). Normalising the sum
+  lifts the similarity by one over the length of the weighted mean; that length is taken to be at least one half, which
+  templates of one person exceed (mean cosine of 0.25 suffices).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.fusion import fuse
+from service.gallery.database import Database
+from service.gallery.index.base import NOTHING, Hits
+from service.gallery.index.live import LiveIndex
+from service.gallery.records import Fusion, TemplateSet
+from service.gallery.rows import templates as rows
+
+_MARGIN = 32  # templates more than subjects are wanted, at first
+_DEEPER = 4
+_DEEPEST = 16384  # templates of one probe; what lies farther is no candidate at any operating point
+_LEAST_LENGTH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A subject and its similarity to a probe."""
+
+    subject: int
+    similarity: float
+
+
+def rank(
+    database: Database, live: LiveIndex, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+) -> list[list[Ranked]]:
+    """Find the nearest subjects of one gallery.
+
+    Args:
+        database: The truth.
+        live: Index of the gallery.
+        probes: (Q, D) float32 of length 1.
+        k: How many subjects for each probe.
+        fusion: How similarities to the templates of one subject become one.
+        floor: Subjects with a smaller similarity are not wanted.
+
+    Returns:
+        For each probe, best first; fewer than k where the gallery has fewer that reach the floor.
+    """
+    found: list[list[Ranked]] = [[] for _ in probes]
+    pending = np.arange(len(probes))
+    rounding = live.rounding
+    depth = k + _MARGIN if not rounding else _DEEPER * k + _MARGIN
+    while len(pending):
+        some = probes[pending]
+        hits = live.search(some, depth)
+        exhausted = hits.templates.shape[1] < depth or depth >= _DEEPEST
+        score = _scores(database, live.gallery.dimensions, not rounding, some, hits, fusion)
+        unfinished = []
+        for place, probe in enumerate(pending):
+            ranked = sorted(score(place), key=lambda one: (-one.similarity, one.subject))
+            found[probe] = [one for one in ranked[:k] if one.similarity >= floor]
+            if exhausted:
+                continue
+            reachable = _reachable(float(hits.similarities[place][-1]) + rounding, fusion)
+            if reachable >= floor and (len(ranked) < k or ranked[k - 1].similarity < reachable):
+                unfinished.append(probe)
+        pending = np.array(unfinished, np.int64)
+        depth *= _DEEPER
+    return found
+
+
+def fused_similarity(probe: NDArray[np.float32], templates: TemplateSet, fusion: Fusion) -> float:
+    """Compare one probe with all templates of a subject.
+
+    Args:
+        probe: (D,) float32 of length 1.
+        templates: Of the subject.
+        fusion: How similarities become one.
+
+    Returns:
+        Cosine in [-1, 1].
+    """
+    if fusion == "quality-weighted":
+        return float(fuse(templates.vectors, templates.weights) @ probe)
+    similarities = templates.vectors @ probe
+    return float(similarities.max() if fusion == "max" else similarities.mean())
+
+
+def _reachable(last: float, fusion: Fusion) -> float:
+    """Bound what a subject can reach whose templates are no nearer than the last one fetched."""
+    return last / _LEAST_LENGTH if fusion == "quality-weighted" and last > 0 else last
+
+
+def _scores(
+    database: Database, dimensions: int, exact: bool, probes: NDArray[np.float32], hits: Hits, fusion: Fusion
+) -> Callable[[int], Sequence[Ranked]]:
+    """Prepare what gives the subjects hit by a probe, by its place, their similarities."""
+    if fusion == "max" and exact:
+        return lambda place: _best(hits.subjects[place], hits.similarities[place])
+    if fusion == "max":
+        wanted = np.unique(hits.templates[hits.templates != NOTHING])
+        with database.reading() as connection:
+            keys, owners, vectors = rows.vectors(connection, wanted.tolist(), dimensions)
+        order = np.argsort(keys)
+        keys, owners, vectors = keys[order], owners[order], vectors[order]
+
+        def again(place: int) -> Sequence[Ranked]:
+            own = np.flatnonzero(np.isin(keys, hits.templates[place]))
+            return _best(owners[own], vectors[own] @ probes[place])
+
+        return again
+    with database.reading() as connection:
+        subjects = np.unique(hits.subjects[hits.subjects != NOTHING]).tolist()
+        sets = rows.sets(connection, subjects, dimensions)
+    return lambda place: [
+        Ranked(int(subject), fused_similarity(probes[place], sets[int(subject)], fusion))
+        for subject in np.unique(hits.subjects[place])
+        if int(subject) in sets
+    ]
+
+
+def _best(subjects: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[Ranked]:
+    """Keep the nearest template of each subject."""
+    order = np.argsort(-similarities, kind="stable")
+    subjects, first = np.unique(subjects[order], return_index=True)
+    return [
+        Ranked(int(subject), float(similarities[order[place]]))
+        for subject, place in zip(subjects, first, strict=True)
+        if subject != NOTHING
+    ]

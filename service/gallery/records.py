@@ -1,0 +1,169 @@
+"""What a gallery holds, as plain values."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+IndexKind = Literal["auto", "flat", "flat-fp16", "sq8", "hnsw"]
+Fusion = Literal["max", "mean", "quality-weighted"]
+
+Metadata = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A named set of subjects whose templates were made under one embedding contract.
+
+    Attributes:
+        key: Of the row; never used again.
+        name: Unique.
+        contract_id: Of all its embeddings.
+        dimensions: D of them.
+        index: How it is searched, as set.
+        keep_crops: Whether aligned crops are kept beside templates.
+        metadata: The user's own.
+        created: Seconds since 1970.
+    """
+
+    key: int
+    name: str
+    contract_id: str
+    dimensions: int
+    index: IndexKind
+    keep_crops: bool
+    metadata: Metadata
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A person of a gallery.
+
+    Attributes:
+        key: Of the row; never used again.
+        name: The user's own id of the person, unique in the gallery.
+        metadata: The user's own.
+        created: Seconds since 1970.
+        templates: How many there are.
+    """
+
+    key: int
+    name: str
+    metadata: Metadata
+    created: float
+    templates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What is known of a stored embedding, without it."""
+
+    key: int
+    norm: float | None
+    quality: float | None
+    contract_id: str
+    source: bytes
+    created: float
+    has_crop: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewTemplate:
+    """An embedding to be stored.
+
+    Attributes:
+        embedding: (D,) float32 of length 1.
+        source: SHA-256 of what it was made from: an image file, or the embedding itself. The same source is stored
+            once in a gallery.
+        norm: Length before it was normalised, or None if that is not known.
+        quality: 0 … 100, higher is better (ISO/IEC 29794-1), or None.
+        crop: The aligned crop as a PNG file, or None.
+        created: Seconds since 1970; now if None.
+    """
+
+    embedding: NDArray[np.float32]
+    source: bytes
+    norm: float | None = None
+    quality: float | None = None
+    crop: bytes | None = None
+    created: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a new template.
+
+    Attributes:
+        outcome: `enrolled`; `duplicate`: this subject has it already; `refused`: another subject has it.
+        template: Key of the template that is there.
+        subject: Name of the subject that has it.
+    """
+
+    outcome: Literal["enrolled", "duplicate", "refused"]
+    template: int
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Templates in one piece, in the order of their keys.
+
+    Attributes:
+        templates, subjects: (N,) int64 keys.
+        vectors: (N, D) float32.
+    """
+
+    templates: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TemplateSet:
+    """All templates of one subject.
+
+    Attributes:
+        vectors: (N, D) float32 of length 1.
+        weights: (N,) what each weighs where quality counts: its quality if all have one, else its norm if all have
+            one, else alike.
+    """
+
+    vectors: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of an erasure, without saying whose.
+
+    Attributes:
+        erasure: Number of the erasure.
+        what: What was erased.
+        subjects, templates, crops: How many.
+        erased: Seconds since 1970.
+    """
+
+    erasure: int
+    what: Literal["gallery", "subject", "template"]
+    subjects: int
+    templates: int
+    crops: int
+    erased: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A subject that a probe resembles.
+
+    Attributes:
+        gallery, subject: Names.
+        key: Of the subject.
+        similarity: Cosine in [-1, 1], fused over its templates.
+    """
+
+    gallery: str
+    subject: str
+    key: int
+    similarity: float

@@ -1,0 +1,116 @@
+"""The tables of galleries and erasures."""
+
+import json
+import sqlite3
+import time
+from typing import Literal
+
+from service.errors import GalleryExists, GalleryUnknown
+from service.gallery.records import Gallery, IndexKind, Metadata, Receipt
+
+_COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created"
+
+
+def add(
+    connection: sqlite3.Connection,
+    name: str,
+    contract_id: str,
+    dimensions: int,
+    index: IndexKind,
+    keep_crops: bool,
+    metadata: Metadata,
+) -> Gallery:
+    """Add a gallery.
+
+    Raises:
+        GalleryExists: There is one of that name.
+    """
+    try:
+        connection.execute(
+            "INSERT INTO galleries (name, contract_id, dimensions, kind, keep_crops, metadata, created) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time()),
+        )
+    except sqlite3.IntegrityError as error:
+        raise GalleryExists("there is a gallery of that name already") from error
+    return find(connection, name)
+
+
+def find(connection: sqlite3.Connection, name: str) -> Gallery:
+    """Read a gallery.
+
+    Raises:
+        GalleryUnknown: There is none of that name.
+    """
+    row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise GalleryUnknown("there is no gallery of that name")
+    return _gallery(row)
+
+
+def page(connection: sqlite3.Connection, after: str, limit: int) -> list[Gallery]:
+    """Read galleries by name."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM galleries WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
+    ).fetchall()
+    return [_gallery(row) for row in rows]
+
+
+def change(
+    connection: sqlite3.Connection,
+    gallery: Gallery,
+    name: str | None = None,
+    index: IndexKind | None = None,
+    metadata: Metadata | None = None,
+) -> Gallery:
+    """Change what is given.
+
+    Raises:
+        GalleryExists: Another one has that name.
+    """
+    try:
+        connection.execute(
+            "UPDATE galleries SET name = ?, kind = ?, metadata = ? WHERE key = ?",
+            (
+                name or gallery.name,
+                index or gallery.index,
+                json.dumps(gallery.metadata if metadata is None else metadata),
+                gallery.key,
+            ),
+        )
+    except sqlite3.IntegrityError as error:
+        raise GalleryExists("there is a gallery of that name already") from error
+    return find(connection, name or gallery.name)
+
+
+def remove(connection: sqlite3.Connection, gallery: Gallery) -> Receipt:
+    """Erase a gallery with all it holds."""
+    counts = connection.execute(
+        "SELECT (SELECT COUNT(*) FROM subjects WHERE gallery = :key), "
+        "(SELECT COUNT(*) FROM templates WHERE gallery = :key), "
+        "(SELECT COUNT(*) FROM crops JOIN templates ON templates.key = template WHERE gallery = :key)",
+        {"key": gallery.key},
+    ).fetchone()
+    connection.execute("DELETE FROM galleries WHERE key = ?", (gallery.key,))
+    return note_erasure(connection, "gallery", *counts)
+
+
+def note_erasure(
+    connection: sqlite3.Connection,
+    what: Literal["gallery", "subject", "template"],
+    subjects: int,
+    templates: int,
+    crops: int,
+) -> Receipt:
+    """Write down that something was erased, and nothing about whose it was."""
+    erased = time.time()
+    cursor = connection.execute(
+        "INSERT INTO erasures (what, subjects, templates, crops, erased) VALUES (?, ?, ?, ?, ?)",
+        (what, subjects, templates, crops, erased),
+    )
+    return Receipt(int(cursor.lastrowid or 0), what, subjects, templates, crops, erased)
+
+
+def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float]) -> Gallery:
+    key, name, contract_id, dimensions, index, keep_crops, metadata, created = row
+    return Gallery(key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), created)

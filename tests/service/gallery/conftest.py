@@ -1,0 +1,58 @@
+"""Galleries of made-up people, and a plain numpy search that knows what is right."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.gallery.galleries import Galleries
+from service.gallery.index.live import IndexLimits
+from service.gallery.records import NewTemplate
+
+CONTRACT = "ec1-test"
+DIMENSIONS = 32
+LIMITS = IndexLimits(flat_most=1000, learned_least=100)
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    normal: NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return normal
+
+
+def people(subjects: int, each: int, seed: int = 0) -> NDArray[np.float32]:
+    """(subjects, each, D): templates of one person lie near each other, mean cosine about 0.6."""
+    random = np.random.default_rng(seed)
+    centres = unit(random.standard_normal((subjects, 1, DIMENSIONS)))
+    return unit(centres + 0.8 / DIMENSIONS**0.5 * random.standard_normal((subjects, each, DIMENSIONS)))
+
+
+def template(vector: NDArray[np.float32], norm: float | None = None, source: bytes | None = None) -> NewTemplate:
+    return NewTemplate(vector, hashlib.sha256(source or vector.tobytes()).digest(), norm)
+
+
+Open = Callable[..., Galleries]
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Iterator[Open]:
+    """Open the galleries of one directory; what was open before is closed."""
+    opened: list[Galleries] = []
+
+    def again(contract_id: str = CONTRACT, limits: IndexLimits = LIMITS) -> Galleries:
+        while opened:
+            opened.pop().close()
+        opened.append(Galleries(tmp_path / "galleries", contract_id, DIMENSIONS, limits=limits))
+        return opened[-1]
+
+    yield again
+    while opened:
+        opened.pop().close()
+
+
+@pytest.fixture
+def galleries(reopen: Open) -> Galleries:
+    return reopen()

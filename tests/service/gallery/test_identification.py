@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.fusion import fuse
+from service.errors import ContractMismatch, GalleryUnknown
+from service.gallery.administration import change_gallery, create_gallery, merge_subjects, read_gallery
+from service.gallery.enrolment import enrol
+from service.gallery.erasure import erase_subject, erase_template
+from service.gallery.galleries import Galleries
+from service.gallery.identification import identify
+from service.gallery.index.live import IndexLimits
+from service.gallery.records import Fusion, IndexKind
+from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, template, unit
+
+KINDS: tuple[IndexKind, ...] = ("auto", "flat", "flat-fp16", "sq8", "hnsw")
+FUSIONS: tuple[Fusion, ...] = ("max", "mean", "quality-weighted")
+
+
+def oracle(
+    vectors: NDArray[np.float32], norms: NDArray[np.float32], probes: NDArray[np.float32], fusion: Fusion
+) -> NDArray[np.float64]:
+    """(probes, subjects): similarities as their definitions say."""
+    if fusion == "quality-weighted":
+        fused = np.stack([fuse(own, weights) for own, weights in zip(vectors, norms, strict=True)])
+        return (probes @ fused.T).astype(np.float64)
+    each = np.einsum("sed,qd->qse", vectors.astype(np.float64), probes)
+    similarities: NDArray[np.float64] = each.max(axis=2) if fusion == "max" else each.mean(axis=2)
+    return similarities
+
+
+def fill(
+    galleries: Galleries, name: str, kind: IndexKind, vectors: NDArray[np.float32], norms: NDArray[np.float32]
+) -> None:
+    create_gallery(galleries, name, kind)
+    entries = [
+        (f"{name} {subject}", template(vector, float(norm)))
+        for subject, (own, lengths) in enumerate(zip(vectors, norms, strict=True))
+        for vector, norm in zip(own, lengths, strict=True)
+    ]
+    enrol(galleries, name, entries)
+    galleries.settle()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rank_lists_are_those_of_a_plain_search(galleries: Galleries, kind: IndexKind, fusion: Fusion) -> None:
+    vectors, norms = people(120, 4), np.random.default_rng(3).uniform(2, 20, (120, 4)).astype(np.float32)
+    fill(galleries, "staff", kind, vectors, norms)
+    probes = people(120, 5)[::9, 4]
+    expected = oracle(vectors, norms, probes, fusion)
+    found = identify(galleries, ["staff"], probes, 5, fusion)
+    right = 0
+    for own, similarities in zip(found, expected, strict=True):
+        order = np.argsort(-similarities)[:5]
+        assert own[0].subject == f"staff {order[0]}"
+        np.testing.assert_allclose([one.similarity for one in own[:1]], similarities[order[:1]], atol=1e-6)
+        right += [one.subject for one in own] == [f"staff {place}" for place in order]
+    assert right == len(probes) or (kind == "hnsw" and right > 0.7 * len(probes))  # a graph may miss far neighbours
+
+
+def test_a_floor_leaves_out_what_does_not_reach_it_and_nothing_else(galleries: Galleries) -> None:
+    vectors, norms = people(60, 3), np.ones((60, 3), np.float32)
+    fill(galleries, "staff", "flat", vectors, norms)
+    probes = people(60, 4)[:20, 3]
+    for fusion in FUSIONS:
+        expected = oracle(vectors, norms, probes, fusion)
+        for own, similarities in zip(
+            identify(galleries, ["staff"], probes, 60, fusion, floor=0.3), expected, strict=True
+        ):
+            assert [one.subject for one in own] == [
+                f"staff {place}" for place in np.argsort(-similarities) if similarities[place] >= 0.3
+            ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_subjects_than_there_are_gives_all(galleries: Galleries, kind: IndexKind) -> None:
+    vectors = people(3, 2)
+    fill(galleries, "few", kind, vectors, np.ones((3, 2), np.float32))
+    (found,) = identify(galleries, ["few"], vectors[:1, 0], 50)
+    assert {one.subject for one in found} == {"few 0", "few 1", "few 2"}
+    create_gallery(galleries, "empty", kind)
+    assert identify(galleries, ["empty"], vectors[:1, 0], 5) == [[]]
+
+
+def test_galleries_do_not_mix_unless_they_are_asked_together(galleries: Galleries) -> None:
+    vectors = people(40, 1)
+    fill(galleries, "left", "flat", vectors[:20], np.ones((20, 1), np.float32))
+    fill(galleries, "right", "sq8", vectors[20:], np.ones((20, 1), np.float32))
+    probes = vectors[:, 0]
+    assert {one.gallery for own in identify(galleries, ["left"], probes, 20) for one in own} == {"left"}
+    together = identify(galleries, ["left", "right", "left"], probes, 2)
+    assert [own[0].gallery for own in together] == ["left"] * 20 + ["right"] * 20
+    assert all(len(own) == 2 for own in together)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_changes_are_in_the_next_answer(galleries: Galleries, reopen: Open, kind: IndexKind) -> None:
+    vectors = people(130, 2)
+    fill(galleries, "staff", kind, vectors, np.ones((130, 2), np.float32))
+    probe = vectors[7:8, 0]
+
+    def first() -> str:
+        return identify(galleries, ["staff"], probe, 1)[0][0].subject
+
+    assert first() == "staff 7"
+    merge_subjects(galleries, "staff", "staff 9", "staff 7")
+    assert first() == "staff 9"
+    erase_subject(galleries, "staff", "staff 9")
+    assert first() not in ("staff 7", "staff 9")
+    enrol(galleries, "staff", [("back", template(probe[0]))])
+    assert first() == "back"
+    erase_template(galleries, "staff", "back", 261)
+    assert first() != "back"
+    before = first()
+    galleries = reopen()
+    assert first() == before  # from the store
+    galleries.settle()
+    assert first() == before  # from an index
+    change_gallery(galleries, "staff", "crew", index="flat")
+    galleries.settle()
+    (own,) = identify(galleries, ["crew"], probe, 1)
+    assert (own[0].gallery, own[0].subject) == ("crew", before)
+
+
+def test_a_gallery_that_grows_gets_an_index_of_its_size(reopen: Open) -> None:
+    galleries = reopen(limits=IndexLimits(flat_most=100, learned_least=50))
+    create_gallery(galleries, "staff")
+    seen = []
+    for start in range(0, 200, 50):
+        enrol(galleries, "staff", [(str(start + n), template(own[0])) for n, own in enumerate(people(50, 1, start))])
+        galleries.settle()
+        index = galleries.live(read_gallery(galleries, "staff")[0]).current
+        assert index is not None
+        seen.append((index.kind, index.count))
+    assert seen == [("flat", 50), ("flat", 100), ("flat-fp16", 150), ("flat-fp16", 200)]
+
+
+def test_embeddings_of_another_contract_are_never_compared(galleries: Galleries, reopen: Open) -> None:
+    fill(galleries, "staff", "flat", people(3, 1), np.ones((3, 1), np.float32))
+    galleries = reopen(contract_id="ec1-other")
+    with pytest.raises(ContractMismatch, match=f"{CONTRACT}.*ec1-other"):
+        identify(galleries, ["staff"], people(1, 1)[0], 1)
+    with pytest.raises(ContractMismatch):
+        enrol(galleries, "staff", [("x", template(people(1, 1)[0, 0]))])
+    with pytest.raises(GalleryUnknown):
+        identify(galleries, ["none"], people(1, 1)[0], 1)
+
+
+def test_an_outlier_of_its_own_subject_does_not_hide_it(galleries: Galleries) -> None:
+    """Fused similarities are bounded by the nearest template; the search must go deep enough for the others."""
+    random = np.random.default_rng(5)
+    crowd = unit(random.standard_normal((300, 1, DIMENSIONS)))
+    probe = unit(random.standard_normal(DIMENSIONS))
+    near = unit(probe + 0.9 / DIMENSIONS**0.5 * random.standard_normal((6, DIMENSIONS)))
+    lure = unit(probe + 0.1 / DIMENSIONS**0.5 * random.standard_normal(DIMENSIONS))
+    create_gallery(galleries, "staff", "flat")
+    enrol(galleries, "staff", [(f"crowd {n}", template(own[0])) for n, own in enumerate(crowd)])
+    enrol(galleries, "staff", [("steady", template(own)) for own in near])
+    enrol(galleries, "staff", [("mixed", template(lure)), ("mixed", template(-near[0]))])
+    best = {fusion: identify(galleries, ["staff"], probe[None], 1, fusion)[0][0].subject for fusion in FUSIONS}
+    assert best == {"max": "mixed", "mean": "steady", "quality-weighted": "steady"}

@@ -1,0 +1,209 @@
+import os
+import sqlite3
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from service.errors import (
+    GalleriesInUse,
+    GalleryExists,
+    GalleryUnknown,
+    NameInvalid,
+    StorageFull,
+    StoreUnfit,
+    SubjectEmpty,
+    SubjectExists,
+    SubjectUnknown,
+    TemplateUnknown,
+)
+from service.gallery.administration import (
+    change_gallery,
+    change_subject,
+    create_gallery,
+    create_subject,
+    list_galleries,
+    list_subjects,
+    merge_subjects,
+    read_gallery,
+    read_subject,
+)
+from service.gallery.enrolment import enrol, known_sources
+from service.gallery.erasure import erase_gallery, erase_subject, erase_template
+from service.gallery.galleries import STORE, Galleries
+from service.gallery.identification import templates_of
+from service.gallery.names import clean_name
+from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, template
+
+VECTORS = people(20, 2)[:, 0]
+
+
+def test_one_source_is_one_template(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    first, second = template(VECTORS[0]), template(VECTORS[1])
+    (one,) = enrol(galleries, "staff", [("ann", first)])
+    assert one.outcome == "enrolled"
+    again = enrol(galleries, "staff", [("ann", first), ("ann", second), ("bob", second), ("bob", first)])
+    assert [stored.outcome for stored in again] == ["duplicate", "enrolled", "refused", "refused"]
+    assert [stored.subject for stored in again] == ["ann", "ann", "ann", "ann"]
+    assert again[0].template == one.template
+    assert [subject.name for subject in list_subjects(galleries, "staff", "", 10)] == ["ann"]
+    assert set(known_sources(galleries, "staff", [first.source, b"x" * 32])) == {first.source}
+    create_gallery(galleries, "guests")
+    assert enrol(galleries, "guests", [("bob", first)])[0].outcome == "enrolled"
+
+
+def test_galleries_and_subjects_have_names_and_lose_them(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff", metadata={"site": "north"})
+    create_subject(galleries, "staff", "ann", {"badge": 7})
+    with pytest.raises(GalleryExists):
+        create_gallery(galleries, "staff")
+    with pytest.raises(SubjectExists):
+        create_subject(galleries, "staff", "ann")
+    create_subject(galleries, "staff", "bob")
+    with pytest.raises(SubjectExists):
+        change_subject(galleries, "staff", "bob", "ann")
+    with pytest.raises(SubjectExists):
+        merge_subjects(galleries, "staff", "bob", "bob")
+    assert change_subject(galleries, "staff", "bob", "eve").metadata == {}
+    with pytest.raises(SubjectUnknown):
+        read_subject(galleries, "staff", "bob")
+    with pytest.raises(SubjectEmpty):
+        templates_of(galleries, "staff", "eve")
+    with pytest.raises(TemplateUnknown):
+        erase_template(galleries, "staff", "eve", 1)
+    create_gallery(galleries, "guests")
+    with pytest.raises(GalleryExists):
+        change_gallery(galleries, "guests", "staff")
+    assert change_gallery(galleries, "staff", "crew").metadata == {"site": "north"}
+    with pytest.raises(GalleryUnknown):
+        read_gallery(galleries, "staff")
+    assert [gallery.name for gallery, _, _ in list_galleries(galleries, "", 10)] == ["crew", "guests"]
+    assert [gallery.name for gallery, _, _ in list_galleries(galleries, "crew", 10)] == ["guests"]
+    assert read_gallery(galleries, "crew")[1:] == (2, 0)
+
+
+def test_a_merge_keeps_every_template(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    enrol(galleries, "staff", [("ann", template(VECTORS[0])), ("anne", template(VECTORS[1]))])
+    assert merge_subjects(galleries, "staff", "ann", "anne").templates == 2
+    subject, templates = read_subject(galleries, "staff", "ann")
+    assert subject.templates == len(templates) == 2
+    assert {one.contract_id for one in templates} == {CONTRACT}
+
+
+def test_a_receipt_says_how_many_and_not_who(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff", keep_crops=True)
+    enrol(galleries, "staff", [("ann", template(vector)) for vector in VECTORS[:3]])
+    enrol(galleries, "staff", [("bob", template(vector)) for vector in VECTORS[3:5]])
+    (key, *_) = [one.key for one in read_subject(galleries, "staff", "ann")[1]]
+    receipts = [
+        erase_template(galleries, "staff", "ann", key),
+        erase_subject(galleries, "staff", "ann"),
+        erase_gallery(galleries, "staff"),
+    ]
+    assert [(one.what, one.subjects, one.templates) for one in receipts] == [
+        ("template", 0, 1),
+        ("subject", 1, 2),
+        ("gallery", 1, 2),
+    ]
+    assert "ann" not in repr(receipts)
+    with pytest.raises(SubjectUnknown):
+        create_gallery(galleries, "staff")
+        read_subject(galleries, "staff", "ann")
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "田中 太郎", "Ünal", "O'Brien", "शर्मा", "x" * 200, "a.b@c", "100%", "👩‍🚒", "नमस्‍ते"]
+)
+def test_names_of_any_alphabet_are_taken(name: str) -> None:
+    assert clean_name(name, "subject") == unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "empty"),
+        ("a/b", "slash"),
+        ("a\\b", "slash"),
+        ("..", "step in a path"),
+        ("a\nb", "control character"),
+        ("a\x00", "control character"),
+        (" a", "space"),
+        ("x" * 10240, "10240 characters"),
+        ("ann\u202eexe", "turns text around"),
+        ("\ud800", "half a character"),
+    ],
+)
+def test_names_that_mean_more_than_themselves_are_refused(name: str, why: str) -> None:
+    with pytest.raises(NameInvalid, match=why):
+        clean_name(name, "subject")
+
+
+def test_one_name_in_two_writings_is_one(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    create_subject(galleries, "staff", "Zoe\u0308")
+    with pytest.raises(SubjectExists):
+        create_subject(galleries, "staff", "Zo\u00eb")
+
+
+def test_a_second_process_is_told_who_has_the_galleries(galleries: Galleries) -> None:
+    with pytest.raises(GalleriesInUse, match=rf"process {os.getpid()} "):
+        Galleries(galleries.directory, CONTRACT, DIMENSIONS)
+    code = f"""if True:
+        from pathlib import Path
+        from service.errors import GalleriesInUse
+        from service.gallery.galleries import Galleries
+        try:
+            Galleries(Path({str(galleries.directory)!r}), {CONTRACT!r}, {DIMENSIONS})
+        except GalleriesInUse as error:
+            print(error.code)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "galleries_in_use"
+
+
+def test_a_store_of_a_newer_version_or_none_is_left_alone(reopen: Open) -> None:
+    directory = reopen().directory
+    create_gallery(reopen(), "staff")
+    reopen().close()
+    connection = sqlite3.connect(directory / STORE)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreUnfit, match="newer Vultus"):
+        Galleries(directory, CONTRACT, DIMENSIONS)
+    (directory / STORE).write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(StoreUnfit, match="not a store"):
+        Galleries(directory, CONTRACT, DIMENSIONS)
+
+
+def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
+    """A real file system of 2 MB, where the machine lets one be mounted."""
+    probe = ["unshare", "-Urm", "mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path)]
+    try:
+        subprocess.run(probe, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine lets no file system be mounted")
+    script = Path(__file__).with_name("full_disk.py")
+    mount = f"mount -t tmpfs -o size=2m none {tmp_path} && exec {sys.executable} {script} {tmp_path}"
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", mount], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["storage_full", "whole", "recovered"]
+
+
+def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    enrol(galleries, "staff", [("ann", template(VECTORS[0]))])
+    writer = galleries.database._writer
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages}")
+    many = [(f"s{n}", template(own[0])) for n, own in enumerate(people(2000, 1, 4))]
+    with pytest.raises(StorageFull):
+        enrol(galleries, "staff", many)
+    assert read_gallery(galleries, "staff")[1:] == (1, 1)
+    assert galleries.database.damages() == []
+    writer.execute("PRAGMA max_page_count = 1073741823")
+    enrol(galleries, "staff", many)
+    assert read_gallery(galleries, "staff")[1:] == (2001, 2001)
