@@ -21,7 +21,7 @@ def enrol(
         galleries: Where.
         gallery: Its name.
         entries: Name of the subject and template.
-        metadata: Of subjects that are made, by name.
+        metadata: Subjects that are made if they are not there, even without a template, and what is noted with them.
 
     Returns:
         What became of each, in order. On the disk when this returns.
@@ -36,7 +36,7 @@ def enrol(
         with galleries.changing() as connection:
             where = galleries.find(connection, gallery)
             before = subject_rows.newest(connection)
-            keys = subject_rows.add_missing(connection, where, {name: (metadata or {}).get(name, {}) for name in names})
+            keys = subject_rows.add_missing(connection, where, {**{name: {} for name in names}, **(metadata or {})})
             stored, block = template_rows.add(
                 connection, where, [(keys[name], entry) for name, (_, entry) in zip(names, entries, strict=True)]
             )

@@ -64,10 +64,10 @@ class GraphIndex:
         tail_limit = max(_TAIL_ROWS, _TAIL_SHARE * len(self.templates))
         return self._tail.count > tail_limit or self._gone.sum() > _GONE_SHARE * len(self.templates)
 
-    @property
-    def blanked(self) -> bool:
-        """Whether a sealed template was taken out."""
-        return bool(self._gone.any())
+    def sealed(self) -> NDArray[np.int64]:
+        """Give (N,) keys of the sealed templates, negative where one was taken out."""
+        with self._lock.reading():
+            return np.where(self._gone, -self.templates, self.templates)
 
     def add(self, block: Block) -> None:
         """Add templates whose keys are larger than all before."""

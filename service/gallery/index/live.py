@@ -134,6 +134,15 @@ class LiveIndex:
         if self._index is not None:
             _apply(self._index, templates, subject)
 
+    def snapshot_keys(self) -> NDArray[np.int64]:
+        """Read the keys of the templates that the snapshot holds."""
+        try:
+            keys = read_snapshot(self._path, self.gallery.contract_id).templates
+            return keys[keys > 0]
+        except SnapshotUnfit:
+            self.forget()
+            return np.empty(0, np.int64)
+
     def forget(self) -> None:
         """Remove the snapshot."""
         self._path.unlink(missing_ok=True)
@@ -164,7 +173,7 @@ class LiveIndex:
         index = self._index
         while isinstance(index, GraphIndex) and self.unkept:
             before = self._erasures
-            part = write_snapshot(self._path, Snapshot(index.graph, index.templates), self.gallery.contract_id)
+            part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self.gallery.contract_id)
             with self._database.exclusive():
                 if self._erasures == before:
                     publish(part, self._path)
@@ -194,7 +203,7 @@ class LiveIndex:
 
     def _load_graph(self) -> bool:
         try:
-            graph, templates = read_snapshot(self._path, self.gallery.contract_id)
+            graph, sealed = read_snapshot(self._path, self.gallery.contract_id)
         except SnapshotUnfit as error:
             if self._path.exists():
                 _log.warning("index %d is built anew: %s", self.gallery.key, error)
@@ -202,13 +211,14 @@ class LiveIndex:
             return False
         with self._database.reading() as connection:
             keys, subjects = rows.owners(connection, self.gallery)
-        places = np.searchsorted(keys, templates).clip(max=max(0, len(keys) - 1))
-        there = keys[places] == templates if len(keys) else np.zeros(len(templates), bool)
-        own = np.where(there, subjects[places] if len(keys) else NOTHING, NOTHING)
+        templates = np.abs(sealed)
+        there = np.isin(sealed, keys, assume_unique=True)
+        own = np.full(len(templates), NOTHING)
+        own[there] = subjects[np.isin(keys, sealed, assume_unique=True)]
         index = GraphIndex(graph, templates, own, self.gallery.dimensions, self._threads)
-        if not there.all():  # erased, and the process ended before the snapshot was
+        index.remove(templates[~there])
+        if (sealed[~there] > 0).any():  # erased, and the process ended before the snapshot was
             self.forget()
-            index.remove(templates[~there])
         self._put(index, int(templates[-1]))
         return True
 

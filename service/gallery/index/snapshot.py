@@ -24,7 +24,7 @@ _PART = ".part"
 
 
 class Snapshot(NamedTuple):
-    """A graph and the (N,) int64 keys of its templates, rising."""
+    """A graph and the (N,) int64 keys of its templates, rising but for the sign, negative where one was taken out."""
 
     graph: Any
     templates: NDArray[np.int64]

@@ -85,6 +85,16 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(subjects)
 
 
+def without_templates(connection: sqlite3.Connection, gallery: Gallery) -> list[tuple[str, Metadata]]:
+    """Read names and metadata of subjects that have no template."""
+    rows = connection.execute(
+        "SELECT name, metadata FROM subjects WHERE gallery = ? "
+        "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key",
+        (gallery.key,),
+    )
+    return [(name, json.loads(metadata)) for name, metadata in rows]
+
+
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
     """Read names by keys; those of erased subjects are missing."""
     found: dict[int, str] = {}

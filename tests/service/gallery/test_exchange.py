@@ -1,0 +1,99 @@
+import base64
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import VultusError
+from service.gallery.administration import create_gallery, create_subject, read_gallery, read_subject
+from service.gallery.enrolment import enrol
+from service.gallery.exchange import FORMAT, export_lines, import_lines
+from service.gallery.galleries import Galleries
+from service.gallery.identification import templates_of
+from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
+
+VECTOR = people(1, 1)[0, 0]
+
+
+def line(**members: Any) -> bytes:
+    whole = {"subject": "ann", "contract_id": CONTRACT, "embedding": VECTOR.tolist(), **members}
+    return json.dumps(whole).encode()
+
+
+def test_an_export_is_imported_whole_and_once(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    create_subject(galleries, "staff", "Zoë", {"badge": 7})
+    create_subject(galleries, "staff", "nobody yet", {"since": "2026"})
+    for number, own in enumerate(people(30, 3)):
+        enrol(galleries, "staff", [(f"s{number}", template(vector, 7.5)) for vector in own])
+    enrol(galleries, "staff", [("Zoë", template(VECTOR))])
+    lines = list(export_lines(galleries, "staff"))
+    create_gallery(galleries, "copy", "sq8")
+    assert [*import_lines(galleries, "copy", lines)][-1].templates == 91
+    assert read_gallery(galleries, "copy")[1:] == (32, 91)
+    again = [*import_lines(galleries, "copy", lines)][-1]
+    assert (again.templates, again.duplicates, again.refused) == (0, 91, 0)
+    np.testing.assert_array_equal(templates_of(galleries, "copy", "Zoë").vectors[0], VECTOR)
+    assert read_subject(galleries, "copy", "Zoë")[0].metadata == {"badge": 7}
+    assert read_subject(galleries, "copy", "nobody yet")[0].metadata == {"since": "2026"}
+    assert [*map(json.loads, export_lines(galleries, "copy"))][1:] == [*map(json.loads, lines)][1:]
+
+
+def test_an_export_that_was_cut_off_says_so(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    enrol(galleries, "staff", [(f"s{n}", template(own[0])) for n, own in enumerate(people(9, 1))])
+    lines = list(export_lines(galleries, "staff"))
+    create_gallery(galleries, "copy")
+    with pytest.raises(VultusError, match="cut off"):
+        list(import_lines(galleries, "copy", lines[:-1]))
+    with pytest.raises(VultusError, match="lines are missing"):
+        list(import_lines(galleries, "copy", [lines[0], *lines[3:]]))
+    assert read_gallery(galleries, "copy")[2] == 9
+    with pytest.raises(VultusError, match="after the end"):
+        list(import_lines(galleries, "copy", [*lines, line()]))
+
+
+BAD: list[tuple[bytes, str, str]] = [
+    (b"{", "line_malformed", "line 2: it is not JSON"),
+    (b"[" * 100000, "line_malformed", "not JSON"),
+    (b"[1]", "line_malformed", "not an object"),
+    (line(subject=3), "line_malformed", "'subject'"),
+    (line(subject="a/b"), "name_invalid", "slash"),
+    (line(metadata=[]), "line_malformed", "'metadata'"),
+    (line(contract_id=None), "line_malformed", "of which model"),
+    (line(contract_id="ec1-other"), "contract_mismatch", f"ec1-other.*{CONTRACT}"),
+    (line(embedding="%%%"), "line_malformed", "base64"),
+    (line(embedding=[1, "2"]), "line_malformed", "list of numbers"),
+    (line(embedding=[1.0, 2.0]), "embedding_wrong_dimension", f"2 numbers.*{DIMENSIONS}"),
+    (line(embedding=[0.0] * DIMENSIONS), "embedding_zero", "zero"),
+    (line(embedding=[1e300] * DIMENSIONS), "embedding_not_finite", "infinity"),
+    (line(embedding=[float("nan")] * DIMENSIONS), "embedding_not_finite", "NaN"),
+    (line(norm=-1), "line_malformed", "'norm'"),
+    (line(quality=101), "line_malformed", "'quality'.*100"),
+    (line(created=True), "line_malformed", "'created'"),
+    (line(source="ab"), "line_malformed", "SHA-256"),
+    (line(colour="red"), "line_malformed", "no member 'colour'"),
+    (json.dumps({"format": "other/1"}).encode(), "line_malformed", "other/1"),
+    (json.dumps({"format": FORMAT, "contract_id": "ec1-other"}).encode(), "contract_mismatch", "ec1-other"),
+]
+
+
+@pytest.mark.parametrize(("bad", "code", "why"), BAD, ids=[why for _, _, why in BAD])
+def test_a_bad_line_is_named_and_those_before_it_stay(galleries: Galleries, bad: bytes, code: str, why: str) -> None:
+    create_gallery(galleries, "staff")
+    good = line(subject="good", embedding=people(1, 1, 3)[0, 0].tolist())
+    with pytest.raises(VultusError, match=why) as raised:
+        list(import_lines(galleries, "staff", [good, bad, line(subject="never")]))
+    assert raised.value.code == code
+    assert "line 2" in str(raised.value)
+    assert read_gallery(galleries, "staff")[1:] == (1, 1)
+
+
+def test_lines_made_by_hand_are_taken_and_made_of_length_one(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    packed = base64.b64encode((2.5 * VECTOR).astype("<f4").tobytes()).decode()
+    assert [*import_lines(galleries, "staff", [line(embedding=packed), b"", b"\n"])][-1].templates == 1
+    np.testing.assert_allclose(templates_of(galleries, "staff", "ann").vectors[0], VECTOR, atol=1e-6)
+    (one,) = read_subject(galleries, "staff", "ann")[1]
+    assert one.norm == pytest.approx(2.5)
