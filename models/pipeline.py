@@ -21,11 +21,13 @@ class EmbeddedFace:
         face: In pixels of the upright photo.
         embedding: (D,) float32 of length 1.
         norm: Length of the embedding before it was normalised.
+        crop: (H, W, 3) uint8, RGB, aligned: what was embedded.
     """
 
     face: Face
     embedding: NDArray[np.float32]
     norm: float
+    crop: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +82,10 @@ class Pipeline(FaceCropper):
             else EmbeddedPhoto(
                 outcome.photo.width,
                 outcome.photo.height,
-                [EmbeddedFace(face, *next(embedded)) for face in outcome.photo.faces],
+                [
+                    EmbeddedFace(face, *next(embedded), crop)
+                    for face, crop in zip(outcome.photo.faces, outcome.crops, strict=True)
+                ],
             )
             for outcome in outcomes
         ]

@@ -4,16 +4,19 @@ import anyio
 from fastapi import FastAPI
 
 from models.assembly import Models
-from service.api import detect, info, verify
+from service.api import detect, enrol, exchange, galleries, identify, info, subjects, verify
 from service.api.dependencies import Backend
 from service.api.problems import install_problem_handlers
+from service.gallery.galleries import Galleries
 from service.request_id import RequestIdMiddleware
 from service.settings import Settings
 from service.version import VERSION
 
+_CLERKS = 8  # requests that read or change galleries at the same time
 
-def create_app(models: Models, settings: Settings) -> FastAPI:
-    """Make the application around models that are loaded and warm."""
+
+def create_app(models: Models, kept: Galleries, settings: Settings) -> FastAPI:
+    """Make the application around models that are loaded and warm, and galleries that are open."""
     app = FastAPI(
         title="Vultus",
         version=VERSION,
@@ -22,10 +25,15 @@ def create_app(models: Models, settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.backend = Backend(
-        models, settings, anyio.CapacityLimiter(settings.request.concurrency), anyio.CapacityLimiter(1)
+        models,
+        settings,
+        kept,
+        anyio.CapacityLimiter(settings.request.concurrency),
+        anyio.CapacityLimiter(_CLERKS),
+        anyio.CapacityLimiter(1),
     )
     app.add_middleware(RequestIdMiddleware)
     install_problem_handlers(app)
-    for router in (detect.router, verify.router, info.router):
-        app.include_router(router)
+    for room in (detect, verify, identify, galleries, subjects, enrol, exchange, info):
+        app.include_router(room.router)
     return app

@@ -12,6 +12,7 @@ VultusError                  the tree of `models.errors`, and
 │   ├── MemberRepeated
 │   ├── MemberInvalid
 │   ├── TooManyImages
+│   ├── TooManyEmbeddings
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
 │   └── NotReady
@@ -105,6 +106,12 @@ class TooManyImages(RequestError):
     """The request has more images than allowed."""
 
     code = "too_many_images"
+
+
+class TooManyEmbeddings(RequestError):
+    """The request has more embeddings than allowed."""
+
+    code = "too_many_embeddings"
 
 
 class RouteUnknown(RequestError):
@@ -214,9 +221,17 @@ class LowQuality(GalleryError):
 
 
 class DuplicateOfAnother(GalleryError):
-    """Another subject of the gallery has the same image or embedding."""
+    """Another subject of the gallery has the same image or embedding.
+
+    Attributes:
+        subject: Its name; told to the client, and in no sentence, so that no log has it.
+    """
 
     code = "duplicate_of_another"
+
+    def __init__(self, message: str, subject: str) -> None:
+        super().__init__(message)
+        self.subject = subject
 
 
 class LineMalformed(GalleryError):
@@ -278,6 +293,7 @@ STATUS: dict[type[VultusError], int] = {
     MemberRepeated: 422,
     MemberInvalid: 422,
     TooManyImages: 422,
+    TooManyEmbeddings: 422,
     RouteUnknown: 404,
     MethodNotAllowed: 405,
     NotReady: 503,

@@ -82,9 +82,16 @@ class DetectionSettings(_Group):
 class RequestSettings(_Group):
     """What one request may ask for."""
 
-    max_bytes: Annotated[int, Field(gt=0, description="largest request body")] = 32 * 2**20
-    max_images: Annotated[int, Field(gt=0, description="most images of one request")] = 16
+    max_bytes: Annotated[int, Field(gt=0, description="largest request body, or line of a streamed one")] = 64 * 2**20
+    max_images: Annotated[int, Field(gt=0, description="most images of one request")] = 64
+    max_embeddings: Annotated[int, Field(gt=0, description="most embeddings of one request")] = 1024
     concurrency: Annotated[int, Field(gt=0, description="requests that compute at the same time")] = 2
+
+
+class GallerySettings(_Group):
+    """How galleries are searched."""
+
+    search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: all cores")] = 0
 
 
 class Settings(BaseSettings):
@@ -106,11 +113,17 @@ class Settings(BaseSettings):
     image: ImageSettings = ImageSettings()
     detection: DetectionSettings = DetectionSettings()
     request: RequestSettings = RequestSettings()
+    gallery: GallerySettings = GallerySettings()
 
     @property
     def packs_dir(self) -> Path:
         """Where packs lie."""
         return self.data_dir / "packs"
+
+    @property
+    def galleries_dir(self) -> Path:
+        """Where galleries lie."""
+        return self.data_dir / "galleries"
 
 
 def load_settings() -> Settings:

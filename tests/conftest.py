@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from models.packs import PackStore, find_manifest
 from models.pipeline import Pipeline
 from models.runtime.fake import FakeSession, fake_embedding
 from service.app import create_app
+from service.gallery.galleries import Galleries
+from service.gallery.index.live import IndexLimits
 from service.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -48,9 +51,21 @@ def photos(store: PackStore) -> Path:
     return store.verify(find_manifest("demo-photos"))
 
 
+@contextmanager
+def galleries_for(models: Models, directory: Path, limits: IndexLimits | None = None) -> Iterator[Galleries]:
+    galleries = Galleries(directory, models.contract_id, models.recognizer.dimensions, limits=limits)
+    try:
+        yield galleries
+    finally:
+        galleries.close()
+
+
 @pytest.fixture(scope="session")
-def real_client(real_models: Models) -> Iterator[TestClient]:
-    with TestClient(create_app(real_models, Settings())) as client:
+def real_client(real_models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with (
+        galleries_for(real_models, tmp_path_factory.mktemp("galleries")) as galleries,
+        TestClient(create_app(real_models, galleries, Settings())) as client,
+    ):
         yield client
 
 
@@ -92,6 +107,12 @@ def fake_models() -> Models:
 
 
 @pytest.fixture
-def client(fake_models: Models) -> Iterator[TestClient]:
-    with TestClient(create_app(fake_models, Settings())) as client:
+def kept(fake_models: Models, tmp_path: Path) -> Iterator[Galleries]:
+    with galleries_for(fake_models, tmp_path / "galleries") as galleries:
+        yield galleries
+
+
+@pytest.fixture
+def client(fake_models: Models, kept: Galleries) -> Iterator[TestClient]:
+    with TestClient(create_app(fake_models, kept, Settings())) as client:
         yield client

@@ -5,12 +5,17 @@ from typing import Any
 from pydantic import BaseModel
 
 _IMAGE = {"type": "string", "format": "binary"}
+_NEEDED_NOTE = "Needed, here or in the body."
 _QUERY_NOTE = "Here or in the body, not in both; a raw body has no other place for it."
 
 
-def images_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """Describe a body of photos: multipart, one raw image, or JSON."""
-    options = _options(schema, {"images"})
+def images_body(
+    schema: type[BaseModel], example: dict[str, Any] | None = None, lines: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """Describe a body of photos: multipart, one raw image, JSON, or lines of JSON where a schema for them is given."""
+    inlined = _inline(schema)
+    options = {name: option for name, option in inlined["properties"].items() if name not in ("images", "embeddings")}
+    needed = [name for name in inlined.get("required", []) if name in options]
     multipart = {
         "type": "object",
         "required": ["images"],
@@ -19,7 +24,13 @@ def images_body(schema: type[BaseModel]) -> dict[str, Any]:
     }
     return {
         "parameters": [
-            {"name": name, "in": "query", "required": False, "description": _QUERY_NOTE, "schema": option}
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": _NEEDED_NOTE if name in needed else _QUERY_NOTE,
+                "schema": option,
+            }
             for name, option in options.items()
         ],
         "requestBody": _body(
@@ -28,21 +39,46 @@ def images_body(schema: type[BaseModel]) -> dict[str, Any]:
                 "image/*": {"schema": _IMAGE},
                 "application/octet-stream": {"schema": _IMAGE},
                 "application/json": {
-                    "schema": _inline(schema),
-                    "example": {"images": ["<base64 of a JPEG>"], "faces": "all"},
+                    "schema": inlined,
+                    "example": example or {"images": ["<base64 of a JPEG>"], "faces": "all"},
                 },
+                **({"application/x-ndjson": {"schema": _inline(lines)}} if lines else {}),
             }
         ),
     }
 
 
+def json_body(schema: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that is a JSON object and nothing else."""
+    return {"requestBody": _body({"application/json": {"schema": _inline(schema), "example": example}})}
+
+
+def line_body(schema: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body of lines, each a JSON object, with options in the query."""
+    return {**query(options), "requestBody": _body({"application/x-ndjson": {"schema": _inline(schema)}})}
+
+
+def query(schema: type[BaseModel]) -> dict[str, Any]:
+    """Describe the parameters of an operation without a body."""
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": option}
+            for name, option in _options(schema, set()).items()
+        ]
+    }
+
+
 def sides_body(schema: type[BaseModel], sides: tuple[str, ...]) -> dict[str, Any]:
-    """Describe a body with one photo in each side: multipart or JSON."""
+    """Describe a body with two sides: multipart or JSON."""
+    side = {
+        "description": "A photo as a file; or as text the JSON of a side, such as a subject.",
+        "anyOf": [_IMAGE, {"type": "string"}],
+    }
     multipart = {
         "type": "object",
         "required": list(sides),
         "additionalProperties": False,
-        "properties": {**dict.fromkeys(sides, _IMAGE), **_options(schema, set(sides))},
+        "properties": {**dict.fromkeys(sides, side), **_options(schema, set(sides))},
     }
     example = {
         **{side: {"image": "<base64 of a JPEG>"} for side in sides},

@@ -10,7 +10,15 @@ from starlette.requests import ClientDisconnect
 
 from models.errors import VultusError
 from service.api.responses import Problem
-from service.errors import INTERNAL_CODE, STATUS, MethodNotAllowed, RequestError, RouteUnknown, status_of
+from service.errors import (
+    INTERNAL_CODE,
+    STATUS,
+    DuplicateOfAnother,
+    MethodNotAllowed,
+    RequestError,
+    RouteUnknown,
+    status_of,
+)
 from service.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
@@ -28,6 +36,7 @@ def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
         detail=str(error),
         part=error.part,
         request_id=request_id,
+        duplicate_of=error.subject if isinstance(error, DuplicateOfAnother) else None,
     )
 
 

@@ -4,10 +4,21 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from models import cropping
+from service.gallery.records import Fusion
 
 FacePolicy = Annotated[
     cropping.FacePolicy,
@@ -66,17 +77,91 @@ OperatingPointName = Annotated[
 ]
 
 
-class _Request(BaseModel):
+FusionName = Annotated[
+    Fusion,
+    Field(
+        description="How similarities to the templates of one subject become one: the largest (`max`), their `mean`, "
+        "or the similarity to the template that AdaFace's way makes of all (`quality-weighted`)."
+    ),
+]
+
+
+class StrictModel(BaseModel):
+    """What is not known is refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageSide(_Request):
-    """One side of a comparison."""
+def _read_embedding(value: Any) -> Any:
+    """Take a list of numbers, or base64 of float32 numbers, as it stands or as the member of an object."""
+    return {"embedding": value} if isinstance(value, list | str) else value
 
-    image: EncodedImage
+
+def _read_vector(value: Any) -> NDArray[np.float32]:
+    if isinstance(value, str):
+        try:
+            return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
+        except ValueError as error:
+            raise PydanticCustomError("base64_malformed", "this is not base64 of float32 numbers") from error
+    numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    if not numbers:
+        raise PydanticCustomError("member_invalid", "give a list of numbers, or base64 of float32 numbers")
+    try:
+        with np.errstate(over="ignore"):  # refused as infinite
+            return np.array(value, np.float64).astype(np.float32)
+    except OverflowError as error:
+        raise PydanticCustomError("member_invalid", "a number is too large") from error
 
 
-class DetectRequest(_Request):
+Vector = Annotated[
+    Any,
+    PlainValidator(_read_vector),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string", "contentEncoding": "base64"}],
+            "description": "Numbers, or base64 of them as little-endian float32. Made of length 1 if it is not.",
+        }
+    ),
+]
+
+
+class Embedding(StrictModel):
+    """An embedding that was made before."""
+
+    embedding: Vector
+    norm: Annotated[
+        float | None,
+        Field(ge=0, allow_inf_nan=False, description="Length before it was normalised; by default its own, unless 1."),
+    ] = None
+    quality: Annotated[float | None, Field(ge=0, le=100, description="0 to 100, higher is better.")] = None
+    contract_id: Annotated[str | None, Field(description="Refused if it is not the one that is served.")] = None
+
+
+AnyEmbedding = Annotated[Embedding, BeforeValidator(_read_embedding)]
+
+
+class Side(StrictModel):
+    """One side of a comparison: a photo, an embedding, or a subject with all its templates."""
+
+    image: EncodedImage | None = None
+    embedding: Vector | None = None
+    contract_id: str | None = None
+    gallery: str | None = None
+    subject: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "Side":
+        given = [self.image is not None, self.embedding is not None, self.gallery is not None]
+        if sum(given) != 1 or (self.gallery is None) != (self.subject is None):
+            raise PydanticCustomError(
+                "member_invalid", "give an image, or an embedding, or a gallery and one of its subjects"
+            )
+        if self.contract_id is not None and self.embedding is None:
+            raise PydanticCustomError("member_invalid", "only an embedding has a contract id")
+        return self
+
+
+class DetectRequest(StrictModel):
     """Photos in which to find faces."""
 
     images: Annotated[tuple[EncodedImage, ...], Field(min_length=1)]
@@ -87,10 +172,11 @@ class EmbedRequest(DetectRequest):
     """Photos whose faces are to be embedded."""
 
 
-class VerifyRequest(_Request):
-    """Two photos to compare."""
+class VerifyRequest(StrictModel):
+    """Two sides to compare."""
 
-    probe: ImageSide
-    reference: ImageSide
+    probe: Side
+    reference: Side
     faces: FacePolicy = "single"
+    fusion: FusionName = "max"
     operating_point: OperatingPointName = None

@@ -11,7 +11,9 @@ from models.detection import Face
 from models.pipeline import EmbeddedFace, EmbeddedPhoto
 
 
-class _Response(BaseModel):
+class Response(BaseModel):
+    """What leaves is not changed any more."""
+
     model_config = ConfigDict(frozen=True)
 
 
@@ -39,7 +41,7 @@ _VERIFY_EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class FaceOut(_Response):
+class FaceOut(Response):
     """A face. Coordinates are pixels of the upright photo."""
 
     box: Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2")]
@@ -67,7 +69,7 @@ class EmbeddedFaceOut(FaceOut):
         return cls(**_coordinates(embedded.face), embedding=embedded.embedding.tolist(), norm=embedded.norm)
 
 
-class Problem(_Response):
+class Problem(Response):
     """An error (RFC 9457). `code` is stable; `detail` is for people."""
 
     type: str
@@ -77,9 +79,10 @@ class Problem(_Response):
     detail: str
     part: Annotated[str | None, Field(description="The part or member of the request that is meant.")] = None
     request_id: str | None = None
+    duplicate_of: Annotated[str | None, Field(description="The subject that has the same photo already.")] = None
 
 
-class DetectItem(_Response):
+class DetectItem(Response):
     """The faces of one photo, or why there are none."""
 
     status: Literal["ok", "error"]
@@ -95,13 +98,13 @@ class DetectItem(_Response):
         return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
 
 
-class DetectResponse(_Response):
+class DetectResponse(Response):
     """One item for each photo, in order."""
 
     items: list[DetectItem]
 
 
-class EmbedItem(_Response):
+class EmbedItem(Response):
     """The embedded faces of one photo, or why there are none."""
 
     status: Literal["ok", "error"]
@@ -117,14 +120,14 @@ class EmbedItem(_Response):
         return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
 
 
-class EmbedResponse(_Response):
+class EmbedResponse(Response):
     """One item for each photo, in order."""
 
     contract_id: Annotated[str, Field(description="Embeddings of different ids must not be compared.")]
     items: list[EmbedItem]
 
 
-class OperatingPointOut(_Response):
+class OperatingPointOut(Response):
     """A threshold and what it costs, as measured."""
 
     name: str
@@ -147,25 +150,27 @@ class OperatingPointOut(_Response):
         )
 
 
-class VerifyResponse(_Response):
+class VerifyResponse(Response):
     """A similarity, and the decision that a measured error rate allows."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"example": _VERIFY_EXAMPLE})
 
-    similarity: Annotated[float, Field(ge=-1, le=1, description="Cosine of the two embeddings.")]
+    similarity: Annotated[float, Field(ge=-1, le=1, description="Cosine of the two embeddings, fused over templates.")]
     decision: Literal["match", "no_match"] | None
     operating_point: OperatingPointOut | None
-    comparisons: Annotated[int, Field(ge=1, description="Pairs of faces compared; the best one is reported.")]
+    comparisons: Annotated[
+        int, Field(ge=1, description="Pairs of faces or templates compared; the best pair of faces is reported.")
+    ]
     false_match_rate: Annotated[
         float | None,
         Field(description="Measured rate x comparisons: how often photos without a common person match."),
     ]
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
-    probe: FaceOut
-    reference: FaceOut
+    probe: Annotated[FaceOut | None, Field(description="None where an embedding or a subject was given.")]
+    reference: FaceOut | None
 
 
-class SessionOut(_Response):
+class SessionOut(Response):
     """What really runs."""
 
     engine: str
@@ -175,7 +180,7 @@ class SessionOut(_Response):
     threads: int
 
 
-class ModelOut(_Response):
+class ModelOut(Response):
     """A model in use."""
 
     name: str
@@ -184,7 +189,7 @@ class ModelOut(_Response):
     session: SessionOut
 
 
-class InfoResponse(_Response):
+class InfoResponse(Response):
     """What is served."""
 
     version: str
@@ -200,7 +205,7 @@ class InfoResponse(_Response):
     uncalibrated_because: str | None
 
 
-class Health(_Response):
+class Health(Response):
     """The process is there."""
 
     status: Literal["alive", "ready"]

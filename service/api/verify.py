@@ -1,48 +1,69 @@
-"""`POST /v1/verify`: whether two photos are of one person, and how often such an answer is wrong."""
+"""`POST /v1/verify`: whether two sides are one person, and how often such an answer is wrong."""
 
 from typing import NamedTuple
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from models import errors as core
-from models.calibration import OperatingPoint
-from models.cropping import FacePolicy, StageTimes
-from models.errors import CalibrationUnfit, VultusError
-from models.pipeline import EmbeddedFace, EmbeddedPhoto, Pipeline
+from models.cropping import StageTimes
+from models.errors import VultusError
+from models.pipeline import EmbeddedFace, EmbeddedPhoto
+from service import errors
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.intake import read_sides
 from service.api.openapi import sides_body
 from service.api.problems import documented_problems
-from service.api.requests import VerifyRequest
+from service.api.requests import Embedding, Side, VerifyRequest
 from service.api.responses import FaceOut, OperatingPointOut, VerifyResponse
+from service.gallery.identification import templates_of
+from service.gallery.ranking import fused_similarity, pairs_compared
+from service.gallery.records import TemplateSet
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
 _SIDES = ("probe", "reference")
-_PROBLEMS = documented_problems(*INTAKE_ERRORS, *IMAGE_ERRORS, core.OperatingPointUnknown, core.CalibrationUnfit)
+_PROBLEMS = documented_problems(
+    *INTAKE_ERRORS,
+    *IMAGE_ERRORS,
+    *EMBEDDING_ERRORS,
+    errors.GalleryUnknown,
+    errors.SubjectUnknown,
+    errors.SubjectEmpty,
+    core.OperatingPointUnknown,
+    core.CalibrationUnfit,
+    errors.StoreFailed,
+)
+
+
+class _Comparand(NamedTuple):
+    """What is compared: a face of a photo, an embedding, or a subject with all its templates."""
+
+    templates: TemplateSet
+    face: EmbeddedFace | None
 
 
 class _BestPair(NamedTuple):
     similarity: float
     comparisons: int
-    probe: EmbeddedFace
-    reference: EmbeddedFace
+    probe: _Comparand
+    reference: _Comparand
 
 
 @router.post("/verify", responses=_PROBLEMS, openapi_extra=sides_body(VerifyRequest, _SIDES))
 async def verify(request: Request, response: Response, backend: UsesBackend) -> VerifyResponse:
-    """Compare two photos and decide at a measured operating point.
+    """Compare two sides and decide at a measured operating point.
+
+    Each is a photo, an embedding, or a subject of a gallery with all its templates.
 
     Under the policy `all` every face of the one photo is compared with every face of the other and the best pair is
     reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
     """
     body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request)
-    point = _operating_point(backend, body.operating_point)
+    point = backend.operating_point(body.operating_point)
     times = StageTimes()
-    images = (body.probe.image, body.reference.image)
-    best = await backend.compute(_compare, backend.models.pipeline, images, body.faces, times)
+    best = await backend.compute(_compare, backend, body, times)
     response.headers["Server-Timing"] = server_timing(times)
     return VerifyResponse(
         similarity=best.similarity,
@@ -51,34 +72,46 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
         comparisons=best.comparisons,
         false_match_rate=min(1.0, point.rate * best.comparisons) if point else None,
         uncalibrated_because=backend.models.uncalibrated_because,
-        probe=FaceOut.of(best.probe.face),
-        reference=FaceOut.of(best.reference.face),
+        probe=FaceOut.of(best.probe.face.face) if best.probe.face else None,
+        reference=FaceOut.of(best.reference.face.face) if best.reference.face else None,
     )
 
 
-def _operating_point(backend: Backend, wanted: str | float | None) -> OperatingPoint | None:
-    calibration = backend.models.calibration
-    if calibration is not None:
-        return calibration.point(wanted)
-    if wanted is not None:
-        raise CalibrationUnfit(f"no operating point can be used: {backend.models.uncalibrated_because}")
-    return None
-
-
-def _compare(pipeline: Pipeline, images: tuple[bytes, bytes], policy: FacePolicy, times: StageTimes) -> _BestPair:
-    probes, references = (
-        _faces(outcome, part) for outcome, part in zip(pipeline.embed(images, policy, times), _SIDES, strict=True)
+def _compare(backend: Backend, body: VerifyRequest, times: StageTimes) -> _BestPair:
+    sides = dict(zip(_SIDES, (body.probe, body.reference), strict=True))
+    others = {part: _given(backend, side, part) for part, side in sides.items() if side.image is None}
+    images = {part: side.image for part, side in sides.items() if side.image is not None}
+    photos = dict(zip(images, backend.models.pipeline.embed(list(images.values()), body.faces, times), strict=True))
+    probes, references = (others[part] if part in others else _faces(photos[part], part) for part in _SIDES)
+    similarity, probe, reference = max(
+        (
+            (fused_similarity(one.templates, other.templates, body.fusion), one, other)
+            for one in probes
+            for other in references
+        ),
+        key=lambda pair: pair[0],
     )
-    similarities = np.stack([face.embedding for face in probes]) @ np.stack([face.embedding for face in references]).T
-    probe, reference = np.unravel_index(int(similarities.argmax()), similarities.shape)
-    similarity = float(np.clip(similarities[probe, reference], -1.0, 1.0))
-    return _BestPair(similarity, similarities.size, probes[probe], references[reference])
+    pairs = sum(pairs_compared(one.templates, other.templates, body.fusion) for one in probes for other in references)
+    return _BestPair(min(1.0, max(-1.0, similarity)), pairs, probe, reference)
 
 
-def _faces(outcome: EmbeddedPhoto | VultusError, part: str) -> list[EmbeddedFace]:
+def _given(backend: Backend, side: Side, part: str) -> list[_Comparand]:
+    try:
+        if side.gallery is not None and side.subject is not None:
+            return [_Comparand(templates_of(backend.galleries, side.gallery, side.subject), None)]
+        given = Embedding.model_construct(
+            embedding=side.embedding, norm=None, quality=None, contract_id=side.contract_id
+        )
+        return [_Comparand(TemplateSet.of(template_of(given, backend.galleries).embedding), None)]
+    except VultusError as error:
+        error.part = part
+        raise
+
+
+def _faces(outcome: EmbeddedPhoto | VultusError, part: str) -> list[_Comparand]:
     if isinstance(outcome, EmbeddedPhoto):
         if outcome.faces:
-            return outcome.faces
+            return [_Comparand(TemplateSet.of(face.embedding), face) for face in outcome.faces]
         outcome = core.NoFace("no face was found in the image")
     outcome.part = part
     raise outcome

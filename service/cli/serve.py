@@ -10,6 +10,7 @@ from rich.console import Console
 from models.assembly import Models, load_models
 from models.packs import PackStore, find_manifest
 from service.app import create_app
+from service.gallery.galleries import Galleries
 from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
@@ -27,9 +28,22 @@ def serve(
     settings = load_settings()
     models = load_configured_models(settings)
     _announce(models)
+    galleries = open_galleries(settings, models)
     if hints:
         _print_hints(host, port)
-    uvicorn.run(create_app(models, settings), host=host, port=port, access_log=False, server_header=False)
+    try:
+        uvicorn.run(
+            create_app(models, galleries, settings), host=host, port=port, access_log=False, server_header=False
+        )
+    finally:
+        galleries.close()
+
+
+def open_galleries(settings: Settings, models: Models) -> Galleries:
+    """Open the galleries of the data directory for the model that is served."""
+    return Galleries(
+        settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
+    )
 
 
 def load_configured_models(settings: Settings) -> Models:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.galleries import Galleries
-from service.gallery.ranking import Ranked, fused_similarity, rank
+from service.gallery.ranking import Ranked, rank
 from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
 from service.gallery.rows import subjects as subject_rows
 from service.gallery.rows import templates as template_rows
@@ -61,17 +61,14 @@ def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> i
         return sum(count(connection, galleries.find(connection, name)) for name in dict.fromkeys(names))
 
 
-def similarity_to(
-    galleries: Galleries, gallery: str, subject: str, probes: NDArray[np.float32], fusion: Fusion
-) -> tuple[list[float], TemplateSet]:
-    """Compare (Q, D) probes with all templates of one subject.
+def require_gallery(galleries: Galleries, name: str) -> None:
+    """Refuse a gallery that cannot be used with the model that is served.
 
     Raises:
-        GalleryUnknown, SubjectUnknown, ContractMismatch: It cannot be compared.
-        SubjectEmpty: It has no templates.
+        GalleryUnknown, ContractMismatch: It cannot.
     """
-    templates = templates_of(galleries, gallery, subject)
-    return [fused_similarity(probe, templates, fusion) for probe in probes], templates
+    with galleries.database.reading() as connection:
+        galleries.find(connection, name)
 
 
 def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSet:

@@ -46,6 +46,11 @@ def clean_name(name: str, what: str) -> str:
     return name
 
 
+def sought_name(name: str) -> str:
+    """Return the form in which a name is looked for; what could not be a name is found nowhere."""
+    return unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode()
+
+
 def _invalid(what: str, why: str) -> NameInvalid:
     error = NameInvalid(f"the name of the {what} {why}")
     error.part = what

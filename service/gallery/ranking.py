@@ -77,21 +77,21 @@ def rank(
     return found
 
 
-def fused_similarity(probe: NDArray[np.float32], templates: TemplateSet, fusion: Fusion) -> float:
-    """Compare one probe with all templates of a subject.
-
-    Args:
-        probe: (D,) float32 of length 1.
-        templates: Of the subject.
-        fusion: How similarities become one.
+def fused_similarity(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> float:
+    """Compare all templates of one side with all of the other; an embedding alone is a set of one.
 
     Returns:
-        Cosine in [-1, 1].
+        Cosine in [-1, 1], up to rounding.
     """
     if fusion == "quality-weighted":
-        return float(fuse(templates.vectors, templates.weights) @ probe)
-    similarities = templates.vectors @ probe
+        return float(fuse(one.vectors, one.weights) @ fuse(other.vectors, other.weights))
+    similarities = one.vectors @ other.vectors.T
     return float(similarities.max() if fusion == "max" else similarities.mean())
+
+
+def pairs_compared(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> int:
+    """Count the comparisons of which each may be wrong: of templates, or of what was made of them."""
+    return len(one.vectors) * len(other.vectors) if fusion == "max" else 1
 
 
 def _reachable(last: float, fusion: Fusion) -> float:
@@ -121,7 +121,7 @@ def _scores(
         subjects = np.unique(hits.subjects[hits.subjects != NOTHING]).tolist()
         sets = rows.sets(connection, subjects, dimensions)
     return lambda place: [
-        Ranked(int(subject), fused_similarity(probes[place], sets[int(subject)], fusion))
+        Ranked(int(subject), fused_similarity(TemplateSet.of(probes[place]), sets[int(subject)], fusion))
         for subject in np.unique(hits.subjects[place])
         if int(subject) in sets
     ]

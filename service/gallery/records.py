@@ -133,6 +133,11 @@ class TemplateSet:
     vectors: NDArray[np.float32]
     weights: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, embedding: NDArray[np.float32]) -> "TemplateSet":
+        """Take one embedding, (D,) float32 of length 1, for a set."""
+        return cls(embedding[None], np.ones(1, np.float32))
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

@@ -13,6 +13,7 @@ AT_START_ONLY = {
     *(core.ArtefactUnfit, core.StorageFailed, core.EngineMissing, core.EngineConflict, core.PrecisionUnsupported),
     core.EngineBuildFailed,
     *(SettingsInvalid, DemoFailed),
+    *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
     *core.ExportError.__subclasses__(),
 }
 
@@ -34,7 +35,8 @@ def test_every_cause_is_mapped_once_or_ends_the_start() -> None:
     assert set(leaves()) == set(STATUS) | AT_START_ONLY
     assert not set(STATUS) & AT_START_ONLY
     assert all(
-        400 <= status < 500 or leaf in (core.InferenceFailed, errors.NotReady) for leaf, status in STATUS.items()
+        400 <= status < 500 or leaf in (core.InferenceFailed, errors.NotReady, errors.StorageFull, errors.StoreFailed)
+        for leaf, status in STATUS.items()
     )
     assert status_of(core.PackDamaged("x")) == 500
 

@@ -12,6 +12,7 @@ from httpx2 import Response
 from models.assembly import Models
 from models.errors import InferenceFailed
 from service.app import create_app
+from service.gallery.galleries import Galleries
 from service.settings import RequestSettings, Settings
 from tests.pictures import empty_png, encode, faces_png, noise_jpeg, png_bomb
 
@@ -239,9 +240,9 @@ def test_values_out_of_range_are_refused(client: TestClient) -> None:
     problem(verify(client, faces_png(1), faces_png(1), operating_point=""), 422, "member_invalid")
 
 
-def test_too_many_images_and_too_large_bodies_are_refused(fake_models: Models) -> None:
+def test_too_many_images_and_too_large_bodies_are_refused(fake_models: Models, kept: Galleries) -> None:
     settings = Settings(request=RequestSettings(max_bytes=20_000, max_images=3))
-    with TestClient(create_app(fake_models, settings)) as client:
+    with TestClient(create_app(fake_models, kept, settings)) as client:
         small = encode(Image.new("RGB", (16, 16)))
         problem(client.post("/v1/detect", files=[("images", small)] * 4), 422, "too_many_images")
         problem(client.post("/v1/detect", files=[("images", small)] * 9), 422, "too_many_images")
@@ -259,11 +260,11 @@ def test_what_the_router_refuses_is_a_problem_too(client: TestClient) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-def test_without_a_calibration_there_is_a_similarity_and_the_reason(fake_models: Models) -> None:
+def test_without_a_calibration_there_is_a_similarity_and_the_reason(fake_models: Models, kept: Galleries) -> None:
     from dataclasses import replace
 
     models = replace(fake_models, calibration=None, uncalibrated_because="this model was never calibrated")
-    with TestClient(create_app(models, Settings())) as client:
+    with TestClient(create_app(models, kept, Settings())) as client:
         body = verify(client, faces_png(1), faces_png(1)).json()
         assert body["similarity"] == pytest.approx(1)
         assert body["decision"] is body["operating_point"] is body["false_match_rate"] is None
@@ -273,12 +274,12 @@ def test_without_a_calibration_there_is_a_similarity_and_the_reason(fake_models:
 
 
 def test_failures_of_our_own_tell_nothing_but_the_request_id(
-    fake_models: Models, monkeypatch: pytest.MonkeyPatch
+    fake_models: Models, kept: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    with TestClient(create_app(fake_models, Settings()), raise_server_exceptions=False) as client:
+    with TestClient(create_app(fake_models, kept, Settings()), raise_server_exceptions=False) as client:
         monkeypatch.setattr(fake_models.pipeline, "detect", fail)
         answer = client.post("/v1/detect", content=faces_png(1), headers={**PNG, "X-Request-Id": "mine-1"})
         assert problem(answer, 500, "internal_error")["request_id"] == "mine-1"
@@ -291,8 +292,10 @@ def test_request_ids_are_taken_over_only_if_harmless(client: TestClient) -> None
         assert client.get("/healthz", headers={"X-Request-Id": odd}).headers["x-request-id"] != odd
 
 
-def test_ready_only_while_inference_works(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    with TestClient(create_app(fake_models, Settings())) as client:
+def test_ready_only_while_inference_works(
+    fake_models: Models, kept: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TestClient(create_app(fake_models, kept, Settings())) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
         assert client.get("/readyz").json() == {"status": "ready"}
 

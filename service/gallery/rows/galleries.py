@@ -6,6 +6,7 @@ import time
 from typing import Literal
 
 from service.errors import GalleryExists, GalleryUnknown
+from service.gallery.names import sought_name
 from service.gallery.records import Gallery, IndexKind, Metadata, Receipt
 
 _COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created"
@@ -42,7 +43,7 @@ def find(connection: sqlite3.Connection, name: str) -> Gallery:
     Raises:
         GalleryUnknown: There is none of that name.
     """
-    row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (name,)).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (sought_name(name),)).fetchone()
     if row is None:
         raise GalleryUnknown("there is no gallery of that name")
     return _gallery(row)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from service.errors import SubjectEmpty, SubjectExists, SubjectUnknown
+from service.gallery.names import sought_name
 from service.gallery.records import Gallery, Metadata, Receipt, Subject
 from service.gallery.rows.galleries import note_erasure
 from service.gallery.rows.slices import slices
@@ -63,7 +64,7 @@ def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject
         SubjectUnknown: The gallery has none of that name.
     """
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, name)
+        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, sought_name(name))
     ).fetchone()
     if row is None:
         raise SubjectUnknown("the gallery has no subject of that name")

@@ -1,0 +1,175 @@
+"""`…/templates`: photos and embeddings into a gallery, a few at once or line by line."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from models.cropping import StageTimes
+from models.errors import VultusError
+from service import errors
+from service.acquisition import Requirements
+from service.api.dependencies import Backend, UsesBackend, server_timing
+from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.galleries import STORE_ERRORS
+from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
+from service.api.gallery_responses import EnrolItem, EnrolResponse
+from service.api.intake import NDJSON, is_ndjson, parse_object, read_images, read_query, validate
+from service.api.ndjson import LineResponse, in_groups, read_lines
+from service.api.openapi import images_body, line_body
+from service.api.problems import documented_problems, problem_of
+from service.api.requests import Embedding
+from service.api.responses import FaceOut
+from service.enrolment import Enrolled, Entry, enrol_entries
+from service.errors import MediaTypeUnsupported
+from service.gallery.galleries import Galleries
+from service.gallery.identification import require_gallery
+from service.gallery.records import NewTemplate
+from service.gallery.vectors import source_of, unit_vector
+
+router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
+
+EMBEDDING_ERRORS = (
+    errors.EmbeddingWrongDimension,
+    errors.EmbeddingNotFinite,
+    errors.EmbeddingZero,
+    errors.ContractMismatch,
+)
+_ENTRY_ERRORS = (
+    *IMAGE_ERRORS,
+    *EMBEDDING_ERRORS,
+    errors.GalleryUnknown,
+    errors.NameInvalid,
+    errors.FaceTooSmall,
+    errors.LowQuality,
+    errors.DuplicateOfAnother,
+    *STORE_ERRORS,
+)
+_EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
+_LINES_AT_ONCE = 16
+
+
+@router.post(
+    "/subjects/{subject}/templates",
+    responses=documented_problems(*INTAKE_ERRORS, errors.TooManyImages, errors.TooManyEmbeddings, *_ENTRY_ERRORS),
+    openapi_extra=images_body(EnrolRequest, _EXAMPLE),
+)
+async def enrol(
+    gallery: str, subject: str, request: Request, response: Response, backend: UsesBackend
+) -> EnrolResponse:
+    """Enrol photos or embeddings of a subject, which is made if it is not there. The same photo is enrolled once.
+
+    With one photo, its error is the answer's error; with several, each item has a status of its own.
+    """
+    body = await read_images(request, EnrolRequest, backend.settings.request)
+    contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
+    times = StageTimes()
+    entries = [(subject, content) for content in contents]
+    outcomes = await backend.compute(_enrol, backend, gallery, entries, body, times)
+    response.headers["Server-Timing"] = server_timing(times)
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, VultusError):
+            outcome.part = f"images.{place}" if place < len(body.images) else f"embeddings.{place - len(body.images)}"
+            if len(outcomes) == 1:
+                raise outcome
+    items = [_item(outcome, request.state.request_id) for outcome in outcomes]
+    return EnrolResponse(gallery=gallery, subject=subject, items=items)
+
+
+@router.post(
+    "/templates",
+    response_class=LineResponse,
+    responses={
+        **documented_problems(errors.MediaTypeUnsupported, errors.MemberInvalid, errors.MemberUnknown, *_ENTRY_ERRORS),
+        200: {"description": "One item for each line, in order.", "content": {NDJSON: {"schema": {"type": "string"}}}},
+    },
+    openapi_extra=line_body(EnrolLine, EnrolOptions),
+)
+async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> LineResponse:
+    """Enrol any number of photos or embeddings, one in each line; each is answered as soon as it is on the disk.
+
+    Read the answer while you send: its lines come before yours have ended.
+    """
+    if not is_ndjson(request):
+        raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
+    options = read_query(request, EnrolOptions)
+    await backend.consult(require_gallery, backend.galleries, gallery)
+    limits = backend.settings.request
+
+    async def answers() -> AsyncIterator[bytes]:
+        try:
+            async for group in in_groups(read_lines(request, limits.max_bytes), _LINES_AT_ONCE, limits.max_bytes):
+                yield await backend.compute(_enrol_group, backend, gallery, group, options, request.state.request_id)
+        except VultusError as error:  # of the whole: nothing behind it was dealt with
+            yield _line(EnrolItem(status="error", problem=problem_of(error, request.state.request_id)))
+
+    return LineResponse(answers())
+
+
+def _enrol(
+    backend: Backend,
+    gallery: str,
+    contents: Sequence[tuple[str, bytes | Embedding]],
+    options: EnrolOptions,
+    times: StageTimes,
+) -> list[Enrolled | VultusError]:
+    """Enrol what can be read as an image or an embedding, and give every entry its outcome, in order."""
+    outcomes: list[Enrolled | VultusError | None] = []
+    entries: list[Entry] = []
+    for subject, content in contents:
+        try:
+            ready = content if isinstance(content, bytes) else template_of(content, backend.galleries)
+        except VultusError as error:
+            outcomes.append(error)
+            continue
+        entries.append(Entry(subject, ready))
+        outcomes.append(None)
+    requirements = Requirements(options.faces, options.min_face_px, options.min_norm)
+    dealt_with = iter(enrol_entries(backend.galleries, backend.models.pipeline, gallery, entries, requirements, times))
+    return [next(dealt_with) if outcome is None else outcome for outcome in outcomes]
+
+
+def template_of(given: Embedding, galleries: Galleries) -> NewTemplate:
+    """Make a template of an embedding that came over the wire.
+
+    Raises:
+        ContractMismatch, EmbeddingWrongDimension, EmbeddingNotFinite, EmbeddingZero: It cannot be compared.
+    """
+    if given.contract_id is not None:
+        galleries.require_contract(given.contract_id, "the embedding is")
+    vector, length = unit_vector(given.embedding, galleries.dimensions)
+    norm = length if given.norm is None else given.norm
+    return NewTemplate(vector, source_of(vector), norm, given.quality)
+
+
+def _enrol_group(
+    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str
+) -> bytes:
+    read: list[tuple[str, bytes | Embedding] | VultusError] = [_read_line(line) for line in lines]
+    good = [one for one in read if not isinstance(one, VultusError)]
+    outcomes = iter(_enrol(backend, gallery, good, options, StageTimes()))
+    answered = (one if isinstance(one, VultusError) else next(outcomes) for one in read)
+    return b"".join(_line(_item(outcome, request_id)) for outcome in answered)
+
+
+def _read_line(line: bytes) -> tuple[str, bytes | Embedding] | VultusError:
+    try:
+        entry = validate(EnrolLine, parse_object(line))
+    except VultusError as error:
+        return error
+    if entry.image is not None:
+        return entry.subject, entry.image
+    return entry.subject, Embedding.model_construct(
+        embedding=entry.embedding, norm=entry.norm, quality=entry.quality, contract_id=entry.contract_id
+    )
+
+
+def _item(outcome: Enrolled | VultusError, request_id: str) -> EnrolItem:
+    if isinstance(outcome, VultusError):
+        problem = problem_of(outcome, request_id)
+        return EnrolItem(status="error", duplicate_of=problem.duplicate_of, problem=problem)
+    face = FaceOut.of(outcome.face.face) if outcome.face else None
+    return EnrolItem(status=outcome.outcome, template=outcome.template, face=face, norm=outcome.norm)
+
+
+def _line(item: EnrolItem) -> bytes:
+    return item.model_dump_json(exclude_none=True).encode() + b"\n"

@@ -1,0 +1,79 @@
+"""`/export` and `/import`: galleries as NDJSON."""
+
+from collections.abc import AsyncIterator, Iterator
+
+from anyio import from_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from service import errors
+from service.api.dependencies import UsesBackend
+from service.api.galleries import STORE_ERRORS
+from service.api.gallery_responses import ImportResponse
+from service.api.intake import NDJSON, is_ndjson
+from service.api.ndjson import in_pieces, read_lines
+from service.api.problems import documented_problems
+from service.errors import MediaTypeUnsupported
+from service.gallery.exchange import Imported, export_lines, import_lines
+
+router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
+
+_LINES = {"type": "string", "description": "One JSON object in each line."}
+_LONGEST_LINE_BYTES = 2**20
+
+
+@router.get(
+    "/export",
+    responses={
+        **documented_problems(errors.GalleryUnknown),
+        200: {"description": "Header, templates, end.", "content": {NDJSON: {"schema": _LINES}}},
+    },
+    response_class=StreamingResponse,
+)
+async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
+    """Stream all templates with their contract id, between a header and an end by which a cut is seen."""
+    lines = await backend.consult(export_lines, backend.galleries, gallery)
+    return StreamingResponse(in_pieces(lines), media_type=NDJSON)
+
+
+@router.post(
+    "/import",
+    responses=documented_problems(
+        errors.GalleryUnknown,
+        errors.ContractMismatch,
+        errors.MediaTypeUnsupported,
+        errors.BodyTooLarge,
+        errors.LineMalformed,
+        errors.NameInvalid,
+        errors.EmbeddingWrongDimension,
+        errors.EmbeddingNotFinite,
+        errors.EmbeddingZero,
+        *STORE_ERRORS,
+    ),
+    openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {"schema": _LINES}}}},
+)
+async def import_(gallery: str, request: Request, backend: UsesBackend) -> ImportResponse:
+    """Store the templates of an export, of any length. What is there already is passed over.
+
+    After an error the lines before the one that is named are stored: mend it and send all of them again.
+    """
+    if not is_ndjson(request):
+        raise MediaTypeUnsupported(f"send the lines of an export as {NDJSON}")
+    arriving = aiter(read_lines(request, _LONGEST_LINE_BYTES))
+
+    def lines() -> Iterator[bytes]:
+        while some := from_thread.run(_next, arriving):
+            yield from some
+
+    def work() -> Imported:
+        done = Imported()
+        for done in import_lines(backend.galleries, gallery, lines()):  # noqa: B007  # the last one counts
+            pass
+        return done
+
+    done = await backend.consult(work)
+    return ImportResponse(templates=done.templates, duplicates=done.duplicates, refused=done.refused)
+
+
+async def _next(arriving: AsyncIterator[list[bytes]]) -> list[bytes]:
+    return await anext(arriving, [])

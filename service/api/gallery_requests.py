@@ -1,0 +1,195 @@
+"""What comes in over the wire about galleries."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.api.requests import (
+    AnyEmbedding,
+    Embedding,
+    EncodedImage,
+    FacePolicy,
+    FusionName,
+    OperatingPointName,
+    StrictModel,
+    Vector,
+)
+from service.gallery.records import IndexKind
+
+IndexName = Annotated[
+    IndexKind,
+    Field(
+        description="How the gallery is searched: `flat` compares every template in float32, `flat-fp16` in half the "
+        "memory, `sq8` in a quarter, `hnsw` looks at few of them; `auto` chooses `flat` or `flat-fp16` by size. All "
+        "but `flat` fetch more and rank again in float32."
+    ),
+]
+_METADATA_MOST = 16384
+
+
+def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(value)) > _METADATA_MOST:
+        raise PydanticCustomError("member_invalid", "metadata of more than 16 KiB")
+    return value
+
+
+Metadata = Annotated[
+    dict[str, JsonValue], AfterValidator(_check_metadata), Field(description="Your own, up to 16 KiB.")
+]
+
+
+class GalleryCreate(StrictModel):
+    """A gallery to be made."""
+
+    gallery: str
+    index: IndexName = "auto"
+    keep_crops: Annotated[
+        bool, Field(description="Keep aligned crops beside templates, for embedding them with another model later.")
+    ] = False
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class GalleryPatch(StrictModel):
+    """What of a gallery is changed."""
+
+    gallery: Annotated[str | None, Field(description="A new name.")] = None
+    index: IndexName | None = None
+    metadata: Metadata | None = None
+
+
+class SubjectCreate(StrictModel):
+    """A subject to be made, without templates."""
+
+    subject: str
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class SubjectPatch(StrictModel):
+    """What of a subject is changed."""
+
+    subject: Annotated[str | None, Field(description="A new name.")] = None
+    metadata: Metadata | None = None
+
+
+class MergeRequest(StrictModel):
+    """The subject that is merged into the one of the address, and is no more."""
+
+    subject: str
+
+
+class PageQuery(StrictModel):
+    """Which part of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str | None, Field(description="`next` of the part before.")] = None
+
+
+class EnrolOptions(StrictModel):
+    """What photos must keep to."""
+
+    faces: Annotated[
+        Literal["single", "largest", "central"],
+        Field(description="Which face is meant when a photo has several: the `single` one there is is the default."),
+    ] = "single"
+    min_face_px: Annotated[int, Field(ge=0, description="Shortest side of a face's box, pixels of the photo.")] = 0
+    min_norm: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Least length of the embedding; models differ in theirs.")
+    ] = 0.0
+
+
+class EnrolRequest(EnrolOptions):
+    """Photos or embeddings of one subject."""
+
+    images: tuple[EncodedImage, ...] = ()
+    embeddings: tuple[AnyEmbedding, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_something(self) -> "EnrolRequest":
+        _require_something(self.images, self.embeddings)
+        return self
+
+
+class EnrolLine(StrictModel):
+    """One photo or embedding of a long enrolment."""
+
+    subject: str
+    image: EncodedImage | None = None
+    embedding: Vector | None = None
+    norm: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    quality: Annotated[float | None, Field(ge=0, le=100)] = None
+    contract_id: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "EnrolLine":
+        _require_one(self.image, self.embedding)
+        return self
+
+
+def _read_galleries(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class IdentifyOptions(StrictModel):
+    """How probes are looked for."""
+
+    gallery: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_read_galleries),
+        Field(min_length=1, max_length=16, description="One or several galleries."),
+    ]
+    k: Annotated[int, Field(ge=1, le=1000, description="Most candidates of a face.")] = 5
+    fusion: FusionName = "max"
+    assign: Annotated[
+        Literal["independent", "unique"], Field(description="`unique`: no subject is given to two faces of one photo.")
+    ] = "independent"
+    faces: FacePolicy = "all"
+    operating_point: Annotated[
+        OperatingPointName,
+        Field(description="Candidates reach its threshold. `none`: no decision, the nearest whatever they are."),
+    ] = None
+
+
+class IdentifyRequest(IdentifyOptions):
+    """Photos or embeddings of unknown people."""
+
+    images: tuple[EncodedImage, ...] = ()
+    embeddings: tuple[AnyEmbedding, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_something(self) -> "IdentifyRequest":
+        _require_something(self.images, self.embeddings)
+        return self
+
+
+class IdentifyLine(StrictModel):
+    """One photo or embedding of a long identification."""
+
+    id: Annotated[str | None, Field(max_length=200, description="Comes back with the answer.")] = None
+    image: EncodedImage | None = None
+    embedding: Vector | None = None
+    contract_id: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> "IdentifyLine":
+        _require_one(self.image, self.embedding)
+        return self
+
+
+class AuditRequest(StrictModel):
+    """What is made sure of."""
+
+    erasure: Annotated[
+        bool, Field(description="Also write the store anew, so that nothing erased is in any file. Takes a while.")
+    ] = False
+
+
+def _require_something(images: tuple[bytes, ...], embeddings: tuple[Embedding, ...]) -> None:
+    if not images and not embeddings:
+        raise PydanticCustomError("member_invalid", "give at least one of `images` and `embeddings`")
+
+
+def _require_one(image: bytes | None, embedding: Any) -> None:
+    if (image is None) == (embedding is None):
+        raise PydanticCustomError("member_invalid", "give either `image` or `embedding`")

@@ -1,0 +1,217 @@
+"""`POST /v1/identify`: whose faces these are."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+
+from models import errors as core
+from models.calibration import OperatingPoint
+from models.cropping import StageTimes
+from models.errors import VultusError
+from models.pipeline import EmbeddedFace, EmbeddedPhoto
+from service import errors
+from service.api.dependencies import Backend, UsesBackend, server_timing
+from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.enrol import EMBEDDING_ERRORS, template_of
+from service.api.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
+from service.api.gallery_responses import IdentifiedFaceOut, IdentifyItem, IdentifyLineItem, IdentifyResponse
+from service.api.intake import is_ndjson, parse_object, read_images, read_query, validate
+from service.api.ndjson import LineResponse, in_groups, read_lines
+from service.api.openapi import images_body
+from service.api.problems import documented_problems, problem_of
+from service.api.requests import Embedding
+from service.api.responses import OperatingPointOut
+from service.gallery.assignment import assign_unique
+from service.gallery.identification import LEAST, comparisons, identify
+from service.gallery.records import Candidate
+
+router = APIRouter(prefix="/v1", tags=["faces"])
+
+NO_POINT = "none"
+
+_MANY = {"gallery"}
+_LINES_AT_ONCE = 16
+_EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
+_PROBLEMS = documented_problems(
+    *INTAKE_ERRORS,
+    errors.TooManyImages,
+    errors.TooManyEmbeddings,
+    *IMAGE_ERRORS,
+    *EMBEDDING_ERRORS,
+    errors.GalleryUnknown,
+    core.OperatingPointUnknown,
+    core.CalibrationUnfit,
+    errors.StoreFailed,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probe:
+    """What is looked for: the faces of a photo, or an embedding."""
+
+    vectors: NDArray[np.float32]
+    faces: Sequence[EmbeddedFace | None]
+    photo: EmbeddedPhoto | None
+
+
+@router.post(
+    "/identify",
+    response_model=IdentifyResponse,
+    responses=_PROBLEMS,
+    openapi_extra=images_body(IdentifyRequest, _EXAMPLE, IdentifyLine),
+)
+async def identify_faces(request: Request, response: Response, backend: UsesBackend) -> IdentifyResponse | LineResponse:
+    """Look for the faces of photos, or for embeddings, in one or several galleries.
+
+    Candidates are subjects, best first, that reach the operating point; with none the decision is `unknown`. With one
+    photo, its error is the answer's error; with several, each item has a status of its own. As lines of JSON there may
+    be any number; each is answered as soon as it is dealt with, so read while you send.
+    """
+    if is_ndjson(request):
+        return await _answer_lines(request, backend)
+    body = await read_images(request, IdentifyRequest, backend.settings.request, _MANY)
+    times = StageTimes()
+    point = _operating_point(backend, body.operating_point)
+    compared = await backend.consult(comparisons, backend.galleries, body.gallery, body.fusion)
+    contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
+    outcomes = await backend.compute(_look, backend, contents, body, point, times)
+    response.headers["Server-Timing"] = server_timing(times)
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, VultusError):
+            outcome.part = f"images.{place}" if place < len(body.images) else f"embeddings.{place - len(body.images)}"
+            if len(outcomes) == 1:
+                raise outcome
+    return IdentifyResponse(
+        items=[_item(outcome, request.state.request_id) for outcome in outcomes],
+        operating_point=OperatingPointOut.of(point) if point else None,
+        comparisons=compared,
+        fpir_bound=min(1.0, point.rate * compared) if point else None,
+        uncalibrated_because=backend.models.uncalibrated_because,
+    )
+
+
+async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
+    options = read_query(request, IdentifyOptions, _MANY)
+    point = _operating_point(backend, options.operating_point)
+    await backend.consult(comparisons, backend.galleries, options.gallery, options.fusion)
+    limits = backend.settings.request
+
+    async def answers() -> AsyncIterator[bytes]:
+        try:
+            async for group in in_groups(read_lines(request, limits.max_bytes), _LINES_AT_ONCE, limits.max_bytes):
+                yield await backend.compute(_look_group, backend, group, options, point, request.state.request_id)
+        except VultusError as error:  # of the whole: nothing behind it was dealt with
+            yield _line(None, _item(error, request.state.request_id))
+
+    return LineResponse(answers())
+
+
+def _operating_point(backend: Backend, wanted: str | float | None) -> OperatingPoint | None:
+    return None if wanted == NO_POINT else backend.operating_point(wanted)
+
+
+def _look(
+    backend: Backend,
+    contents: Sequence[bytes | Embedding],
+    options: IdentifyOptions,
+    point: OperatingPoint | None,
+    times: StageTimes,
+) -> list[IdentifyItem | VultusError]:
+    """Look for everything at once, and give every photo and embedding its item or error, in order."""
+    images = [content for content in contents if isinstance(content, bytes)]
+    photos = iter(backend.models.pipeline.embed(images, options.faces, times))
+    probes = [
+        _of_photo(next(photos)) if isinstance(content, bytes) else _of_embedding(content, backend)
+        for content in contents
+    ]
+    good = [probe for probe in probes if isinstance(probe, _Probe) and len(probe.faces)]
+    floor = point.threshold if point else LEAST
+    unique = options.assign == "unique"
+    most_faces = max((len(probe.faces) for probe in good), default=0)
+    vectors = np.concatenate([probe.vectors for probe in good]) if most_faces else np.empty((0, 0), np.float32)
+    with times.measure("search"):
+        found = iter(
+            identify(
+                backend.galleries,
+                options.gallery,
+                vectors,
+                max(options.k, most_faces) if unique else options.k,
+                options.fusion,
+                floor,
+            )
+        )
+    items: list[IdentifyItem | VultusError] = []
+    for probe in probes:
+        if isinstance(probe, VultusError):
+            items.append(probe)
+            continue
+        candidates = [next(found) for _ in probe.faces]
+        if unique:
+            candidates = [own[: options.k] for own in assign_unique(candidates, floor)]
+        items.append(_found(probe, candidates, point is not None))
+    return items
+
+
+def _of_photo(photo: EmbeddedPhoto | VultusError) -> _Probe | VultusError:
+    if isinstance(photo, VultusError):
+        return photo
+    vectors = [face.embedding for face in photo.faces]
+    return _Probe(np.stack(vectors) if vectors else np.empty((0, 0), np.float32), photo.faces, photo)
+
+
+def _of_embedding(given: Embedding, backend: Backend) -> _Probe | VultusError:
+    try:
+        return _Probe(template_of(given, backend.galleries).embedding[None], [None], None)
+    except VultusError as error:
+        return error
+
+
+def _found(probe: _Probe, candidates: Sequence[list[Candidate]], decides: bool) -> IdentifyItem:
+    return IdentifyItem(
+        status="ok",
+        width=probe.photo.width if probe.photo else None,
+        height=probe.photo.height if probe.photo else None,
+        faces=[IdentifiedFaceOut.of(face, own, decides) for face, own in zip(probe.faces, candidates, strict=True)],
+    )
+
+
+def _look_group(
+    backend: Backend,
+    lines: Sequence[bytes],
+    options: IdentifyOptions,
+    point: OperatingPoint | None,
+    request_id: str,
+) -> bytes:
+    read = [_read_line(line) for line in lines]
+    contents = [one[1] for one in read if not isinstance(one, VultusError)]
+    outcomes = iter(_look(backend, contents, options, point, StageTimes()))
+    return b"".join(
+        _line(None, _item(one, request_id))
+        if isinstance(one, VultusError)
+        else _line(one[0], _item(next(outcomes), request_id))
+        for one in read
+    )
+
+
+def _read_line(line: bytes) -> tuple[str | None, bytes | Embedding] | VultusError:
+    try:
+        entry = validate(IdentifyLine, parse_object(line))
+    except VultusError as error:
+        return error
+    if entry.image is not None:
+        return entry.id, entry.image
+    return entry.id, Embedding.model_construct(embedding=entry.embedding, contract_id=entry.contract_id)
+
+
+def _item(outcome: IdentifyItem | VultusError, request_id: str) -> IdentifyItem:
+    if isinstance(outcome, VultusError):
+        return IdentifyItem(status="error", problem=problem_of(outcome, request_id))
+    return outcome
+
+
+def _line(own_id: str | None, item: IdentifyItem) -> bytes:
+    line = IdentifyLineItem(id=own_id, **{name: getattr(item, name) for name in IdentifyItem.model_fields})
+    return line.model_dump_json(exclude_none=True).encode() + b"\n"

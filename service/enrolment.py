@@ -1,0 +1,117 @@
+"""Photos and embeddings into a gallery: each has an outcome, and what is there already costs no inference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.cropping import StageTimes
+from models.errors import VultusError
+from models.pipeline import EmbeddedFace, Pipeline
+from service.acquisition import Acquired, Requirements, acquire, image_source
+from service.errors import DuplicateOfAnother
+from service.gallery.administration import read_gallery
+from service.gallery.enrolment import enrol, known_sources
+from service.gallery.galleries import Galleries
+from service.gallery.names import clean_name
+from service.gallery.records import NewTemplate, Stored
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """What is to be enrolled: an image file, or a template that was made before."""
+
+    subject: str
+    content: bytes | NewTemplate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enrolled:
+    """What is in the gallery now, or was before.
+
+    Attributes:
+        outcome: `duplicate` if it was.
+        template: Its key.
+        face: That was found, where one was looked for.
+        norm: Of its embedding.
+    """
+
+    outcome: Literal["enrolled", "duplicate"]
+    template: int
+    face: EmbeddedFace | None = None
+    norm: float | None = None
+
+
+def enrol_entries(
+    galleries: Galleries,
+    pipeline: Pipeline,
+    gallery: str,
+    entries: Sequence[Entry],
+    requirements: Requirements,
+    times: StageTimes,
+) -> list[Enrolled | VultusError]:
+    """Enrol photos and templates in one transaction.
+
+    Args:
+        galleries: Where.
+        pipeline: What detects and embeds.
+        gallery: Its name.
+        entries: What; subjects that are not there are made.
+        requirements: What photos must keep to.
+        times: Told what was spent.
+
+    Returns:
+        What became of each, in order: enrolled, there already, or why not.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: The gallery cannot take them.
+        StorageFull, StoreFailed: Nothing was stored.
+        InferenceFailed: The engine failed.
+    """
+    known = known_sources(galleries, gallery, [_source(entry) for entry in entries])
+    requirements = replace(requirements, keep_crop=read_gallery(galleries, gallery)[0].keep_crops)
+    outcomes: dict[int, Enrolled | VultusError] = {}
+    names: dict[int, str] = {}
+    for place, entry in enumerate(entries):
+        try:
+            names[place] = clean_name(entry.subject, "subject")
+        except VultusError as error:
+            outcomes[place] = error
+            continue
+        if there := known.get(_source(entry)):
+            outcomes[place] = _present(there, names[place])
+    pending = [place for place in range(len(entries)) if place not in outcomes]
+    photos = [place for place in pending if isinstance(entries[place].content, bytes)]
+    acquired = dict(zip(photos, acquire(pipeline, _images(entries, photos), requirements, times), strict=True))
+    ready: list[tuple[int, NewTemplate]] = []
+    for place in pending:
+        content = entries[place].content
+        if isinstance(content, NewTemplate):
+            ready.append((place, content))
+        elif isinstance(found := acquired[place], VultusError):
+            outcomes[place] = found
+        else:
+            ready.append((place, found.template))
+    stored = enrol(galleries, gallery, [(names[place], template) for place, template in ready]) if ready else []
+    for (place, template), one in zip(ready, stored, strict=True):
+        if one.outcome != "enrolled":
+            outcomes[place] = _present(one, names[place])
+            continue
+        photo = acquired.get(place)
+        face = photo.face if isinstance(photo, Acquired) else None
+        outcomes[place] = Enrolled("enrolled", one.template, face, template.norm)
+    return [outcomes[place] for place in range(len(entries))]
+
+
+def _source(entry: Entry) -> bytes:
+    return image_source(entry.content) if isinstance(entry.content, bytes) else entry.content.source
+
+
+def _images(entries: Sequence[Entry], places: Sequence[int]) -> list[bytes]:
+    contents = (entries[place].content for place in places)
+    return [content for content in contents if isinstance(content, bytes)]
+
+
+def _present(stored: Stored, subject: str) -> Enrolled | DuplicateOfAnother:
+    if stored.subject == subject:
+        return Enrolled("duplicate", stored.template)
+    return DuplicateOfAnother("another subject of the gallery has the same photo or embedding", stored.subject)
