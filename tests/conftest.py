@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,13 @@ class FakeDetector:
 
 @pytest.fixture
 def fake_models() -> Models:
+    return models_without_weights()
+
+
+def models_without_weights(dimensions: int = 128) -> Models:
     template = TEMPLATES["arcface-112"]
-    embedder = FakeSession(fake_embedding)
-    card = Card("fake", "fake", "none", "none", "0" * 64, 1, 112, 112, 128, template.name, {"color": "rgb"}, {})
+    embedder = FakeSession(partial(fake_embedding, size=dimensions))
+    card = Card("fake", "fake", "none", "none", "0" * 64, 1, 112, 112, dimensions, template.name, {"color": "rgb"}, {})
     points = (
         OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), 0.006, "a test"),
         OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), 0.013, "a test"),

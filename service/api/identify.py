@@ -75,9 +75,8 @@ async def identify_faces(request: Request, response: Response, backend: UsesBack
     body = await read_images(request, IdentifyRequest, backend.settings.request, _MANY)
     times = StageTimes()
     point = _operating_point(backend, body.operating_point)
-    compared = await backend.consult(comparisons, backend.galleries, body.gallery, body.fusion)
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
-    outcomes = await backend.compute(_look, backend, contents, body, point, times)
+    outcomes, compared = await backend.compute(_look, backend, contents, body, point, times)
     response.headers["Server-Timing"] = server_timing(times)
     for place, outcome in enumerate(outcomes):
         if isinstance(outcome, VultusError):
@@ -119,8 +118,9 @@ def _look(
     options: IdentifyOptions,
     point: OperatingPoint | None,
     times: StageTimes,
-) -> list[IdentifyItem | VultusError]:
-    """Look for everything at once, and give every photo and embedding its item or error, in order."""
+) -> tuple[list[IdentifyItem | VultusError], int]:
+    """Look for everything at once: an item or error for every photo and embedding, in order; and count comparisons."""
+    compared = comparisons(backend.galleries, options.gallery, options.fusion)
     images = [content for content in contents if isinstance(content, bytes)]
     photos = iter(backend.models.pipeline.embed(images, options.faces, times))
     probes = [
@@ -152,7 +152,7 @@ def _look(
         if unique:
             candidates = [own[: options.k] for own in assign_unique(candidates, floor)]
         items.append(_found(probe, candidates, point is not None))
-    return items
+    return items, compared
 
 
 def _of_photo(photo: EmbeddedPhoto | VultusError) -> _Probe | VultusError:
@@ -187,7 +187,8 @@ def _look_group(
 ) -> bytes:
     read = [_read_line(line) for line in lines]
     contents = [one[1] for one in read if not isinstance(one, VultusError)]
-    outcomes = iter(_look(backend, contents, options, point, StageTimes()))
+    looked, _ = _look(backend, contents, options, point, StageTimes())
+    outcomes = iter(looked)
     return b"".join(
         _line(None, _item(one, request_id))
         if isinstance(one, VultusError)

@@ -62,6 +62,9 @@ def rank(
         some = probes[pending]
         hits = live.search(some, depth)
         exhausted = hits.templates.shape[1] < depth or depth >= _DEEPEST
+        last = hits.similarities[:, -1:]
+        if fusion == "max":
+            hits = _that_matter(hits, k, rounding, floor)
         score = _scores(database, live.gallery.dimensions, not rounding, some, hits, fusion)
         unfinished = []
         for place, probe in enumerate(pending):
@@ -69,7 +72,7 @@ def rank(
             found[probe] = [one for one in ranked[:k] if one.similarity >= floor]
             if exhausted:
                 continue
-            reachable = _reachable(float(hits.similarities[place][-1]) + rounding, fusion)
+            reachable = _reachable(float(last[place, 0]) + rounding, fusion)
             if reachable >= floor and (len(ranked) < k or ranked[k - 1].similarity < reachable):
                 unfinished.append(probe)
         pending = np.array(unfinished, np.int64)
@@ -97,6 +100,16 @@ def pairs_compared(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> int:
 def _reachable(last: float, fusion: Fusion) -> float:
     """Bound what a subject can reach whose templates are no nearer than the last one fetched."""
     return last / _LEAST_LENGTH if fusion == "quality-weighted" and last > 0 else last
+
+
+def _that_matter(hits: Hits, k: int, rounding: float, floor: float) -> Hits:
+    """Leave out templates that cannot be the nearest of one of the k nearest subjects, however they were rounded."""
+    matter = hits.similarities >= floor - rounding
+    for own, subjects, similarities in zip(matter, hits.subjects, hits.similarities, strict=True):
+        nearest = _best(subjects, similarities)
+        if len(nearest) > k:
+            own &= similarities >= sorted(one.similarity for one in nearest)[-k] - 2 * rounding
+    return Hits(hits.similarities, *(np.where(matter, keys, NOTHING) for keys in (hits.templates, hits.subjects)))
 
 
 def _scores(

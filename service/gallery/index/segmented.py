@@ -15,7 +15,7 @@ from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors
 from service.gallery.records import Block
 
-_SEGMENT_ROWS = 65536
+_SEGMENT_ROWS = 32768
 _ROUNDING: dict[Holding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
 
 
