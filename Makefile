@@ -1,7 +1,7 @@
-# make demo | serve | export | test | check | bench | bench-export | reference | calibrate | lock | clean
+# make demo | serve | export | test | check | faults | bench | bench-export | bench-gallery | bench-openset | reference | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test check bench bench-export reference calibrate lock clean
+.PHONY: help demo serve export test check faults bench bench-export bench-gallery bench-openset reference calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,8 +18,11 @@ help:
 	@echo "make export       set up what turns checkpoints into artefacts (torch), see README"
 	@echo "make test         set up and run all tests"
 	@echo "make check        ruff, format, mypy --strict"
+	@echo "make faults       240 rounds of killed processes, a minute of 32 threads"
 	@echo "make bench        stage times beside plain OpenCV and ONNX Runtime"
 	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
+	@echo "make bench-gallery a million templates beside raw FAISS (TEMPLATES=n)"
+	@echo "make bench-openset 1:N over HTTP on LFW, beside a plain numpy search (LFW=directory)"
 	@echo "make reference    every official network in every wrapper against the official embeddings (needs them)"
 	@echo "make calibrate    measure the default pack on LFW View 2 (LFW=directory)"
 
@@ -66,6 +69,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+faults: $(VENV)/dev.stamp
+	FAULT_ROUNDS=$(or $(ROUNDS),240) FAULT_SECONDS=60 $(BIN)/python -m pytest -m faults --timeout 1800
+
 bench: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
@@ -73,6 +79,13 @@ bench: $(VENV)/dev.stamp
 
 bench-export: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.exports
+
+bench-gallery: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.bench.galleries --templates $(or $(TEMPLATES),1000000)
+
+bench-openset: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/python -m tests.bench.openset --lfw $(or $(LFW),../shared/data/lfw)
 
 reference: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.reference

@@ -24,8 +24,7 @@ from service.api.openapi import images_body
 from service.api.problems import documented_problems, problem_of
 from service.api.requests import Embedding
 from service.api.responses import OperatingPointOut
-from service.gallery.assignment import assign_unique
-from service.gallery.identification import LEAST, comparisons, identify
+from service.gallery.identification import LEAST, comparisons, identify_photos
 from service.gallery.records import Candidate
 
 router = APIRouter(prefix="/v1", tags=["faces"])
@@ -52,7 +51,7 @@ _PROBLEMS = documented_problems(
 class _Probe:
     """What is looked for: the faces of a photo, or an embedding."""
 
-    vectors: NDArray[np.float32]
+    vectors: Sequence[NDArray[np.float32]]
     faces: Sequence[EmbeddedFace | None]
     photo: EmbeddedPhoto | None
 
@@ -127,44 +126,33 @@ def _look(
         _of_photo(next(photos)) if isinstance(content, bytes) else _of_embedding(content, backend)
         for content in contents
     ]
-    good = [probe for probe in probes if isinstance(probe, _Probe) and len(probe.faces)]
-    floor = point.threshold if point else LEAST
-    unique = options.assign == "unique"
-    most_faces = max((len(probe.faces) for probe in good), default=0)
-    vectors = np.concatenate([probe.vectors for probe in good]) if most_faces else np.empty((0, 0), np.float32)
     with times.measure("search"):
         found = iter(
-            identify(
+            identify_photos(
                 backend.galleries,
                 options.gallery,
-                vectors,
-                max(options.k, most_faces) if unique else options.k,
+                [probe.vectors for probe in probes if isinstance(probe, _Probe)],
+                options.k,
                 options.fusion,
-                floor,
+                point.threshold if point else LEAST,
+                options.assign == "unique",
             )
         )
-    items: list[IdentifyItem | VultusError] = []
-    for probe in probes:
-        if isinstance(probe, VultusError):
-            items.append(probe)
-            continue
-        candidates = [next(found) for _ in probe.faces]
-        if unique:
-            candidates = [own[: options.k] for own in assign_unique(candidates, floor)]
-        items.append(_found(probe, candidates, point is not None))
+    items = [
+        probe if isinstance(probe, VultusError) else _found(probe, next(found), point is not None) for probe in probes
+    ]
     return items, compared
 
 
 def _of_photo(photo: EmbeddedPhoto | VultusError) -> _Probe | VultusError:
     if isinstance(photo, VultusError):
         return photo
-    vectors = [face.embedding for face in photo.faces]
-    return _Probe(np.stack(vectors) if vectors else np.empty((0, 0), np.float32), photo.faces, photo)
+    return _Probe([face.embedding for face in photo.faces], photo.faces, photo)
 
 
 def _of_embedding(given: Embedding, backend: Backend) -> _Probe | VultusError:
     try:
-        return _Probe(template_of(given, backend.galleries).embedding[None], [None], None)
+        return _Probe([template_of(given, backend.galleries).embedding], [None], None)
     except VultusError as error:
         return error
 

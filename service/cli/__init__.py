@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from models.errors import VultusError
-from service.cli import demo, engine, export, inspect, packs, serve
+from service.cli import demo, engine, enrol, export, gallery, identify, inspect, packs, serve
 
 app = typer.Typer(
     help="Self-hosted face verification: every decision with its measured error rate.",
@@ -21,6 +21,9 @@ app.command("export")(export.export)
 app.command("import")(export.import_onnx)
 app.command("engine")(engine.engine)
 app.command("inspect")(inspect.inspect)
+app.command("enrol")(enrol.enrol)
+app.command("identify")(identify.identify)
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(packs.app, name="packs")
 
 FAILED = 2

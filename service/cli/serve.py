@@ -1,6 +1,8 @@
 """`vultus serve`: check, load, say what runs, answer."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -26,24 +28,26 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return_large_blocks()
     settings = load_settings()
+    with open_for_models(settings) as (galleries, models):
+        _announce(models)
+        if hints:
+            _print_hints(host, port)
+        app = create_app(models, galleries, settings)
+        uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+
+
+@contextmanager
+def open_for_models(settings: Settings | None = None) -> Iterator[tuple[Galleries, Models]]:
+    """Load what the settings name, and open the galleries of the data directory for it."""
+    settings = settings or load_settings()
     models = load_configured_models(settings)
-    _announce(models)
-    galleries = open_galleries(settings, models)
-    if hints:
-        _print_hints(host, port)
-    try:
-        uvicorn.run(
-            create_app(models, galleries, settings), host=host, port=port, access_log=False, server_header=False
-        )
-    finally:
-        galleries.close()
-
-
-def open_galleries(settings: Settings, models: Models) -> Galleries:
-    """Open the galleries of the data directory for the model that is served."""
-    return Galleries(
+    galleries = Galleries(
         settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
     )
+    try:
+        yield galleries, models
+    finally:
+        galleries.close()
 
 
 def load_configured_models(settings: Settings) -> Models:
@@ -80,6 +84,9 @@ def _print_hints(host: str, port: int) -> None:
         f"curl {base}/v1/info",
         f"curl -F images=@one.jpg {base}/v1/detect",
         f"curl -F probe=@one.jpg -F reference=@two.jpg {base}/v1/verify",
+        f"curl {base}/v1/galleries -H 'Content-Type: application/json' -d '{{\"gallery\": \"staff\"}}'",
+        f"curl -F images=@one.jpg {base}/v1/galleries/staff/subjects/ann/templates",
+        f"curl -F images=@two.jpg -F gallery=staff {base}/v1/identify",
         f"curl --data-binary @one.jpg -H 'Content-Type: image/jpeg' '{base}/v1/embed?faces=largest'",
     ]
     Console().print(

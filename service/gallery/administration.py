@@ -26,7 +26,7 @@ def create_gallery(
     with galleries.database.exclusive():
         with galleries.changing() as connection:
             gallery = gallery_rows.add(
-                connection, name, galleries.contract_id, galleries.dimensions, index, keep_crops, metadata or {}
+                connection, name, galleries.served_contract(), galleries.dimensions, index, keep_crops, metadata or {}
             )
         galleries.begin(gallery).build()  # of nothing
     return gallery

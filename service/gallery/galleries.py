@@ -33,19 +33,21 @@ class Galleries:
     def __init__(
         self,
         directory: Path,
-        contract_id: str,
+        contract_id: str | None,
         dimensions: int,
         search_on: int = 0,
         limits: IndexLimits | None = None,
+        build: bool = True,
     ) -> None:
         """Open the galleries of a directory, made if it is not there, and begin to build their indices.
 
         Args:
             directory: Everything lies in it.
-            contract_id: Of the embeddings that will be stored and searched for.
+            contract_id: Of the embeddings that will be stored and searched for; None if none will be.
             dimensions: D of them.
             search_on: Threads that search; 0: one for each core.
             limits: Where one kind of index ends and another begins.
+            build: Whether indices are built, for searching and for going on with what erasures begin.
 
         Raises:
             GalleriesInUse: Another process has the directory.
@@ -72,7 +74,9 @@ class Galleries:
             found = rows.page(connection, "", -1)
         self._remove_orphans({gallery.key for gallery in found})
         for gallery in found:
-            self.mend(self.begin(gallery))
+            live = self.begin(gallery)
+            if build:
+                self.mend(live)
 
     def close(self) -> None:
         """Finish what is under way and give the directory back."""
@@ -94,6 +98,16 @@ class Galleries:
         gallery = rows.find(connection, name)
         self.require_contract(gallery.contract_id, "the gallery holds embeddings")
         return gallery
+
+    def served_contract(self) -> str:
+        """Return the contract of the model that is served.
+
+        Raises:
+            ContractMismatch: The galleries were opened without one.
+        """
+        if self.contract_id is None:
+            raise ContractMismatch("no model is loaded whose embeddings the gallery could hold")
+        return self.contract_id
 
     def require_contract(self, contract_id: str, what: str) -> None:
         """Refuse embeddings of another contract.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.ranking import Ranked, rank
 from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
@@ -48,6 +49,44 @@ def identify(
         for own, more in zip(found, _of_gallery(galleries, gallery, probes, k, fusion, floor), strict=True):
             own.extend(more)
     return [sorted(own, key=lambda one: -one.similarity)[:k] for own in found]
+
+
+def identify_photos(
+    galleries: Galleries,
+    names: Sequence[str],
+    photos: Sequence[Sequence[NDArray[np.float32]]],
+    k: int,
+    fusion: Fusion = "max",
+    floor: float = LEAST,
+    unique: bool = False,
+) -> list[list[list[Candidate]]]:
+    """Find the nearest subjects of the faces of several photos in one search.
+
+    Args:
+        galleries: Where.
+        names: Of the galleries.
+        photos: For each its faces, each (D,) float32 of length 1; there may be none.
+        k: How many subjects for each face.
+        fusion: How similarities to the templates of one subject become one.
+        floor: Subjects with a smaller similarity are not wanted.
+        unique: Whether nobody is given to two faces of one photo.
+
+    Returns:
+        For each photo and each of its faces, as `identify`.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+    """
+    most = max((len(faces) for faces in photos), default=0)
+    probes = [face for faces in photos for face in faces]
+    if not probes:
+        return [[] for _ in photos]
+    depth = max(k, most) if unique else k  # with as many candidates as faces the best assignment is among them
+    found = iter(identify(galleries, names, np.stack(probes), depth, fusion, floor))
+    by_photo = [[next(found) for _ in faces] for faces in photos]
+    if not unique:
+        return by_photo
+    return [[own[:k] for own in assign_unique(faces, floor)] for faces in by_photo]
 
 
 def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> int:

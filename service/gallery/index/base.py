@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from service.gallery.records import Block
 
+_SORTED_AT_ONCE = 8
+
 NOTHING = -1  # key in a place of `Hits` that is empty
 
 
@@ -58,12 +60,21 @@ class TemplateIndex(Protocol):
 
 def nearest(parts: list[Hits], depth: int) -> Hits:
     """Join hits of several parts into the best of them."""
-    similarities = np.concatenate([part.similarities for part in parts], axis=1)
-    order = np.argsort(-similarities, axis=1, kind="stable")[:, :depth]
+    joined = Hits(
+        np.concatenate([part.similarities for part in parts], axis=1),
+        np.concatenate([part.templates for part in parts], axis=1),
+        np.concatenate([part.subjects for part in parts], axis=1),
+    )
+    if joined.similarities.shape[1] > _SORTED_AT_ONCE * depth:  # sorting all of them would take longer than searching
+        joined = _picked(joined, np.argpartition(-joined.similarities, depth, axis=1)[:, :depth])
+    return _picked(joined, np.argsort(-joined.similarities, axis=1, kind="stable")[:, :depth])
+
+
+def _picked(hits: Hits, order: NDArray[np.int64]) -> Hits:
     return Hits(
-        np.take_along_axis(similarities, order, 1),
-        np.take_along_axis(np.concatenate([part.templates for part in parts], axis=1), order, 1),
-        np.take_along_axis(np.concatenate([part.subjects for part in parts], axis=1), order, 1),
+        np.take_along_axis(hits.similarities, order, 1),
+        np.take_along_axis(hits.templates, order, 1),
+        np.take_along_axis(hits.subjects, order, 1),
     )
 
 

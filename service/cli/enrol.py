@@ -1,0 +1,157 @@
+"""`vultus enrol`: folders of photos into a gallery. Begin again after a break: what is there is passed over."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.cropping import StageTimes
+from models.errors import ImageUnreadable, PicturesUnfit, VultusError
+from models.pipeline import Pipeline
+from service.acquisition import Requirements
+from service.cli.gallery import require_or_make
+from service.cli.serve import open_for_models
+from service.enrolment import Enrolled, Entry, enrol_entries
+from service.gallery.galleries import Galleries
+
+_PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
+_BATCH = 16
+_SIDE_BY_SIDE = 2  # batches; while one is embedded the other is decoded
+_SOME_REFUSED = 1
+_SHOWN = 20
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A photo and whose it is."""
+
+    path: Path
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A photo that was not enrolled, and why."""
+
+    path: Path
+    subject: str
+    code: str
+    reason: str
+
+
+def enrol(
+    directory: Annotated[
+        Path, typer.Argument(help="A folder for each subject, with photos in it.", exists=True, file_okay=False)
+    ],
+    gallery: Annotated[str, typer.Option(help="Its name; made if it is not there.")],
+    listed: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Columns `image` and `subject` in place of folders; images relative to DIRECTORY."),
+    ] = None,
+    faces: Annotated[
+        Literal["single", "largest", "central"], typer.Option(help="Which face is meant when a photo has several.")
+    ] = "single",
+    min_face_px: Annotated[int, typer.Option(min=0, help="Shortest side of a face's box.")] = 0,
+    min_norm: Annotated[float, typer.Option(min=0, help="Least length of an embedding.")] = 0.0,
+    report: Annotated[Path | None, typer.Option(help="CSV of what was refused and why.")] = None,
+) -> None:
+    """Enrol photos. Each batch is on the disk before it is counted; status 1 if some photos were refused."""
+    found = _listed(listed, directory) if listed else _in_folders(directory)
+    requirements = Requirements(faces, min_face_px, min_norm)
+    counts: Counter[str] = Counter()
+    refused: list[Refused] = []
+    columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (
+        open_for_models() as (galleries, models),
+        Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
+    ):
+        require_or_make(galleries, gallery)
+        task = bars.add_task("", total=len(found))
+        for batch in _dealt_with(galleries, models.pipeline, gallery, found, requirements):
+            for one, outcome in batch:
+                if isinstance(outcome, VultusError):
+                    refused.append(Refused(one.path, one.subject, outcome.code, str(outcome)))
+                    counts[outcome.code] += 1
+                else:
+                    counts[outcome.outcome] += 1
+            bars.advance(task, len(batch))
+    _show(counts, refused, report)
+    if refused:
+        raise typer.Exit(_SOME_REFUSED)
+
+
+def _dealt_with(
+    galleries: Galleries, pipeline: Pipeline, gallery: str, found: Sequence[Found], requirements: Requirements
+) -> Iterator[list[tuple[Found, Enrolled | VultusError]]]:
+    """Enrol batch by batch, some side by side."""
+    batches = iter([found[start : start + _BATCH] for start in range(0, len(found), _BATCH)])
+
+    def work(batch: Sequence[Found]) -> list[tuple[Found, Enrolled | VultusError]]:
+        outcomes: dict[Found, Enrolled | VultusError] = {}
+        entries: dict[Found, Entry] = {}
+        for one in batch:
+            try:
+                entries[one] = Entry(one.subject, one.path.read_bytes())
+            except OSError as error:
+                outcomes[one] = ImageUnreadable(f"the file cannot be read: {error.strerror}")
+        enrolled = enrol_entries(galleries, pipeline, gallery, list(entries.values()), requirements, StageTimes())
+        outcomes |= dict(zip(entries, enrolled, strict=True))
+        return [(one, outcomes[one]) for one in batch]
+
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="enrol") as workers:
+        waiting = [workers.submit(work, batch) for batch in islice(batches, _SIDE_BY_SIDE + 1)]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [workers.submit(work, batch) for batch in islice(batches, 1)]
+
+
+def _in_folders(directory: Path) -> list[Found]:
+    found = [
+        Found(path, folder.name)
+        for folder in sorted(directory.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in _PHOTOS and path.is_file()
+    ]
+    if not found:
+        raise PicturesUnfit(f"{directory} has no folders with photos in them; one folder for each subject is needed")
+    return found
+
+
+def _listed(path: Path, directory: Path) -> list[Found]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PicturesUnfit(f"{path} cannot be read as CSV: {error}") from error
+    if not rows or not {"image", "subject"} <= set(rows[0]):
+        raise PicturesUnfit(f"{path} needs a first line with the columns `image` and `subject`, and lines below it")
+    return [Found(directory / (row["image"] or ""), row["subject"] or "") for row in rows]
+
+
+def _show(counts: Counter[str], refused: Sequence[Refused], report: Path | None) -> None:
+    table = Table("outcome", "photos")
+    for outcome in ("enrolled", "duplicate", *sorted(set(counts) - {"enrolled", "duplicate"})):
+        table.add_row(outcome, f"{counts[outcome]:,}")
+    _out.print(table)
+    for one in refused[: 0 if report else _SHOWN]:
+        _out.print(f"{one.path}: {one.reason}", highlight=False, soft_wrap=True, markup=False)
+    if len(refused) > _SHOWN and not report:
+        _out.print(f"… {len(refused) - _SHOWN} more; --report FILE.csv has them all", highlight=False)
+    if report:
+        with report.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "subject", "code", "reason"])
+            writer.writerows((one.path, one.subject, one.code, one.reason) for one in refused)

@@ -1,0 +1,200 @@
+"""`vultus gallery`: list, stats, verify, rebuild, export, import, erase; while no service has the data directory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.errors import StorageFailed
+from service.errors import LineMalformed
+from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
+from service.gallery.audit import verify_erasure, verify_gallery
+from service.gallery.erasure import erase_gallery, erase_subject
+from service.gallery.exchange import Imported, export_lines, import_lines
+from service.gallery.galleries import Galleries
+from service.settings import load_settings
+
+app = typer.Typer(help="Galleries of the data directory, while no service has them.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of a gallery.")]
+
+_FAULTY = 1
+_ALL = -1
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+@app.command("list")
+def list_all() -> None:
+    """List the galleries there are."""
+    table = Table("gallery", "subjects", "templates", "index", "contract")
+    for column in table.columns:
+        column.overflow = "fold"  # a name that is cut short is another name
+    with _opened(build=False) as galleries:
+        for gallery, subjects, templates in list_galleries(galleries, "", _ALL):
+            table.add_row(gallery.name, f"{subjects:,}", f"{templates:,}", gallery.index, gallery.contract_id)
+    _out.print(table)
+
+
+@app.command()
+def stats(name: Name) -> None:
+    """Tell what a gallery holds."""
+    with _opened(build=False) as galleries:
+        gallery, subjects, templates = read_gallery(galleries, name)
+        counts = sorted(subject.templates for subject in list_subjects(galleries, name, "", _ALL))
+        store_bytes = sum(path.stat().st_size for path in galleries.directory.iterdir())
+    table = Table(show_header=False)
+    for label, value in (
+        ("subjects", f"{subjects:,}, of which {counts.count(0):,} without templates"),
+        ("templates", f"{templates:,}"),
+        (
+            "templates of a subject",
+            f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}" if counts else "—",
+        ),
+        ("index", gallery.index),
+        ("contract", gallery.contract_id),
+        ("numbers of an embedding", str(gallery.dimensions)),
+        ("aligned crops", "kept" if gallery.keep_crops else "not kept"),
+        ("all galleries on the disk", f"{store_bytes / 2**20:,.1f} MiB"),
+    ):
+        table.add_row(label, value)
+    _out.print(table)
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="Name of a gallery; all if none is given.")] = None,
+    erasure: Annotated[
+        bool, typer.Option(help="Also write the store anew, so that nothing erased is in any file.")
+    ] = False,
+) -> None:
+    """Compare index and store; status 1 if they differ."""
+    faults: list[str] = []
+    with _opened() as galleries:
+        names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
+        for one in names:
+            with _busy(f"comparing {one}"):
+                audit = verify_gallery(galleries, one)
+            _say(f"{one}: {audit.templates:,} templates, index {audit.index}: {'; '.join(audit.faults) or 'agrees'}")
+            faults += audit.faults
+        if erasure:
+            with _busy("writing the store anew"):
+                done = verify_erasure(galleries)
+            found = "; ".join(done.faults) or "nothing that was erased is in any of them"
+            _say(f"{done.files} files, {done.bytes_before:,} bytes before, {done.bytes_after:,} after: {found}")
+            faults += done.faults
+    if faults:
+        raise typer.Exit(_FAULTY)
+
+
+@app.command()
+def rebuild(name: Name) -> None:
+    """Build an index anew from the store."""
+    with _opened(build=False) as galleries, _busy(f"building the index of {name}"):
+        gallery, _, templates = read_gallery(galleries, name)
+        live = galleries.live(gallery)
+        galleries.mend(live, anew=True).result()
+    _say(f"{name}: index {live.current.kind if live.current else 'missing'} of {templates:,} templates")
+
+
+@app.command("export")
+def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to write, lines of JSON.")]) -> None:
+    """Write all templates with their contract id; the file appears when it is whole."""
+    part = out.with_name(out.name + ".part")
+    with _opened(build=False) as galleries:
+        _, _, templates = read_gallery(galleries, name)
+        lines = export_lines(galleries, name)
+        columns = (TextColumn("templates"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+        try:
+            with part.open("wb") as file, Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
+                for line in bars.track(lines, total=templates + 2):
+                    file.write(line)
+            part.rename(out)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StorageFailed(f"{out} cannot be written: {error.strerror}") from error
+    _say(f"{name}: {templates:,} templates in {out}")
+
+
+@app.command("import")
+def import_(
+    name: Name, path: Annotated[Path, typer.Argument(help="File of `vultus gallery export`.", dir_okay=False)]
+) -> None:
+    """Store the templates of an export; what is there already is passed over. The gallery is made if need be."""
+    from service.cli.serve import open_for_models
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    done = Imported()
+    try:
+        with (
+            path.open("rb") as file,
+            open_for_models() as (galleries, _),
+            Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
+        ):
+            require_or_make(galleries, name)
+            task = bars.add_task("importing", total=path.stat().st_size)
+
+            def lines() -> Iterator[bytes]:
+                for line in file:
+                    yield line
+                    bars.advance(task, len(line))
+
+            for done in import_lines(galleries, name, lines()):  # noqa: B007  # the last one counts
+                pass
+    except OSError as error:
+        raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
+    _say(f"{name}: {done.templates:,} templates new, {done.duplicates:,} there already, {done.refused:,} of others")
+
+
+@app.command()
+def erase(
+    name: Name,
+    subject: Annotated[str | None, typer.Argument(help="A subject; without it the whole gallery.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a subject, or a gallery with all it holds, and print the receipt."""
+    what = f"the subject {subject} of the gallery {name}" if subject else f"the gallery {name} with all it holds"
+    if not yes:
+        typer.confirm(f"Erase {what}? It cannot be had back.", abort=True)
+    with _opened() as galleries:
+        galleries.settle()
+        receipt = erase_subject(galleries, name, subject) if subject else erase_gallery(galleries, name)
+        galleries.settle()
+    _say(
+        f"erasure {receipt.erasure}: {receipt.what}, {receipt.subjects} subjects, {receipt.templates} templates, "
+        f"{receipt.crops} crops"
+    )
+
+
+def require_or_make(galleries: Galleries, name: str) -> None:
+    """Make a gallery if there is none of that name."""
+    if name not in [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]:
+        create_gallery(galleries, name)
+
+
+@contextmanager
+def _opened(build: bool = True) -> Iterator[Galleries]:
+    """Open the galleries without a model: nothing is embedded."""
+    galleries = Galleries(load_settings().galleries_dir, None, 0, build=build)
+    try:
+        yield galleries
+    finally:
+        galleries.close()
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_err, transient=True) as bars:
+        bars.add_task(what, total=None)
+        yield
+
+
+def _say(text: str) -> None:
+    _out.print(text, highlight=False, soft_wrap=True, markup=False)
