@@ -14,7 +14,7 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
     """
     for path in sorted(new.rglob("*")):
         if path.is_file():
-            _sync(path)
+            sync(path)
     old = scratch / "old"
     try:
         if target.exists():
@@ -24,10 +24,11 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file's content, or the names in a directory, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from service import errors
 from service.api.dependencies import UsesBackend, server_timing
 from service.api.intake import read_images
 from service.api.openapi import images_body
-from service.api.problems import documented_problems, problem_of
+from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.requests import DetectRequest, EmbedRequest
 from service.api.responses import DetectItem, DetectResponse, EmbedItem, EmbedResponse
 
@@ -79,13 +79,10 @@ def _items(
     outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request: Request
 ) -> list[Item]:
     """Give each photo its item; the error of an only photo is raised instead."""
-    items = []
-    for index, outcome in enumerate(outcomes):
-        if not isinstance(outcome, VultusError):
-            items.append(of(outcome))
-            continue
-        outcome.part = f"images.{index}"
-        if len(outcomes) == 1:
-            raise outcome
-        items.append(kind(status="error", problem=problem_of(outcome, request.state.request_id)))
-    return items
+    name_parts(outcomes, len(outcomes))
+    return [
+        kind(status="error", problem=problem_of(outcome, request.state.request_id))
+        if isinstance(outcome, VultusError)
+        else of(outcome)
+        for outcome in outcomes
+    ]

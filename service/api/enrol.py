@@ -1,6 +1,6 @@
 """`…/templates`: photos and embeddings into a gallery, a few at once or line by line."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,9 +14,9 @@ from service.api.galleries import STORE_ERRORS
 from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.gallery_responses import EnrolItem, EnrolResponse
 from service.api.intake import NDJSON, is_ndjson, parse_object, read_images, read_query, validate
-from service.api.ndjson import LineResponse, in_groups, read_lines
+from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body, line_body
-from service.api.problems import documented_problems, problem_of
+from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.requests import Embedding
 from service.api.responses import FaceOut
 from service.enrolment import Enrolled, Entry, enrol_entries
@@ -45,7 +45,6 @@ _ENTRY_ERRORS = (
     *STORE_ERRORS,
 )
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
-_LINES_AT_ONCE = 16
 
 
 @router.post(
@@ -66,11 +65,7 @@ async def enrol(
     entries = [(subject, content) for content in contents]
     outcomes = await backend.compute(_enrol, backend, gallery, entries, body, times)
     response.headers["Server-Timing"] = server_timing(times)
-    for place, outcome in enumerate(outcomes):
-        if isinstance(outcome, VultusError):
-            outcome.part = f"images.{place}" if place < len(body.images) else f"embeddings.{place - len(body.images)}"
-            if len(outcomes) == 1:
-                raise outcome
+    name_parts(outcomes, len(body.images))
     items = [_item(outcome, request.state.request_id) for outcome in outcomes]
     return EnrolResponse(gallery=gallery, subject=subject, items=items)
 
@@ -93,16 +88,12 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
         raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
     options = read_query(request, EnrolOptions)
     await backend.consult(require_gallery, backend.galleries, gallery)
-    limits = backend.settings.request
+    request_id = request.state.request_id
 
-    async def answers() -> AsyncIterator[bytes]:
-        try:
-            async for group in in_groups(read_lines(request, limits.max_bytes), _LINES_AT_ONCE, limits.max_bytes):
-                yield await backend.compute(_enrol_group, backend, gallery, group, options, request.state.request_id)
-        except VultusError as error:  # of the whole: nothing behind it was dealt with
-            yield _line(EnrolItem(status="error", problem=problem_of(error, request.state.request_id)))
+    async def deal(group: list[bytes]) -> bytes:
+        return await backend.compute(_enrol_group, backend, gallery, group, options, request_id)
 
-    return LineResponse(answers())
+    return answer_lines(request, backend.settings.request, deal, lambda error: _line(_item(error, request_id)))
 
 
 def _enrol(

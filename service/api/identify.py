@@ -1,6 +1,6 @@
 """`POST /v1/identify`: whose faces these are."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,9 @@ from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.gallery_responses import IdentifiedFaceOut, IdentifyItem, IdentifyLineItem, IdentifyResponse
 from service.api.intake import is_ndjson, parse_object, read_images, read_query, validate
-from service.api.ndjson import LineResponse, in_groups, read_lines
+from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
-from service.api.problems import documented_problems, problem_of
+from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.requests import Embedding
 from service.api.responses import OperatingPointOut
 from service.gallery.identification import LEAST, comparisons, identify_photos
@@ -32,7 +32,6 @@ router = APIRouter(prefix="/v1", tags=["faces"])
 NO_POINT = "none"
 
 _MANY = {"gallery"}
-_LINES_AT_ONCE = 16
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,
@@ -77,11 +76,7 @@ async def identify_faces(request: Request, response: Response, backend: UsesBack
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
     outcomes, compared = await backend.compute(_look, backend, contents, body, point, times)
     response.headers["Server-Timing"] = server_timing(times)
-    for place, outcome in enumerate(outcomes):
-        if isinstance(outcome, VultusError):
-            outcome.part = f"images.{place}" if place < len(body.images) else f"embeddings.{place - len(body.images)}"
-            if len(outcomes) == 1:
-                raise outcome
+    name_parts(outcomes, len(body.images))
     return IdentifyResponse(
         items=[_item(outcome, request.state.request_id) for outcome in outcomes],
         operating_point=OperatingPointOut.of(point) if point else None,
@@ -95,16 +90,12 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     options = read_query(request, IdentifyOptions, _MANY)
     point = _operating_point(backend, options.operating_point)
     await backend.consult(comparisons, backend.galleries, options.gallery, options.fusion)
-    limits = backend.settings.request
+    request_id = request.state.request_id
 
-    async def answers() -> AsyncIterator[bytes]:
-        try:
-            async for group in in_groups(read_lines(request, limits.max_bytes), _LINES_AT_ONCE, limits.max_bytes):
-                yield await backend.compute(_look_group, backend, group, options, point, request.state.request_id)
-        except VultusError as error:  # of the whole: nothing behind it was dealt with
-            yield _line(None, _item(error, request.state.request_id))
+    async def deal(group: list[bytes]) -> bytes:
+        return await backend.compute(_look_group, backend, group, options, point, request_id)
 
-    return LineResponse(answers())
+    return answer_lines(request, backend.settings.request, deal, lambda error: _line(None, _item(error, request_id)))
 
 
 def _operating_point(backend: Backend, wanted: str | float | None) -> OperatingPoint | None:

@@ -1,14 +1,17 @@
 """Bodies of any length, line by line: read as they come, answered as they are dealt with, in bounded memory."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from models.errors import VultusError
 from service.api.intake import NDJSON
 from service.errors import BodyTooLarge
+from service.settings import RequestSettings
 
+_AT_ONCE = 16
 _SEND_BYTES = 2**16
 
 
@@ -50,6 +53,31 @@ async def read_lines(request: Request, longest: int) -> AsyncIterator[list[bytes
             yield some
     if (line := b"".join(begun)).strip():
         yield [line]
+
+
+def answer_lines(
+    request: Request,
+    limits: RequestSettings,
+    deal: Callable[[list[bytes]], Awaitable[bytes]],
+    refuse: Callable[[VultusError], bytes],
+) -> LineResponse:
+    """Answer the lines of a request as they are dealt with.
+
+    Args:
+        request: Whose body they are.
+        limits: What a request may ask for.
+        deal: Makes the answer's lines of some of them.
+        refuse: Makes the last line where the body cannot be read further.
+    """
+
+    async def answers() -> AsyncIterator[bytes]:
+        try:
+            async for group in in_groups(read_lines(request, limits.max_bytes), _AT_ONCE, limits.max_bytes):
+                yield await deal(group)
+        except VultusError as error:
+            yield refuse(error)
+
+    return LineResponse(answers())
 
 
 async def in_groups(arriving: AsyncIterator[list[bytes]], most: int, most_bytes: int) -> AsyncIterator[list[bytes]]:

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457): a stable code, a sentence and the request id, never a traceback."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -38,6 +39,20 @@ def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
         request_id=request_id,
         duplicate_of=error.subject if isinstance(error, DuplicateOfAnother) else None,
     )
+
+
+def name_parts(outcomes: Sequence[object], images: int) -> None:
+    """Say of each error which image or embedding it is about; the error of an only one is raised.
+
+    Args:
+        outcomes: Of the images, then of the embeddings, in order; those that are errors are named.
+        images: How many images there were.
+    """
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, VultusError):
+            outcome.part = f"images.{place}" if place < images else f"embeddings.{place - images}"
+            if len(outcomes) == 1:
+                raise outcome
 
 
 def install_problem_handlers(app: FastAPI) -> None:

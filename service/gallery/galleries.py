@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from models.errors import VultusError
-from service.errors import ContractMismatch
+from service.errors import ContractMismatch, StoreFailed
 from service.gallery.database import Database
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import sweep
@@ -53,18 +53,21 @@ class Galleries:
             GalleriesInUse: Another process has the directory.
             StoreUnfit, StoreFailed, StorageFull: The store cannot be opened.
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory = directory
         self.contract_id = contract_id
         self.dimensions = dimensions
         self._limits = limits or IndexLimits()
-        self._owner = Ownership(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._owner = Ownership(directory)
+        except OSError as error:
+            raise StoreFailed(f"galleries cannot be kept in {directory}: {error.strerror}") from error
         try:
             self.database = Database(directory / STORE)
+            sweep(directory)
         except BaseException:
             self._owner.release()
             raise
-        sweep(directory)
         self._threads = search_threads(search_on or len(os.sched_getaffinity(0)))
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._tasks: dict[int, Future[None]] = {}

@@ -45,10 +45,14 @@ def test_runs_as_a_user_without_rights_and_checks_its_own_health() -> None:
 
 
 def test_compose_runs_that_image_without_rights() -> None:
-    (service,) = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    (service,) = compose["services"].values()
     assert service["build"] == {"context": ".", "target": "cpu"}
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
+    assert service["volumes"] == ["galleries:/var/lib/vultus/galleries"]
+    assert "galleries" in compose["volumes"]
+    assert "VOLUME /var/lib/vultus/galleries" in DOCKERFILE
     assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 

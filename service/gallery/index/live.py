@@ -13,13 +13,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.directories import sync
 from service.errors import SnapshotUnfit
 from service.gallery.database import Database
 from service.gallery.index.base import NOTHING, Hits, TemplateIndex
 from service.gallery.index.graph import GraphIndex
 from service.gallery.index.scan import read_blocks, scan
 from service.gallery.index.segmented import SegmentedIndex
-from service.gallery.index.snapshot import Snapshot, publish, read_snapshot, sync_directory, write_snapshot
+from service.gallery.index.snapshot import Snapshot, publish, read_snapshot, write_snapshot
 from service.gallery.index.vectors import new_graph
 from service.gallery.records import Block, Gallery, IndexKind
 from service.gallery.rows import templates as rows
@@ -146,7 +147,7 @@ class LiveIndex:
     def forget(self) -> None:
         """Remove the snapshot."""
         self._path.unlink(missing_ok=True)
-        sync_directory(self._path.parent)
+        sync(self._path.parent)
 
     def build(self, anew: bool = False) -> None:
         """Make the index from its snapshot if there is a good one, else from the store.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.directories import sync
 from service.errors import SnapshotUnfit
 from service.gallery.index.vectors import read, write
 
@@ -58,7 +59,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, contract_id: str) -> Path:
 def publish(part: Path, path: Path) -> None:
     """Put a snapshot that was written in its place."""
     part.rename(path)
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def read_snapshot(path: Path, contract_id: str) -> Snapshot:
@@ -91,12 +92,3 @@ def sweep(directory: Path) -> None:
     """Remove what a process that was ended left half-written."""
     for part in directory.glob(f"*{_PART}"):
         part.unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Have the names in a directory on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
