@@ -40,9 +40,9 @@ def test_the_service_knows_no_engine(path: Path) -> None:
     assert not roots(path) & (ENGINES | {"tests"})
 
 
-def test_vectors_are_searched_in_one_file_only_and_galleries_know_nothing_of_http() -> None:
+def test_faiss_stays_in_its_room_and_galleries_know_nothing_of_http() -> None:
     for path in [*modules("models"), *modules("service")]:
-        assert "faiss" not in roots(path) or path == ROOT / "service/gallery/index/vectors.py"
+        assert "faiss" not in roots(path) or path.name in ("vectors.py", "device.py")
     for path in modules("service/gallery"):
         assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer"}
         assert not any(name.startswith(("service.api", "service.cli", "models.pipeline")) for name in imports(path))

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from models.errors import VultusError
@@ -76,6 +77,8 @@ def answer_lines(
                 yield await deal(group)
         except VultusError as error:
             yield refuse(error)
+        except ClientDisconnect:
+            return  # nobody is there to read an answer; what was dealt with stays
 
     return LineResponse(answers())
 

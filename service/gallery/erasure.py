@@ -18,7 +18,7 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
         galleries.drop(gallery)
-        galleries.database.forget()
+        galleries.forget()
     return receipt
 
 
@@ -56,6 +56,6 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
 def _let_go(galleries: Galleries, gallery: Gallery, templates: list[int]) -> None:
     live = galleries.live(gallery)
     live.removed(templates)
-    galleries.database.forget()
+    galleries.forget()
     if live.current is not None and (live.outdated or live.unkept):
         galleries.mend(live)

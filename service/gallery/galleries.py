@@ -6,6 +6,7 @@ index before it is told, both under the store's lock, so that changes reach an i
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class Galleries:
         self._threads = search_threads(search_on or len(os.sched_getaffinity(0)))
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._tasks: dict[int, Future[None]] = {}
-        self._closed = False
+        self._closing = threading.Event()
         self._live: dict[int, LiveIndex] = {}
         with self.database.reading() as connection:
             found = rows.page(connection, "", -1)
@@ -82,10 +83,10 @@ class Galleries:
                 self.mend(live)
 
     def close(self) -> None:
-        """Finish what is under way and give the directory back."""
-        if self._closed:
+        """Break off the building of indices and give the directory back."""
+        if self._closing.is_set():
             return
-        self._closed = True
+        self._closing.set()
         self._upkeep.shutdown(cancel_futures=True)
         self._threads.shutdown()
         self.database.close()
@@ -131,7 +132,7 @@ class Galleries:
 
     def begin(self, gallery: Gallery) -> LiveIndex:
         """Take up a gallery, without an index as yet."""
-        live = LiveIndex(self.database, gallery, self.directory, self._threads, self._limits)
+        live = LiveIndex(self.database, gallery, self.directory, self._threads, self._limits, self._closing)
         self._live[gallery.key] = live
         return live
 
@@ -154,6 +155,11 @@ class Galleries:
             task = self._tasks[key] = self._upkeep.submit(self._mend, live, anew)
         return task
 
+    def forget(self) -> None:
+        """Cut what was erased from the store's log; where a reader is in the way, a little later."""
+        if not self.database.forget():
+            self._upkeep.submit(self.database.forget)
+
     def settle(self) -> None:
         """Wait until no index is being built."""
         for task in list(self._tasks.values()):
@@ -164,10 +170,8 @@ class Galleries:
             if anew or live.outdated:
                 live.build(anew)
             live.keep()
-        except VultusError as error:  # a full disk: probes are answered without a snapshot
-            _log.error("upkeep of index %d: %s", live.gallery.key, error)
-        except OSError as error:
-            _log.error("upkeep of index %d: %s", live.gallery.key, error.strerror)
+        except (VultusError, OSError, MemoryError, RuntimeError) as error:  # the last is what FAISS raises
+            _log.error("upkeep of index %d failed, probes are answered without it: %s", live.gallery.key, error)
 
     def _remove_orphans(self, keys: set[int]) -> None:
         for path in self.directory.glob("*.graph"):

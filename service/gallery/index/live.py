@@ -4,6 +4,7 @@ Until it is ready, probes are answered from the store itself: slower, and as exa
 """
 
 import logging
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -59,7 +60,13 @@ class LiveIndex:
     """What a gallery is searched with. `added`, `removed` and `reassigned` are called by the store's one writer."""
 
     def __init__(
-        self, database: Database, gallery: Gallery, directory: Path, threads: Executor, limits: IndexLimits
+        self,
+        database: Database,
+        gallery: Gallery,
+        directory: Path,
+        threads: Executor,
+        limits: IndexLimits,
+        closing: threading.Event,
     ) -> None:
         """Begin without an index; `build` makes it.
 
@@ -69,11 +76,13 @@ class LiveIndex:
             directory: Where snapshots lie.
             threads: In which segments are searched.
             limits: Where one kind ends and another begins.
+            closing: When set, building is broken off.
         """
         self.gallery = gallery
         self._database = database
         self._threads = threads
         self._limits = limits
+        self._closing = closing
         self._path = directory / f"{gallery.key}.graph"
         self._index: TemplateIndex | None = None
         self._erasures = 0
@@ -186,6 +195,8 @@ class LiveIndex:
         index = SegmentedIndex(holding, self.gallery.dimensions, self._threads, sample)
         last = 0
         for block in read_blocks(self._database, self.gallery):
+            if self._closing.is_set():
+                return
             index.add(block)
             last = int(block.templates[-1])
         self._put(index, last)
@@ -194,6 +205,8 @@ class LiveIndex:
         graph = new_graph(self.gallery.dimensions, _NEIGHBOURS, _EFFORT, self._sample())
         templates, subjects = [], []
         for block in read_blocks(self._database, self.gallery):
+            if self._closing.is_set():
+                return
             graph.add(block.vectors)
             templates.append(block.templates)
             subjects.append(block.subjects)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.index.base import NOTHING, Hits, nearest, no_hits
+from service.gallery.index.device import gpu_copies
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors
 from service.gallery.records import Block
@@ -24,10 +25,12 @@ class _Segment:
 
     def __init__(self, vectors: Any) -> None:
         self.vectors = vectors
+        self.copied: Any = None  # to a GPU, once it is full
         self.templates = np.empty(0, np.int64)  # rising
         self.subjects = np.empty(0, np.int64)
 
     def add(self, block: Block) -> None:
+        self.copied = None
         self.vectors.add(np.ascontiguousarray(block.vectors))
         self.templates = np.concatenate([self.templates, block.templates])
         self.subjects = np.concatenate([self.subjects, block.subjects])
@@ -40,6 +43,7 @@ class _Segment:
         return rows
 
     def remove(self, rows: NDArray[np.int64]) -> None:
+        self.copied = None
         self.vectors.remove_ids(rows)
         self.templates = np.delete(self.templates, rows)
         self.subjects = np.delete(self.subjects, rows)
@@ -47,7 +51,7 @@ class _Segment:
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         if not len(self.templates):  # emptied since it was chosen
             return no_hits(len(probes))
-        similarities, rows = self.vectors.search(probes, min(depth, len(self.templates)))
+        similarities, rows = (self.copied or self.vectors).search(probes, min(depth, len(self.templates)))
         if (found := rows >= 0).all():
             return Hits(similarities, self.templates[rows], self.subjects[rows])
         similarities = np.where(found, similarities, -np.inf).astype(np.float32)
@@ -81,7 +85,8 @@ class SegmentedIndex:
         self.kind: str = holding
         self.rounding = _ROUNDING[holding]
         sample = np.empty((0, dimensions), np.float32) if sample is None else sample
-        self._empty = new_vectors(holding, dimensions, sample)
+        self._copies = gpu_copies(holding)
+        self._empty = new_vectors("flat" if self._copies else holding, dimensions, sample)
         self._threads = threads
         self._segment_rows = segment_rows
         self._segments: list[_Segment] = []
@@ -123,6 +128,8 @@ class SegmentedIndex:
 
         def look(segment: _Segment) -> Hits:
             with self._lock.reading():
+                if self._copies and not segment.copied and len(segment.templates) >= self._segment_rows:
+                    segment.copied = self._copies.copy(segment.vectors)
                 return segment.search(probes, depth)
 
         return nearest([no_hits(len(probes)), *self._threads.map(look, list(self._segments))], depth)

@@ -1,19 +1,24 @@
 """A graph on the disk that was cut off, altered, or is of another contract is found and built anew."""
 
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.gallery.administration import create_gallery
+from service.gallery.administration import create_gallery, read_gallery
 from service.gallery.audit import verify_gallery
 from service.gallery.enrolment import enrol
 from service.gallery.erasure import erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
+from service.gallery.index import live as live_module
 from service.gallery.index.live import LiveIndex
+from service.gallery.index.scan import read_blocks
+from service.gallery.records import Block
 from tests.service.gallery.conftest import Open, people, template
 
 VECTORS = people(200, 2)
@@ -101,6 +106,29 @@ def test_a_snapshot_from_before_an_erasure_gives_nobody_back(reopen: Open, tmp_p
     assert verify_gallery(galleries, "staff").faults == []
     assert VECTORS[3, 0].tobytes() not in snapshot.read_bytes()
     assert snapshot.read_bytes() != Path(old).read_bytes()
+
+
+def test_closing_does_not_wait_for_a_graph(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    galleries = reopen()
+    fill(galleries)
+    begun = threading.Event()
+
+    def slowly(*arguments: Any) -> Iterator[Block]:
+        for block in read_blocks(*arguments):
+            begun.set()
+            assert galleries._closing.wait(10)
+            yield block
+
+    monkeypatch.setattr(live_module, "read_blocks", slowly)
+    live = galleries.live(read_gallery(galleries, "staff")[0])
+    monkeypatch.setattr(live, "_sample", lambda: VECTORS[:, 0])
+    galleries.mend(live, anew=True)
+    assert begun.wait(10)
+    galleries.close()
+    monkeypatch.undo()
+    galleries = reopen()
+    galleries.settle()
+    assert right(galleries)
 
 
 def test_what_a_killed_process_left_half_written_goes_at_start(reopen: Open) -> None:

@@ -1,0 +1,69 @@
+"""Copies on a GPU with a stand-in for FAISS' own: what is copied and when, and that answers are the same."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from service.gallery.index.base import Hits
+from service.gallery.index.segmented import SegmentedIndex
+from service.gallery.records import Block
+from tests.service.gallery.conftest import DIMENSIONS, people
+
+VECTORS = people(100, 1)[:, 0]
+
+
+class Recorded:
+    """Stands for a GPU: counts copies, and lets no row go, as the real ones."""
+
+    def __init__(self) -> None:
+        self.copies: list[tuple[int, bool]] = []
+
+    def index_cpu_to_gpu(self, _: Any, device: int, index: Any, options: Any) -> Any:
+        assert device == 0
+        assert isinstance(index, faiss.IndexFlatIP)
+        self.copies.append((index.ntotal, options.useFloat16))
+        frozen = faiss.clone_index(index)
+
+        class OnGpu:
+            def search(self, probes: Any, depth: int) -> Any:
+                return frozen.search(probes, depth)
+
+        return OnGpu()
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    recorded = Recorded()
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", type("Options", (), {"useFloat16": False}), raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", recorded.index_cpu_to_gpu, raising=False)
+    return recorded
+
+
+@pytest.mark.parametrize("holding", ["flat", "flat-fp16"])
+def test_full_segments_are_copied_once_and_again_after_a_change(gpu: Recorded, holding: Any) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        index = SegmentedIndex(holding, DIMENSIONS, threads, segment_rows=40)
+        index.add(Block(np.arange(1, 101), np.arange(1, 101), VECTORS))
+
+        def found() -> Hits:
+            return index.search(VECTORS, 1)
+
+        np.testing.assert_array_equal(found().templates[:, 0], np.arange(1, 101))
+        found()
+        assert gpu.copies == [(40, holding == "flat-fp16")] * 2  # the third is not full
+        index.remove(np.array([5]))
+        assert 5 not in found().templates
+        assert len(gpu.copies) == 2  # one is not full any more, the other did not change
+
+
+def test_what_no_gpu_index_holds_stays_on_the_host(gpu: Recorded) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        index = SegmentedIndex("sq8", DIMENSIONS, threads, VECTORS, segment_rows=40)
+        index.add(Block(np.arange(1, 101), np.arange(1, 101), VECTORS))
+        np.testing.assert_array_equal(index.search(VECTORS, 1).templates[:, 0], np.arange(1, 101))
+        assert gpu.copies == []
