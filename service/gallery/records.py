@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 IndexKind = Literal["auto", "flat", "flat-fp16", "sq8", "hnsw"]
 Fusion = Literal["max", "mean", "quality-weighted"]
 
+Outcome = Literal["enrolled", "duplicate", "refused"]
+
 Metadata = dict[str, Any]
 
 
@@ -101,7 +103,7 @@ class Stored:
         subject: Name of the subject that has it.
     """
 
-    outcome: Literal["enrolled", "duplicate", "refused"]
+    outcome: Outcome
     template: int
     subject: str
 

@@ -36,7 +36,8 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
     """Add those that are not there, and return the keys of all."""
     now = time.time()
     connection.executemany(
-        "INSERT OR IGNORE INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?)",
+        "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (gallery, name) DO NOTHING",
         [(gallery.key, name, json.dumps(metadata), now) for name, metadata in names.items()],
     )
     keys: dict[str, int] = {}

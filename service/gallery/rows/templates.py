@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import TemplateUnknown
-from service.gallery.records import Block, Gallery, NewTemplate, Receipt, Stored, Subject, Template, TemplateSet
+from service.gallery.records import (
+    Block,
+    Gallery,
+    NewTemplate,
+    Outcome,
+    Receipt,
+    Stored,
+    Subject,
+    Template,
+    TemplateSet,
+)
 from service.gallery.rows.galleries import note_erasure
 from service.gallery.rows.slices import slices
 
@@ -34,9 +44,8 @@ def add(
     now = time.time()
     before = connection.total_changes
     connection.executemany(
-        "INSERT OR IGNORE INTO templates "
-        "(key, gallery, subject, contract_id, source, norm, quality, created, embedding) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO templates (key, gallery, subject, contract_id, source, norm, quality, created, embedding) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gallery, source) DO NOTHING",
         [
             (
                 key,
@@ -58,8 +67,8 @@ def add(
     outcomes, new = [], []
     for key, (subject, entry) in enumerate(entries, last + 1):
         kept, owner, name = there.get(entry.source, (key, subject, ""))
-        outcome = "enrolled" if kept == key else "duplicate" if owner == subject else "refused"
-        outcomes.append(Stored(outcome, kept, name))  # type: ignore[arg-type]
+        outcome: Outcome = "enrolled" if kept == key else "duplicate" if owner == subject else "refused"
+        outcomes.append(Stored(outcome, kept, name))
         if kept == key:
             new.append(key - last - 1)
             if entry.crop is not None:
