@@ -137,7 +137,7 @@ class _Reader:
     def read(self, line: bytes) -> tuple[str, Metadata, NewTemplate | None] | None:
         """Read a line: subject, its metadata, and a template if it has one; None for header and end."""
         try:
-            members = json.loads(line)
+            members = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
             raise LineMalformed("it is not JSON") from error
         if not isinstance(members, dict):
@@ -173,8 +173,8 @@ class _Reader:
             raise LineMalformed(f"the end does not fit the {self._templates} templates before it; lines are missing")
 
     def _entry(self, members: dict[str, Any]) -> tuple[str, Metadata, NewTemplate | None]:
-        if unknown := sorted(members.keys() - _MEMBERS):
-            raise LineMalformed(f"there is no member {unknown[0]!r}")
+        if not _MEMBERS.issuperset(members):
+            raise LineMalformed(f"there is no member {sorted(members.keys() - _MEMBERS)[0]!r}")
         subject, metadata = members.get("subject"), members.get("metadata", {})
         if not isinstance(subject, str):
             raise LineMalformed("the member 'subject' is no text")

@@ -1,13 +1,14 @@
 """Embeddings that come from outside: checked, and of length 1 afterwards."""
 
 import hashlib
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EmbeddingNotFinite, EmbeddingWrongDimension, EmbeddingZero
 
-_TINY = 1e-6
+_TINY, _HUGE = 1e-6, 1e18
 _UNIT = 1e-3  # relative; what float16 leaves of a length of 1
 
 
@@ -26,8 +27,10 @@ def unit_vector(values: NDArray[np.float32], dimensions: int) -> tuple[NDArray[n
     """
     if values.shape != (dimensions,):
         raise EmbeddingWrongDimension(f"the embedding has {values.size} numbers; this model gives {dimensions}")
-    length = float(np.linalg.norm(values.astype(np.float64)))
-    if not np.isfinite(length):
+    length = math.sqrt(float(values @ values))
+    if not _TINY < length < _HUGE:  # its square does not fit into float32
+        length = float(np.linalg.norm(values.astype(np.float64)))
+    if not math.isfinite(length):
         raise EmbeddingNotFinite("the embedding holds NaN or infinity")
     if length < _TINY:
         raise EmbeddingZero("the embedding is zero and points nowhere")
