@@ -13,7 +13,7 @@ from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.galleries import STORE_ERRORS
 from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.gallery_responses import EnrolItem, EnrolResponse
-from service.api.intake import NDJSON, is_ndjson, parse_object, read_images, read_query, validate
+from service.api.intake import NDJSON, is_ndjson, read_images, read_query, validate
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body, line_body
 from service.api.problems import documented_problems, name_parts, problem_of
@@ -25,6 +25,7 @@ from service.gallery.galleries import Galleries
 from service.gallery.identification import require_gallery
 from service.gallery.records import NewTemplate
 from service.gallery.vectors import source_of, unit_vector
+from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
 

@@ -1,8 +1,5 @@
 """`/export` and `/import`: galleries as NDJSON."""
 
-from collections.abc import AsyncIterator, Iterator
-
-from anyio import from_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
@@ -11,15 +8,16 @@ from service.api.dependencies import UsesBackend
 from service.api.galleries import STORE_ERRORS
 from service.api.gallery_responses import ImportResponse
 from service.api.intake import NDJSON, is_ndjson
-from service.api.ndjson import in_pieces, read_lines
+from service.api.ndjson import gathered, in_pieces, read_lines
 from service.api.problems import documented_problems
 from service.errors import MediaTypeUnsupported
-from service.gallery.exchange import Imported, export_lines, import_lines
+from service.gallery.exchange import IMPORTED_AT_ONCE, Importer, export_lines
 
 router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
 
 _LINES = {"type": "string", "description": "One JSON object in each line."}
 _LONGEST_LINE_BYTES = 2**20
+_AT_ONCE_BYTES = 2**25
 
 
 @router.get(
@@ -59,21 +57,8 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send the lines of an export as {NDJSON}")
-    arriving = aiter(read_lines(request, _LONGEST_LINE_BYTES))
-
-    def lines() -> Iterator[bytes]:
-        while some := from_thread.run(_next, arriving):
-            yield from some
-
-    def work() -> Imported:
-        done = Imported()
-        for done in import_lines(backend.galleries, gallery, lines()):  # noqa: B007  # the last one counts
-            pass
-        return done
-
-    done = await backend.consult(work)
+    importer = await backend.consult(Importer, backend.galleries, gallery)
+    async for lines in gathered(read_lines(request, _LONGEST_LINE_BYTES), IMPORTED_AT_ONCE, _AT_ONCE_BYTES):
+        await backend.consult(importer.store, lines)  # nobody's thread is held while a slow client sends
+    done = importer.end()
     return ImportResponse(templates=done.templates, duplicates=done.duplicates, refused=done.refused)
-
-
-async def _next(arriving: AsyncIterator[list[bytes]]) -> list[bytes]:
-    return await anext(arriving, [])

@@ -16,7 +16,7 @@ from service.api.requests import (
     StrictModel,
     Vector,
 )
-from service.gallery.records import IndexKind
+from service.gallery.records import LARGEST_NORM, METADATA_MOST, IndexKind
 
 IndexName = Annotated[
     IndexKind,
@@ -26,11 +26,10 @@ IndexName = Annotated[
         "but `flat` fetch more and rank again in float32."
     ),
 ]
-_METADATA_MOST = 16384
 
 
 def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(json.dumps(value)) > _METADATA_MOST:
+    if len(json.dumps(value)) > METADATA_MOST:
         raise PydanticCustomError("member_invalid", "metadata of more than 16 KiB")
     return value
 
@@ -117,7 +116,7 @@ class EnrolLine(StrictModel):
     subject: str
     image: EncodedImage | None = None
     embedding: Vector | None = None
-    norm: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    norm: Annotated[float | None, Field(ge=0, le=LARGEST_NORM)] = None
     quality: Annotated[float | None, Field(ge=0, le=100)] = None
     contract_id: str | None = None
 

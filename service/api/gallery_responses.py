@@ -125,6 +125,10 @@ class ReceiptOut(Response):
     templates: int
     crops: int
     erased: str
+    log_cut: Annotated[
+        bool,
+        Field(description="Whether the store's log was cut already; if not, that follows."),
+    ]
 
     @classmethod
     def of(cls, receipt: Receipt) -> "ReceiptOut":
@@ -136,6 +140,7 @@ class ReceiptOut(Response):
             templates=receipt.templates,
             crops=receipt.crops,
             erased=_time(receipt.erased),
+            log_cut=receipt.log_cut,
         )
 
 

@@ -18,7 +18,7 @@ from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.gallery_responses import IdentifiedFaceOut, IdentifyItem, IdentifyLineItem, IdentifyResponse
-from service.api.intake import is_ndjson, parse_object, read_images, read_query, validate
+from service.api.intake import is_ndjson, read_images, read_query, validate
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
@@ -26,6 +26,7 @@ from service.api.requests import Embedding
 from service.api.responses import OperatingPointOut
 from service.gallery.identification import LEAST, comparisons, identify_photos
 from service.gallery.records import Candidate
+from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 

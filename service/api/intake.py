@@ -3,7 +3,6 @@
 Bodies are counted while they arrive and stay in memory: a photo of a person never touches the disk.
 """
 
-import json
 from collections.abc import AsyncGenerator, Collection
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from service.errors import (
     TooManyImages,
 )
 from service.settings import RequestSettings
+from service.strict_json import parse_object
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -124,21 +124,6 @@ def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
         raise _at(kind(sentences.get(kind, f"{place!r}: {first['msg']}")), place) from error
 
 
-def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Read a JSON object, strictly: no member twice, no NaN.
-
-    Raises:
-        JsonMalformed, MemberRepeated: It is none.
-    """
-    try:
-        members = json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise JsonMalformed(f"the body is not JSON: {error}") from error
-    if not isinstance(members, dict):
-        raise JsonMalformed("the body is JSON, but not an object")
-    return members
-
-
 def refuse_too_many(members: dict[str, Any], limits: RequestSettings) -> None:
     """Refuse more images or embeddings than are allowed, before they are looked at one by one.
 
@@ -202,19 +187,6 @@ async def _json(request: Request, media_type: str, limits: RequestSettings) -> d
         sent = repr(media_type) if media_type else "no media type"
         raise MediaTypeUnsupported(f"the body came with {sent}; send multipart/form-data or application/json")
     return parse_object(await _body(request, limits))
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise _at(MemberRepeated(f"the member {name!r} is given several times"), name)
-        members[name] = value
-    return members
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 async def _form(request: Request, limits: RequestSettings, files: set[str], many: set[str]) -> dict[str, Any]:

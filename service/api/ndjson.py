@@ -68,13 +68,17 @@ def answer_lines(
         request: Whose body they are.
         limits: What a request may ask for.
         deal: Makes the answer's lines of some of them.
-        refuse: Makes the last line where the body cannot be read further.
+        refuse: Makes the line of each that cannot be dealt with, and the last where the body cannot be read further.
     """
 
     async def answers() -> AsyncIterator[bytes]:
         try:
             async for group in in_groups(read_lines(request, limits.max_bytes), _AT_ONCE, limits.max_bytes):
-                yield await deal(group)
+                try:
+                    yield await deal(group)
+                except VultusError as error:  # such as a gallery that was erased: no line behind it is read
+                    yield refuse(error) * len(group)
+                    return
         except VultusError as error:
             yield refuse(error)
         except ClientDisconnect:
@@ -97,6 +101,21 @@ async def in_groups(arriving: AsyncIterator[list[bytes]], most: int, most_bytes:
                 group, size = [], 0
             group.append(line)
             size += len(line)
+        yield group
+
+
+async def gathered(arriving: AsyncIterator[list[bytes]], most: int, most_bytes: int) -> AsyncIterator[list[bytes]]:
+    """Put lines together until there are so many, or so many bytes: for what is cheaper done at once."""
+    group: list[bytes] = []
+    size = 0
+    async for lines in arriving:
+        for line in lines:
+            group.append(line)
+            size += len(line)
+            if len(group) >= most or size >= most_bytes:
+                yield group
+                group, size = [], 0
+    if group:
         yield group
 
 

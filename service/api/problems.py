@@ -34,8 +34,8 @@ def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
         title=_title(type(error)),
         status=status_of(error),
         code=error.code,
-        detail=str(error),
-        part=error.part,
+        detail=_sendable(str(error)),
+        part=None if error.part is None else _sendable(error.part),
         request_id=request_id,
         duplicate_of=error.subject if isinstance(error, DuplicateOfAnother) else None,
     )
@@ -77,6 +77,11 @@ def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str,
     }
 
 
+def _sendable(text: str) -> str:
+    """Leave out what UTF-8 has no place for: half characters of a request's own words."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _title(error: type[VultusError]) -> str:
     return (error.__doc__ or "").split("\n")[0].rstrip(".")
 
@@ -99,9 +104,9 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     status: int = getattr(error, "status_code", 500)
     known: RequestError | None = None
     if status == STATUS[RouteUnknown]:
-        known = RouteUnknown(f"there is nothing at {request.url.path}")
+        known = RouteUnknown("there is nothing at this path")
     elif status == STATUS[MethodNotAllowed]:
-        known = MethodNotAllowed(f"{request.url.path} does not take {request.method}")
+        known = MethodNotAllowed(f"this path does not take {request.method}")
     if known is None:
         return await _on_unexpected(request, error)
     return _respond(problem_of(known, request.state.request_id), getattr(error, "headers", None))

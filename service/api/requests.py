@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models import cropping
-from service.gallery.records import Fusion
+from service.gallery.records import LARGEST_NORM, Fusion
 
 FacePolicy = Annotated[
     cropping.FacePolicy,
@@ -53,6 +54,8 @@ def _read_point(value: Any) -> str | float | None:
         raise PydanticCustomError("member_invalid", "give a name or a rate")
     try:
         rate = float(value)
+    except OverflowError:
+        rate = math.inf
     except ValueError:
         return str(value)
     if not 0 < rate < 1:  # refuses NaN too
@@ -131,7 +134,7 @@ class Embedding(StrictModel):
     embedding: Vector
     norm: Annotated[
         float | None,
-        Field(ge=0, allow_inf_nan=False, description="Length before it was normalised; by default its own, unless 1."),
+        Field(ge=0, le=LARGEST_NORM, description="Length before it was normalised; by default its own, unless 1."),
     ] = None
     quality: Annotated[float | None, Field(ge=0, le=100, description="0 to 100, higher is better.")] = None
     contract_id: Annotated[str | None, Field(description="Refused if it is not the one that is served.")] = None

@@ -24,7 +24,7 @@ from service.gallery.erasure import erase_subject, erase_template
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
 _NOT_THERE = (errors.GalleryUnknown, errors.SubjectUnknown)
-_LARGEST_KEY = 2**63 - 1
+_DIGITS = 19  # of the largest key
 
 
 @router.post(
@@ -108,6 +108,6 @@ async def erase(gallery: str, subject: str, backend: UsesBackend) -> ReceiptOut:
 )
 async def erase_one(gallery: str, subject: str, template: str, backend: UsesBackend) -> ReceiptOut:
     """Erase one template of a subject."""
-    if not (template.isascii() and template.isdigit()) or int(template) > _LARGEST_KEY:
+    if not (template.isascii() and template.isdigit() and len(template) < _DIGITS):
         raise TemplateUnknown("templates have numbers; this is none")
     return ReceiptOut.of(await backend.consult(erase_template, backend.galleries, gallery, subject, int(template)))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.cropping import StageTimes
-from models.errors import ImageUnreadable, PicturesUnfit, VultusError
+from models.errors import ImageUnreadable, PicturesUnfit, StorageFailed, VultusError
 from models.pipeline import Pipeline
 from service.acquisition import Requirements
 from service.cli.gallery import require_or_make
@@ -73,21 +73,27 @@ def enrol(
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    if report:
+        _write(report, ())  # before the work: a place that cannot be written is told now
     with (
         open_for_models() as (galleries, models),
         Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
     ):
         require_or_make(galleries, gallery)
         task = bars.add_task("", total=len(found))
-        for batch in _dealt_with(galleries, models.pipeline, gallery, found, requirements):
-            for one, outcome in batch:
-                if isinstance(outcome, VultusError):
-                    refused.append(Refused(one.path, one.subject, outcome.code, str(outcome)))
-                    counts[outcome.code] += 1
-                else:
-                    counts[outcome.outcome] += 1
-            bars.advance(task, len(batch))
-    _show(counts, refused, report)
+        try:
+            for batch in _dealt_with(galleries, models.pipeline, gallery, found, requirements):
+                for one, outcome in batch:
+                    if isinstance(outcome, VultusError):
+                        refused.append(Refused(one.path, one.subject, outcome.code, str(outcome)))
+                        counts[outcome.code] += 1
+                    else:
+                        counts[outcome.outcome] += 1
+                bars.advance(task, len(batch))
+        finally:  # of what was done before an interrupt as well
+            if report:
+                _write(report, refused)
+    _show(counts, refused, listed_elsewhere=report is not None)
     if refused:
         raise typer.Exit(_SOME_REFUSED)
 
@@ -104,8 +110,9 @@ def _dealt_with(
         for one in batch:
             try:
                 entries[one] = Entry(one.subject, one.path.read_bytes())
-            except OSError as error:
-                outcomes[one] = ImageUnreadable(f"the file cannot be read: {error.strerror}")
+            except (OSError, ValueError) as error:  # the latter of a name that no file can have
+                why = getattr(error, "strerror", None) or error
+                outcomes[one] = ImageUnreadable(f"the file cannot be read: {why}")
         enrolled = enrol_entries(galleries, pipeline, gallery, list(entries.values()), requirements, StageTimes())
         outcomes |= dict(zip(entries, enrolled, strict=True))
         return [(one, outcomes[one]) for one in batch]
@@ -141,17 +148,22 @@ def _listed(path: Path, directory: Path) -> list[Found]:
     return [Found(directory / (row["image"] or ""), row["subject"] or "") for row in rows]
 
 
-def _show(counts: Counter[str], refused: Sequence[Refused], report: Path | None) -> None:
+def _show(counts: Counter[str], refused: Sequence[Refused], listed_elsewhere: bool) -> None:
     table = Table("outcome", "photos")
     for outcome in ("enrolled", "duplicate", *sorted(set(counts) - {"enrolled", "duplicate"})):
         table.add_row(outcome, f"{counts[outcome]:,}")
     _out.print(table)
-    for one in refused[: 0 if report else _SHOWN]:
+    for one in refused[: 0 if listed_elsewhere else _SHOWN]:
         _out.print(f"{one.path}: {one.reason}", highlight=False, soft_wrap=True, markup=False)
-    if len(refused) > _SHOWN and not report:
+    if len(refused) > _SHOWN and not listed_elsewhere:
         _out.print(f"… {len(refused) - _SHOWN} more; --report FILE.csv has them all", highlight=False)
-    if report:
-        with report.open("w", newline="", encoding="utf-8") as file:
+
+
+def _write(report: Path, refused: Sequence[Refused]) -> None:
+    try:
+        with report.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["image", "subject", "code", "reason"])
             writer.writerows((one.path, one.subject, one.code, one.reason) for one in refused)
+    except OSError as error:
+        raise StorageFailed(f"{report} cannot be written: {error.strerror}") from error

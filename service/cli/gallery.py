@@ -1,17 +1,20 @@
 """`vultus gallery`: list, stats, verify, rebuild, export, import, erase; while no service has the data directory."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models.directories import sync
 from models.errors import StorageFailed
-from service.errors import LineMalformed
+from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.audit import verify_erasure, verify_gallery
 from service.gallery.erasure import erase_gallery, erase_subject
@@ -38,7 +41,7 @@ def list_all() -> None:
         column.overflow = "fold"  # a name that is cut short is another name
     with _opened(build=False) as galleries:
         for gallery, subjects, templates in list_galleries(galleries, "", _ALL):
-            table.add_row(gallery.name, f"{subjects:,}", f"{templates:,}", gallery.index, gallery.contract_id)
+            table.add_row(escape(gallery.name), f"{subjects:,}", f"{templates:,}", gallery.index, gallery.contract_id)
     _out.print(table)
 
 
@@ -106,19 +109,29 @@ def rebuild(name: Name) -> None:
 @app.command("export")
 def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to write, lines of JSON.")]) -> None:
     """Write all templates with their contract id; the file appears when it is whole."""
+    if not out.name or (out.exists() and not out.is_file()):
+        raise StorageFailed(f"{out} is no file that could be written")
     part = out.with_name(out.name + ".part")
     with _opened(build=False) as galleries:
         _, _, templates = read_gallery(galleries, name)
         lines = export_lines(galleries, name)
         columns = (TextColumn("templates"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
         try:
-            with part.open("wb") as file, Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with (
+                os.fdopen(descriptor, "wb") as file,
+                Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
+            ):
                 for line in bars.track(lines, total=templates + 2):
                     file.write(line)
+            sync(part)
             part.rename(out)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise StorageFailed(f"{out} cannot be written: {error.strerror}") from error
+        except BaseException as error:  # an interrupt as well: half of it is nobody's to find
+            with suppress(OSError):
+                part.unlink()
+            if isinstance(error, OSError):
+                raise StorageFailed(f"{out} cannot be written: {error.strerror}") from error
+            raise
     _say(f"{name}: {templates:,} templates in {out}")
 
 
@@ -137,7 +150,7 @@ def import_(
             open_for_models() as (galleries, _),
             Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
         ):
-            require_or_make(galleries, name)
+            made = require_or_make(galleries, name)
             task = bars.add_task("importing", total=path.stat().st_size)
 
             def lines() -> Iterator[bytes]:
@@ -145,8 +158,13 @@ def import_(
                     yield line
                     bars.advance(task, len(line))
 
-            for done in import_lines(galleries, name, lines()):  # noqa: B007  # the last one counts
-                pass
+            try:
+                for done in import_lines(galleries, name, lines()):  # noqa: B007  # the last one counts
+                    pass
+            except ContractMismatch:
+                if made:
+                    erase_gallery(galleries, name)
+                raise
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
     _say(f"{name}: {done.templates:,} templates new, {done.duplicates:,} there already, {done.refused:,} of others")
@@ -172,10 +190,13 @@ def erase(
     )
 
 
-def require_or_make(galleries: Galleries, name: str) -> None:
-    """Make a gallery if there is none of that name."""
-    if name not in [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]:
+def require_or_make(galleries: Galleries, name: str) -> bool:
+    """Make a gallery if there is none of that name, and tell whether."""
+    try:
         create_gallery(galleries, name)
+    except GalleryExists:
+        return False
+    return True
 
 
 @contextmanager

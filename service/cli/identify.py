@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.assembly import Models
@@ -78,8 +79,8 @@ def _embedded(paths: list[Path], models: Models, policy: FacePolicy) -> list[Emb
     for path in paths:
         try:
             outcomes += models.pipeline.embed([path.read_bytes()], policy, StageTimes())
-        except OSError as error:
-            outcomes.append(ImageUnreadable(f"the file cannot be read: {error.strerror}"))
+        except (OSError, ValueError) as error:  # the latter of a name that no file can have
+            outcomes.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     return outcomes
 
 
@@ -107,16 +108,16 @@ def _show(
         column.overflow = "fold"  # a name that is cut short is another name
     for path, outcome, found in answers:
         if isinstance(outcome, VultusError):
-            table.add_row(path.name, "", str(outcome), "")
+            table.add_row(escape(path.name), "", escape(str(outcome)), "")
             continue
         if not outcome.faces:
-            table.add_row(path.name, "none", "", "")
+            table.add_row(escape(path.name), "none", "", "")
         for face, own in zip(outcome.faces, found, strict=True):
             box = " ".join(f"{edge:4.0f}" for edge in face.face.box)
             table.add_row(
-                path.name,
+                escape(path.name),
                 box,
-                "\n".join(f"{c.gallery}/{c.subject}" for c in own) or "unknown",
+                escape("\n".join(f"{c.gallery}/{c.subject}" for c in own) or "unknown"),
                 "\n".join(f"{c.similarity:.3f}" for c in own),
             )
     _out.print(table)

@@ -16,6 +16,8 @@ from service.gallery.galleries import Galleries
 from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
+_LAST_ANSWERS_S = 10  # a client that keeps its request open does not keep the service from ending
+
 _log = logging.getLogger("vultus")
 
 
@@ -33,7 +35,14 @@ def serve(
         if hints:
             _print_hints(host, port)
         app = create_app(models, galleries, settings)
-        uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+        )
 
 
 @contextmanager

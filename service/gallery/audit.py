@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import StoreFailed
 from service.gallery.galleries import STORE, Galleries
 from service.gallery.index.live import LiveIndex
-from service.gallery.index.scan import read_blocks
-from service.gallery.records import Block, Gallery
+from service.gallery.records import Gallery
 from service.gallery.rows import galleries as gallery_rows
 from service.gallery.rows import templates as template_rows
 
+_TRIES = 20  # a quarter of a second each
 _ROUNDED = 0.02  # most that a number of a compressed vector is off
 _SERVING = {STORE, f"{STORE}-wal", f"{STORE}-shm", "owner.lock"}
 
@@ -79,19 +80,20 @@ def verify_erasure(galleries: Galleries) -> ErasureAudit:
     with galleries.database.exclusive():
         before = _size(galleries)
         galleries.database.rewrite()
-        if not galleries.database.forget():
+        if not any(galleries.database.forget() for _ in range(_TRIES)):
             raise StoreFailed("a reader keeps the log from being cut; ask again")
+        with galleries.database.reading() as connection:
+            found = gallery_rows.page(connection, "", -1)
+            owned = {gallery.key: template_rows.owners(connection, gallery)[0] for gallery in found}
+        expected = _SERVING | {f"{key}.graph" for key in owned}
         faults = [
             f"the file {path.name} is none of the galleries'"
             for path in galleries.directory.iterdir()
-            if path.name not in _SERVING and path.suffix != ".graph"
+            if path.name not in expected
         ]
-        with galleries.database.reading() as connection:
-            for gallery in gallery_rows.page(connection, "", -1):
-                keys, _ = template_rows.owners(connection, gallery)
-                kept = galleries.live(gallery).snapshot_keys()
-                if len(np.setdiff1d(kept, keys)):
-                    faults.append(f"the snapshot of the gallery {gallery.name} holds what was erased")
+        for gallery in found:
+            if len(np.setdiff1d(galleries.live(gallery).snapshot_keys(), owned[gallery.key])):
+                faults.append(f"the snapshot of the gallery {gallery.name} holds what was erased")
         return ErasureAudit(before, _size(galleries), len(list(galleries.directory.iterdir())), faults)
 
 
@@ -103,27 +105,25 @@ def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex) -> l
     index = live.current
     if index is None:
         return ["the index is not built yet"]
-    held = index.blocks()
-    keys = np.concatenate([block.templates for block in held] or [np.empty(0, np.int64)])
-    subjects = np.concatenate([block.subjects for block in held] or [np.empty(0, np.int64)])
+    tolerance = _ROUNDED if index.rounding else 0.0
+    keys: list[NDArray[np.int64]] = []
+    others = off = 0
+    for block in index.blocks():  # piece by piece: all of them in float32 may not fit into memory
+        with galleries.database.reading() as connection:
+            true = template_rows.block_of(connection, block.templates, gallery.dimensions)
+        shared = np.isin(block.templates, true.templates)
+        keys.append(block.templates)
+        others += int((block.subjects[shared] != true.subjects).sum())
+        off += int((np.abs(block.vectors[shared] - true.vectors).max(axis=1, initial=0) > tolerance).sum())
+    held = np.concatenate(keys or [np.empty(0, np.int64)])
     with galleries.database.reading() as connection:
-        true_keys, true_subjects = template_rows.owners(connection, gallery)
-    if not np.array_equal(keys, true_keys):
-        missing, more = len(np.setdiff1d(true_keys, keys)), len(np.setdiff1d(keys, true_keys))
-        return [f"the index lacks {missing} templates and has {more} that are not in the store"]
+        stored, _ = template_rows.owners(connection, gallery)
     faults = []
-    if not np.array_equal(subjects, true_subjects):
+    missing, more = len(np.setdiff1d(stored, held)), len(np.setdiff1d(held, stored))
+    if missing or more or len(held) != len(stored):
+        faults.append(f"the index lacks {missing} templates and has {more} that are not in the store")
+    if others:
         faults.append("the index gives templates to other subjects than the store")
-    if off := _vectors_off(galleries, gallery, held, _ROUNDED if index.rounding else 0.0):
+    if off:
         faults.append(f"{off} vectors of the index are not those of the store")
     return faults
-
-
-def _vectors_off(galleries: Galleries, gallery: Gallery, held: list[Block], tolerance: float) -> int:
-    off, start = 0, 0
-    vectors = np.concatenate([block.vectors for block in held] or [np.empty((0, gallery.dimensions), np.float32)])
-    for block in read_blocks(galleries.database, gallery):
-        own = vectors[start : start + len(block.vectors)]
-        off += int((np.abs(own - block.vectors).max(axis=1) > tolerance).sum())
-        start += len(block.vectors)
-    return off

@@ -13,6 +13,7 @@ from service.errors import StorageFull, StoreFailed, StoreUnfit
 from service.gallery.schema import PAGE_BYTES, migrate
 
 _CACHE_KIB = 65536
+_CUT_WITHIN_MS = 250  # what an erasure waits for readers before it leaves the log to be cut later
 _MOST_IDLE_READERS = 16
 _PRIMARY_CODE = 0xFF  # an extended result code of SQLite without its extension
 
@@ -36,6 +37,7 @@ class Database:
         try:
             with _told():
                 self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                self._writer.execute(f"PRAGMA busy_timeout = {_CUT_WITHIN_MS}")  # only readers can be in its way
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.execute("PRAGMA secure_delete = ON")
@@ -108,8 +110,10 @@ class Database:
     def rewrite(self) -> None:
         """Write the store anew without anything that was erased, and cut the log to nothing."""
         with self._lock, _told():
-            self._writer.execute("VACUUM")
-            self.forget()
+            try:
+                self._writer.execute("VACUUM")
+            finally:
+                self.forget()  # what a full disk broke off would keep it full
 
     def damages(self) -> list[str]:
         """Check the file's structure and references; an empty list is good."""

@@ -44,7 +44,7 @@ def enrol(
             subject_rows.remove_empty(connection, refused, before)
         live = galleries.live(where)
         live.added(block)
-    if live.outdated:
+    if live.outdated or live.unkept:
         galleries.mend(live)
     return stored
 

@@ -1,5 +1,7 @@
 """Letting go: out of every answer at once, and out of every file."""
 
+from dataclasses import replace
+
 from service.gallery.galleries import Galleries
 from service.gallery.records import Gallery, Receipt
 from service.gallery.rows import galleries as gallery_rows
@@ -18,8 +20,7 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
         galleries.drop(gallery)
-        galleries.forget()
-    return receipt
+        return replace(receipt, log_cut=galleries.forget())
 
 
 def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
@@ -35,8 +36,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
         with galleries.changing() as connection:
             where = gallery_rows.find(connection, gallery)
             receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, where, name))
-        _let_go(galleries, where, templates)
-    return receipt
+        return replace(receipt, log_cut=_let_go(galleries, where, templates))
 
 
 def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -> Receipt:
@@ -49,13 +49,12 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
         with galleries.changing() as connection:
             where = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.find(connection, where, subject), key)
-        _let_go(galleries, where, [key])
-    return receipt
+        return replace(receipt, log_cut=_let_go(galleries, where, [key]))
 
 
-def _let_go(galleries: Galleries, gallery: Gallery, templates: list[int]) -> None:
+def _let_go(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     live = galleries.live(gallery)
     live.removed(templates)
-    galleries.forget()
     if live.current is not None and (live.outdated or live.unkept):
         galleries.mend(live)
+    return galleries.forget()

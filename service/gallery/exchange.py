@@ -6,7 +6,7 @@ Lines stand for themselves, so that files can be made by hand or by other progra
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,21 +14,24 @@ from typing import Any
 import numpy as np
 
 from models.errors import VultusError
-from service.errors import GalleryError, LineMalformed
+from service.errors import GalleryError, LineMalformed, RequestError
 from service.gallery.enrolment import enrol
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Metadata, NewTemplate
+from service.gallery.records import LARGEST_NORM, METADATA_MOST, Metadata, NewTemplate
 from service.gallery.rows import galleries as gallery_rows
 from service.gallery.rows import subjects as subject_rows
 from service.gallery.rows import templates as template_rows
 from service.gallery.vectors import source_of, unit_vector
+from service.strict_json import parse_object
 
 FORMAT = "vultus-templates/1"
 
+IMPORTED_AT_ONCE = 4096  # lines of one transaction
 _BATCH = 4096
 _MEMBERS = {"subject", "metadata", "contract_id", "embedding", "norm", "quality", "source", "created"}
 _HIGHEST_QUALITY = 100
+_LAST_SECOND = 253402300799  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,14 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
 
     def lines() -> Iterator[bytes]:
         yield _line({"format": FORMAT, "contract_id": gallery.contract_id, "dimensions": gallery.dimensions})
-        with galleries.database.reading() as connection:
-            for subject, metadata in subject_rows.without_templates(connection, gallery):
-                yield _line({"subject": subject, "metadata": metadata, "contract_id": gallery.contract_id})
         last = written = 0
+        empty: list[tuple[int, str, Metadata]] | None = None
+        while empty is None or len(empty) == _BATCH:  # each in a short transaction: whoever reads on may take his time
+            with galleries.database.reading() as connection:
+                empty = subject_rows.without_templates(connection, gallery, last, _BATCH)
+            for last, subject, metadata in empty:  # noqa: B007  # `last` is used above
+                yield _line({"subject": subject, "metadata": metadata, "contract_id": gallery.contract_id})
+        last = 0
         while True:
             with galleries.database.reading() as connection:
                 rows = list(template_rows.export_rows(connection, gallery, last, _BATCH))
@@ -88,41 +95,75 @@ def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Ite
         What was stored so far, after each transaction.
 
     Raises:
-        GalleryUnknown, ContractMismatch: The gallery cannot take them.
-        LineMalformed, NameInvalid: A line cannot be used; its number is in the sentence. What was told of before it
-            stays.
+        As `Importer`; what was told of before stays.
     """
-    with galleries.database.reading() as connection:
-        galleries.find(connection, name)
-    reader = _Reader(galleries)
-    done = Imported()
-    numbered = enumerate((line for line in lines if line.strip()), 1)
-    while batch := list(islice(numbered, _BATCH)):
+    importer = Importer(galleries, name)
+    arriving = iter(lines)
+    while some := list(islice(arriving, IMPORTED_AT_ONCE)):
+        yield importer.store(some)
+    importer.end()
+
+
+class Importer:
+    """Stores the lines of an export as they come."""
+
+    def __init__(self, galleries: Galleries, name: str) -> None:
+        """Begin an import.
+
+        Raises:
+            GalleryUnknown, ContractMismatch: The gallery cannot take anything of this model.
+        """
+        with galleries.database.reading() as connection:
+            galleries.find(connection, name)
+        self._galleries = galleries
+        self._name = name
+        self._reader = _Reader(galleries)
+        self._lines = 0
+        self._done = Imported()
+
+    def store(self, lines: Sequence[bytes]) -> Imported:
+        """Store some lines in one transaction, and tell what was stored so far.
+
+        Raises:
+            ContractMismatch, LineMalformed, NameInvalid: A line cannot be used; its number is in the sentence. Those
+                before it are stored.
+            EmbeddingWrongDimension, EmbeddingNotFinite, EmbeddingZero: The same, of an embedding.
+        """
         entries: list[tuple[str, NewTemplate]] = []
         metadata: dict[str, Metadata] = {}
         failed: VultusError | None = None
-        for number, line in batch:
+        for line in lines:
+            self._lines += 1
+            if not line.strip():
+                continue
             try:
-                entry = reader.read(line)
+                entry = self._reader.read(line)
             except VultusError as error:
-                failed = _at_line(error, number)
+                failed = _at_line(error, self._lines)
                 break
             if entry is not None:
                 subject, own, template = entry
                 metadata.setdefault(subject, own)
                 if template is not None:
                     entries.append((subject, template))
-        stored = enrol(galleries, name, entries, metadata)
-        outcomes = [one.outcome for one in stored]
-        done = Imported(
-            done.templates + outcomes.count("enrolled"),
-            done.duplicates + outcomes.count("duplicate"),
-            done.refused + outcomes.count("refused"),
+        outcomes = [one.outcome for one in enrol(self._galleries, self._name, entries, metadata)]
+        self._done = Imported(
+            self._done.templates + outcomes.count("enrolled"),
+            self._done.duplicates + outcomes.count("duplicate"),
+            self._done.refused + outcomes.count("refused"),
         )
-        yield done
         if failed:
             raise failed
-    reader.require_end()
+        return self._done
+
+    def end(self) -> Imported:
+        """Tell what was stored in all.
+
+        Raises:
+            LineMalformed: The header announced an end that did not come.
+        """
+        self._reader.require_end()
+        return self._done
 
 
 class _Reader:
@@ -137,11 +178,9 @@ class _Reader:
     def read(self, line: bytes) -> tuple[str, Metadata, NewTemplate | None] | None:
         """Read a line: subject, its metadata, and a template if it has one; None for header and end."""
         try:
-            members = json.loads(line.decode())
-        except (ValueError, RecursionError) as error:
-            raise LineMalformed("it is not JSON") from error
-        if not isinstance(members, dict):
-            raise LineMalformed("it is JSON, but not an object")
+            members = parse_object(line)
+        except RequestError as error:
+            raise LineMalformed(str(error).replace("the body", "it", 1)) from error
         if self._ended:
             raise LineMalformed("it comes after the end")
         if "format" in members:
@@ -179,8 +218,8 @@ class _Reader:
         if not isinstance(subject, str):
             raise LineMalformed("the member 'subject' is no text")
         subject = clean_name(subject, "subject")
-        if not isinstance(metadata, dict):
-            raise LineMalformed("the member 'metadata' is no object")
+        if not isinstance(metadata, dict) or (metadata and len(json.dumps(metadata)) > METADATA_MOST):
+            raise LineMalformed(f"the member 'metadata' is no object of at most {METADATA_MOST} characters")
         contract_id = members.get("contract_id")
         if not isinstance(contract_id, str):
             raise LineMalformed("the member 'contract_id' is no text: of which model is the embedding?")
@@ -189,14 +228,14 @@ class _Reader:
             return subject, metadata, None
         self._templates += 1
         vector, length = unit_vector(_vector(members["embedding"]), self._galleries.dimensions)
-        norm = _number(members, "norm", np.inf)
+        norm = _number(members, "norm", LARGEST_NORM)
         template = NewTemplate(
             vector,
             _source(members["source"]) if members.get("source") is not None else source_of(vector),
             length if norm is None else norm,
             _number(members, "quality", _HIGHEST_QUALITY),
             None,
-            _number(members, "created", np.inf),
+            _number(members, "created", _LAST_SECOND),
         )
         return subject, metadata, template
 
@@ -208,8 +247,11 @@ def _vector(value: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
         except ValueError as error:
             raise LineMalformed("the member 'embedding' is not base64 of float32 numbers") from error
     if isinstance(value, list) and all(isinstance(number, int | float) for number in value):
-        with np.errstate(over="ignore"):  # refused as infinite
-            return np.array(value, np.float64).astype(np.float32)
+        try:
+            with np.errstate(over="ignore"):  # refused as infinite
+                return np.array(value, np.float64).astype(np.float32)
+        except OverflowError as error:
+            raise LineMalformed("the member 'embedding' has a number that is too large") from error
     raise LineMalformed("the member 'embedding' is neither base64 nor a list of numbers")
 
 
@@ -227,7 +269,7 @@ def _number(members: dict[str, Any], name: str, most: float) -> float | None:
     value = members.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or value == np.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise LineMalformed(f"the member {name!r} is no number between 0 and {most:g}")
     return float(value)
 

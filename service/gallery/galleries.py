@@ -7,14 +7,14 @@ index before it is told, both under the store's lock, so that changes reach an i
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
 
-from models.errors import VultusError
-from service.errors import ContractMismatch, StoreFailed
+from service.errors import ContractMismatch, StorageFull, StoreFailed
 from service.gallery.database import Database
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import sweep
@@ -24,8 +24,17 @@ from service.gallery.records import Gallery
 from service.gallery.rows import galleries as rows
 
 STORE = "store.sqlite"
+_CUT_AGAIN_S = 1.0
 
 _log = logging.getLogger("vultus")
+
+
+@dataclass(eq=False)
+class _Task:
+    """An index to be built, of its snapshot or anew, and what tells when that is done."""
+
+    anew: bool
+    done: "Future[None]" = field(default_factory=Future)
 
 
 class Galleries:
@@ -72,7 +81,9 @@ class Galleries:
             raise
         self._threads = search_threads(search_on or len(os.sched_getaffinity(0)))
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
+        self._planning = threading.Lock()
         self._tasks: dict[int, Future[None]] = {}
+        self._waiting: dict[int, _Task] = {}
         self._closing = threading.Event()
         self._live: dict[int, LiveIndex] = {}
         with self.database.reading() as connection:
@@ -104,6 +115,11 @@ class Galleries:
         self.require_contract(gallery.contract_id, "the gallery holds embeddings")
         return gallery
 
+    def find_all(self, connection: Connection, names: Sequence[str]) -> list[Gallery]:
+        """Read several galleries as `find` does, each once, however its name is written."""
+        found = [self.find(connection, name) for name in names]
+        return list({gallery.key: gallery for gallery in found}.values())
+
     def served_contract(self) -> str:
         """Return the contract of the model that is served.
 
@@ -133,46 +149,69 @@ class Galleries:
 
     def begin(self, gallery: Gallery) -> LiveIndex:
         """Take up a gallery, without an index as yet."""
-        live = LiveIndex(self.database, gallery, self.directory, self._threads, self._limits, self._closing)
-        self._live[gallery.key] = live
+        live = self._live[gallery.key] = self._new_live(gallery)
         return live
 
     def live(self, gallery: Gallery) -> LiveIndex:
-        """Return what a gallery is searched with."""
+        """Return what a gallery is searched with; of one that was erased since it was read, what finds nothing."""
         live = self._live.get(gallery.key)
-        return live if live is not None else self.begin(gallery)  # erased since it was read: nothing will be found
+        return live if live is not None else self._new_live(gallery)
+
+    def _new_live(self, gallery: Gallery) -> LiveIndex:
+        return LiveIndex(self.database, gallery, self.directory, self._threads, self._limits, self._closing)
 
     def drop(self, gallery: Gallery) -> None:
         """Let go of an erased gallery's index and snapshot."""
         live = self._live.pop(gallery.key, None)
         if live is not None:
-            live.forget()
+            live.drop()
 
     def mend(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
-        """Have an index built in the background, unless that is under way."""
+        """Have an index built in the background. At most one such task waits for each gallery while one runs."""
         key = live.gallery.key
-        task = self._tasks.get(key)
-        if anew or task is None or task.done():
-            task = self._tasks[key] = self._upkeep.submit(self._mend, live, anew)
-        return task
+        with self._planning:
+            waiting = self._waiting.get(key)
+            if waiting is None or (anew and not waiting.anew):
+                task = _Task(anew)
+                self._waiting[key] = task
+                task.done = self._tasks[key] = self._upkeep.submit(self._mend, live, task)
+                return task.done
+            return waiting.done
 
-    def forget(self) -> None:
-        """Cut what was erased from the store's log; where a reader is in the way, a little later."""
-        if not self.database.forget():
-            self._upkeep.submit(self.database.forget)
+    def forget(self) -> bool:
+        """Cut what was erased from the store's log; where a reader or a full disk is in the way, a little later."""
+        cut = self._forgotten()
+        if not cut:
+            self._upkeep.submit(self._forget_later)
+        return cut
 
     def settle(self) -> None:
         """Wait until no index is being built."""
-        for task in list(self._tasks.values()):
-            task.result()
+        with self._planning:
+            tasks = list(self._tasks.values())
+        wait(tasks)
 
-    def _mend(self, live: LiveIndex, anew: bool) -> None:
+    def _forgotten(self) -> bool:
         try:
-            if anew or live.outdated:
-                live.build(anew)
+            return self.database.forget()
+        except (StorageFull, StoreFailed) as error:  # what was erased is erased; only its traces remain
+            _log.warning("the log of the store was not cut: %s", error)
+            return False
+
+    def _forget_later(self) -> None:
+        while not self._forgotten() and not self._closing.wait(_CUT_AGAIN_S):
+            pass
+
+    def _mend(self, live: LiveIndex, task: "_Task") -> None:
+        with self._planning:  # what is asked for from now on needs another task
+            if self._waiting.get(live.gallery.key) is task:
+                del self._waiting[live.gallery.key]
+        try:
+            if task.anew or live.outdated:
+                live.build(task.anew or live.current is not None)  # its snapshot is what is outdated
             live.keep()
-        except (VultusError, OSError, MemoryError, RuntimeError) as error:  # the last is what FAISS raises
-            _log.error("upkeep of index %d failed, probes are answered without it: %s", live.gallery.key, error)
+        except Exception as error:  # whatever it is, the next gallery's turn comes, and the store answers meanwhile
+            _log.error("upkeep of index %d failed: %s: %s", live.gallery.key, type(error).__name__, error)
 
     def _remove_orphans(self, keys: set[int]) -> None:
         for path in self.directory.glob("*.graph"):

@@ -43,7 +43,7 @@ def identify(
         GalleryUnknown, ContractMismatch: A gallery cannot be searched.
     """
     with galleries.database.reading() as connection:
-        where = [galleries.find(connection, name) for name in dict.fromkeys(names)]
+        where = galleries.find_all(connection, names)
     found: list[list[Candidate]] = [[] for _ in probes]
     for gallery in where:
         for own, more in zip(found, _of_gallery(galleries, gallery, probes, k, fusion, floor), strict=True):
@@ -97,7 +97,7 @@ def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> i
     """
     compared = 0
     with galleries.database.reading() as connection:
-        for gallery in [galleries.find(connection, name) for name in dict.fromkeys(names)]:
+        for gallery in galleries.find_all(connection, names):
             index = galleries.live(gallery).current
             if fusion != "max":
                 compared += subject_rows.count(connection, gallery)

@@ -31,11 +31,11 @@ def clean_name(name: str, what: str) -> str:
     """
     if _PLAIN.fullmatch(name):  # nearly all of a million
         return name
-    name = unicodedata.normalize("NFC", name)
     if not name:
         raise _invalid(what, "is empty")
-    if len(name) > LONGEST:
+    if len(name) > LONGEST:  # before anything that takes long for long ones
         raise _invalid(what, f"has {len(name)} characters; at most {LONGEST} are accepted")
+    name = unicodedata.normalize("NFC", name)
     if name != name.strip():
         raise _invalid(what, "begins or ends with a space")
     if name in (".", ".."):
@@ -52,7 +52,7 @@ def clean_name(name: str, what: str) -> str:
 
 def sought_name(name: str) -> str:
     """Return the form in which a name is looked for; what could not be a name is found nowhere."""
-    return unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode()
+    return unicodedata.normalize("NFC", name[: LONGEST + 1]).encode("utf-8", "replace").decode()
 
 
 def _invalid(what: str, why: str) -> NameInvalid:

@@ -4,6 +4,9 @@ Templates are fetched in falling order of similarity, so a subject of which none
 than the last. That bounds what it could reach, whatever the fusion, and the search goes deeper until the bound says
 that it is done.
 
+Without an operating point the bound of the latter two may ask for all templates; the search ends then at the 16,384
+nearest templates of a probe.
+
 * `max`: the similarity of the nearest template. Bound: that of the last one fetched.
 * `mean`: the mean over all templates of the subject; never above its nearest. The same bound.
 * `quality-weighted`: to the template that AdaFace's way of adding makes of all (`models.fusion`). Normalising the sum
@@ -26,7 +29,8 @@ from service.gallery.rows import templates as rows
 
 _MARGIN = 32  # templates more than subjects are wanted, at first
 _DEEPER = 4
-_DEEPEST = 16384  # templates of one probe; what lies farther is no candidate at any operating point
+_DEEPEST = 16384  # templates of one probe, unless they are of too few subjects
+_AT_ONCE = 64  # probes
 _LEAST_LENGTH = 0.5
 
 
@@ -54,14 +58,23 @@ def rank(
     Returns:
         For each probe, best first; fewer than k where the gallery has fewer that reach the floor.
     """
+    return [
+        own
+        for start in range(0, len(probes), _AT_ONCE)
+        for own in _rank(database, live, probes[start : start + _AT_ONCE], k, fusion, floor)
+    ]
+
+
+def _rank(
+    database: Database, live: LiveIndex, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+) -> list[list[Ranked]]:
     found: list[list[Ranked]] = [[] for _ in probes]
     pending = np.arange(len(probes))
-    rounding = live.rounding
-    depth = k + _MARGIN if not rounding else _DEEPER * k + _MARGIN
+    depth = _DEEPER * k + _MARGIN if live.rounding else k + _MARGIN
     while len(pending):
         some = probes[pending]
-        hits = live.search(some, depth)
-        exhausted = hits.templates.shape[1] < depth or depth >= _DEEPEST
+        hits, rounding = live.search(some, depth)
+        whole = hits.templates.shape[1] < depth
         last = hits.similarities[:, -1:]
         if fusion == "max":
             hits = _that_matter(hits, k, rounding, floor)
@@ -70,7 +83,7 @@ def rank(
         for place, probe in enumerate(pending):
             ranked = sorted(score(place), key=lambda one: (-one.similarity, one.subject))
             found[probe] = [one for one in ranked[:k] if one.similarity >= floor]
-            if exhausted:
+            if whole or (depth >= _DEEPEST and len(ranked) >= k):
                 continue
             reachable = _reachable(float(last[place, 0]) + rounding, fusion)
             if reachable >= floor and (len(ranked) < k or ranked[k - 1].similarity < reachable):

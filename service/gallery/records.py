@@ -13,6 +13,9 @@ Outcome = Literal["enrolled", "duplicate", "refused"]
 
 Metadata = dict[str, Any]
 
+METADATA_MOST = 16384  # characters of it as JSON
+LARGEST_NORM = 1e6  # of an embedding; those of real recognizers are below 100
+
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
@@ -121,6 +124,10 @@ class Block:
     subjects: NDArray[np.int64]
     vectors: NDArray[np.float32]
 
+    def where(self, chosen: NDArray[np.bool_]) -> "Block":
+        """Keep the templates that are chosen, (N,)."""
+        return Block(self.templates[chosen], self.subjects[chosen], self.vectors[chosen])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TemplateSet:
@@ -150,6 +157,7 @@ class Receipt:
         what: What was erased.
         subjects, templates, crops: How many.
         erased: Seconds since 1970.
+        log_cut: Whether the store's log was cut; if a reader or a full disk was in the way, that follows.
     """
 
     erasure: int
@@ -158,6 +166,7 @@ class Receipt:
     templates: int
     crops: int
     erased: float
+    log_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ PAGE_BYTES = 16384  # seven rows of 512 numbers fit in; into 4096 bytes one
 
 MIGRATIONS = (
     """
+    CREATE TABLE store (id TEXT NOT NULL) STRICT;
+    INSERT INTO store VALUES (lower(hex(randomblob(16))));
     CREATE TABLE galleries (
         key INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL UNIQUE,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from service.errors import EmbeddingNotFinite, EmbeddingWrongDimension, EmbeddingZero
 
 _TINY, _HUGE = 1e-6, 1e18
+_ROUNDED = 1e-6  # what float32 leaves of a length of 1
 _UNIT = 1e-3  # relative; what float16 leaves of a length of 1
 
 
@@ -34,9 +35,9 @@ def unit_vector(values: NDArray[np.float32], dimensions: int) -> tuple[NDArray[n
         raise EmbeddingNotFinite("the embedding holds NaN or infinity")
     if length < _TINY:
         raise EmbeddingZero("the embedding is zero and points nowhere")
-    if abs(length - 1) <= _UNIT:
+    if abs(length - 1) <= _ROUNDED:
         return values, None
-    return (values / np.float64(length)).astype(np.float32), length
+    return (values / np.float64(length)).astype(np.float32), None if abs(length - 1) <= _UNIT else length
 
 
 def source_of(embedding: NDArray[np.float32]) -> bytes:

@@ -1,6 +1,7 @@
 """Galleries over HTTP with a fake detector and engine: the whole surface without weights."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -253,7 +254,7 @@ def test_what_identify_cannot_do_is_refused(staff: TestClient) -> None:
     problem(staff.post("/v1/identify", json={"gallery": "staff"}), 422, "member_invalid")
     half = json.dumps({"gallery": "\ud800", "embeddings": [vector(1)]})  # half a character
     answer = staff.post("/v1/identify", content=half, headers={"Content-Type": "application/json"})
-    problem(answer, 404, "gallery_unknown")
+    problem(answer, 400, "json_malformed")
     problem(identify(staff, *[image] * 65), 422, "too_many_images")
     problem(
         staff.post("/v1/identify", json={"gallery": "staff", "embeddings": [[0.0]] * 1025}), 422, "too_many_embeddings"
@@ -421,6 +422,37 @@ def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
     problem(staff.post("/v1/identify", content=b"", headers=NDJSON), 422, "member_missing")
     problem(staff.post("/v1/galleries/none/templates", content=b"", headers=NDJSON), 404, "gallery_unknown")
     problem(staff.post(f"{STAFF}/templates", json={}), 415, "media_type_unsupported")
+
+
+def test_what_used_to_break_is_refused(staff: TestClient) -> None:
+    def send(path: str, text: str) -> Response:
+        return staff.post(path, content=text, headers={"Content-Type": "application/json"})
+
+    begun = time.monotonic()
+    problem(staff.post("/v1/galleries", json={"gallery": "a" + "\u0301" * 200_000}), 422, "name_invalid")
+    assert time.monotonic() - begun < 2  # composing so long a name takes minutes
+    problem(staff.get("/v1/galleries/" + "e\u0301" * 2000), 404, "gallery_unknown")
+    problem(staff.delete(f"{STAFF}/subjects/ann/templates/{'9' * 5000}"), 404, "template_unknown")
+    problem(send(f"{STAFF}/subjects", '{"subject": "ann", "metadata": {"a": "\\ud800"}}'), 400, "json_malformed")
+    problem(send(f"{STAFF}/subjects", '{"subject": "ann", "metadata": {"a": 1e400}}'), 400, "json_malformed")
+    problem(send(f"{STAFF}/subjects", '{"\\ud800": 2, "\\ud800": 1}'), 422, "member_repeated")
+    problem(send(f"{STAFF}/subjects", '{"subject": "\\udfff"}'), 400, "json_malformed")
+    assert staff.get(f"{STAFF}/subjects").json()["subjects"] == []
+    embedding = json.dumps({"embedding": vector(1), "contract_id": "x"}).replace('"x"', '"\\ud800"')
+    problem(send(f"{STAFF}/subjects/ann/templates", f'{{"embeddings": [{embedding}]}}'), 400, "json_malformed")
+    point = f'{{"gallery": "staff", "embeddings": [{vector(1)}], "operating_point": {"9" * 400}}}'
+    problem(send("/v1/identify", point), 422, "member_invalid")
+    far = {"embeddings": [{"embedding": vector(1), "norm": 1e300}]}
+    problem(staff.post(f"{STAFF}/subjects/ann/templates", json=far), 422, "member_invalid")
+    hidden = staff.get("/v1/galleries/staff/subjects/ann/secret")
+    assert "ann" not in json.dumps(problem(hidden, 404, "route_unknown"))
+
+
+def test_one_gallery_in_two_writings_is_searched_once(staff: TestClient) -> None:
+    staff.post("/v1/galleries", json={"gallery": "Zo\u00eb"})
+    staff.post("/v1/galleries/Zo\u00eb/subjects/ann/templates", files={"images": faces_png(1, 1)})
+    body = identify(staff, faces_png(1, 1), gallery=["Zo\u00eb", "Zoe\u0308"]).json()
+    assert (body["comparisons"], len(body["items"][0]["faces"][0]["candidates"])) == (1, 1)
 
 
 def test_a_line_that_is_too_long_ends_the_stream_with_a_reason(fake_models: Models, kept: Galleries) -> None:

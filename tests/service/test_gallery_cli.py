@@ -3,10 +3,14 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -125,6 +129,26 @@ def test_a_list_of_photos_is_enrolled_too(folders: Path, tmp_path: Path) -> None
     assert "one folder for each subject" in str(refused("enrol", tmp_path / "empty", "--gallery", "staff"))
 
 
+@pytest.mark.usefixtures("data_dir")
+def test_what_cannot_be_written_or_means_something_to_the_screen(folders: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    (one / "[bold]Ann").mkdir(parents=True)
+    shutil.copy(folders / "astronaut/1.png", one / "[bold]Ann/1.png")
+    nowhere = tmp_path / "none/report.csv"
+    assert "cannot be written" in str(refused("enrol", one, "--gallery", "[red]x", "--report", nowhere))
+    run("enrol", one, "--gallery", "[red]Zoe\u0308")
+    assert re.search(r"duplicate +│ 1", run("enrol", one, "--gallery", "[red]Zoe\u0308"))  # the same in another writing
+    assert "[red]Zo\u00eb" in run("gallery", "list")
+    assert "[red]Zo\u00eb/[bold]Ann" in run("identify", one / "[bold]Ann/1.png", "--gallery", "[red]Zo\u00eb")
+    for out in (tmp_path, Path("/dev/null"), Path(".."), tmp_path / "none/out"):
+        assert refused("gallery", "export", "[red]Zo\u00eb", "--out", out).code == "storage_failed"
+    assert Path("/dev/null").is_char_device()
+    other = tmp_path / "other.ndjson"
+    other.write_text('{"subject": "x", "contract_id": "ec1-other"}\n')
+    assert refused("gallery", "import", "fresh", other).code == "contract_mismatch"
+    assert "fresh" not in run("gallery", "list")
+
+
 def test_an_enrolment_that_was_killed_goes_on_where_it_was(data_dir: Path, folders: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     for folder in sorted(folders.iterdir()):
@@ -146,6 +170,43 @@ def test_an_enrolment_that_was_killed_goes_on_where_it_was(data_dir: Path, folde
     assert enrolled + duplicate == 84
     assert duplicate >= 16
     assert "84 templates, index flat: agrees" in run("gallery", "verify", "staff")
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_clients_that_send_slowly_hold_nobody_up() -> None:
+    """More imports wait for their client than there are threads for galleries; one gallery goes meanwhile."""
+    go_on, erased = threading.Event(), threading.Event()
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    probe = json.dumps({"id": "a", "embedding": [1.0] * 128}).encode() + b"\n"
+
+    def slowly() -> Iterator[bytes]:
+        yield b"\n"
+        assert go_on.wait(20)
+
+    def gone_meanwhile() -> Iterator[bytes]:
+        yield probe
+        assert erased.wait(20)
+        yield probe + probe
+
+    with serving() as server, client_of(server) as http, ThreadPoolExecutor(11) as clients:
+        for name in ("staff", "guests"):
+            http.post("/v1/galleries", json={"gallery": name})
+        sent = [
+            clients.submit(http.post, "/v1/galleries/staff/import", content=slowly(), headers=ndjson) for _ in range(10)
+        ]
+        path = "/v1/identify?gallery=guests"
+        streamed = clients.submit(http.post, path, content=gone_meanwhile(), headers=ndjson)
+        begun = time.monotonic()
+        assert len(http.get("/v1/galleries").json()["galleries"]) == 2
+        time.sleep(0.3)  # the first line was dealt with by then; nothing says so before the answer
+        assert http.delete("/v1/galleries/guests").status_code == 200
+        assert time.monotonic() - begun < 5
+        erased.set()
+        items = [*map(json.loads, streamed.result().text.splitlines())]
+        assert [item["status"] for item in items] == ["ok", "error", "error"]
+        assert {item["problem"]["code"] for item in items[1:]} == {"gallery_unknown"}
+        go_on.set()
+        assert {one.result().status_code for one in sent} == {200}
 
 
 @pytest.mark.usefixtures("data_dir")

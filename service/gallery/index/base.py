@@ -1,7 +1,8 @@
 """What every index can do."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,8 @@ class TemplateIndex(Protocol):
             depth: K, how many for each probe.
         """
 
-    def blocks(self) -> "list[Block]":
-        """Give all templates as the index has them, for comparing with the store."""
+    def blocks(self) -> Iterator[Block]:
+        """Give all templates as the index has them, for comparing with the store; nothing may change meanwhile."""
 
 
 def nearest(parts: list[Hits], depth: int) -> Hits:
@@ -76,6 +77,19 @@ def _picked(hits: Hits, order: NDArray[np.int64]) -> Hits:
         np.take_along_axis(hits.templates, order, 1),
         np.take_along_axis(hits.subjects, order, 1),
     )
+
+
+def stacked(parts: Sequence[Hits]) -> Hits:
+    """Put the hits of some probes above those of others, as wide as the widest."""
+    width = max(part.similarities.shape[1] for part in parts)
+
+    def column(kind: str, fill: float) -> NDArray[Any]:
+        arrays = [getattr(part, kind) for part in parts]
+        return np.concatenate(
+            [np.pad(own, ((0, 0), (0, width - own.shape[1])), constant_values=fill) for own in arrays]
+        )
+
+    return Hits(column("similarities", -np.inf), column("templates", NOTHING), column("subjects", NOTHING))
 
 
 def no_hits(probes: int) -> Hits:

@@ -5,13 +5,14 @@ goes into the tail, what goes is overwritten with zeros where it lies and passed
 whole is built anew.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NOTHING, Hits, nearest
+from service.gallery.index.base import NOTHING, Hits, nearest, stacked
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.segmented import SegmentedIndex
 from service.gallery.index.vectors import blank, search_graph, stored_vectors
@@ -19,6 +20,7 @@ from service.gallery.records import Block
 
 EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 is then that of the exact search
 _TAIL_SHARE, _GONE_SHARE = 0.1, 0.2
+_BLOCK_ROWS = 8192
 _TAIL_ROWS = 4096  # a smaller tail costs nothing worth building for
 
 
@@ -104,22 +106,18 @@ class GraphIndex:
                 )
 
         pieces = np.array_split(probes, min(len(probes), 8))
-        parts = list(self._threads.map(look, pieces))
-        sealed = Hits(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+        sealed = stacked(list(self._threads.map(look, pieces)))
         return nearest([sealed, self._tail.search(probes, depth)], depth)
 
-    def blocks(self) -> list[Block]:
-        """Give all templates as the index has them."""
-        with self._lock.reading():
-            kept = ~self._gone
-            vectors = stored_vectors(self.graph)[kept]
-            return [Block(self.templates[kept], self._subjects[kept], vectors), *self._tail.blocks()]
+    def blocks(self) -> Iterator[Block]:
+        """Give all templates as the index has them; nothing may change meanwhile."""
+        for start in range(0, len(self.templates), _BLOCK_ROWS):
+            some = slice(start, min(start + _BLOCK_ROWS, len(self.templates)))
+            vectors = stored_vectors(self.graph, start, some.stop - start)
+            yield Block(self.templates[some], self._subjects[some], vectors).where(~self._gone[some])
+        yield from self._tail.blocks()
 
     def _places(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
         places = np.searchsorted(self.templates, templates).clip(max=len(self.templates) - 1)
         sealed: NDArray[np.int64] = places[(self.templates[places] == templates) & ~self._gone[places]]
         return sealed
-
-
-def _columns(hits: Hits) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    return hits.similarities, hits.templates, hits.subjects

@@ -19,10 +19,10 @@ from service.errors import SnapshotUnfit
 from service.gallery.database import Database
 from service.gallery.index.base import NOTHING, Hits, TemplateIndex
 from service.gallery.index.graph import GraphIndex
-from service.gallery.index.scan import read_blocks, scan
+from service.gallery.index.scan import BLOCK_ROWS, read_blocks, scan
 from service.gallery.index.segmented import SegmentedIndex
-from service.gallery.index.snapshot import Snapshot, publish, read_snapshot, write_snapshot
-from service.gallery.index.vectors import new_graph
+from service.gallery.index.snapshot import Origin, Snapshot, publish, read_snapshot, write_snapshot
+from service.gallery.index.vectors import new_graph, within
 from service.gallery.records import Block, Gallery, IndexKind
 from service.gallery.rows import templates as rows
 
@@ -85,7 +85,9 @@ class LiveIndex:
         self._closing = closing
         self._path = directory / f"{gallery.key}.graph"
         self._index: TemplateIndex | None = None
+        self._opened = self._origin()  # before anything is added: a store that was put back would catch up in numbers
         self._erasures = 0
+        self._dropped = False
         self._missed: list[tuple[NDArray[np.int64], int]] | None = None  # changes while one is built
 
     @property
@@ -114,17 +116,28 @@ class LiveIndex:
         """Whether it takes long to build and has no snapshot."""
         return isinstance(self._index, GraphIndex) and not self._path.exists()
 
-    def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
-        """Find the nearest templates of (Q, D) probes."""
+    def search(self, probes: NDArray[np.float32], depth: int) -> tuple[Hits, float]:
+        """Find the nearest templates of (Q, D) probes, and say how far their similarities may be off."""
         index = self._index
         if index is None:
-            return scan(self._database, self.gallery, probes, depth)
-        return index.search(probes, depth)
+            return scan(self._database, self.gallery, probes, depth), 0.0
+        return index.search(probes, depth), index.rounding
 
     def added(self, block: Block) -> None:
-        """Follow the store: templates were added."""
-        if self._index is not None and len(block.templates):
+        """Follow the store: templates were added. They are on the disk, so what fails here fails nobody's request."""
+        if self._index is None or not len(block.templates):
+            return
+        try:
             self._index.add(block)
+        except (MemoryError, RuntimeError) as error:  # the latter is what FAISS raises
+            _log.error("index %d lacks templates and is given up: %s", self.gallery.key, error)
+            self._index = None
+
+    def drop(self) -> None:
+        """Follow the store: the gallery was erased. No snapshot of it appears any more."""
+        self._dropped = True
+        self._index = None
+        self.forget()
 
     def removed(self, templates: list[int]) -> None:
         """Follow the store: templates were erased. A snapshot that has them is gone when this returns."""
@@ -147,7 +160,7 @@ class LiveIndex:
     def snapshot_keys(self) -> NDArray[np.int64]:
         """Read the keys of the templates that the snapshot holds."""
         try:
-            keys = read_snapshot(self._path, self.gallery.contract_id).templates
+            keys = read_snapshot(self._path, self._origin()).templates
             return keys[keys > 0]
         except SnapshotUnfit:
             self.forget()
@@ -183,9 +196,9 @@ class LiveIndex:
         index = self._index
         while isinstance(index, GraphIndex) and self.unkept:
             before = self._erasures
-            part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self.gallery.contract_id)
+            part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self._origin())
             with self._database.exclusive():
-                if self._erasures == before:
+                if self._erasures == before and not self._dropped:
                     publish(part, self._path)
                 else:  # it may hold what was erased meanwhile
                     part.unlink()
@@ -195,29 +208,40 @@ class LiveIndex:
         index = SegmentedIndex(holding, self.gallery.dimensions, self._threads, sample)
         last = 0
         for block in read_blocks(self._database, self.gallery):
-            if self._closing.is_set():
+            if self._over:
                 return
             index.add(block)
             last = int(block.templates[-1])
         self._put(index, last)
 
     def _build_graph(self) -> None:
-        graph = new_graph(self.gallery.dimensions, _NEIGHBOURS, _EFFORT, self._sample())
-        templates, subjects = [], []
+        sample = self._sample()
+        graph = new_graph(self.gallery.dimensions, _NEIGHBOURS, _EFFORT, sample)
+        sealed: list[Block] = []
+        outside: list[Block] = []
+        last = 0
         for block in read_blocks(self._database, self.gallery):
-            if self._closing.is_set():
+            if self._over:
                 return
-            graph.add(block.vectors)
-            templates.append(block.templates)
-            subjects.append(block.subjects)
-        keys = np.concatenate(templates)
-        index = GraphIndex(graph, keys, np.concatenate(subjects), self.gallery.dimensions, self._threads)
+            inside = within(block.vectors, sample)
+            graph.add(block.vectors[inside])
+            sealed.append(Block(block.templates[inside], block.subjects[inside], block.vectors[:0]))
+            outside.append(block.where(~inside))
+            last = int(block.templates[-1])
+        if not graph.ntotal:  # everybody was erased meanwhile
+            self._build_segments("flat")
+            return
+        templates = np.concatenate([block.templates for block in sealed])
+        subjects = np.concatenate([block.subjects for block in sealed])
+        index = GraphIndex(graph, templates, subjects, self.gallery.dimensions, self._threads)
+        for block in outside:
+            index.add(block)
         self.forget()
-        self._put(index, int(keys[-1]))
+        self._put(index, last)
 
     def _load_graph(self) -> bool:
         try:
-            graph, sealed = read_snapshot(self._path, self.gallery.contract_id)
+            graph, sealed = read_snapshot(self._path, self._opened)
         except SnapshotUnfit as error:
             if self._path.exists():
                 _log.warning("index %d is built anew: %s", self.gallery.key, error)
@@ -233,12 +257,25 @@ class LiveIndex:
         index.remove(templates[~there])
         if (sealed[~there] > 0).any():  # erased, and the process ended before the snapshot was
             self.forget()
-        self._put(index, int(templates[-1]))
+        missing = keys[~np.isin(keys, sealed, assume_unique=True)]
+        for start in range(0, len(missing), BLOCK_ROWS):
+            with self._database.reading() as connection:
+                index.add(rows.block_of(connection, missing[start : start + BLOCK_ROWS], self.gallery.dimensions))
+        self._put(index, int(max(keys[-1:].max(initial=0), templates[-1])))
         return True
+
+    def _origin(self) -> Origin:
+        with self._database.reading() as connection:
+            return Origin(self.gallery.contract_id, *rows.store_and_sequence(connection))
+
+    @property
+    def _over(self) -> bool:
+        return self._closing.is_set() or self._dropped
 
     def _sample(self) -> NDArray[np.float32]:
         blocks: Iterator[Block] = read_blocks(self._database, self.gallery)
-        return np.concatenate([block.vectors for _, block in zip(range(_SAMPLE_BLOCKS), blocks, strict=False)])
+        sample = [block.vectors for _, block in zip(range(_SAMPLE_BLOCKS), blocks, strict=False)]
+        return np.concatenate([np.zeros((1, self.gallery.dimensions), np.float32), *sample])
 
     def _put(self, index: TemplateIndex, last: int) -> None:
         """Catch up with the store and take the place of the index before."""

@@ -4,19 +4,22 @@ Segments bound what a change costs: adding never copies more than one of them, a
 of one.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NOTHING, Hits, nearest, no_hits
+from service.gallery.index.base import NOTHING, Hits, nearest, no_hits, stacked
 from service.gallery.index.device import gpu_copies
 from service.gallery.index.locking import ReadWriteLock
-from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors
+from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.records import Block
 
 _SEGMENT_ROWS = 32768
+_BLOCK_ROWS = 8192
+_MOST_HITS = 2**21  # of all segments together, before the best are picked; some 60 MB
 _ROUNDING: dict[Holding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
 
 
@@ -87,6 +90,8 @@ class SegmentedIndex:
         sample = np.empty((0, dimensions), np.float32) if sample is None else sample
         self._copies = gpu_copies(holding)
         self._empty = new_vectors("flat" if self._copies else holding, dimensions, sample)
+        self._sample_range = np.array([[sample.min(initial=0)], [sample.max(initial=0)]], np.float32)
+        self._outside = SegmentedIndex("flat", dimensions, threads) if holding == "sq8" else None
         self._threads = threads
         self._segment_rows = segment_rows
         self._segments: list[_Segment] = []
@@ -95,10 +100,15 @@ class SegmentedIndex:
     @property
     def count(self) -> int:
         """How many templates can be found."""
-        return sum(len(segment.templates) for segment in self._segments)
+        own = sum(len(segment.templates) for segment in self._segments)
+        return own + (self._outside.count if self._outside else 0)
 
     def add(self, block: Block) -> None:
         """Add templates whose keys are larger than all before."""
+        if self._outside:
+            inside = within(block.vectors, self._sample_range)
+            self._outside.add(block.where(~inside))
+            block = block.where(inside)
         start = 0
         while start < len(block.templates):
             with self._lock.writing():
@@ -111,6 +121,8 @@ class SegmentedIndex:
 
     def remove(self, templates: NDArray[np.int64]) -> None:
         """Take templates out; those that are not there are passed over."""
+        if self._outside:
+            self._outside.remove(templates)
         with self._lock.writing():
             for segment in self._segments:
                 if len(rows := segment.rows_of(templates)):
@@ -119,25 +131,36 @@ class SegmentedIndex:
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
         """Give templates another subject."""
+        if self._outside:
+            self._outside.reassign(templates, subject)
         with self._lock.writing():
             for segment in self._segments:
                 segment.subjects[segment.rows_of(templates)] = subject
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         """Find the nearest templates of (Q, D) probes."""
+        at_once = max(1, _MOST_HITS // (depth * (len(self._segments) + 1)))
+        parts = [self._search(probes[start : start + at_once], depth) for start in range(0, len(probes), at_once)]
+        return stacked(parts)
 
+    def _search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         def look(segment: _Segment) -> Hits:
             with self._lock.reading():
                 if self._copies and not segment.copied and len(segment.templates) >= self._segment_rows:
                     segment.copied = self._copies.copy(segment.vectors)
                 return segment.search(probes, depth)
 
-        return nearest([no_hits(len(probes)), *self._threads.map(look, list(self._segments))], depth)
+        found = [no_hits(len(probes)), *self._threads.map(look, list(self._segments))]
+        if self._outside:
+            found.append(self._outside.search(probes, depth))
+        return nearest(found, depth)
 
-    def blocks(self) -> list[Block]:
-        """Give all templates as the index has them."""
-        with self._lock.reading():
-            return [
-                Block(segment.templates, segment.subjects, stored_vectors(segment.vectors))
-                for segment in self._segments
-            ]
+    def blocks(self) -> Iterator[Block]:
+        """Give all templates as the index has them; nothing may change meanwhile."""
+        for segment in self._segments:
+            for start in range(0, len(segment.templates), _BLOCK_ROWS):
+                some = slice(start, min(start + _BLOCK_ROWS, len(segment.templates)))
+                vectors = stored_vectors(segment.vectors, start, some.stop - start)
+                yield Block(segment.templates[some], segment.subjects[some], vectors)
+        if self._outside:
+            yield from self._outside.blocks()

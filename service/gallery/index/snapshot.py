@@ -31,9 +31,23 @@ class Snapshot(NamedTuple):
     templates: NDArray[np.int64]
 
 
-def write_snapshot(path: Path, snapshot: Snapshot, contract_id: str) -> Path:
+class Origin(NamedTuple):
+    """Of what a snapshot was made.
+
+    Attributes:
+        contract_id: Of the embeddings.
+        store: Id of the store.
+        sequence: Largest key of a template that the store had given by then.
+    """
+
+    contract_id: str
+    store: str
+    sequence: int
+
+
+def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
     """Write a snapshot beside its place, and return where; `publish` puts it there."""
-    header = {"format": _FORMAT, "contract_id": contract_id, "templates": len(snapshot.templates)}
+    header = {"format": _FORMAT, **origin._asdict(), "templates": len(snapshot.templates)}
     digest = hashlib.sha256()
     part = path.with_name(path.name + _PART)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -62,11 +76,15 @@ def publish(part: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def read_snapshot(path: Path, contract_id: str) -> Snapshot:
+def read_snapshot(path: Path, now: Origin) -> Snapshot:
     """Read a snapshot after its digest was checked.
 
+    Args:
+        path: The file.
+        now: What the store is now; a snapshot that knows more than it is of a store that was put back.
+
     Raises:
-        SnapshotUnfit: It is missing, cut off, altered, or of another contract.
+        SnapshotUnfit: It is missing, cut off, altered, of another contract or store, or not of this FAISS.
     """
     try:
         with path.open("rb", buffering=_PIECE_BYTES) as file:
@@ -80,11 +98,13 @@ def read_snapshot(path: Path, contract_id: str) -> Snapshot:
                 raise SnapshotUnfit("the snapshot is cut off or altered")
             file.seek(0)
             header = json.loads(file.readline(_LONGEST_HEADER))
-            if header["format"] != _FORMAT or header["contract_id"] != contract_id:
-                raise SnapshotUnfit("the snapshot is of another contract or format")
+            if (header["format"], header["contract_id"], header["store"]) != (_FORMAT, now.contract_id, now.store):
+                raise SnapshotUnfit("the snapshot is of another format, contract or store")
+            if header["sequence"] > now.sequence:
+                raise SnapshotUnfit("the snapshot is of a later state of the store than the one that is here")
             templates = np.frombuffer(file.read(8 * header["templates"]), "<i8").astype(np.int64)
             return Snapshot(read(file.read), templates)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last is what FAISS raises
         raise SnapshotUnfit("there is no snapshot that can be read") from error
 
 

@@ -83,10 +83,16 @@ def blank(graph: Any, places: NDArray[np.int64]) -> None:
     codes.reshape(storage.ntotal, storage.code_size)[places] = 0
 
 
-def stored_vectors(index: Any) -> NDArray[np.float32]:
-    """Decode all vectors of an index, (N, D) float32."""
+def within(vectors: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say which of (N, D) vectors lie within the range that was learned from a sample; others would be cut to it."""
+    inside: NDArray[np.bool_] = (vectors.max(axis=1) <= sample.max()) & (vectors.min(axis=1) >= sample.min())
+    return inside
+
+
+def stored_vectors(index: Any, start: int, count: int) -> NDArray[np.float32]:
+    """Decode vectors of an index by their places, (N, D) float32."""
     storage = faiss.downcast_index(getattr(index, "storage", index))
-    vectors: NDArray[np.float32] = storage.reconstruct_n(0, storage.ntotal)
+    vectors: NDArray[np.float32] = storage.reconstruct_n(start, count)
     return vectors
 
 

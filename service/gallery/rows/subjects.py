@@ -87,14 +87,16 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(subjects)
 
 
-def without_templates(connection: sqlite3.Connection, gallery: Gallery) -> list[tuple[str, Metadata]]:
-    """Read names and metadata of subjects that have no template."""
+def without_templates(
+    connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
+) -> list[tuple[int, str, Metadata]]:
+    """Read keys, names and metadata of subjects that have no template, by key, beginning behind one."""
     rows = connection.execute(
-        "SELECT name, metadata FROM subjects WHERE gallery = ? "
-        "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key",
-        (gallery.key,),
+        "SELECT key, name, metadata FROM subjects WHERE gallery = ? AND key > ? "
+        "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key LIMIT ?",
+        (gallery.key, after, limit),
     )
-    return [(name, json.loads(metadata)) for name, metadata in rows]
+    return [(key, name, json.loads(metadata)) for key, name, metadata in rows]
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:

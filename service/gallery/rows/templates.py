@@ -38,9 +38,7 @@ def add(
     Returns:
         What became of each, in order, and those that are new.
     """
-    (last,) = connection.execute(
-        "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'templates'), 0)"
-    ).fetchone()
+    _, last = store_and_sequence(connection)
     now = time.time()
     before = connection.total_changes
     connection.executemany(
@@ -145,6 +143,21 @@ def owners(connection: sqlite3.Connection, gallery: Gallery) -> tuple[NDArray[np
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 
+def store_and_sequence(connection: sqlite3.Connection) -> tuple[str, int]:
+    """Read the id of the store and the largest key that was ever given to a template."""
+    store, sequence = connection.execute(
+        "SELECT id, COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'templates'), 0) FROM store"
+    ).fetchone()
+    return str(store), int(sequence)
+
+
+def block_of(connection: sqlite3.Connection, keys: NDArray[np.int64], dimensions: int) -> Block:
+    """Read templates by keys, in the order of their keys; erased ones are missing."""
+    found, subjects, vectors_of = vectors(connection, keys.tolist(), dimensions)
+    order = np.argsort(found)
+    return Block(found[order], subjects[order], vectors_of[order])
+
+
 def vectors(
     connection: sqlite3.Connection, keys: Sequence[int], dimensions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
@@ -182,9 +195,10 @@ def sets(connection: sqlite3.Connection, subjects: Sequence[int], dimensions: in
 
 def _weights(*kinds: Sequence[float | None]) -> NDArray[np.float32]:
     for kind in kinds:
-        known = [value for value in kind if value is not None]
-        if len(known) == len(kind) and any(known):
-            return np.array(known, np.float32)
+        known = np.array([value for value in kind if value is not None])
+        if len(known) == len(kind) and known.any():
+            scaled: NDArray[np.float32] = (known / known.max()).astype(np.float32)  # large ones would not fit in
+            return scaled
     return np.ones(len(kinds[0]), np.float32)
 
 

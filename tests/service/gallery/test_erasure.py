@@ -106,7 +106,8 @@ def test_an_index_that_differs_from_the_store_is_found(galleries: Galleries) -> 
     with galleries.database.writing() as connection:
         connection.execute("DELETE FROM templates WHERE key IN (7, 8)")
     assert verify_gallery(galleries, "staff").faults == [
-        "the index lacks 0 templates and has 2 that are not in the store"
+        "the index lacks 0 templates and has 2 that are not in the store",
+        "1 vectors of the index are not those of the store",
     ]
 
 

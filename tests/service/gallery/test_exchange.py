@@ -16,6 +16,10 @@ from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, templat
 VECTOR = people(1, 1)[0, 0]
 
 
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def line(**members: Any) -> bytes:
     whole = {"subject": "ann", "contract_id": CONTRACT, "embedding": VECTOR.tolist(), **members}
     return json.dumps(whole).encode()
@@ -68,7 +72,16 @@ BAD: list[tuple[bytes, str, str]] = [
     (line(embedding=[1.0, 2.0]), "embedding_wrong_dimension", f"2 numbers.*{DIMENSIONS}"),
     (line(embedding=[0.0] * DIMENSIONS), "embedding_zero", "zero"),
     (line(embedding=[1e300] * DIMENSIONS), "embedding_not_finite", "infinity"),
-    (line(embedding=[float("nan")] * DIMENSIONS), "embedding_not_finite", "NaN"),
+    (line(embedding=[float("nan")] * DIMENSIONS), "line_malformed", "NaN is no number"),
+    (line(embedding=b64(np.full(DIMENSIONS, np.nan, "<f4").tobytes())), "embedding_not_finite", "NaN or"),
+    (line(embedding=[10**400] * DIMENSIONS), "line_malformed", "too large"),
+    (line(norm=10**400), "line_malformed", "'norm'"),
+    (line(norm=1e300), "line_malformed", "between 0 and 1e"),
+    (line(created=1e18), "line_malformed", "'created'"),
+    (line(metadata={"a": "b" * 20_000}), "line_malformed", "'metadata'.*16384"),
+    (line(metadata={"a": "\ud800"}), "line_malformed", "half characters"),
+    (line()[:-1] + b', "norm": 1, "norm": 2}', "line_malformed", "several times"),
+    (b'{"subject": "\xff"}', "line_malformed", "not UTF-8"),
     (line(norm=-1), "line_malformed", "'norm'"),
     (line(quality=101), "line_malformed", "'quality'.*100"),
     (line(created=True), "line_malformed", "'created'"),
