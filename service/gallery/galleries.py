@@ -74,7 +74,7 @@ class Galleries:
             raise StoreFailed(f"galleries cannot be kept in {directory}: {error.strerror}") from error
         try:
             self.database = Database(directory / STORE)
-            self.database.forget()  # a process that was killed may have left in the log what it was erasing
+            self._forgotten()  # a process that was killed may have left in the log what it was erasing
             sweep(directory)
         except BaseException:
             self._owner.release()
