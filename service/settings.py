@@ -89,8 +89,11 @@ class RequestSettings(_Group):
 
 
 class GallerySettings(_Group):
-    """How galleries are searched."""
+    """Where galleries lie and how they are searched."""
 
+    directory: Annotated[
+        Path | None, Field(description="where galleries lie; without it, `galleries` in the data directory")
+    ] = None
     search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: all cores")] = 0
 
 
@@ -123,7 +126,7 @@ class Settings(BaseSettings):
     @property
     def galleries_dir(self) -> Path:
         """Where galleries lie."""
-        return self.data_dir / "galleries"
+        return self.gallery.directory or self.data_dir / "galleries"
 
 
 def load_settings() -> Settings:

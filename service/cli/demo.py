@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,8 +91,10 @@ def _service() -> Iterator[httpx2.Client]:
     """Run `vultus serve` as its user would, on a free port of this machine, until the block ends."""
     with contextlib.ExitStack() as stack:
         command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0"]
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's own galleries may be in use
+        environment = {**os.environ, "VULTUS_GALLERY__DIRECTORY": scratch}
         process = stack.enter_context(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         )
         stack.callback(process.terminate)
         client = httpx2.Client(base_url=_address(process), timeout=_REQUEST_TIMEOUT_S, trust_env=False)

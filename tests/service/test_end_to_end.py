@@ -1,6 +1,7 @@
 """The real program: its own process, real models, real photos, over HTTP."""
 
 import io
+import os
 import re
 import signal
 import socket
@@ -25,6 +26,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def own_galleries(directory: Path) -> dict[str, str]:
+    """An environment in which a service runs beside another one on the same packs."""
+    return {**os.environ, "VULTUS_GALLERY__DIRECTORY": str(directory)}
 
 
 @contextmanager
@@ -62,8 +68,8 @@ def client_of(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator["subprocess.Popen[str]"]:
-    with serving() as process:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["subprocess.Popen[str]"]:
+    with serving(own_galleries(tmp_path_factory.mktemp("galleries"))) as process:
         yield process
 
 
@@ -162,9 +168,11 @@ def test_large_photos_leave_no_memory_behind(server: "subprocess.Popen[str]", ht
     assert resident_bytes(server) - before < 0.1 * before
 
 
-def test_ends_at_once_when_asked() -> None:
+def test_ends_at_once_when_asked(tmp_path: Path) -> None:
     command = [*COMMAND, "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=own_galleries(tmp_path)
+    ) as process:
         for line in process.stderr or io.StringIO():
             if "running on" in line:
                 break

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
-from tests.service.test_end_to_end import COMMAND, client_of, serving
+from tests.service.test_end_to_end import COMMAND, client_of, own_galleries, serving
 
 Weights = dict[str, NDArray[Any]]
 
@@ -47,8 +47,10 @@ def test_export_prints_its_proof_as_a_table(exported: tuple[Path, str]) -> None:
     assert sorted(file.name for file in path.iterdir()) == ["embedder.onnx", "model.json", "parity.json"]
 
 
-def test_the_service_answers_verify_with_what_was_exported(exported: tuple[Path, str], photos: Path) -> None:
-    with serving({**os.environ, "VULTUS_MODEL": str(exported[0])}) as server, client_of(server) as client:
+def test_the_service_answers_verify_with_what_was_exported(
+    exported: tuple[Path, str], photos: Path, tmp_path: Path
+) -> None:
+    with serving({**own_galleries(tmp_path), "VULTUS_MODEL": str(exported[0])}) as server, client_of(server) as client:
         info = client.get("/v1/info").json()
         assert info["recognizer"]["name"] == "mine"
         assert info["dimensions"] == 32
