@@ -56,6 +56,7 @@ def erase_for_ever(galleries: Galleries, first: int) -> None:
         say("begin", "enrol", [new])
         enrol(galleries, GALLERY, [(str(new), template(own, 2.0)) for own in vectors_of(new)])
         say("done", "enrol", [new])
+    enrol_for_ever(galleries, first + len(there))  # nobody of before is left; the end has yet to come
 
 
 def import_for_ever(galleries: Galleries, first: int) -> None:
