@@ -9,7 +9,7 @@ import numpy as np
 from models import embedding
 from models.alignment import TEMPLATES, align
 from models.artefact import CALIBRATION, DETECTOR_GRAPH, Card, DetectorCard, open_artefact, read_card
-from models.calibration import Calibration, read_calibration
+from models.calibration import Calibration, OperatingPoint, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
@@ -47,6 +47,19 @@ class Models:
     uncalibrated_because: str | None
     embedder_session: SessionDescription
     detector_session: SessionDescription
+
+    def operating_point(self, wanted: str | float | None) -> OperatingPoint | None:
+        """Find the operating point that is wanted, or the default one; None if there is none and none is wanted.
+
+        Raises:
+            OperatingPointUnknown: It was not measured.
+            CalibrationUnfit: One is wanted, and this model has none.
+        """
+        if self.calibration is not None:
+            return self.calibration.point(wanted)
+        if wanted is not None:
+            raise CalibrationUnfit(f"no operating point can be used: {self.uncalibrated_because}")
+        return None
 
 
 def load_models(

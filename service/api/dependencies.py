@@ -9,9 +9,7 @@ from anyio import to_thread
 from fastapi import Depends, Request
 
 from models.assembly import Models
-from models.calibration import OperatingPoint
 from models.cropping import StageTimes
-from models.errors import CalibrationUnfit
 from service.gallery.galleries import Galleries
 from service.settings import Settings
 
@@ -32,20 +30,6 @@ class Backend:
     async def compute(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run blocking work off the event loop, at most `request.concurrency` pieces at a time."""
         return await to_thread.run_sync(work, *arguments, limiter=self.threads)
-
-    def operating_point(self, wanted: str | float | None) -> OperatingPoint | None:
-        """Find the operating point that is wanted; None if this model has none.
-
-        Raises:
-            OperatingPointUnknown: It was not measured.
-            CalibrationUnfit: One is wanted, and this model has none.
-        """
-        calibration = self.models.calibration
-        if calibration is not None:
-            return calibration.point(wanted)
-        if wanted is not None:
-            raise CalibrationUnfit(f"no operating point can be used: {self.models.uncalibrated_because}")
-        return None
 
     async def consult(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Read or change galleries off the event loop, without waiting behind inference."""

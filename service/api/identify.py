@@ -24,13 +24,11 @@ from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.requests import Embedding
 from service.api.responses import OperatingPointOut
-from service.gallery.identification import LEAST, comparisons, identify_photos
+from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos
 from service.gallery.records import Candidate
 from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1", tags=["faces"])
-
-NO_POINT = "none"
 
 _MANY = {"gallery"}
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
@@ -100,7 +98,7 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
 
 
 def _operating_point(backend: Backend, wanted: str | float | None) -> OperatingPoint | None:
-    return None if wanted == NO_POINT else backend.operating_point(wanted)
+    return None if wanted == NO_POINT else backend.models.operating_point(wanted)
 
 
 def _look(

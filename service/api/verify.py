@@ -61,7 +61,7 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
     reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
     """
     body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request)
-    point = backend.operating_point(body.operating_point)
+    point = backend.models.operating_point(body.operating_point)
     times = StageTimes()
     best = await backend.compute(_compare, backend, body, times)
     response.headers["Server-Timing"] = server_timing(times)

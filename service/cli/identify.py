@@ -11,13 +11,11 @@ from rich.table import Table
 from models.assembly import Models
 from models.calibration import OperatingPoint
 from models.cropping import FacePolicy, StageTimes
-from models.errors import CalibrationUnfit, ImageUnreadable, VultusError
+from models.errors import ImageUnreadable, VultusError
 from models.pipeline import EmbeddedPhoto
 from service.cli.serve import open_for_models
-from service.gallery.identification import LEAST, comparisons, identify_photos
+from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos
 from service.gallery.records import Candidate, Fusion
-
-NO_POINT = "none"
 
 _SOME_FAILED = 1
 
@@ -40,7 +38,7 @@ def identify(
 ) -> None:
     """Look for the faces of photos in galleries; status 1 if a photo could not be used."""
     with open_for_models() as (galleries, models):
-        point = _point(models, operating_point)
+        point = None if operating_point == NO_POINT else models.operating_point(operating_point)
         compared = comparisons(galleries, gallery, fusion)
         outcomes = _embedded(photos, models, faces)
         found = iter(
@@ -64,14 +62,6 @@ def identify(
         _show(answers, point, compared, models)
     if any(isinstance(outcome, VultusError) for outcome in outcomes):
         raise typer.Exit(_SOME_FAILED)
-
-
-def _point(models: Models, wanted: str | None) -> OperatingPoint | None:
-    if wanted == NO_POINT or (models.calibration is None and wanted is None):
-        return None
-    if models.calibration is None:
-        raise CalibrationUnfit(f"no operating point can be used: {models.uncalibrated_because}")
-    return models.calibration.point(wanted)
 
 
 def _embedded(paths: list[Path], models: Models, policy: FacePolicy) -> list[EmbeddedPhoto | VultusError]:

@@ -13,6 +13,7 @@ from service.gallery.rows import subjects as subject_rows
 from service.gallery.rows import templates as template_rows
 
 LEAST = -1.0  # no similarity is smaller
+NO_POINT = "none"  # in place of an operating point: the nearest, whatever they are, without a decision
 
 _ERASED_UNDER_A_SEARCH = 3
 

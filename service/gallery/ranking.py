@@ -4,14 +4,14 @@ Templates are fetched in falling order of similarity, so a subject of which none
 than the last. That bounds what it could reach, whatever the fusion, and the search goes deeper until the bound says
 that it is done.
 
-Without an operating point the bound of the latter two may ask for all templates; the search ends then at the 16,384
-nearest templates of a probe.
-
 * `max`: the similarity of the nearest template. Bound: that of the last one fetched.
 * `mean`: the mean over all templates of the subject; never above its nearest. The same bound.
 * `quality-weighted`: to the template that AdaFace's way of adding makes of all (`models.fusion`). Normalising the sum
   lifts the similarity by one over the length of the weighted mean; that length is taken to be at least one half, which
   templates of one person exceed (mean cosine of 0.25 suffices).
+
+Without an operating point the bound of the latter two may ask for all templates; the search ends then at the 16,384
+nearest of a probe, if they are of enough subjects.
 """
 
 from collections.abc import Callable, Sequence

@@ -194,7 +194,7 @@ class LiveIndex:
     def keep(self) -> None:
         """Write a snapshot if the index takes long to build and there is none."""
         index = self._index
-        while isinstance(index, GraphIndex) and self.unkept:
+        while isinstance(index, GraphIndex) and self.unkept and not self._over:
             before = self._erasures
             part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self._origin())
             with self._database.exclusive():

@@ -97,6 +97,22 @@ def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
     assert list(galleries.directory.glob("*.graph*")) == []
 
 
+def test_a_gallery_erased_when_its_index_is_ready_is_not_kept_for_ever(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build may put its index in place after the gallery went; no snapshot may be tried again and again."""
+    fill(galleries)
+    live = galleries.live(read_gallery(galleries, "staff")[0])
+    index = live.current
+    erase_gallery(galleries, "staff")
+    monkeypatch.setattr(live, "_index", index)
+    ended = threading.Thread(target=live.keep, daemon=True)
+    ended.start()
+    ended.join(10)
+    assert not ended.is_alive()
+    assert list(galleries.directory.glob("*.graph*")) == []
+
+
 def test_whoever_is_erased_while_a_snapshot_is_written_is_not_in_it(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
