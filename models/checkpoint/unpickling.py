@@ -9,7 +9,6 @@ wanted.
 
 import io
 import pickle
-import pickletools
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe, VultusError
+from models.pickles import has_large_memo, stand_in
 
 _STORAGES = {
     "DoubleStorage": np.float64,
@@ -148,27 +148,10 @@ _CALLED = (
     "the file asks to run {}, which is not among what weights need; refused "
     "(if you trust the file, load it where it was made and save the state_dict alone)"
 )
-_LONGEST_NAME = 100
-
-
-class _Refused(type):
-    """The class of what stands for every other name: it may be mentioned, not called."""
-
-    def __call__(cls, *args: Any, **__: Any) -> Any:
-        refuse: Any = cls.__new__  # the one that `_refuse` gave it
-        return refuse(cls, *args)
-
-    def __setattr__(cls, name: str, value: object) -> None:
-        raise CheckpointUnsafe(_CALLED.format("a change of a class"))
 
 
 def _refuse(name: str) -> type:
-    shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # it is the file's own, and goes into a message
-
-    def new(*_: Any, **__: Any) -> Any:
-        raise CheckpointUnsafe(_CALLED.format(shown))
-
-    return _Refused("Refused", (), {"__new__": new, "__slots__": ()})
+    return stand_in(name, lambda shown: CheckpointUnsafe(_CALLED.format(shown)))
 
 
 def _reconstructor(cls: type, *_: Any) -> Any:
@@ -250,7 +233,8 @@ def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
     start = stream.tell()
     unpickler = _Unpickler(stream)
     try:
-        _refuse_large_memo(stream)
+        if has_large_memo(stream):
+            raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken")
         stream.seek(start)
         return unpickler.load(), unpickler.storages
     except CheckpointUnsafe as error:
@@ -264,13 +248,6 @@ def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
         raise CheckpointUnreadable("the checkpoint's pickle is nested too deeply") from error
     except Exception as error:  # a broken pickle may raise whatever its opcodes lead to
         raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken") from error
-
-
-def _refuse_large_memo(stream: IO[bytes]) -> None:
-    """Refuse numbers of memo entries that no file of this size needs: a few bytes would take gigabytes of memory."""
-    for count, (opcode, number, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count:
-            raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken")
 
 
 def unpickle_bytes(content: bytes) -> tuple[Any, dict[str, Storage]]:
