@@ -1,7 +1,7 @@
-# make demo | serve | export | test | check | faults | bench | bench-export | bench-gallery | bench-openset | reference | calibrate | lock | clean
+# make demo | serve | export | test | check | faults | bench | bench-export | bench-gallery | bench-openset | bench-evaluate | reference | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test check faults bench bench-export bench-gallery bench-openset reference calibrate lock clean
+.PHONY: help demo serve export test check faults bench bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,8 +23,9 @@ help:
 	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
 	@echo "make bench-gallery a million templates beside raw FAISS (TEMPLATES=n)"
 	@echo "make bench-openset 1:N over HTTP on LFW, beside a plain numpy search (LFW=directory)"
+	@echo "make bench-evaluate all pairs of LFW, a set as large as IJB-C, beside the plain ways (LFW=directory)"
 	@echo "make reference    every official network in every wrapper against the official embeddings (needs them)"
-	@echo "make calibrate    measure the default pack on LFW View 2 (LFW=directory)"
+	@echo "make calibrate    measure the default pack on all pairs of LFW (LFW=directory)"
 
 # The locks name every package with its hash; --no-deps keeps a second OpenCV or ONNX Runtime out.
 $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
@@ -87,13 +88,17 @@ bench-openset: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/python -m tests.bench.openset --lfw $(or $(LFW),../shared/data/lfw)
 
+bench-evaluate: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/python -m tests.bench.evaluation --lfw $(or $(LFW),../shared/data/lfw)
+
 reference: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.reference
 
 calibrate: $(VENV)/run.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
-	$(BIN)/python -m models.evaluation.lfw_view2 --lfw $(or $(LFW),../shared/data/lfw) \
-		--packs $(VULTUS_DATA_DIR)/packs --out models/packs/manifests/opencv-zoo.calibration.json
+	$(BIN)/vultus calibrate $(or $(LFW),../shared/data/lfw)/images --faces central --title "LFW, deep-funneled" \
+		--out models/packs/manifests/opencv-zoo.calibration.json
 
 lock:
 	$(LOCKS)/update.sh

@@ -96,6 +96,11 @@ class Card:
     engines: dict[str, dict[str, str]] = field(default_factory=dict)
     layout: str = "vultus"
 
+    @property
+    def single_view_statistics(self) -> NormStatistics | None:
+        """Those of training, where they are of what the graph gives: its norm of two views is another one."""
+        return None if self.preprocessing.get("mirror") else self.norm_statistics
+
     def contract_id(self, detector_family: str) -> str:
         """Identify the embedding contract: embeddings of different ids must never be compared.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from models import embedding
 from models.alignment import TEMPLATES, align
 from models.artefact import CALIBRATION, DETECTOR_GRAPH, Card, DetectorCard, open_artefact, read_card
 from models.calibration import Calibration, OperatingPoint, read_calibration
-from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
+from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
 from models.errors import ArtefactUnfit, CalibrationUnfit, ManifestInvalid
@@ -19,9 +19,22 @@ from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
+from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, engines_for, open_session
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
+
+
+class CalibrationPlaces(NamedTuple):
+    """Where the user's own calibrations lie.
+
+    Attributes:
+        directory: Of all of them, by contract id.
+        named: The one to use; it must be of the model that is served.
+    """
+
+    directory: Path
+    named: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,38 @@ class Models:
     embedder_session: SessionDescription
     detector_session: SessionDescription
 
+    @property
+    def quality(self) -> QualityScale | None:
+        """How norms become quality: as calibrated, else by the checkpoint's own statistics, never validated."""
+        if self.calibration is not None:
+            return self.calibration.quality
+        statistics = self.recognizer.single_view_statistics
+        return QualityScale.of_checkpoint(statistics, str(self.uncalibrated_because)) if statistics else None
+
+    @property
+    def calibrated_otherwise(self) -> str | None:
+        """Say in what the calibration was measured otherwise than it is served; None if in nothing."""
+        if self.calibration is None:
+            return None
+        measured, session = self.calibration.conditions, self.embedder_session
+        was = f"{measured.get('engine')} in {measured.get('precision')}"
+        runs = f"{session.engine} in {session.precision}"
+        return None if was == runs else f"the calibration was measured by {was}; what runs is {runs}"
+
+    def assess(
+        self, face: Face, size: tuple[int, int], norm: float | None = None, min_quality: float = 0.0
+    ) -> Assessment:
+        """Judge a face of a photo of `size` (width, height); see `models.quality.assess`."""
+        return assess(face, size, self.pipeline.template, self.quality, norm, min_quality)
+
+    def require_gate(self, gate: Gate) -> None:
+        """Refuse a gate by what was not measured.
+
+        Raises:
+            CalibrationUnfit, QualityUnvalidated: It cannot be used with this model.
+        """
+        gate.require_usable(self.quality, self.uncalibrated_because)
+
     def operating_point(self, wanted: str | float | None) -> OperatingPoint | None:
         """Find the operating point that is wanted, or the default one; None if there is none and none is wanted.
 
@@ -69,6 +114,7 @@ def load_models(
     detection: DetectionOptions | None = None,
     limits: ImageLimits | None = None,
     model: Path | None = None,
+    calibrations: CalibrationPlaces | None = None,
 ) -> Models:
     """Check a pack and load it into an engine. Never downloads.
 
@@ -79,10 +125,12 @@ def load_models(
         detection: How closely photos are looked at.
         limits: What to refuse before decoding.
         model: An exported artefact whose recognizer takes the place of the pack's.
+        calibrations: Where the user's own lie; without it those with the artefact and with the program.
 
     Raises:
         PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
         EngineMissing, EngineConflict, PrecisionUnsupported: The engine cannot be had.
+        CalibrationUnfit: The calibration that was named is not of this model.
     """
     runtime, detection = runtime or RuntimeOptions(), detection or DetectionOptions()
     path = _verified(store, manifest)
@@ -96,7 +144,7 @@ def load_models(
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     _warm_up(detector, embedder, detection)
     contract_id = card.contract_id(detector_card.family)
-    calibration, because = _calibration(directory, None if model else manifest.name, contract_id)
+    calibration, because = _calibration(directory, None if model else manifest.name, contract_id, calibrations)
     return Models(
         pipeline=Pipeline(detector, embedder, limits),
         pack=manifest.name,
@@ -174,12 +222,24 @@ def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOpt
         embedder.embed(align(picture, np.array([template.points] * count, np.float32), template))
 
 
-def _calibration(directory: Path, pack: str | None, contract_id: str) -> tuple[Calibration | None, str | None]:
-    """Read the user's own calibration, else the one that comes with the program."""
-    own = directory / CALIBRATION
-    path = own if own.is_file() else calibration_file(pack) if pack else None
+def own_calibration(directory: Path, contract_id: str) -> Path:
+    """Tell where the user's own calibration of a contract lies in the directory of all of them."""
+    return directory / f"{contract_id}.json"
+
+
+def _calibration(
+    artefact: Path, pack: str | None, contract_id: str, places: CalibrationPlaces | None
+) -> tuple[Calibration | None, str | None]:
+    """Read the calibration that was named, else one with the artefact, the user's own, one with the program."""
+    if places is not None and places.named is not None:
+        return read_calibration(places.named, contract_id), None
+    candidates = [artefact / CALIBRATION]
+    candidates += [own_calibration(places.directory, contract_id)] if places is not None else []
+    with_program = calibration_file(pack) if pack else None
+    candidates += [with_program] if with_program else []
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
-        return None, "this model was never calibrated"
+        return None, "this model was never calibrated: run vultus calibrate"
     try:
         return read_calibration(path, contract_id), None
     except CalibrationUnfit as error:

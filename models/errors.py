@@ -11,10 +11,24 @@ VultusError
 ├── FaceError                the picture is fine, its faces are not
 │   ├── NoFace
 │   ├── SeveralFaces
-│   └── DegenerateLandmarks
+│   ├── DegenerateLandmarks
+│   ├── FaceTooSmall
+│   ├── LowQuality
+│   ├── ExtremePose
+│   └── CutOff
 ├── DecisionError            no decision can be made of the similarity
 │   ├── OperatingPointUnknown
-│   └── CalibrationUnfit
+│   ├── CalibrationUnfit
+│   └── QualityUnvalidated
+├── EvaluationError          nothing, or nothing reliable, can be measured on these pictures
+│   ├── SetUnreadable
+│   ├── SetUnsafe
+│   ├── SetIncomplete
+│   ├── PictureMissing
+│   ├── OneClassOnly
+│   ├── TooFewSubjects
+│   ├── TooManyPairs
+│   └── CacheFailed
 ├── ModelFilesError          what should be served cannot be
 │   ├── PackUnknown
 │   ├── ManifestInvalid
@@ -126,6 +140,30 @@ class DegenerateLandmarks(FaceError):
     code = "degenerate_landmarks"
 
 
+class FaceTooSmall(FaceError):
+    """The face is smaller than asked for, or than any that was measured."""
+
+    code = "face_too_small"
+
+
+class LowQuality(FaceError):
+    """The face's quality, or the length of its embedding, is lower than asked for, or not known."""
+
+    code = "low_quality"
+
+
+class ExtremePose(FaceError):
+    """The face is turned away further than any that was measured."""
+
+    code = "extreme_pose"
+
+
+class CutOff(FaceError):
+    """More of the face lies beyond the photo than of any that was measured."""
+
+    code = "cut_off"
+
+
 class DecisionError(VultusError):
     """No decision can be made of the similarity."""
 
@@ -140,6 +178,64 @@ class CalibrationUnfit(DecisionError):
     """The calibration is absent, malformed or was measured on another model."""
 
     code = "calibration_unfit"
+
+
+class QualityUnvalidated(DecisionError):
+    """Quality cannot gate: it was not shown to order this model's errors, or never measured."""
+
+    code = "quality_unvalidated"
+
+
+class EvaluationError(VultusError):
+    """Nothing, or nothing reliable, can be measured on these pictures."""
+
+
+class SetUnreadable(EvaluationError):
+    """A file that describes the set is absent or not in its format."""
+
+    code = "set_unreadable"
+
+
+class SetUnsafe(EvaluationError):
+    """The file asks to run code; nothing of it was run."""
+
+    code = "set_unsafe"
+
+
+class SetIncomplete(EvaluationError):
+    """More pictures of the set are missing than is allowed."""
+
+    code = "set_incomplete"
+
+
+class PictureMissing(EvaluationError):
+    """A picture of the set is not there or cannot be read."""
+
+    code = "picture_missing"
+
+
+class OneClassOnly(EvaluationError):
+    """There are no mated, or no non-mated, comparisons."""
+
+    code = "one_class_only"
+
+
+class TooFewSubjects(EvaluationError):
+    """There are fewer subjects, or pairs, than what is measured needs."""
+
+    code = "too_few_subjects"
+
+
+class TooManyPairs(EvaluationError):
+    """There are more mated pairs than can be kept."""
+
+    code = "too_many_pairs"
+
+
+class CacheFailed(EvaluationError):
+    """The file in which embeddings are kept cannot be used."""
+
+    code = "cache_failed"
 
 
 class ModelFilesError(VultusError):

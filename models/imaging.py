@@ -37,6 +37,9 @@ except ImportError:  # the extra `heic` is not installed
 
 Image.MAX_IMAGE_PIXELS = None  # the limit that counts is ours, checked right after Pillow has read the header
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
+"""Of files that are taken for photos in a directory; what a file is, its bytes tell."""
+
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TRANSPOSED = (5, 6, 7, 8)
 _WHITE = 255  # what shows through transparency

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.assembly import Models
 from models.cropping import FacePolicy, StageTimes
-from models.errors import VultusError
-from models.pipeline import EmbeddedFace, Pipeline
-from service.errors import FaceTooSmall, LowQuality
+from models.errors import FaceTooSmall, LowQuality, VultusError
+from models.pipeline import EmbeddedFace
+from models.quality import NO_GATE, Assessment, Gate
 from service.gallery.records import NewTemplate
 
 
@@ -24,12 +25,14 @@ class Requirements:
         faces: Which face is meant when there are several; one of a photo is enrolled.
         min_face_px: Shortest side of its box, pixels of the upright photo.
         min_norm: Least length of its embedding before normalisation; models differ in theirs.
+        gate: Quality, and reasons for which it is refused.
         keep_crop: Whether the aligned crop goes with the template.
     """
 
     faces: FacePolicy = "single"
     min_face_px: int = 0
     min_norm: float = 0.0
+    gate: Gate = NO_GATE
     keep_crop: bool = False
 
 
@@ -37,6 +40,7 @@ class Acquired(NamedTuple):
     """A face that kept to what was required, and the template made of it."""
 
     face: EmbeddedFace
+    assessment: Assessment
     template: NewTemplate
 
 
@@ -46,30 +50,53 @@ def image_source(image: bytes) -> bytes:
 
 
 def acquire(
-    pipeline: Pipeline, images: Sequence[bytes], requirements: Requirements, times: StageTimes
+    models: Models, images: Sequence[bytes], requirements: Requirements, times: StageTimes
 ) -> list[Acquired | VultusError]:
     """Make a template of each photo.
 
     Args:
-        pipeline: What detects and embeds.
+        models: What detects, embeds and judges.
         images: Image files.
         requirements: What they must keep to.
         times: Told what was spent.
 
     Returns:
-        For each photo, in order, its template or why there is none: an `ImageError`, a `FaceError`, `FaceTooSmall` or
-        `LowQuality`.
+        For each photo, in order, its template or why there is none: an `ImageError` or a `FaceError`.
+
+    Raises:
+        CalibrationUnfit, QualityUnvalidated: Faces cannot be gated with this model.
     """
+    models.require_gate(requirements.gate)
     outcomes: list[Acquired | VultusError] = []
-    for image, photo in zip(images, pipeline.embed(images, requirements.faces, times), strict=True):
+    for image, photo in zip(images, models.pipeline.embed(images, requirements.faces, times), strict=True):
         if isinstance(photo, VultusError):
             outcomes.append(photo)
             continue
         (face,) = photo.faces
+        assessment = models.assess(face.face, (photo.width, photo.height), face.norm, requirements.gate.min_quality)
         crop = _png(face.crop) if requirements.keep_crop else None
-        template = NewTemplate(face.embedding, image_source(image), face.norm, None, crop)
-        outcomes.append(_refusal(face, requirements) or Acquired(face, template))
+        template = NewTemplate(face.embedding, image_source(image), face.norm, assessment.quality, crop)
+        refusal = _refusal(face, requirements) or requirements.gate.refusal(assessment, models.quality)
+        outcomes.append(refusal or Acquired(face, assessment, template))
     return outcomes
+
+
+def judged(models: Models, template: NewTemplate, gate: Gate) -> NewTemplate:
+    """Give an embedding that was made before its quality, if it has a norm, and hold it to the gate.
+
+    Raises:
+        LowQuality: Its quality is too low, or not known where one is asked for.
+        CalibrationUnfit, QualityUnvalidated: Embeddings cannot be gated with this model.
+    """
+    models.require_gate(gate)
+    quality = template.quality
+    if quality is None and template.norm is not None and models.quality is not None:
+        quality = models.quality.score(template.norm)
+    if gate.min_quality > 0 and quality is None:
+        raise LowQuality("the embedding's quality is not known; give `quality`, or `norm`")
+    if gate.min_quality > 0 and quality is not None and quality < gate.min_quality:
+        raise LowQuality(f"the embedding's quality is {quality:.0f}; at least {gate.min_quality:g} is asked for")
+    return replace(template, quality=quality)
 
 
 def _refusal(face: EmbeddedFace, requirements: Requirements) -> VultusError | None:

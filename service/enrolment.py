@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from models.assembly import Models
 from models.cropping import StageTimes
-from models.errors import VultusError
-from models.pipeline import EmbeddedFace, Pipeline
-from service.acquisition import Acquired, Requirements, acquire, image_source
+from models.errors import LowQuality, VultusError
+from models.pipeline import EmbeddedFace
+from models.quality import Assessment
+from service.acquisition import Acquired, Requirements, acquire, image_source, judged
 from service.errors import DuplicateOfAnother
 from service.gallery.administration import read_gallery
 from service.gallery.enrolment import enrol, known_sources
@@ -33,17 +35,19 @@ class Enrolled:
         template: Its key.
         face: That was found, where one was looked for.
         norm: Of its embedding.
+        assessment: Of the face.
     """
 
     outcome: Literal["enrolled", "duplicate"]
     template: int
     face: EmbeddedFace | None = None
     norm: float | None = None
+    assessment: Assessment | None = None
 
 
 def enrol_entries(
     galleries: Galleries,
-    pipeline: Pipeline,
+    models: Models,
     gallery: str,
     entries: Sequence[Entry],
     requirements: Requirements,
@@ -53,7 +57,7 @@ def enrol_entries(
 
     Args:
         galleries: Where.
-        pipeline: What detects and embeds.
+        models: What detects, embeds and judges.
         gallery: Its name.
         entries: What; subjects that are not there are made.
         requirements: What photos must keep to.
@@ -65,10 +69,14 @@ def enrol_entries(
     Raises:
         GalleryUnknown, ContractMismatch: The gallery cannot take them.
         StorageFull, StoreFailed: Nothing was stored.
+        CalibrationUnfit, QualityUnvalidated: Faces cannot be gated with this model.
         InferenceFailed: The engine failed.
     """
     known = known_sources(galleries, gallery, [_source(entry) for entry in entries])
-    requirements = replace(requirements, keep_crop=read_gallery(galleries, gallery)[0].keep_crops)
+    where, _, _ = read_gallery(galleries, gallery)
+    gate = requirements.gate.at_least(where.min_quality)
+    requirements = replace(requirements, keep_crop=where.keep_crops, gate=gate)
+    models.require_gate(gate)
     outcomes: dict[int, Enrolled | VultusError] = {}
     names: dict[int, str] = {}
     for place, entry in enumerate(entries):
@@ -81,12 +89,15 @@ def enrol_entries(
             outcomes[place] = _present(there, names[place])
     pending = [place for place in range(len(entries)) if place not in outcomes]
     photos = [place for place in pending if isinstance(entries[place].content, bytes)]
-    acquired = dict(zip(photos, acquire(pipeline, _images(entries, photos), requirements, times), strict=True))
+    acquired = dict(zip(photos, acquire(models, _images(entries, photos), requirements, times), strict=True))
     ready: list[tuple[int, NewTemplate]] = []
     for place in pending:
         content = entries[place].content
         if isinstance(content, NewTemplate):
-            ready.append((place, content))
+            try:
+                ready.append((place, judged(models, content, gate)))
+            except LowQuality as error:
+                outcomes[place] = error
         elif isinstance(found := acquired[place], VultusError):
             outcomes[place] = found
         else:
@@ -97,8 +108,8 @@ def enrol_entries(
             outcomes[place] = _present(one, names[place])
             continue
         photo = acquired.get(place)
-        face = photo.face if isinstance(photo, Acquired) else None
-        outcomes[place] = Enrolled("enrolled", one.template, face, template.norm)
+        face, assessment = (photo.face, photo.assessment) if isinstance(photo, Acquired) else (None, None)
+        outcomes[place] = Enrolled("enrolled", one.template, face, template.norm, assessment)
     return [outcomes[place] for place in range(len(entries))]
 
 

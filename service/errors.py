@@ -29,8 +29,6 @@ VultusError                  the tree of `models.errors`, and
     ├── EmbeddingWrongDimension
     ├── EmbeddingNotFinite
     ├── EmbeddingZero
-    ├── FaceTooSmall
-    ├── LowQuality
     ├── DuplicateOfAnother
     ├── LineMalformed
     ├── GalleriesInUse
@@ -208,18 +206,6 @@ class EmbeddingZero(GalleryError):
     code = "embedding_zero"
 
 
-class FaceTooSmall(GalleryError):
-    """The face is smaller than asked for."""
-
-    code = "face_too_small"
-
-
-class LowQuality(GalleryError):
-    """The face's embedding is shorter than asked for."""
-
-    code = "low_quality"
-
-
 class DuplicateOfAnother(GalleryError):
     """Another subject of the gallery has the same image or embedding.
 
@@ -280,8 +266,13 @@ STATUS: dict[type[VultusError], int] = {
     core.NoFace: 422,
     core.SeveralFaces: 422,
     core.DegenerateLandmarks: 422,
+    core.FaceTooSmall: 422,
+    core.LowQuality: 422,
+    core.ExtremePose: 422,
+    core.CutOff: 422,
     core.OperatingPointUnknown: 422,
     core.CalibrationUnfit: 409,
+    core.QualityUnvalidated: 409,
     core.InferenceFailed: 500,
     MediaTypeUnsupported: 415,
     BodyTooLarge: 413,
@@ -309,8 +300,6 @@ STATUS: dict[type[VultusError], int] = {
     EmbeddingWrongDimension: 422,
     EmbeddingNotFinite: 422,
     EmbeddingZero: 422,
-    FaceTooSmall: 422,
-    LowQuality: 422,
     DuplicateOfAnother: 409,
     LineMalformed: 422,
     StorageFull: 507,

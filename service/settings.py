@@ -112,6 +112,10 @@ class Settings(BaseSettings):
         Path | None,
         Field(description="an exported artefact, served in place of the pack's recognizer"),
     ] = None
+    calibration: Annotated[
+        Path | None,
+        Field(description="a calibration to use, refused if it is of another model; else the model's own is found"),
+    ] = None
     runtime: RuntimeSettings = RuntimeSettings()
     image: ImageSettings = ImageSettings()
     detection: DetectionSettings = DetectionSettings()
@@ -122,6 +126,11 @@ class Settings(BaseSettings):
     def packs_dir(self) -> Path:
         """Where packs lie."""
         return self.data_dir / "packs"
+
+    @property
+    def calibrations_dir(self) -> Path:
+        """Where the user's own calibrations lie."""
+        return self.data_dir / "calibrations"
 
     @property
     def galleries_dir(self) -> Path:

@@ -12,13 +12,14 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from models.alignment import TEMPLATES
-from models.artefact import Card, DetectorCard
+from models.artefact import Card, DetectorCard, NormStatistics
 from models.assembly import Models, load_models
-from models.calibration import Calibration, OperatingPoint
+from models.calibration import Bound, Calibration, OperatingPoint, ScoreMap
 from models.detection import Face
 from models.embedding import Embedder
 from models.packs import PackStore, find_manifest
 from models.pipeline import Pipeline
+from models.quality import GeometryRange, QualityScale
 from models.runtime.fake import FakeSession, fake_embedding
 from service.app import create_app
 from service.gallery.galleries import Galleries
@@ -94,20 +95,35 @@ def models_without_weights(dimensions: int = 128) -> Models:
     template = TEMPLATES["arcface-112"]
     embedder = FakeSession(partial(fake_embedding, size=dimensions))
     card = Card("fake", "fake", "none", "none", "0" * 64, 1, 112, 112, dimensions, template.name, {"color": "rgb"}, {})
-    points = (
-        OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), 0.006, "a test"),
-        OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), 0.013, "a test"),
-    )
     return Models(
         pipeline=Pipeline(FakeDetector(), Embedder(embedder, template)),
         pack="fake",
         recognizer=card,
         detector=DetectorCard("fake", "none", "0" * 64, 1, {}),
         contract_id=card.contract_id("fake"),
-        calibration=Calibration(card.contract_id("fake"), "fmr_1e-3", points, {"engine": "fake"}),
+        calibration=fake_calibration(card.contract_id("fake")),
         uncalibrated_because=None,
         embedder_session=embedder.describe(),
         detector_session=embedder.describe(),
+    )
+
+
+def fake_calibration(contract_id: str = "ec1-x") -> Calibration:
+    """Numbers as a test might have measured them; the fake session's norms are 11.3 ± 0.7."""
+    points = (
+        OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), (0.29, 0.31), 0.006, (0.004, 0.008), 3000, "a test"),
+        OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), (0.38, 0.43), 0.013, (0.01, 0.02), 300, "a test"),
+    )
+    return Calibration(
+        contract_id=contract_id,
+        default="fmr_1e-3",
+        points=points,
+        bound=Bound(0.7, 1e-5),
+        score_map=ScoreMap("logistic", ((-1.0, -10.0), (0.4, 0.0), (1.0, 9.0)), 0.02, 0.01, 0.001, 10, "a test"),
+        quality=QualityScale(
+            NormStatistics(11.3, 0.7, 0.333), "measured", True, None, {"subjects": 99}, GeometryRange(4.0, 1.0, 1.0)
+        ),
+        conditions={"engine": "fake", "precision": "fp32"},
     )
 
 

@@ -10,13 +10,13 @@ lock() { # lock NAME ARGUMENTS..., with requirements on standard input as `-`
         --no-header --no-annotate --no-emit-index-url --quiet --output-file "deploy/locks/$name.txt"
 }
 
-lock cpu pyproject.toml --extra cpu --extra heic
+lock cpu pyproject.toml --extra cpu --extra heic --extra evaluate
 # Torch comes in builds of its own, for the CPU or a CUDA version, under one number; the lock names what the CPU build
 # needs, and the Makefile installs torch itself.
 printf '%s\n' "onnxscript>=0.7" "pyyaml>=6.0" "safetensors>=0.6" filelock fsspec jinja2 networkx "setuptools>=77" sympy |
     lock export - --constraints deploy/locks/cpu.txt
-lock gpu pyproject.toml --extra gpu --extra heic
+lock gpu pyproject.toml --extra gpu --extra heic --extra evaluate
 printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build -
-echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra insightface --extra dev \
+echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra evaluate --extra insightface --extra dev \
     --constraints deploy/locks/cpu.txt \
     --constraints deploy/locks/build.txt --constraints deploy/locks/export.txt

@@ -1,1 +1,1 @@
-"""Published protocols, run on the pipeline that serves."""
+"""How often a model errs, measured on the pipeline that serves."""

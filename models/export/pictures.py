@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from models.alignment import Template
 from models.cropping import FaceCropper, FacePolicy, StageTimes
 from models.errors import PicturesUnfit, VultusError
-from models.evaluation.lfw_view2 import Pair, photos, read_pairs
+from models.evaluation.sets.lfw import Pair, photos, read_pairs
 from models.export.proof import Labelled
-from models.imaging import Photo
+from models.imaging import SUFFIXES, Photo
 from models.synthetic import synthetic_pictures
 
 SYNTHETIC_FACES = 16
 MIN_CALIBRATION_FACES, MAX_CALIBRATION_FACES = 32, 512
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic"}
 
 Crops = NDArray[np.uint8]
 Counter = Callable[[int, int], None]
@@ -58,7 +56,7 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
     """
     if not directory.is_dir():
         raise PicturesUnfit(f"there is no directory {directory.name}")
-    found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
     spread = np.linspace(0, len(found) - 1, min(len(found), MAX_CALIBRATION_FACES)).astype(int)
     chosen = [found[index] for index in spread]
     crops: list[Crops] = []
@@ -88,15 +86,11 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Cou
         progress: Told how many of how many photos were read.
 
     Raises:
-        PicturesUnfit: There is no such set.
+        SetUnreadable, OneClassOnly: There is no such set.
+        PicturesUnfit: No photo has a face.
     """
-    try:
-        pairs = read_pairs(lfw / "pairs.txt")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PicturesUnfit(f"{lfw.name} has no pairs.txt as LFW has it") from error
+    pairs = read_pairs(lfw / "pairs.txt")
     names = photos(pairs)
-    if not {pair.mated for pair in pairs} == {True, False}:
-        raise PicturesUnfit(f"pairs.txt in {lfw.name} lists no mated or no non-mated pairs")
     template = cropper.template
     crops = np.lib.format.open_memmap(
         scratch / "labelled.npy", mode="w+", dtype=np.uint8, shape=(len(names), template.height, template.width, 3)

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import embedding
-from models.calibration import MIN_ERRORS
 from models.embedding import Embeddings
-from models.errors import VultusError
-from models.evaluation.verification import ten_fold_accuracy
+from models.errors import OneClassOnly, VultusError
+from models.evaluation.all_pairs import compare_all
+from models.evaluation.operating_points import supports
+from models.evaluation.verification import distances_of, ten_fold_accuracy
 from models.export.isolation import Tell, silent
 from models.export.parity import LIMITS, MAX_ACCURACY_LOSS, MAX_FNMR_GROWTH, Floats, GraphKind, Parity, compare
 from models.runtime import Precision, RuntimeOptions, cpu_options, open_session
@@ -22,7 +23,6 @@ from models.runtime.onnxruntime_engine import PlainGraph
 
 LABELLED_RATE = 1e-3
 
-_BINS, _ROWS = 100_000, 512
 _BATCH = 256
 
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ class Labelled:
         similarity[(self.first < 0) | (self.second < 0)] = -1
         threshold = _threshold(embeddings, self.subjects)
         fnmr = None if threshold is None else float((similarity[self.mated] < threshold).mean())
-        return LabelledScore(ten_fold_accuracy(similarity, self.mated).mean, fnmr, threshold)
+        return LabelledScore(ten_fold_accuracy(distances_of(similarity), self.mated).mean, fnmr, threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,20 +273,13 @@ def embed_files(graph: Path, files: Sequence[Path], options: RuntimeOptions, tel
 
 
 def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
-    """Return the threshold of FMR 1e-3 over all pairs of different subjects, to 2e-5."""
-    counts = np.zeros(_BINS, np.int64)
-    found = np.flatnonzero(subjects >= 0)
-    for start in range(0, len(found), _ROWS):
-        rows = found[start : start + _ROWS]
-        similarities = embeddings[rows] @ embeddings[found].T
-        places = np.clip(((similarities + 1) * (_BINS / 2)).astype(np.int32), 0, _BINS - 1)
-        later = rows[:, None] < found[None]
-        counts += np.bincount(places[later & (subjects[rows][:, None] != subjects[found][None])], minlength=_BINS)
-    if counts.sum() < MIN_ERRORS / LABELLED_RATE:
+    """Return the threshold of FMR 1e-3 over all pairs of different subjects; None if they do not support the rate."""
+    found = subjects >= 0
+    try:
+        pairs = compare_all(embeddings[found], subjects[found])
+    except OneClassOnly:
         return None
-    above = np.cumsum(counts[::-1])[::-1]
-    first = int(np.argmax(above <= LABELLED_RATE * counts.sum()))
-    return first * 2 / _BINS - 1
+    return pairs.non_mated.threshold(LABELLED_RATE) if supports(pairs, LABELLED_RATE) else None
 
 
 def _version(engine: str) -> str:

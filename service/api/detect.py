@@ -1,6 +1,7 @@
 """`POST /v1/detect` and `POST /v1/embed`: the faces of one or many photos."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -45,6 +46,14 @@ IMAGE_ERRORS = (
     core.DegenerateLandmarks,
     core.InferenceFailed,
 )
+GATE_ERRORS = (
+    core.FaceTooSmall,
+    core.LowQuality,
+    core.ExtremePose,
+    core.CutOff,
+    core.CalibrationUnfit,
+    core.QualityUnvalidated,
+)
 _PROBLEMS = documented_problems(*INTAKE_ERRORS, errors.TooManyImages, *IMAGE_ERRORS)
 
 
@@ -58,7 +67,7 @@ async def detect(request: Request, response: Response, backend: UsesBackend) -> 
     times = StageTimes()
     outcomes = await backend.compute(backend.models.pipeline.detect, body.images, body.faces, times)
     response.headers["Server-Timing"] = server_timing(times)
-    return DetectResponse(items=_items(outcomes, DetectItem.of, DetectItem, request))
+    return DetectResponse(items=_items(outcomes, partial(DetectItem.of, models=backend.models), DetectItem, request))
 
 
 @router.post("/embed", responses=_PROBLEMS, openapi_extra=images_body(EmbedRequest))
@@ -71,7 +80,7 @@ async def embed(request: Request, response: Response, backend: UsesBackend) -> E
     times = StageTimes()
     outcomes = await backend.compute(backend.models.pipeline.embed, body.images, body.faces, times)
     response.headers["Server-Timing"] = server_timing(times)
-    items = _items(outcomes, EmbedItem.of, EmbedItem, request)
+    items = _items(outcomes, partial(EmbedItem.of, models=backend.models), EmbedItem, request)
     return EmbedResponse(contract_id=backend.models.contract_id, items=items)
 
 

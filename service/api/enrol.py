@@ -9,7 +9,7 @@ from models.errors import VultusError
 from service import errors
 from service.acquisition import Requirements
 from service.api.dependencies import Backend, UsesBackend, server_timing
-from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.galleries import STORE_ERRORS
 from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.gallery_responses import EnrolItem, EnrolResponse
@@ -22,7 +22,7 @@ from service.api.responses import FaceOut
 from service.enrolment import Enrolled, Entry, enrol_entries
 from service.errors import MediaTypeUnsupported
 from service.gallery.galleries import Galleries
-from service.gallery.identification import require_gallery
+from service.gallery.identification import least_quality
 from service.gallery.records import NewTemplate
 from service.gallery.vectors import source_of, unit_vector
 from service.strict_json import parse_object
@@ -40,8 +40,7 @@ _ENTRY_ERRORS = (
     *EMBEDDING_ERRORS,
     errors.GalleryUnknown,
     errors.NameInvalid,
-    errors.FaceTooSmall,
-    errors.LowQuality,
+    *GATE_ERRORS,
     errors.DuplicateOfAnother,
     *STORE_ERRORS,
 )
@@ -88,7 +87,8 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
     options = read_query(request, EnrolOptions)
-    await backend.consult(require_gallery, backend.galleries, gallery)
+    least = await backend.consult(least_quality, backend.galleries, [gallery])
+    backend.models.require_gate(options.gate().at_least(least))  # now, not in every line
     request_id = request.state.request_id
 
     async def deal(group: list[bytes]) -> bytes:
@@ -115,8 +115,8 @@ def _enrol(
             continue
         entries.append(Entry(subject, ready))
         outcomes.append(None)
-    requirements = Requirements(options.faces, options.min_face_px, options.min_norm)
-    dealt_with = iter(enrol_entries(backend.galleries, backend.models.pipeline, gallery, entries, requirements, times))
+    requirements = Requirements(options.faces, options.min_face_px, options.min_norm, options.gate())
+    dealt_with = iter(enrol_entries(backend.galleries, backend.models, gallery, entries, requirements, times))
     return [next(dealt_with) if outcome is None else outcome for outcome in outcomes]
 
 
@@ -159,7 +159,9 @@ def _item(outcome: Enrolled | VultusError, request_id: str) -> EnrolItem:
     if isinstance(outcome, VultusError):
         problem = problem_of(outcome, request_id)
         return EnrolItem(status="error", duplicate_of=problem.duplicate_of, problem=problem)
-    face = FaceOut.of(outcome.face.face) if outcome.face else None
+    face = None
+    if outcome.face is not None and outcome.assessment is not None:
+        face = FaceOut.of(outcome.face.face, outcome.assessment)
     return EnrolItem(status=outcome.outcome, template=outcome.template, face=face, norm=outcome.norm)
 
 

@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter, Request
 
+from models.errors import CalibrationUnfit, QualityUnvalidated
+from models.quality import Gate
 from service import errors
 from service.api.dependencies import Backend, UsesBackend
 from service.api.detect import INTAKE_ERRORS
@@ -21,21 +23,25 @@ router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
 STORE_ERRORS = (errors.StorageFull, errors.StoreFailed)
 BODY_ERRORS = tuple(error for error in INTAKE_ERRORS if error is not errors.MultipartMalformed)
+_GATE = (CalibrationUnfit, QualityUnvalidated)
 _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 
 
 @router.post(
     "",
     status_code=201,
-    responses=documented_problems(*BODY_ERRORS, errors.NameInvalid, errors.GalleryExists, *STORE_ERRORS),
+    responses=documented_problems(*BODY_ERRORS, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS),
     openapi_extra=json_body(GalleryCreate, _EXAMPLE),
 )
 async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     """Make a gallery under the contract of the model that is served."""
     body = await read_members(request, GalleryCreate, backend.settings.request)
+    backend.models.require_gate(Gate(body.min_quality))
 
     def work(galleries: Galleries) -> GalleryOut:
-        made = create_gallery(galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata))
+        made = create_gallery(
+            galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality
+        )
         return GalleryOut.of(made, 0, 0, galleries.live(made))
 
     return await backend.consult(work, backend.galleries)
@@ -64,15 +70,18 @@ async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
 @router.patch(
     "/{gallery}",
     responses=documented_problems(
-        *BODY_ERRORS, errors.GalleryUnknown, errors.NameInvalid, errors.GalleryExists, *STORE_ERRORS
+        *BODY_ERRORS, errors.GalleryUnknown, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS
     ),
     openapi_extra=json_body(GalleryPatch, {"gallery": "crew", "index": "hnsw"}),
 )
 async def change(gallery: str, request: Request, backend: UsesBackend) -> GalleryOut:
     """Rename a gallery, change its metadata, or have it searched in another way; that is built in the background."""
     body = await read_members(request, GalleryPatch, backend.settings.request)
+    backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
-    changed = await backend.consult(change_gallery, backend.galleries, gallery, body.gallery, body.index, metadata)
+    changed = await backend.consult(
+        change_gallery, backend.galleries, gallery, body.gallery, body.index, metadata, body.min_quality
+    )
     return await _describe(backend, changed.name)
 
 

@@ -12,6 +12,8 @@ from service.api.requests import (
     EncodedImage,
     FacePolicy,
     FusionName,
+    GateOptions,
+    MinQuality,
     OperatingPointName,
     StrictModel,
     Vector,
@@ -47,6 +49,7 @@ class GalleryCreate(StrictModel):
     keep_crops: Annotated[
         bool, Field(description="Keep aligned crops beside templates, for embedding them with another model later.")
     ] = False
+    min_quality: MinQuality = 0.0
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -55,6 +58,7 @@ class GalleryPatch(StrictModel):
 
     gallery: Annotated[str | None, Field(description="A new name.")] = None
     index: IndexName | None = None
+    min_quality: MinQuality | None = None
     metadata: Metadata | None = None
 
 
@@ -85,7 +89,7 @@ class PageQuery(StrictModel):
     cursor: Annotated[str | None, Field(description="`next` of the part before.")] = None
 
 
-class EnrolOptions(StrictModel):
+class EnrolOptions(GateOptions):
     """What photos must keep to."""
 
     faces: Annotated[
@@ -130,7 +134,7 @@ def _read_galleries(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class IdentifyOptions(StrictModel):
+class IdentifyOptions(GateOptions):
     """How probes are looked for."""
 
     gallery: Annotated[

@@ -1,11 +1,12 @@
 """What goes out over the wire about galleries."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue
 
-from models.pipeline import EmbeddedFace
+from models.errors import FaceError
+from models.quality import Reason
 from service.api.responses import FaceOut, OperatingPointOut, Problem, Response
 from service.gallery.audit import Audit, ErasureAudit
 from service.gallery.index.live import LiveIndex
@@ -29,6 +30,7 @@ class GalleryOut(Response):
     subjects: int
     templates: int
     keep_crops: bool
+    min_quality: Annotated[float, Field(description="Least quality of faces that are enrolled or looked for.")]
     metadata: dict[str, JsonValue]
     created: str
 
@@ -44,6 +46,7 @@ class GalleryOut(Response):
             subjects=subjects,
             templates=templates,
             keep_crops=gallery.keep_crops,
+            min_quality=gallery.min_quality,
             metadata=gallery.metadata,
             created=_time(gallery.created),
         )
@@ -182,22 +185,29 @@ class IdentifiedFaceOut(Response):
     box: Annotated[list[float] | None, Field(description="x1, y1, x2, y2, pixels of the upright photo.")] = None
     landmarks: list[list[float]] | None = None
     score: float | None = None
+    quality: Annotated[float | None, Field(description="0 to 100, higher is better.")] = None
+    reasons: list[Reason] = Field(default_factory=list)
     norm: float | None = None
     decision: Annotated[
-        Literal["candidates", "unknown"] | None, Field(description="None where no operating point decides.")
+        Literal["candidates", "unknown", "rejected"] | None,
+        Field(description="`rejected`: not looked for, `refusal` says why. None where no operating point decides."),
     ]
+    refusal: Annotated[Reason | None, Field(description="What of the gate the face does not keep to.")] = None
     candidates: Annotated[list[CandidateOut], Field(description="Best first; all reach the operating point.")]
 
     @classmethod
-    def of(cls, face: EmbeddedFace | None, candidates: list[Candidate], decides: bool) -> "IdentifiedFaceOut":
+    def of(cls, face: FaceOut | None, norm: float | None, candidates: list[Candidate], decides: bool) -> Self:
         """Describe what was found for a face."""
         found = [CandidateOut.of(one) for one in candidates]
         decision: Literal["candidates", "unknown"] | None = None
         if decides:
             decision = "candidates" if found else "unknown"
-        if face is None:
-            return cls(decision=decision, candidates=found)
-        return cls(**FaceOut.of(face.face).model_dump(), norm=face.norm, decision=decision, candidates=found)
+        return cls(**(face.model_dump() if face else {}), norm=norm, decision=decision, candidates=found)
+
+    @classmethod
+    def rejected(cls, face: FaceOut, norm: float, refusal: FaceError) -> Self:
+        """Describe a face that was not looked for."""
+        return cls(**face.model_dump(), norm=norm, decision="rejected", refusal=refusal.code, candidates=[])
 
 
 class IdentifyItem(Response):

@@ -1,6 +1,6 @@
 """`POST /v1/identify`: whose faces these are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from models import errors as core
+from models.assembly import Models
 from models.calibration import OperatingPoint
 from models.cropping import StageTimes
-from models.errors import VultusError
-from models.pipeline import EmbeddedFace, EmbeddedPhoto
+from models.errors import FaceError, VultusError
+from models.pipeline import EmbeddedPhoto
+from models.quality import Gate
 from service import errors
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
@@ -23,8 +25,8 @@ from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.requests import Embedding
-from service.api.responses import OperatingPointOut
-from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos
+from service.api.responses import FaceOut, OperatingPointOut
+from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos, least_quality
 from service.gallery.records import Candidate
 from service.strict_json import parse_object
 
@@ -41,17 +43,32 @@ _PROBLEMS = documented_problems(
     errors.GalleryUnknown,
     core.OperatingPointUnknown,
     core.CalibrationUnfit,
+    core.QualityUnvalidated,
     errors.StoreFailed,
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Face:
+    """A face, what is known of it, and why it is not looked for; of an embedding only that is known."""
+
+    embedding: NDArray[np.float32]
+    out: FaceOut | None = None
+    norm: float = 0.0
+    refusal: FaceError | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Probe:
     """What is looked for: the faces of a photo, or an embedding."""
 
-    vectors: Sequence[NDArray[np.float32]]
-    faces: Sequence[EmbeddedFace | None]
+    faces: Sequence[_Face]
     photo: EmbeddedPhoto | None
+
+    @property
+    def vectors(self) -> list[NDArray[np.float32]]:
+        """Of the faces that are looked for."""
+        return [face.embedding for face in self.faces if face.refusal is None]
 
 
 @router.post(
@@ -88,7 +105,8 @@ async def identify_faces(request: Request, response: Response, backend: UsesBack
 async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     options = read_query(request, IdentifyOptions, _MANY)
     point = _operating_point(backend, options.operating_point)
-    await backend.consult(comparisons, backend.galleries, options.gallery, options.fusion)
+    least = await backend.consult(least_quality, backend.galleries, options.gallery)
+    backend.models.require_gate(options.gate().at_least(least))  # now, not in every line
     request_id = request.state.request_id
 
     async def deal(group: list[bytes]) -> bytes:
@@ -110,10 +128,12 @@ def _look(
 ) -> tuple[list[IdentifyItem | VultusError], int]:
     """Look for everything at once: an item or error for every photo and embedding, in order; and count comparisons."""
     compared = comparisons(backend.galleries, options.gallery, options.fusion)
+    gate = options.gate().at_least(least_quality(backend.galleries, options.gallery))
+    backend.models.require_gate(gate)
     images = [content for content in contents if isinstance(content, bytes)]
     photos = iter(backend.models.pipeline.embed(images, options.faces, times))
     probes = [
-        _of_photo(next(photos)) if isinstance(content, bytes) else _of_embedding(content, backend)
+        _of_photo(next(photos), backend.models, gate) if isinstance(content, bytes) else _of_embedding(content, backend)
         for content in contents
     ]
     with times.measure("search"):
@@ -134,25 +154,36 @@ def _look(
     return items, compared
 
 
-def _of_photo(photo: EmbeddedPhoto | VultusError) -> _Probe | VultusError:
+def _of_photo(photo: EmbeddedPhoto | VultusError, models: Models, gate: Gate) -> _Probe | VultusError:
     if isinstance(photo, VultusError):
         return photo
-    return _Probe([face.embedding for face in photo.faces], photo.faces, photo)
+    faces = []
+    for face in photo.faces:
+        assessment = models.assess(face.face, (photo.width, photo.height), face.norm, gate.min_quality)
+        refusal = gate.refusal(assessment, models.quality)
+        faces.append(_Face(face.embedding, FaceOut.of(face.face, assessment), face.norm, refusal))
+    return _Probe(faces, photo)
 
 
 def _of_embedding(given: Embedding, backend: Backend) -> _Probe | VultusError:
     try:
-        return _Probe([template_of(given, backend.galleries).embedding], [None], None)
+        return _Probe([_Face(template_of(given, backend.galleries).embedding)], None)
     except VultusError as error:
         return error
 
 
-def _found(probe: _Probe, candidates: Sequence[list[Candidate]], decides: bool) -> IdentifyItem:
+def _found(probe: _Probe, candidates: Iterable[list[Candidate]], decides: bool) -> IdentifyItem:
+    found = iter(candidates)
     return IdentifyItem(
         status="ok",
         width=probe.photo.width if probe.photo else None,
         height=probe.photo.height if probe.photo else None,
-        faces=[IdentifiedFaceOut.of(face, own, decides) for face, own in zip(probe.faces, candidates, strict=True)],
+        faces=[
+            IdentifiedFaceOut.rejected(face.out, face.norm, face.refusal)
+            if face.out and face.refusal
+            else IdentifiedFaceOut.of(face.out, face.norm if face.out else None, next(found), decides)
+            for face in probe.faces
+        ],
     )
 
 

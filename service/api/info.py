@@ -1,18 +1,29 @@
 """`GET /v1/info`, `/healthz`, `/readyz`: what is served, and whether it works."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 
 from models.artefact import Card, DetectorCard
+from models.calibration import ScoreMap
 from models.errors import InferenceFailed
 from models.pipeline import Pipeline
 from models.runtime import SessionDescription
 from models.synthetic import synthetic_pictures
 from service.api.dependencies import UsesBackend
 from service.api.problems import documented_problems
-from service.api.responses import Health, InfoResponse, ModelOut, OperatingPointOut, SessionOut
+from service.api.responses import (
+    BoundOut,
+    Health,
+    InfoResponse,
+    ModelOut,
+    OperatingPointOut,
+    QualityOut,
+    ScoreMapOut,
+    SessionOut,
+)
 from service.errors import NotReady
 from service.version import VERSION
 
@@ -37,6 +48,10 @@ async def info(backend: UsesBackend) -> InfoResponse:
         operating_points=[OperatingPointOut.of(point) for point in calibration.points] if calibration else [],
         default_operating_point=calibration.default if calibration else None,
         calibration_conditions=calibration.conditions if calibration else None,
+        calibrated_otherwise=models.calibrated_otherwise,
+        bound=BoundOut(**asdict(calibration.bound)) if calibration else None,
+        score_map=ScoreMapOut(**_described(calibration.score_map)) if calibration else None,
+        quality=QualityOut.of(models.quality) if models.quality else None,
         uncalibrated_because=models.uncalibrated_because,
     )
 
@@ -64,6 +79,11 @@ def _try_inference(pipeline: Pipeline) -> None:
     embedding, _ = pipeline.embedder.embed(picture[None])
     if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:
         raise InferenceFailed("the recognizer gave an embedding that is not of length 1")
+
+
+def _described(score_map: ScoreMap) -> dict[str, Any]:
+    """Leave out the knots."""
+    return {name: getattr(score_map, name) for name in ScoreMapOut.model_fields}
 
 
 def _model(name: str, card: Card | DetectorCard, session: SessionDescription) -> ModelOut:

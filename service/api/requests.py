@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models import cropping
+from models.quality import Gate, Reason
 from service.gallery.records import LARGEST_NORM, Fusion
 
 FacePolicy = Annotated[
@@ -85,6 +86,30 @@ FusionName = Annotated[
     Field(
         description="How similarities to the templates of one subject become one: the largest (`max`), their `mean`, "
         "or the similarity to the template that AdaFace's way makes of all (`quality-weighted`)."
+    ),
+]
+
+
+MinQuality = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=100,
+        description="Least quality of a face of a photo; refused where quality was not validated for this model.",
+    ),
+]
+
+
+def _read_reasons(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Rejected = Annotated[
+    tuple[Reason, ...],
+    BeforeValidator(_read_reasons),
+    Field(
+        description="Reasons for which a face is refused: it is smaller, turned further or cut off more than any face "
+        "that the calibration saw, so no error rate was measured for it."
     ),
 ]
 
@@ -175,7 +200,18 @@ class EmbedRequest(DetectRequest):
     """Photos whose faces are to be embedded."""
 
 
-class VerifyRequest(StrictModel):
+class GateOptions(StrictModel):
+    """What faces of photos must keep to."""
+
+    min_quality: MinQuality = 0.0
+    reject: Rejected = ()
+
+    def gate(self) -> Gate:
+        """Return what the inference core takes."""
+        return Gate(self.min_quality, self.reject)
+
+
+class VerifyRequest(GateOptions):
     """Two sides to compare."""
 
     probe: Side
@@ -183,3 +219,10 @@ class VerifyRequest(StrictModel):
     faces: FacePolicy = "single"
     fusion: FusionName = "max"
     operating_point: OperatingPointName = None
+    inconclusive: Annotated[
+        bool,
+        Field(description="Whether to answer `inconclusive` between the ends of the threshold's 95 % interval."),
+    ] = False
+    prior: Annotated[
+        float, Field(gt=0, lt=1, description="Probability of one subject before comparing, for `probability`.")
+    ] = 0.5

@@ -1,23 +1,26 @@
 """`POST /v1/verify`: whether two sides are one person, and how often such an answer is wrong."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
 from models import errors as core
+from models.assembly import Models
 from models.cropping import StageTimes
-from models.errors import VultusError
-from models.pipeline import EmbeddedFace, EmbeddedPhoto
+from models.errors import FaceError, VultusError
+from models.pipeline import EmbeddedPhoto
+from models.quality import Gate
 from service import errors
 from service.api.dependencies import Backend, UsesBackend, server_timing
-from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.intake import read_sides
 from service.api.openapi import sides_body
 from service.api.problems import documented_problems
 from service.api.requests import Embedding, Side, VerifyRequest
 from service.api.responses import FaceOut, OperatingPointOut, VerifyResponse
-from service.gallery.identification import templates_of
+from service.gallery.identification import least_quality, templates_of
 from service.gallery.ranking import fused_similarity, pairs_compared
 from service.gallery.records import TemplateSet
 
@@ -32,7 +35,7 @@ _PROBLEMS = documented_problems(
     errors.SubjectUnknown,
     errors.SubjectEmpty,
     core.OperatingPointUnknown,
-    core.CalibrationUnfit,
+    *GATE_ERRORS,
     errors.StoreFailed,
 )
 
@@ -41,7 +44,7 @@ class _Comparand(NamedTuple):
     """What is compared: a face of a photo, an embedding, or a subject with all its templates."""
 
     templates: TemplateSet
-    face: EmbeddedFace | None
+    face: FaceOut | None
 
 
 class _BestPair(NamedTuple):
@@ -67,22 +70,39 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
     response.headers["Server-Timing"] = server_timing(times)
     return VerifyResponse(
         similarity=best.similarity,
-        decision=point.decide(best.similarity) if point else None,
+        decision=point.decide(best.similarity, body.inconclusive) if point else None,
         operating_point=OperatingPointOut.of(point) if point else None,
         comparisons=best.comparisons,
         false_match_rate=min(1.0, point.rate * best.comparisons) if point else None,
+        **_likelihood(backend.models, best, body.prior),
         uncalibrated_because=backend.models.uncalibrated_because,
-        probe=FaceOut.of(best.probe.face.face) if best.probe.face else None,
-        reference=FaceOut.of(best.reference.face.face) if best.reference.face else None,
+        probe=best.probe.face,
+        reference=best.reference.face,
     )
+
+
+def _likelihood(models: Models, best: _BestPair, prior: float) -> dict[str, float]:
+    """Map the similarity; the best of several comparisons is not what the map was fitted on."""
+    if models.calibration is None or best.comparisons > 1:
+        return {}
+    fitted = models.calibration.score_map
+    return {
+        "log_likelihood_ratio": fitted.log_likelihood_ratio(best.similarity),
+        "probability": fitted.probability(best.similarity, prior),
+        "prior": prior,
+    }
 
 
 def _compare(backend: Backend, body: VerifyRequest, times: StageTimes) -> _BestPair:
     sides = dict(zip(_SIDES, (body.probe, body.reference), strict=True))
     others = {part: _given(backend, side, part) for part, side in sides.items() if side.image is None}
     images = {part: side.image for part, side in sides.items() if side.image is not None}
+    gate = body.gate().at_least(least_quality(backend.galleries, _galleries(sides.values())))
+    backend.models.require_gate(gate)
     photos = dict(zip(images, backend.models.pipeline.embed(list(images.values()), body.faces, times), strict=True))
-    probes, references = (others[part] if part in others else _faces(photos[part], part) for part in _SIDES)
+    probes, references = (
+        others[part] if part in others else _faces(photos[part], part, backend.models, gate) for part in _SIDES
+    )
     similarity, probe, reference = max(
         (
             (fused_similarity(one.templates, other.templates, body.fusion), one, other)
@@ -108,10 +128,29 @@ def _given(backend: Backend, side: Side, part: str) -> list[_Comparand]:
         raise
 
 
-def _faces(outcome: EmbeddedPhoto | VultusError, part: str) -> list[_Comparand]:
-    if isinstance(outcome, EmbeddedPhoto):
-        if outcome.faces:
-            return [_Comparand(TemplateSet.of(face.embedding), face) for face in outcome.faces]
-        outcome = core.NoFace("no face was found in the image")
-    outcome.part = part
-    raise outcome
+def _galleries(sides: Iterable[Side]) -> list[str]:
+    return [side.gallery for side in sides if side.gallery is not None]
+
+
+def _faces(outcome: EmbeddedPhoto | VultusError, part: str, models: Models, gate: Gate) -> list[_Comparand]:
+    """Take the faces that keep to the gate.
+
+    Raises:
+        FaceError: There are none; of several that were refused, why the one with the best score was.
+    """
+    if not isinstance(outcome, EmbeddedPhoto):
+        outcome.part = part
+        raise outcome
+    taken: list[_Comparand] = []
+    refusal: FaceError = core.NoFace("no face was found in the image")
+    for face in reversed(outcome.faces):
+        assessment = models.assess(face.face, (outcome.width, outcome.height), face.norm, gate.min_quality)
+        refused = gate.refusal(assessment, models.quality)
+        if refused is None:
+            taken.insert(0, _Comparand(TemplateSet.of(face.embedding), FaceOut.of(face.face, assessment)))
+        else:
+            refusal = refused
+    if not taken:
+        refusal.part = part
+        raise refusal
+    return taken

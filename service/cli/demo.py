@@ -171,7 +171,7 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
         low, high = point["interval"]
         _out.print(
             f"A match needs a similarity of {point['threshold']:.3f} ({point['name']}): false match rate (FMR) "
-            f"{point['rate']:g},\n95 % interval {low:.1g} to {high:.1g}, measured on {point['measured_on']}.\n",
+            f"{point['rate']:g},\n95 % interval {low:.1g} to {high:.1g}, measured on\n{point['measured_on']}.\n",
             highlight=False,
             soft_wrap=True,
         )

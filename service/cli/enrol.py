@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from models.assembly import Models
 from models.cropping import StageTimes
-from models.errors import ImageUnreadable, PicturesUnfit, StorageFailed, VultusError
-from models.pipeline import Pipeline
+from models.errors import ImageUnreadable, StorageFailed, VultusError
+from models.quality import Gate
 from service.acquisition import Requirements
 from service.cli.gallery import require_or_make
+from service.cli.measuring import read_set
 from service.cli.serve import open_for_models
 from service.enrolment import Enrolled, Entry, enrol_entries
 from service.gallery.galleries import Galleries
 
-_PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
 _BATCH = 16
 _SIDE_BY_SIDE = 2  # batches; while one is embedded the other is decoded
 _SOME_REFUSED = 1
@@ -65,11 +66,15 @@ def enrol(
     ] = "single",
     min_face_px: Annotated[int, typer.Option(min=0, help="Shortest side of a face's box.")] = 0,
     min_norm: Annotated[float, typer.Option(min=0, help="Least length of an embedding.")] = 0.0,
+    min_quality: Annotated[float, typer.Option(min=0, max=100, help="Least quality, where it was validated.")] = 0.0,
     report: Annotated[Path | None, typer.Option(help="CSV of what was refused and why.")] = None,
 ) -> None:
     """Enrol photos. Each batch is on the disk before it is counted; status 1 if some photos were refused."""
-    found = _listed(listed, directory) if listed else _in_folders(directory)
-    requirements = Requirements(faces, min_face_px, min_norm)
+    pictures = read_set(directory, listed)
+    found = [
+        Found(directory / one.name, subject) for one, subject in zip(pictures.pictures, pictures.subjects, strict=True)
+    ]
+    requirements = Requirements(faces, min_face_px, min_norm, Gate(min_quality))
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -82,7 +87,7 @@ def enrol(
         require_or_make(galleries, gallery)
         task = bars.add_task("", total=len(found))
         try:
-            for batch in _dealt_with(galleries, models.pipeline, gallery, found, requirements):
+            for batch in _dealt_with(galleries, models, gallery, found, requirements):
                 for one, outcome in batch:
                     if isinstance(outcome, VultusError):
                         refused.append(Refused(one.path, one.subject, outcome.code, str(outcome)))
@@ -99,7 +104,7 @@ def enrol(
 
 
 def _dealt_with(
-    galleries: Galleries, pipeline: Pipeline, gallery: str, found: Sequence[Found], requirements: Requirements
+    galleries: Galleries, models: Models, gallery: str, found: Sequence[Found], requirements: Requirements
 ) -> Iterator[list[tuple[Found, Enrolled | VultusError]]]:
     """Enrol batch by batch, some side by side."""
     batches = iter([found[start : start + _BATCH] for start in range(0, len(found), _BATCH)])
@@ -113,7 +118,7 @@ def _dealt_with(
             except (OSError, ValueError) as error:  # the latter of a name that no file can have
                 why = getattr(error, "strerror", None) or error
                 outcomes[one] = ImageUnreadable(f"the file cannot be read: {why}")
-        enrolled = enrol_entries(galleries, pipeline, gallery, list(entries.values()), requirements, StageTimes())
+        enrolled = enrol_entries(galleries, models, gallery, list(entries.values()), requirements, StageTimes())
         outcomes |= dict(zip(entries, enrolled, strict=True))
         return [(one, outcomes[one]) for one in batch]
 
@@ -122,30 +127,6 @@ def _dealt_with(
         while waiting:
             yield waiting.pop(0).result()
             waiting += [workers.submit(work, batch) for batch in islice(batches, 1)]
-
-
-def _in_folders(directory: Path) -> list[Found]:
-    found = [
-        Found(path, folder.name)
-        for folder in sorted(directory.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _PHOTOS and path.is_file()
-    ]
-    if not found:
-        raise PicturesUnfit(f"{directory} has no folders with photos in them; one folder for each subject is needed")
-    return found
-
-
-def _listed(path: Path, directory: Path) -> list[Found]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PicturesUnfit(f"{path} cannot be read as CSV: {error}") from error
-    if not rows or not {"image", "subject"} <= set(rows[0]):
-        raise PicturesUnfit(f"{path} needs a first line with the columns `image` and `subject`, and lines below it")
-    return [Found(directory / (row["image"] or ""), row["subject"] or "") for row in rows]
 
 
 def _show(counts: Counter[str], refused: Sequence[Refused], listed_elsewhere: bool) -> None:

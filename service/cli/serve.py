@@ -9,7 +9,7 @@ import typer
 import uvicorn
 from rich.console import Console
 
-from models.assembly import Models, load_models
+from models.assembly import CalibrationPlaces, Models, load_models
 from models.packs import PackStore, find_manifest
 from service.app import create_app
 from service.gallery.galleries import Galleries
@@ -68,6 +68,7 @@ def load_configured_models(settings: Settings) -> Models:
         settings.detection.options(),
         settings.image.limits(),
         settings.model,
+        CalibrationPlaces(settings.calibrations_dir, settings.calibration),
     )
 
 
@@ -83,6 +84,10 @@ def _announce(models: Models) -> None:
             session.threads,
         )
     _log.info("embedding contract %s", models.contract_id)
+    if models.calibrated_otherwise:
+        _log.warning("%s: thresholds may be off by some thousandths", models.calibrated_otherwise)
+    if models.quality and not models.quality.validated:
+        _log.warning("quality is not validated and cannot gate: %s", models.quality.because)
     if models.uncalibrated_because:
         _log.warning("no decisions, similarity only: %s", models.uncalibrated_because)
 

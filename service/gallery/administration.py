@@ -16,6 +16,7 @@ def create_gallery(
     index: IndexKind = "auto",
     keep_crops: bool = False,
     metadata: Metadata | None = None,
+    min_quality: float | None = None,
 ) -> Gallery:
     """Make a gallery under the contract that is served.
 
@@ -26,7 +27,14 @@ def create_gallery(
     with galleries.database.exclusive():
         with galleries.changing() as connection:
             gallery = gallery_rows.add(
-                connection, name, galleries.served_contract(), galleries.dimensions, index, keep_crops, metadata or {}
+                connection,
+                name,
+                galleries.served_contract(),
+                galleries.dimensions,
+                index,
+                keep_crops,
+                metadata or {},
+                min_quality or 0.0,
             )
         galleries.begin(gallery).build()  # of nothing
     return gallery
@@ -58,6 +66,7 @@ def change_gallery(
     new_name: str | None = None,
     index: IndexKind | None = None,
     metadata: Metadata | None = None,
+    min_quality: float | None = None,
 ) -> Gallery:
     """Change what is given; another kind of index is built in the background.
 
@@ -68,7 +77,8 @@ def change_gallery(
     new_name = None if new_name is None else clean_name(new_name, "gallery")
     with galleries.database.exclusive():
         with galleries.changing() as connection:
-            gallery = gallery_rows.change(connection, gallery_rows.find(connection, name), new_name, index, metadata)
+            found = gallery_rows.find(connection, name)
+            gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality)
         live = galleries.live(gallery)
         live.gallery = gallery
     if live.outdated:

@@ -107,6 +107,16 @@ def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> i
     return compared
 
 
+def least_quality(galleries: Galleries, names: Sequence[str]) -> float:
+    """Return the quality that the strictest of some galleries asks of faces.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+    """
+    with galleries.database.reading() as connection:
+        return max((gallery.min_quality for gallery in galleries.find_all(connection, names)), default=0.0)
+
+
 def require_gallery(galleries: Galleries, name: str) -> None:
     """Refuse a gallery that cannot be used with the model that is served.
 

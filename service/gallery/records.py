@@ -28,6 +28,7 @@ class Gallery:
         dimensions: D of them.
         index: How it is searched, as set.
         keep_crops: Whether aligned crops are kept beside templates.
+        min_quality: Least quality, 0 to 100, of faces that are enrolled or looked for.
         metadata: The user's own.
         created: Seconds since 1970.
     """
@@ -40,6 +41,7 @@ class Gallery:
     keep_crops: bool
     metadata: Metadata
     created: float
+    min_quality: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,8 @@ class TemplateSet:
 
     Attributes:
         vectors: (N, D) float32 of length 1.
-        weights: (N,) what each weighs where quality counts: its quality if all have one, else its norm if all have
-            one, else alike.
+        weights: (N,) what each weighs where quality counts: its norm if all have one, as AdaFace has it, else its
+            quality if all have one, else alike.
     """
 
     vectors: NDArray[np.float32]

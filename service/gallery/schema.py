@@ -60,6 +60,9 @@ MIGRATIONS = (
         erased REAL NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE galleries ADD COLUMN min_quality REAL NOT NULL DEFAULT 0;
+    """,
 )
 
 

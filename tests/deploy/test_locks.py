@@ -50,7 +50,7 @@ def test_locks_hold_what_the_project_asks_for(name: str) -> None:
 def test_no_extra_brings_a_second_engine_or_opencv() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "dev"}
+    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "dev"}
     everything = {extra: {canonical(requirement) for requirement in wanted} for extra, wanted in extras.items()}
     carriers = [extra for extra, names in everything.items() if any(name.startswith("onnxruntime") for name in names)]
     assert sorted(carriers) == ["cpu", "gpu"]

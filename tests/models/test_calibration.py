@@ -1,81 +1,74 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.artefact import Card, DetectorCard, read_card
-from models.calibration import (
-    Calibration,
-    binomial_interval,
-    operating_point,
-    read_calibration,
-    write_calibration,
-)
-from models.errors import CalibrationUnfit, OperatingPointUnknown
+from models.calibration import read_calibration, write_calibration
+from models.errors import CalibrationUnfit, OperatingPointUnknown, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.manifest import calibration_file
-
-
-def scores(count: int, mean: float, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(mean, 0.1, count).astype(np.float32)
-
-
-@given(st.integers(300, 5000), st.sampled_from([1e-1, 1e-2]), st.integers(0, 9))
-def test_the_threshold_costs_what_it_says(count: int, rate: float, seed: int) -> None:
-    non_mated = scores(count, 0.0, seed)
-    point = operating_point(non_mated, scores(100, 0.6, seed), rate, "a test")
-    measured = float((non_mated >= np.float32(point.threshold)).mean())
-    assert rate - 1 / count < measured <= rate
-    assert point.interval[0] < measured < point.interval[1]
-
-
-def test_a_rate_that_the_data_cannot_carry_is_refused() -> None:
-    with pytest.raises(CalibrationUnfit, match="30000"):
-        operating_point(scores(3000, 0, 0), scores(10, 0.6, 0), 1e-4, "a test")
-    assert operating_point(scores(3000, 0, 0), scores(10, 0.6, 0), 1e-3, "a test").name == "fmr_1e-3"
-
-
-def test_intervals_are_those_of_clopper_and_pearson() -> None:
-    # C. Clopper, E. Pearson 1934; the rule of three is its upper end for no error, one-sided at 95 %.
-    low, high = binomial_interval(0, 100)
-    assert low == 0
-    assert high == pytest.approx(1 - 0.025 ** (1 / 100))
-    low, high = binomial_interval(3, 3000)
-    assert (low, high) == pytest.approx((2.0627e-4, 2.9196e-3), rel=1e-4)
-    assert binomial_interval(100, 100)[1] == 1
-
-
-def calibration() -> Calibration:
-    points = tuple(operating_point(scores(3000, 0, 0), scores(99, 0.6, 0), rate, "a test") for rate in (1e-2, 1e-3))
-    return Calibration("ec1-x", "fmr_1e-3", points, {"engine": "fake"})
+from tests.conftest import fake_calibration
 
 
 def test_points_are_found_by_name_and_by_rate() -> None:
-    loose, strict = calibration().points
-    assert calibration().point() == strict
-    assert calibration().point("fmr_1e-2") == calibration().point(0.01) == loose
+    calibration = fake_calibration()
+    loose, strict = calibration.points
+    assert calibration.point() == strict
+    assert calibration.point("fmr_1e-2") == calibration.point(0.01) == loose
     for wanted in ("fmr_1e-9", 0.5, ""):
         with pytest.raises(OperatingPointUnknown, match="fmr_1e-3"):
-            calibration().point(wanted)
+            calibration.point(wanted)
 
 
 def test_a_similarity_at_the_threshold_matches() -> None:
-    point = calibration().point()
+    point = fake_calibration().point()
     assert point.decide(point.threshold) == "match"
     assert point.decide(np.nextafter(point.threshold, -1)) == "no_match"
 
 
+def test_is_inconclusive_between_the_ends_of_the_threshold_only_where_that_is_asked_for() -> None:
+    point = fake_calibration().point()
+    low, high = point.threshold_interval
+    assert low < point.threshold < high
+    for similarity in (low, point.threshold, np.nextafter(high, -1)):
+        assert point.decide(similarity, may_be_inconclusive=True) == "inconclusive"
+        assert point.decide(similarity) != "inconclusive"
+    assert point.decide(high, may_be_inconclusive=True) == "match"
+    assert point.decide(np.nextafter(low, -1), may_be_inconclusive=True) == "no_match"
+
+
+def test_the_probability_follows_from_ratio_and_prior() -> None:
+    score_map = fake_calibration().score_map
+    assert score_map.log_likelihood_ratio(0.4) == 0
+    assert score_map.probability(0.4, 0.5) == 0.5
+    assert score_map.probability(0.4, 0.01) == pytest.approx(0.01)
+    odds = np.exp(score_map.log_likelihood_ratio(0.7)) * 0.1 / 0.9
+    assert score_map.probability(0.7, 0.1) == pytest.approx(odds / (1 + odds))
+    ratios = [score_map.log_likelihood_ratio(similarity) for similarity in np.linspace(-1.5, 1.5, 50)]
+    assert ratios == sorted(ratios)
+    assert ratios[0] == -10, "constant beyond the knots"
+    assert score_map.probability(-1, 1e-12) > 0
+    assert score_map.probability(1, 1 - 1e-12) <= 1
+
+
 def test_survives_the_file(tmp_path: Path) -> None:
-    write_calibration(tmp_path / "c.json", calibration())
-    assert read_calibration(tmp_path / "c.json", "ec1-x") == calibration()
+    write_calibration(tmp_path / "c.json", fake_calibration())
+    assert read_calibration(tmp_path / "c.json", "ec1-x") == fake_calibration()
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageFailed, match="could not be written"):
+        write_calibration(tmp_path / "file" / "c.json", fake_calibration())
 
 
 def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    write_calibration(path, calibration())
+    write_calibration(path, fake_calibration())
     with pytest.raises(CalibrationUnfit, match="ec1-y"):
         read_calibration(path, "ec1-y")
     content = json.loads(path.read_text())
@@ -83,10 +76,26 @@ def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(CalibrationUnfit, match="altered"):
         read_calibration(path, "ec1-x")
-    for text in ("{}", "[]", "", '{"digest": 1, "version": 1, "points": [{}]}'):
+    for text in ("{}", "[]", "", '{"version": 2, "points": [{}]}'):
         path.write_text(text)
         with pytest.raises(CalibrationUnfit, match="cannot be read"):
             read_calibration(path, "ec1-x")
+
+
+def test_one_of_an_older_version_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.json"
+    monkeypatch.setattr("models.calibration.files._VERSION", 1)
+    write_calibration(path, fake_calibration())
+    monkeypatch.undo()
+    with pytest.raises(CalibrationUnfit, match="run vultus calibrate"):
+        read_calibration(path, "ec1-x")
+
+
+def test_quality_that_was_not_validated_is_kept_with_its_reason(tmp_path: Path) -> None:
+    calibration = fake_calibration()
+    quality = replace(calibration.quality, validated=False, because="small faces look good to it")
+    write_calibration(tmp_path / "c.json", replace(calibration, quality=quality))
+    assert read_calibration(tmp_path / "c.json", "ec1-x").quality == quality
 
 
 def test_the_default_pack_comes_with_a_calibration_of_its_own_contract(store: PackStore) -> None:
@@ -95,5 +104,9 @@ def test_the_default_pack_comes_with_a_calibration_of_its_own_contract(store: Pa
     pack = store.path(find_manifest("opencv-zoo"))
     detector = read_card(pack / "detector", DetectorCard)
     found = read_calibration(path, read_card(pack / "recognizer", Card).contract_id(detector.family))
-    assert [point.rate for point in found.points] == [1e-2, 1e-3], "3,000 pairs carry no lower rate"
+    assert [point.rate for point in found.points] == [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     assert all(low < point.rate < high for point in found.points for low, high in [point.interval])
+    assert all(low < point.threshold < high for point in found.points for low, high in [point.threshold_interval])
+    assert all(point.errors >= 30 for point in found.points)
+    assert found.conditions["non_mated"] == 87_307_271
+    assert found.quality.validated

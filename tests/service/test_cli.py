@@ -52,7 +52,7 @@ def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_pictures(
     done = vultus("demo")
     assert done.returncode == 0, done.stderr
     assert "openvino" in done.stdout
-    assert re.search(r"portrait, altered copy +│ single +│ 0\.\d+ +│ match +│ 0\.001", done.stdout)
+    assert re.search(r"portrait, altered copy +│ single +│ 0\.\d+ +│ match +│ 0\.0001", done.stdout)
     assert re.search(r"portrait, group +│ largest +│ +-?0\.\d+ +│ no_match", done.stdout)
     assert "several_faces" in done.stdout
     assert "95 % interval" in done.stdout

@@ -96,7 +96,7 @@ def test_a_person_matches_and_a_stranger_does_not(http: httpx2.Client, photos: P
     same = http.post("/v1/verify", files={"probe": portrait, "reference": altered(photos / "astronaut.png")}).json()
     assert same["decision"] == "match"
     assert same["similarity"] > 0.7
-    assert same["operating_point"]["measured_on"].startswith("LFW View 2")
+    assert same["operating_point"]["measured_on"].startswith("LFW, deep-funneled")
     other = http.post("/v1/verify", files={"probe": portrait, "reference": group}, data={"faces": "all"}).json()
     assert other["decision"] == "no_match"
     assert other["comparisons"] == 6

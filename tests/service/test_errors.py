@@ -15,6 +15,7 @@ AT_START_ONLY = {
     *(SettingsInvalid, DemoFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
     *core.ExportError.__subclasses__(),
+    *core.EvaluationError.__subclasses__(),
 }
 
 

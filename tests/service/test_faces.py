@@ -89,7 +89,10 @@ def test_verify_decides_at_the_default_point_and_says_what_it_costs(client: Test
         "rate": 1e-3,
         "threshold": 0.4,
         "interval": [0.0002, 0.003],
+        "threshold_interval": [0.38, 0.43],
         "fnmr": 0.013,
+        "fnmr_interval": [0.01, 0.02],
+        "errors": 300,
         "measured_on": "a test",
     }
     assert (body["comparisons"], body["false_match_rate"]) == (1, 1e-3)

@@ -9,7 +9,7 @@ from service.errors import GalleryExists, GalleryUnknown
 from service.gallery.names import sought_name
 from service.gallery.records import Gallery, IndexKind, Metadata, Receipt
 
-_COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created"
+_COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality"
 
 
 def add(
@@ -20,6 +20,7 @@ def add(
     index: IndexKind,
     keep_crops: bool,
     metadata: Metadata,
+    min_quality: float = 0.0,
 ) -> Gallery:
     """Add a gallery.
 
@@ -28,9 +29,9 @@ def add(
     """
     try:
         connection.execute(
-            "INSERT INTO galleries (name, contract_id, dimensions, kind, keep_crops, metadata, created) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time()),
+            "INSERT INTO galleries (name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time(), min_quality),
         )
     except sqlite3.IntegrityError as error:
         raise GalleryExists("there is a gallery of that name already") from error
@@ -63,6 +64,7 @@ def change(
     name: str | None = None,
     index: IndexKind | None = None,
     metadata: Metadata | None = None,
+    min_quality: float | None = None,
 ) -> Gallery:
     """Change what is given.
 
@@ -71,11 +73,12 @@ def change(
     """
     try:
         connection.execute(
-            "UPDATE galleries SET name = ?, kind = ?, metadata = ? WHERE key = ?",
+            "UPDATE galleries SET name = ?, kind = ?, metadata = ?, min_quality = ? WHERE key = ?",
             (
                 name or gallery.name,
                 index or gallery.index,
                 json.dumps(gallery.metadata if metadata is None else metadata),
+                gallery.min_quality if min_quality is None else min_quality,
                 gallery.key,
             ),
         )
@@ -112,6 +115,8 @@ def note_erasure(
     return Receipt(int(cursor.lastrowid or 0), what, subjects, templates, crops, erased)
 
 
-def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float]) -> Gallery:
-    key, name, contract_id, dimensions, index, keep_crops, metadata, created = row
-    return Gallery(key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), created)
+def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float, float]) -> Gallery:
+    key, name, contract_id, dimensions, index, keep_crops, metadata, created, min_quality = row
+    return Gallery(
+        key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), created, min_quality
+    )

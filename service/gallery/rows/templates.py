@@ -187,7 +187,7 @@ def sets(connection: sqlite3.Connection, subjects: Sequence[int], dimensions: in
     return {
         subject: TemplateSet(
             _vectors([blob for blob, _, _ in own], dimensions),
-            _weights([quality for _, _, quality in own], [norm for _, norm, _ in own]),
+            _weights([norm for _, norm, _ in own], [quality for _, _, quality in own]),
         )
         for subject, own in rows.items()
     }

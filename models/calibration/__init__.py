@@ -1,0 +1,14 @@
+"""What was measured for an embedding contract, and the decisions that follow from it."""
+
+from models.calibration.files import read_calibration, write_calibration
+from models.calibration.records import Bound, Calibration, Decision, OperatingPoint, ScoreMap
+
+__all__ = [
+    "Bound",
+    "Calibration",
+    "Decision",
+    "OperatingPoint",
+    "ScoreMap",
+    "read_calibration",
+    "write_calibration",
+]

@@ -1,0 +1,87 @@
+"""`calibration.json`: a calibration with a digest over its content, bound to its embedding contract."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.artefact import NormStatistics
+from models.calibration.records import Bound, Calibration, OperatingPoint, ScoreMap
+from models.digests import value_digest
+from models.errors import CalibrationUnfit, StorageFailed
+from models.quality import GeometryRange, QualityScale
+
+_VERSION = 2
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write a calibration, whole or not at all.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    content: dict[str, Any] = {"version": _VERSION, **asdict(calibration)}
+    seen = calibration.quality.seen
+    content["quality"]["seen"] = seen._asdict() if seen else None
+    content["digest"] = value_digest(content)
+    scratch = path.with_name(f".{path.name}+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(content, indent=2) + "\n")
+        scratch.replace(path)
+    except OSError as error:
+        raise StorageFailed(f"the calibration could not be written to {path}: {error.strerror}") from error
+
+
+def read_calibration(path: Path, contract_id: str) -> Calibration:
+    """Read a calibration and check that it is whole and of this embedding contract.
+
+    Raises:
+        CalibrationUnfit: It is absent, altered, of another version, or was measured on other embeddings.
+    """
+    try:
+        content = json.loads(path.read_text())
+        intact = content.pop("digest") == value_digest(content)
+        version = content.pop("version")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
+    if not intact:
+        raise CalibrationUnfit(f"{path.name} was altered after it was measured")
+    if version != _VERSION:
+        raise CalibrationUnfit(
+            f"{path.name} is of version {version}; this program reads version {_VERSION}: run vultus calibrate again"
+        )
+    try:
+        calibration = _calibration(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
+    if calibration.contract_id != contract_id:
+        raise CalibrationUnfit(
+            f"{path.name} was measured on embeddings of {calibration.contract_id}, this model gives {contract_id}"
+        )
+    return calibration
+
+
+def _calibration(content: dict[str, Any]) -> Calibration:
+    quality = content.pop("quality")
+    score_map = content.pop("score_map")
+    return Calibration(
+        points=tuple(_point(point) for point in content.pop("points")),
+        bound=Bound(**content.pop("bound")),
+        score_map=ScoreMap(**{**score_map, "knots": tuple((float(x), float(y)) for x, y in score_map["knots"])}),
+        quality=QualityScale(
+            **{
+                **quality,
+                "statistics": NormStatistics(**quality["statistics"]),
+                "seen": GeometryRange(**quality["seen"]) if quality["seen"] else None,
+            }
+        ),
+        **content,
+    )
+
+
+def _point(content: dict[str, Any]) -> OperatingPoint:
+    for name in ("interval", "threshold_interval", "fnmr_interval"):
+        low, high = content[name]
+        content[name] = (float(low), float(high))
+    return OperatingPoint(**content)

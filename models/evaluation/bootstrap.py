@@ -1,0 +1,86 @@
+"""Confidence intervals by drawing subjects again, with replacement.
+
+Pairs that share a subject are not independent: one person who resembles many makes many errors at once. So whole
+subjects are drawn, with all their pictures, and a pair weighs the product of how often its two subjects were drawn;
+two copies of one subject are not compared with each other. (R. Bolle, N. Ratha, S. Pankanti, "Error analysis of pattern
+recognition systems: the subsets bootstrap", Computer Vision and Image Understanding 93, 2004.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.pair_scores import PairScores
+
+REPLICATES = 1000
+CONFIDENCE = 0.95
+
+Interval = tuple[float, float]
+Progress = Callable[[int, int], None]
+
+
+class PointIntervals(NamedTuple):
+    """95 % intervals of one operating point.
+
+    Attributes:
+        fmr: Of the false match rate at the threshold.
+        threshold: Of the threshold for the rate.
+        fnmr: Of the false non-match rate at the threshold.
+    """
+
+    fmr: Interval
+    threshold: Interval
+    fnmr: Interval
+
+
+def point_intervals(
+    pairs: PairScores,
+    points: Sequence[tuple[float, float]],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> list[PointIntervals]:
+    """Find the intervals of operating points.
+
+    Args:
+        pairs: What was compared, with subjects.
+        points: (rate, threshold) of each.
+        replicates: How often subjects are drawn.
+        seed: Of the draw.
+        progress: Told how many of how many replicates are done.
+    """
+    assert pairs.subjects is not None  # for the type checker; callers have subjects
+    names, owner = np.unique(pairs.subjects, return_inverse=True)
+    sizes = np.bincount(owner, minlength=len(names)).astype(np.float64)
+    tail, mated = pairs.non_mated, pairs.mated
+    first, second, of_mated = owner[tail.first], owner[tail.second], owner[mated.first]
+    reach = [int(np.searchsorted(-tail.scores, -np.float32(threshold), side="right")) for _, threshold in points]
+    pairs_of = np.bincount(of_mated, minlength=len(names)).astype(np.float64)
+    missed = np.stack(
+        [np.bincount(of_mated, mated.scores < np.float32(threshold), minlength=len(names)) for _, threshold in points]
+    )
+    rates = np.array([rate for rate, _ in points])
+    drawn = np.empty((replicates, len(points), 3))
+    rng = np.random.default_rng(seed)
+    for replicate in range(replicates):
+        weight = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(np.float64)
+        errors = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second])])
+        total = _all_pairs(weight * sizes) if pairs.all_pairs else errors[-1]
+        drawn[replicate, :, 0] = errors[reach] / total
+        last = np.searchsorted(errors, rates * total, side="right") - 1  # so many of the tail are within the rate
+        drawn[replicate, :, 1] = tail.scores[np.clip(last - 1, 0, len(tail.scores) - 1)]
+        drawn[replicate, :, 2] = (missed @ weight) / max(float(pairs_of @ weight), 1.0)
+        progress(replicate + 1, replicates)
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [edge, 1 - edge], axis=0)
+    return [
+        PointIntervals(*((float(low[place, kind]), float(high[place, kind])) for kind in range(3)))
+        for place in range(len(points))
+    ]
+
+
+def _all_pairs(pictures: NDArray[np.float64]) -> float:
+    """Count pairs of pictures of different subjects, of which there are so many pictures each."""
+    return float((pictures.sum() ** 2 - (pictures**2).sum()) / 2)

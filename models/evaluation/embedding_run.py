@@ -1,0 +1,277 @@
+"""Every picture of a set to its embedding: some at a time, in order, with what is known from before."""
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.embedding import Embedder
+from models.errors import PictureMissing, SetIncomplete, VultusError
+from models.evaluation.acquisition import Acquisition, Crop, Landmarked
+from models.evaluation.embedding_cache import EmbeddingCache, Known, KnownFace, KnownFailure
+
+Progress = Callable[[int, int], None]
+
+_GROUP = 32  # pictures; the largest batch that engines take at once
+_SIDE_BY_SIDE = 2  # groups; while one is embedded the other is decoded
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A picture of a set.
+
+    Attributes:
+        name: What reports call it; relative to the set's directory.
+        source: A file, or the file's content.
+        landmarks: (5, 2) float32, pixels, where the set gives them.
+    """
+
+    name: str
+    source: Path | bytes
+    landmarks: NDArray[np.float32] | None = None
+
+
+class Failure(NamedTuple):
+    """A picture that gave no embedding, and why: a failure to acquire, or a file that is missing."""
+
+    name: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """What became of some pictures that follow each other.
+
+    Attributes:
+        start: Place of the first.
+        outcomes: For each, in order.
+        contents: Digest of each file; None where there was none.
+        inferred: How many were not known from before.
+    """
+
+    start: int
+    outcomes: list[Known]
+    contents: list[bytes | None]
+    inferred: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceTable:
+    """The faces of N pictures, one each.
+
+    Attributes:
+        names: Of the pictures.
+        embedding: (N, D) float32 of length 1, views added; zero where there is no face.
+        norms: (N, V) float32, the length of each view's embedding before normalisation; NaN where there is no face.
+        found: (N,) whether there is a face.
+        geometry: (N, 3) float32, see `models.quality.FaceGeometry`.
+        contents: Digest of each file.
+        failures: Of those without.
+        inferred: How many were not known from before.
+    """
+
+    names: list[str]
+    embedding: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    geometry: NDArray[np.float32]
+    contents: list[bytes | None]
+    failures: list[Failure] = field(default_factory=list)
+    inferred: int = 0
+
+    def where(self, chosen: NDArray[np.bool_]) -> "FaceTable":
+        """Keep the pictures that are chosen, (N,); failures are not among them."""
+        return FaceTable(
+            [name for name, keep in zip(self.names, chosen, strict=True) if keep],
+            self.embedding[chosen],
+            self.norms[chosen],
+            self.found[chosen],
+            self.geometry[chosen],
+            [content for content, keep in zip(self.contents, chosen, strict=True) if keep],
+            [],
+            self.inferred,
+        )
+
+
+class EmbeddingRun:
+    """Makes embeddings of pictures, by the steps and the engine that serve."""
+
+    def __init__(
+        self, acquisition: Acquisition, embedder: Embedder, cache: EmbeddingCache | None = None, mirror: bool = False
+    ) -> None:
+        """Join the steps.
+
+        Args:
+            acquisition: From pictures to crops.
+            embedder: From crops to embeddings.
+            cache: What is known from before; its conditions must be those of the two.
+            mirror: Whether the mirror image is embedded as a second view.
+        """
+        self._acquisition, self._embedder, self._cache, self._mirror = acquisition, embedder, cache, mirror
+
+    def groups(self, pictures: Sequence[Picture], progress: Progress = lambda *_: None) -> Iterator[Group]:
+        """Embed pictures group by group, in order; memory does not grow with their number.
+
+        Args:
+            pictures: Of the set.
+            progress: Told how many of how many are done.
+
+        Raises:
+            InferenceFailed: The engine failed.
+            CacheFailed: What is known cannot be read or written.
+        """
+        starts = iter(range(0, len(pictures), _GROUP))
+        waiting: deque[Future[Group]] = deque()
+        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="evaluate") as workers:
+            try:
+                while True:
+                    for start in islice(starts, _SIDE_BY_SIDE + 1 - len(waiting)):
+                        waiting.append(workers.submit(self._group, start, pictures[start : start + _GROUP]))
+                    if not waiting:
+                        return
+                    group = waiting.popleft().result()
+                    yield group
+                    progress(group.start + len(group.outcomes), len(pictures))
+            finally:  # of an interrupt or an error too: what has not begun never does
+                for future in waiting:
+                    future.cancel()
+
+    def table(self, pictures: Sequence[Picture], progress: Progress = lambda *_: None) -> FaceTable:
+        """Embed pictures and keep all of it. See `groups`."""
+        count, views = len(pictures), 1 + self._mirror
+        contents: list[bytes | None] = [None] * count
+        failures: list[Failure] = []
+        norms = np.full((count, views), np.nan, np.float32)
+        geometry = np.full((count, 3), np.nan, np.float32)
+        found = np.zeros(count, np.bool_)
+        embedding: NDArray[np.float32] | None = None
+        inferred = 0
+        for group in self.groups(pictures, progress):
+            inferred += group.inferred
+            for place, (outcome, content) in enumerate(
+                zip(group.outcomes, group.contents, strict=True), start=group.start
+            ):
+                contents[place] = content
+                if isinstance(outcome, KnownFailure):
+                    failures.append(Failure(pictures[place].name, outcome.code, outcome.reason))
+                    continue
+                if embedding is None:
+                    embedding = np.zeros((count, outcome.embeddings.shape[1]), np.float32)
+                embedding[place], _ = add_views(outcome)
+                norms[place], geometry[place], found[place] = outcome.norms, outcome.geometry, True
+        names = [picture.name for picture in pictures]
+        if embedding is None:
+            embedding = np.zeros((count, 1), np.float32)
+        return FaceTable(names, embedding, norms, found, geometry, contents, failures, inferred)
+
+    def _group(self, start: int, pictures: Sequence[Picture]) -> Group:
+        outcomes: dict[int, Known] = {}
+        contents: dict[int, bytes] = {}
+        files: dict[int, bytes] = {}
+        for place, picture in enumerate(pictures):
+            try:
+                files[place] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
+            except OSError as error:
+                outcomes[place] = KnownFailure(PictureMissing.code, f"the file cannot be read: {error.strerror}")
+                continue
+            contents[place] = _digest(files[place], picture.landmarks)
+        known = self._cache.read(list(set(contents.values()))) if self._cache else {}
+        wanted = {content: place for place, content in contents.items() if content not in known}
+        if wanted:
+            made = self._make(wanted, files, pictures)
+            if self._cache:
+                self._cache.write(made)
+            known |= made
+        outcomes |= {place: known[content] for place, content in contents.items()}
+        places = range(len(pictures))
+        return Group(
+            start, [outcomes[place] for place in places], [contents.get(place) for place in places], len(wanted)
+        )
+
+    def _make(
+        self, wanted: dict[bytes, int], files: dict[int, bytes], pictures: Sequence[Picture]
+    ) -> dict[bytes, Known]:
+        given: list[bytes | Landmarked] = []
+        for place in wanted.values():
+            landmarks = pictures[place].landmarks
+            given.append(files[place] if landmarks is None else Landmarked(files[place], landmarks))
+        crops = dict(zip(wanted, self._acquisition.crops(given), strict=True))
+        ready = {content: crop for content, crop in crops.items() if isinstance(crop, Crop)}
+        made: dict[bytes, Known] = {
+            content: KnownFailure(crop.code, str(crop))
+            for content, crop in crops.items()
+            if isinstance(crop, VultusError)
+        }
+        if not ready:
+            return made
+        views = [np.stack([crop.pixels for crop in ready.values()])]
+        if self._mirror:
+            views.append(np.ascontiguousarray(views[0][:, :, ::-1]))
+        embedded = [self._embedder.embed(view) for view in views]
+        for place, (content, crop) in enumerate(ready.items()):
+            embeddings = np.stack([view.embedding[place] for view in embedded])
+            made[content] = KnownFace(embeddings, np.array([view.norm[place] for view in embedded]), crop.geometry)
+        return made
+
+
+def add_views(face: KnownFace) -> tuple[NDArray[np.float32], float]:
+    """Add the embeddings of a face's views before normalisation, as the official evaluations do.
+
+    Returns:
+        (D,) float32 of length 1, and the length of the sum.
+    """
+    if len(face.norms) == 1:
+        return face.embeddings[0], float(face.norms[0])
+    total = (face.embeddings.astype(np.float64) * face.norms[:, None]).sum(axis=0)
+    length = float(np.linalg.norm(total))
+    return (total / max(length, np.finfo(np.float64).tiny)).astype(np.float32), length
+
+
+def same_files(contents: Sequence[bytes | None]) -> list[list[int]]:
+    """Return the places of files that are there several times, by the digests of their content."""
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for place, content in enumerate(contents):
+        if content is not None:
+            places[content].append(place)
+    return [group for group in places.values() if len(group) > 1]
+
+
+def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]:
+    """Look for all files of a set before any work is done on it.
+
+    Returns:
+        Names of those that are missing.
+
+    Raises:
+        SetIncomplete: They are more than `most_missing`.
+    """
+    missing = [
+        picture.name for picture in pictures if isinstance(picture.source, Path) and not picture.source.is_file()
+    ]
+    if len(missing) > most_missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+        raise SetIncomplete(
+            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {most_missing:,} may be: {shown}"
+        )
+    return missing
+
+
+def conditions_of(acquisition: Acquisition, recognizer: dict[str, Any], mirror: bool) -> dict[str, Any]:
+    """List all that an embedding depends on beside the picture."""
+    return {**acquisition.conditions, "recognizer": recognizer, "mirror": mirror}
+
+
+def _digest(encoded: bytes, landmarks: NDArray[np.float32] | None) -> bytes:
+    digest = hashlib.sha256(encoded)
+    if landmarks is not None:
+        digest.update(landmarks.astype("<f4").tobytes())
+    return digest.digest()

@@ -1,0 +1,1 @@
+"""Published protocols, and those for the user's own pictures."""

@@ -1,0 +1,61 @@
+"""The `.bin` sets of insightface, exactly as its official code computes them, on the recognizer that serves.
+
+Both views are embedded, their embeddings added before normalisation (`eval/verification.py` of arcface_torch). An
+artefact exported with `--mirror` does that itself, and then the picture alone is given to it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import SetIncomplete
+from models.evaluation.acquisition import FromCrops
+from models.evaluation.document import Evaluation, Figure
+from models.evaluation.model import EvaluatedModel
+from models.evaluation.pair_scores import listed_pairs
+from models.evaluation.sections import (
+    add_accuracy,
+    add_acquisition,
+    add_discard,
+    add_duplicates,
+    add_error_rates,
+    add_mistakes,
+)
+from models.evaluation.sets.bin_file import read_bin
+from models.evaluation.verification import squared_distances, ten_fold_accuracy, validation_rate
+
+
+def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
+    """Run the protocol.
+
+    Raises:
+        SetUnreadable, SetUnsafe, SetIncomplete, OneClassOnly, TooFewSubjects: The set cannot be used.
+    """
+    found = read_bin(path)
+    faces = model.embed(FromCrops(model.template), found.pictures, found.name, mirror=not model.has_mirror)
+    if len(faces.failures) > model.most_missing:
+        first = faces.failures[0]
+        raise SetIncomplete(
+            f"{len(faces.failures):,} images of {path.name} cannot be read, such as {first.name}: {first.reason}"
+        )
+    mated = found.mated
+    acquired = faces.found[::2] & faces.found[1::2]
+    distance = squared_distances(faces.embedding[::2], faces.embedding[1::2])
+    xnorm = float(np.nanmean(faces.norms))
+
+    evaluation = Evaluation("bin", found.name, model.conditions(views=1 + (not model.has_mirror)))
+    add_accuracy(evaluation, ten_fold_accuracy(distance, mated, acquired))
+    rate = validation_rate(distance, mated)
+    evaluation.figures += [
+        Figure("xnorm", xnorm, f"XNorm {xnorm:.4f}"),
+        Figure("val", rate.val, f"VAL {rate.val:.2%} at FAR {rate.far:.2g} (1e-3 held on the other folds)"),
+    ]
+    add_acquisition(evaluation, faces.names, faces.failures)
+    places = np.arange(len(faces.names), dtype=np.int32)
+    similarity = np.where(acquired, 1 - distance / 2, np.nan).astype(np.float32)
+    scores = listed_pairs(similarity, mated, places[::2], places[1::2])
+    points = add_error_rates(evaluation, scores, found.name)
+    add_discard(evaluation, scores, faces.norms[:, 0], points)
+    add_mistakes(evaluation, scores, faces.names)
+    add_duplicates(evaluation, faces.names, faces.contents, None)
+    return evaluation

@@ -1,0 +1,104 @@
+"""`vultus evaluate`: how often the model that is served errs, on published sets and on your own pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from models.evaluation.document import Evaluation
+from models.evaluation.model import EvaluatedModel
+from models.evaluation.protocols.bin_set import evaluate_bin
+from models.evaluation.protocols.ijb import Variant, evaluate_ijb_1n, evaluate_ijb_11
+from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
+from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
+from models.evaluation.sets.ijb import IjbName
+from models.evaluation.sets.own import read_folders, read_pair_list
+from service.cli.measuring import CohortFile, Directory, Listed, Policy, measured, read_set
+
+app = typer.Typer(help="How often the model that is served errs.", no_args_is_help=True)
+
+Found = Sequence[Evaluation]
+
+
+@app.command()
+@measured
+def lfw(model: EvaluatedModel, directory: Directory, faces: Policy = "central", cohorts: CohortFile = None) -> Found:
+    """LFW View 2, end to end from photos: DIRECTORY has pairs.txt and images/."""
+    return [evaluate_lfw_view2(model, directory, faces, cohorts)]
+
+
+@app.command("bin")
+@measured
+def bin_sets(
+    model: EvaluatedModel,
+    files: Annotated[list[Path], typer.Argument(help="lfw.bin, cfp_fp.bin, agedb_30.bin, calfw.bin, cplfw.bin …")],
+) -> Found:
+    """The aligned sets of insightface: 10-fold accuracy exactly as its official code has it."""
+    return [evaluate_bin(model, path) for path in files]
+
+
+@app.command()
+@measured
+def ijb(
+    model: EvaluatedModel,
+    directory: Directory,
+    name: Annotated[IjbName, typer.Option("--set", help="Which of the two it is.")],
+    variant: Annotated[
+        Variant, typer.Option(help="How images become templates: with the detector's score, or by norm alone.")
+    ] = "insightface",
+    protocol: Annotated[Literal["1:1", "1:N", "both"], typer.Option(help="Verify, identify, or both.")] = "1:1",
+) -> Found:
+    """IJB-B and IJB-C in the official layout: DIRECTORY has loose_crop/ and meta/."""
+    found = []
+    if protocol != "1:N":
+        found.append(evaluate_ijb_11(model, directory, name, variant))
+    if protocol != "1:1":
+        found.append(evaluate_ijb_1n(model, directory, name, variant))
+    return found
+
+
+@app.command()
+@measured
+def pictures(
+    model: EvaluatedModel,
+    directory: Directory,
+    listed: Listed = None,
+    faces: Policy = "single",
+    pairs: Annotated[
+        int | None, typer.Option(min=1, help="A sample of so many pairs of each kind in place of all pairs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    cohorts: CohortFile = None,
+) -> Found:
+    """Your own pictures, every one with every other: DIRECTORY has a folder for each subject."""
+    return [evaluate_pictures(model, read_set(directory, listed), faces, pairs, seed, cohorts)]
+
+
+@app.command("pairs")
+@measured
+def listed_pairs(
+    model: EvaluatedModel,
+    listing: Annotated[Path, typer.Argument(help="CSV with the columns `first`, `second` and `mated` (1 or 0).")],
+    directory: Annotated[
+        Path, typer.Option("--images", help="What the names are relative to.", exists=True, file_okay=False)
+    ],
+    faces: Policy = "single",
+    cohorts: CohortFile = None,
+) -> Found:
+    """Pairs that a list names."""
+    return [evaluate_pairs(model, read_pair_list(listing, directory), faces, cohorts)]
+
+
+@app.command()
+@measured
+def search(
+    model: EvaluatedModel,
+    gallery: Annotated[Path, typer.Argument(help="A folder for each subject to enrol.", exists=True, file_okay=False)],
+    probes: Annotated[
+        Path, typer.Argument(help="A folder for each subject, enrolled or not.", exists=True, file_okay=False)
+    ],
+    faces: Policy = "single",
+) -> Found:
+    """Open-set 1:N on your own pictures: a gallery, and probes of people in it and of strangers."""
+    return [evaluate_search(model, read_folders(gallery), read_folders(probes), faces)]

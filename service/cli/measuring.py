@@ -1,0 +1,219 @@
+"""What the commands that measure share: their options, the model under evaluation, and where numbers go."""
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from models.assembly import load_models
+from models.errors import StorageFailed
+from models.evaluation.document import Evaluation
+from models.evaluation.model import EvaluatedModel
+from models.evaluation.report import cell_text, require_report_extra, write_report
+from models.evaluation.sets.own import PictureSet, read_folders, read_listed
+from models.packs import PackStore, find_manifest
+from service.settings import load_settings
+from service.version import VERSION
+
+EngineChoice = Literal["auto", "openvino", "onnxruntime"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+
+Directory = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
+Policy = Annotated[
+    Literal["largest", "central", "single"],
+    typer.Option("--faces", help="Which face is meant when there are several."),
+]
+Listed = Annotated[Path | None, typer.Option("--csv", help="Columns `image` and `subject`, in place of folders.")]
+CohortFile = Annotated[
+    Path | None, typer.Option("--cohorts", help="CSV: `image` or `subject`, and columns that divide people.")
+]
+Model = Annotated[Path | None, typer.Option("--model", help="An exported artefact; by default what is served.")]
+Engine = Annotated[EngineChoice | None, typer.Option("--engine", help="By default what is served.")]
+Precision = Annotated[PrecisionChoice | None, typer.Option("--precision", help="By default what is served.")]
+Missing = Annotated[
+    int, typer.Option("--max-missing", min=0, help="How many files may be missing, or unreadable in a .bin set.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep known embeddings.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Report with charts, one self-contained file.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="All numbers; - is the terminal.")]
+
+_TERMINAL = Path("-")
+_LONGEST_TABLE = 12
+_out = Console()
+_err = Console(stderr=True)
+
+
+def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
+    """Give a command that evaluates a model the options that all such commands have, and show what it found.
+
+    Args:
+        command: Takes the model, then options of its own.
+    """
+
+    def run(**options: Any) -> None:
+        own = {name: value for name, value in options.items() if name not in shared}
+        html, json_file = options["html"], options["json_file"]
+        _require_writable(html, json_file)
+        choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
+        with evaluated_model(**choice) as under:
+            found = command(under, **own)
+        _tell(found, html, json_file)
+
+    shared = inspect.signature(_shared_options).parameters
+    _, *specific = inspect.signature(command).parameters.values()
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*specific, *shared.values())]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    return run
+
+
+def _shared_options(
+    model: Model = None,
+    engine: Engine = None,
+    precision: Precision = None,
+    max_missing: Missing = 0,
+    no_cache: NoCache = False,
+    html: Html = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Hold the options that every command of `vultus evaluate` has."""
+
+
+@contextmanager
+def evaluated_model(
+    model: Path | None,
+    engine: EngineChoice | None,
+    precision: PrecisionChoice | None,
+    max_missing: int,
+    no_cache: bool,
+) -> Iterator[EvaluatedModel]:
+    """Load what is to be measured, and show what it is at while it is measured."""
+    settings = load_settings()
+    runtime = settings.runtime.options()
+    runtime = replace(runtime, engine=engine or runtime.engine, precision=precision or runtime.precision)
+    models = load_models(
+        PackStore(settings.packs_dir),
+        find_manifest(settings.pack),
+        runtime,
+        settings.detection.options(),
+        settings.image.limits(),
+        model or settings.model,
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, count: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(escape(what), total=count)
+            bars.update(tasks[what], completed=done, total=count)
+
+        yield EvaluatedModel(models, None if no_cache else settings.data_dir / "evaluations", tell, max_missing)
+
+
+def read_set(directory: Path, listed: Path | None) -> PictureSet:
+    """Read pictures of known subjects: listed ones, or a folder for each subject."""
+    return read_listed(listed, directory) if listed else read_folders(directory)
+
+
+def require_directory_of(path: Path) -> None:
+    """Refuse before the work a file that could not be written after it.
+
+    Raises:
+        StorageFailed: Its directory is not there.
+    """
+    if not path.absolute().parent.is_dir():
+        raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    _out.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _require_writable(html: Path | None, json_file: Path | None) -> None:
+    if html is not None:
+        require_report_extra()
+    for path in (html, json_file):
+        if path is not None and path != _TERMINAL:
+            require_directory_of(path)
+
+
+def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
+    if json_file != _TERMINAL:
+        for one in found:
+            _show(one)
+    if json_file is not None:
+        _write_json(json_file, found)
+    if html is not None:
+        os.environ.setdefault("MPLCONFIGDIR", str(load_settings().data_dir / "matplotlib"))  # else HOME gets its fonts
+        write_report(html, found, f"Vultus {VERSION}")
+        if json_file != _TERMINAL:
+            say(f"report: {html}")
+
+
+def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
+    content = json.dumps({"program": f"vultus {VERSION}", "evaluations": [one.record() for one in found]}, indent=1)
+    if path == _TERMINAL:
+        print(content)  # noqa: T201  # for other programs
+        return
+    scratch = path.with_name(f".{path.name}+")
+    try:
+        scratch.write_text(content + "\n")
+        scratch.replace(path)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _show(evaluation: Evaluation) -> None:
+    _out.print(f"\n[bold]{escape(evaluation.title)}[/bold]", highlight=False)
+    about = evaluation.conditions
+    say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
+    for figure in evaluation.figures:
+        if figure.text:
+            say(f"  {figure.text}")
+    for table in evaluation.tables:
+        if table.rows and not table.detail:
+            title = escape(table.title)
+            shown = Table(
+                *map(escape, table.columns),
+                title=title,
+                title_justify="left",
+                box=box.SIMPLE_HEAD,
+                padding=(0, 1, 0, 0),
+            )
+            for column in shown.columns:
+                column.overflow = "fold"  # a name that is cut short is another name
+            for row in table.rows[:_LONGEST_TABLE]:
+                shown.add_row(*(escape(cell_text(cell)) for cell in row))
+            _out.print(shown)
+            if len(table.rows) > _LONGEST_TABLE:
+                say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
+    for note in evaluation.notes:
+        say(note)

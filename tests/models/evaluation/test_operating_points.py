@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.errors import CalibrationUnfit, OneClassOnly
+from models.evaluation.all_pairs import compare_all
+from models.evaluation.bootstrap import point_intervals
+from models.evaluation.operating_points import (
+    binomial_interval,
+    bound_beyond,
+    operating_points,
+    point_name,
+    require_points,
+)
+from models.evaluation.pair_scores import PairScores, listed_pairs
+from tests.models.evaluation.people import people
+
+
+def scores(count: int, seed: int = 0) -> PairScores:
+    """Pairs whose subjects are not known."""
+    rng = np.random.default_rng(seed)
+    mated = np.arange(count) % 10 == 0
+    similarity = rng.normal(np.where(mated, 0.6, 0.0), 0.1).astype(np.float32)
+    places = np.arange(count, dtype=np.int32)
+    return listed_pairs(similarity, mated, places, places)
+
+
+def test_a_point_costs_what_it_says() -> None:
+    pairs = scores(100_000)
+    points = operating_points(pairs, "a test")
+    assert [point.name for point in points] == ["fmr_1e-2", "fmr_1e-3"]
+    others = pairs.non_mated.scores
+    for point in points:
+        assert (others >= np.float32(point.threshold)).mean() == pytest.approx(point.rate, rel=0.02)
+        assert point.errors == int(point.rate * len(others))
+        assert point.interval[0] < point.rate < point.interval[1]
+        assert point.threshold_interval[0] < point.threshold < point.threshold_interval[1]
+        assert point.fnmr == (pairs.mated.scores < np.float32(point.threshold)).mean()
+
+
+def test_below_thirty_errors_no_point_is_named() -> None:
+    """Rule of 30: 29,999 non-mated comparisons do not carry 1e-3, 30,000 do."""
+    for count, names in ((33_332, ["fmr_1e-2"]), (33_334, ["fmr_1e-2", "fmr_1e-3"])):
+        assert [point.name for point in operating_points(scores(count), "a test")] == names
+
+
+def test_refuses_to_calibrate_on_next_to_nothing() -> None:
+    pairs = scores(1000)
+    points = operating_points(pairs, "a test")
+    assert points == []
+    with pytest.raises(CalibrationUnfit, match=r"900 non-mated .* needs 3,000 .* below 0.0033"):
+        require_points(points, pairs)
+
+
+def test_beyond_the_last_point_the_rule_of_three_speaks() -> None:
+    pairs = scores(10_000)
+    bound = bound_beyond(pairs)
+    assert bound.similarity == pairs.non_mated.scores.max()
+    assert bound.fmr == pytest.approx(3 / 9000)
+
+
+def test_one_class_only_is_refused() -> None:
+    places = np.arange(50, dtype=np.int32)
+    for mated in (np.ones(50, np.bool_), np.zeros(50, np.bool_)):
+        with pytest.raises(OneClassOnly):
+            operating_points(listed_pairs(np.ones(50, np.float32), mated, places, places), "a test")
+
+
+def test_binomial_intervals_are_those_of_clopper_and_pearson() -> None:
+    # C. Clopper, E. Pearson 1934; the rule of three is its upper end for no error, one-sided at 95 %.
+    low, high = binomial_interval(0, 100)
+    assert low == 0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert binomial_interval(3, 3000) == pytest.approx((2.0627e-4, 2.9196e-3), rel=1e-4)
+    assert binomial_interval(100, 100)[1] == 1
+
+
+def test_names_are_short() -> None:
+    assert [point_name(rate) for rate in (1e-2, 1e-6, 3e-4, 2.5e-3)] == [
+        "fmr_1e-2",
+        "fmr_1e-6",
+        "fmr_3e-4",
+        "fmr_2.5e-3",
+    ]
+
+
+def plain_bootstrap(
+    embedding: NDArray[np.float32], subjects: NDArray[np.int64], threshold: float, replicates: int
+) -> NDArray[np.float64]:
+    """Draw subjects, copy their pictures, compare all pictures of different subjects: the slow way, nothing clever."""
+    rng = np.random.default_rng(7)
+    names = np.unique(subjects)
+    rates = []
+    for _ in range(replicates):
+        drawn = rng.choice(names, len(names))
+        rows = np.concatenate([np.flatnonzero(subjects == name) for name in drawn])
+        similarity = embedding[rows] @ embedding[rows].T
+        other = np.triu(subjects[rows][:, None] != subjects[rows][None], 1)
+        rates.append((similarity[other] >= threshold).mean())
+    return np.asarray(np.quantile(rates, [0.025, 0.975]))
+
+
+def test_the_bootstrap_is_what_drawing_whole_subjects_gives() -> None:
+    embedding, subjects = people(40, 4, dimensions=6)
+    pairs = compare_all(embedding, subjects)
+    threshold = pairs.non_mated.threshold(1e-2)
+    assert threshold is not None
+    (own,) = point_intervals(pairs, [(1e-2, threshold)], replicates=2000)
+    plain = plain_bootstrap(embedding, subjects, threshold, 2000)
+    assert own.fmr == pytest.approx(tuple(plain), rel=0.15)
+    errors = pairs.non_mated.errors(threshold)
+    low, high = binomial_interval(errors, pairs.non_mated.count)
+    assert own.fmr[1] - own.fmr[0] > 1.5 * (high - low), "pairs that share a subject are not independent"
+
+
+def test_the_bootstrap_of_fnmr_draws_whole_subjects() -> None:
+    """Half of the subjects never match: every interval must be as wide as that of 40 coins, however many pictures."""
+    embedding, subjects = people(40, 10, spread=0.01)
+    embedding = np.where((subjects % 2 == 0)[:, None], embedding, np.roll(embedding, 1, axis=0))
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=embedding.shape).astype(np.float32)
+    embedding[subjects % 2 == 1] = noise[subjects % 2 == 1] / np.linalg.norm(noise[subjects % 2 == 1], axis=1)[:, None]
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.95)], replicates=500)
+    assert own.fnmr == pytest.approx((0.35, 0.65), abs=0.04)

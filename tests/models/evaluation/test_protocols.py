@@ -1,0 +1,375 @@
+"""Every protocol from files on a disk to its report, with drawn people and models without weights."""
+
+import io
+import json
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.alignment import TEMPLATES
+from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, TooFewSubjects
+from models.evaluation.acquisition import FromCrops
+from models.evaluation.calibrating import calibrate
+from models.evaluation.document import Evaluation, Table
+from models.evaluation.model import EvaluatedModel
+from models.evaluation.protocols.bin_set import evaluate_bin
+from models.evaluation.protocols.ijb import evaluate_ijb_1n, evaluate_ijb_11
+from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
+from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
+from models.evaluation.report import write_report
+from models.evaluation.sets.own import read_folders, read_pair_list
+from models.evaluation.verification import squared_distances, ten_fold_accuracy
+from tests.models.evaluation.people import draw, models_by_color, write_people
+from tests.pictures import encode, faces_png
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> EvaluatedModel:
+    return EvaluatedModel(models_by_color(), tmp_path / "cache")
+
+
+def figures(evaluation: Evaluation) -> dict[str, float]:
+    return {figure.name: figure.value for figure in evaluation.figures}
+
+
+def table(evaluation: Evaluation, name: str) -> Table:
+    (found,) = [one for one in evaluation.tables if one.name == name]
+    return found
+
+
+def lfw(directory: Path, subjects: int = 20, noise: float = 4.0) -> Path:
+    """A set laid out as LFW is: two photos of each, mated and non-mated pairs by turns."""
+    lines = ["10\t2"]
+    for subject in range(subjects):
+        name = f"P_{subject:02}"
+        folder = directory / "images" / name
+        folder.mkdir(parents=True)
+        for picture in (1, 2):
+            Image.fromarray(draw(subject, picture, noise)).save(folder / f"{name}_{picture:04}.jpg", format="PNG")
+        lines += [f"{name}\t1\t2", f"{name}\t1\tP_{(subject + 1) % subjects:02}\t2"]
+    (directory / "pairs.txt").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def test_lfw_view_2_end_to_end(model: EvaluatedModel, tmp_path: Path) -> None:
+    found = evaluate_lfw_view2(model, lfw(tmp_path / "lfw"), "single")
+    assert figures(found)["accuracy"] == 1
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (20, 20)
+    assert found.conditions["face_policy"] == "single"
+    assert {chart.name for chart in found.charts} >= {"histogram", "roc"}
+
+
+def test_a_photo_without_a_face_is_an_error_and_is_shown(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = lfw(tmp_path / "lfw")
+    (directory / "images/P_03/P_03_0001.jpg").write_bytes(faces_png(0))
+    found = evaluate_lfw_view2(model, directory, "single")
+    assert figures(found)["failure_to_acquire"] == pytest.approx(1 / 40)
+    assert table(found, "failures").rows == [("P_03/P_03_0001.jpg", "no_face", "no face was found in the image")]
+    assert figures(found)["accuracy"] == pytest.approx(0.95), "its mated and its non-mated pair"
+    assert table(found, "farthest_mated").rows[0][0] == -1
+
+
+def bin_file(path: Path, subjects: int = 20) -> Path:
+    images, same = [], []
+    for subject in range(subjects):
+        for other in (subject, (subject + 1) % subjects):
+            images += [crop(subject, 0), crop(other, 1)]
+            same.append(other == subject)
+    path.write_bytes(pickle.dumps((images, same), 2))
+    return path
+
+
+def crop(subject: int, picture: int) -> bytes:
+    face = draw(subject, picture)[:28, :28]
+    return encode(Image.fromarray(face).resize((112, 112), Image.Resampling.NEAREST))
+
+
+def test_bin_sets_are_computed_as_the_official_code_does(model: EvaluatedModel, tmp_path: Path) -> None:
+    found = evaluate_bin(model, bin_file(tmp_path / "agedb_30.bin"))
+    assert found.title == "agedb_30"
+    embedder = model.models.pipeline.embedder
+    raw = []
+    for pair in range(40):
+        subject, other = pair // 2, (pair // 2 + pair % 2) % 20
+        for own, picture in ((subject, 0), (other, 1)):
+            pixels = np.asarray(Image.open(io.BytesIO(crop(own, picture))))
+            here, there = (embedder.embed(view[None]) for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
+            raw.append((here.embedding[0] * here.norm[0], there.embedding[0] * there.norm[0]))
+    fused = np.array([one + other for one, other in raw], np.float64)
+    fused /= np.linalg.norm(fused, axis=1, keepdims=True)
+    mated = np.arange(40) % 2 == 0
+    expected = ten_fold_accuracy(squared_distances(fused[::2], fused[1::2]), mated)
+    assert figures(found)["accuracy"] == expected.mean
+    assert figures(found)["accuracy_deviation"] == expected.deviation
+    norms = [np.linalg.norm(view) for views in raw for view in views]
+    assert figures(found)["xnorm"] == pytest.approx(np.mean(norms), rel=1e-5)
+
+
+def test_an_artefact_that_mirrors_by_itself_gets_one_view(model: EvaluatedModel, tmp_path: Path) -> None:
+    models = model.models
+    card = replace(models.recognizer, preprocessing={"color": "rgb", "mirror": True})
+    mirrored = EvaluatedModel(replace(models, recognizer=card))
+    path = bin_file(tmp_path / "lfw.bin")
+    assert evaluate_bin(mirrored, path).conditions["views"] == 1
+    assert evaluate_bin(model, path).conditions["views"] == 2
+
+
+def test_a_narrow_template_gets_the_same_frame_cut_at_the_sides() -> None:
+    encoded = crop(1, 0)
+    (wide,) = FromCrops(TEMPLATES["arcface-112"]).crops([encoded])
+    (narrow,) = FromCrops(TEMPLATES["arcface-112x96"]).crops([encoded])
+    assert not isinstance(wide, Exception)
+    assert not isinstance(narrow, Exception)
+    assert (wide.pixels[:, 8:104] == narrow.pixels).all()
+
+
+def test_images_of_a_bin_set_that_cannot_be_read_stop_the_run(model: EvaluatedModel, tmp_path: Path) -> None:
+    images = [b"no image", *[crop(n, 0) for n in range(39)]]
+    path = tmp_path / "bad.bin"
+    path.write_bytes(pickle.dumps((images, [True, False] * 10), 2))
+    with pytest.raises(SetIncomplete, match=r"1 images of bad\.bin cannot be read, such as bad/00000a"):
+        evaluate_bin(model, path)
+    model.most_missing = 1
+    assert figures(evaluate_bin(model, path))["failure_to_acquire"] == pytest.approx(1 / 40)
+
+
+def test_a_bin_set_of_fewer_pairs_than_folds_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
+    with pytest.raises(TooFewSubjects, match="6 pairs"):
+        evaluate_bin(model, bin_file(tmp_path / "tiny.bin", 3))
+
+
+def test_the_format_fixture_of_insightface_has_one_class_only(model: EvaluatedModel, shared: Path) -> None:
+    with pytest.raises(OneClassOnly):
+        evaluate_bin(model, shared / "data" / "small_lfw.bin")
+
+
+def test_every_picture_with_every_other(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 40, 3, noise=70)
+    (people / "subject 01" / "bad.png").write_bytes(faces_png(0))
+    found = evaluate_pictures(model, read_folders(people), "single")
+    assert figures(found)["mated"] == 40 * 3
+    assert figures(found)["non_mated"] == 120 * 119 // 2 - 120
+    assert figures(found)["subjects"] == 40
+    assert table(found, "failures").rows[0][0] == "subject 01/bad.png"
+    assert [row[0] for row in table(found, "points").rows] == ["fmr_1e-2"]
+    assert "bootstrap over subjects" in table(found, "points").note
+    assert {chart.name for chart in found.charts} == {"histogram", "det", "roc", "error_versus_discard"}
+    closest = table(found, "closest_non_mated").rows
+    assert len(closest) == 20
+    assert all(str(row[1]).split("/")[0] != str(row[2]).split("/")[0] for row in closest)
+    assert all(str(row[1]).split("/")[0] == str(row[2]).split("/")[0] for row in table(found, "farthest_mated").rows)
+
+
+def test_a_sample_of_the_pairs_says_so(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = read_folders(write_people(tmp_path / "people", 30, 4))
+    found = evaluate_pictures(model, people, "single", sample=150, seed=5)
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (150, 150)
+    assert (found.conditions["pairs"], found.conditions["seed"]) == (150, 5)
+
+
+def test_the_same_file_under_two_names_is_reported(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 12, 2)
+    content = (people / "subject 00/0.png").read_bytes()
+    (people / "subject 00/again.png").write_bytes(content)
+    (people / "subject 05/stolen.png").write_bytes(content)
+    found = evaluate_pictures(model, read_folders(people), "single")
+    assert figures(found)["duplicates"] == 2
+    assert table(found, "duplicates").rows == [("subject 00/0.png", "subject 00/again.png, subject 05/stolen.png")]
+    (note,) = [note for note in found.notes if "similarities of 1.0" in note]
+    assert "1 are there under two subjects" in note
+
+
+def test_cohorts_have_rows_of_their_own(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 40, 3)
+    cohorts = tmp_path / "cohorts.csv"
+    rows = [f"subject {n:02},{'north' if n % 2 else 'south'},{n}" for n in range(40)]
+    cohorts.write_text("subject,site,own\n" + "\n".join(rows) + "\n")
+    found = evaluate_pictures(model, read_folders(people), "single", cohorts=cohorts)
+    north, south = table(found, "cohort_site").rows
+    assert north[:4] == ("north", 60, 60 * 59 // 2 - 60, 60)
+    (point,) = table(found, "points").rows
+    whole = 120 * 119 // 2 - 120
+    inside = sum(float(row[4]) * int(row[2]) for row in (north, south) if row[4] is not None and row[2])
+    assert inside <= int(point[3] or 0), "errors within the two cohorts are among those of all"
+    assert 0 < inside < whole
+    assert table(found, "cohort_own").rows[0][4] is None, "one subject has no non-mated pairs"
+
+
+def test_listed_pairs_with_a_face_that_was_not_found(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 6, 2)
+    (people / "subject 00/0.png").write_bytes(faces_png(0))
+    rows = ["first,second,mated"]
+    for subject in range(6):
+        rows.append(f"subject {subject:02}/0.png,subject {subject:02}/1.png,1")
+        rows.append(f"subject {subject:02}/0.png,subject {(subject + 1) % 6:02}/1.png,0")
+    listing = tmp_path / "pairs.csv"
+    listing.write_text("\n".join(rows))
+    found = evaluate_pairs(model, read_pair_list(listing, people), "single")
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (6, 5), (
+        "an absent face is no comparison with others"
+    )
+    assert table(found, "farthest_mated").rows[0] == (-1.0, "subject 00/0.png", "subject 00/1.png")
+    assert table(found, "points").rows == [], "six pairs carry nothing"
+
+
+def test_missing_pictures_of_a_list_are_counted_up_to_the_limit(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 3, 2)
+    listing = tmp_path / "pairs.csv"
+    listing.write_text(
+        "first,second,mated\nsubject 00/0.png,subject 00/1.png,1\nsubject 00/0.png,gone.png,0\n"
+        "subject 01/0.png,subject 02/1.png,0\n"
+    )
+    with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing, at most 0 may be: gone\.png"):
+        evaluate_pairs(model, read_pair_list(listing, people), "single")
+    model.most_missing = 1
+    found = evaluate_pairs(model, read_pair_list(listing, people), "single")
+    assert figures(found)["missing"] == 1
+    assert figures(found)["failure_to_acquire"] == 0, "who is not there was not looked at"
+    assert table(found, "failures").rows[0][:2] == ("gone.png", "picture_missing")
+
+
+def test_open_set_search_with_strangers(model: EvaluatedModel, tmp_path: Path) -> None:
+    everyone = write_people(tmp_path / "all", 30, 4)
+    for name in ("gallery", "probes"):
+        (tmp_path / name).mkdir()
+    for folder in sorted(everyone.iterdir()):
+        known = int(folder.name.split()[1]) < 20
+        for path in sorted(folder.iterdir()):
+            target = tmp_path / ("gallery" if known and path.stem == "0" else "probes") / folder.name / path.name
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+    found = evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(tmp_path / "probes"), "single")
+    assert figures(found)["enrolled"] == 20
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (60, 40)
+    assert figures(found)["rank_1"] == 1
+    assert [row[0] for row in table(found, "rates").rows] == [0.1]
+    with pytest.raises(OneClassOnly):
+        evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_strangers(tmp_path)), "single")
+
+
+def _strangers(tmp_path: Path) -> Path:
+    target = tmp_path / "strangers"
+    target.mkdir()
+    (tmp_path / "probes" / "subject 25").rename(target / "subject 25")
+    return target
+
+
+def ijb(directory: Path) -> Path:
+    """Ten subjects with two templates each of two images; a photo holds the face at the template's own points."""
+    (directory / "loose_crop").mkdir(parents=True)
+    (directory / "meta").mkdir()
+    points = " ".join(f"{value:.3f}" for point in TEMPLATES["arcface-112"].points for value in point)
+    owners, faces, probes, galleries = [], [], [], ([], [])  # type: ignore[var-annotated]
+    for subject in range(10):
+        for template in (2 * subject, 2 * subject + 1):
+            for picture in range(2):
+                name = f"{subject}_{template}_{picture}.png"
+                (directory / "loose_crop" / name).write_bytes(crop(subject, 2 * template + picture))
+                owners.append(f"{name} {template} {picture}")
+                faces.append(f"{name} {points} {0.5 + 0.04 * template:.2f}")
+        galleries[subject % 2].append(f"{2 * subject},{subject},x")
+        probes.append(f"{2 * subject + 1},{subject},x")
+    pairs = [f"{2 * one} {2 * other + 1} {int(one == other)}" for one in range(10) for other in range(10)]
+    for name, lines in (
+        ("ijbb_face_tid_mid.txt", owners),
+        ("ijbb_name_5pts_score.txt", faces),
+        ("ijbb_template_pair_label.txt", pairs),
+        ("ijbb_1N_gallery_S1.csv", ["TEMPLATE_ID,SUBJECT_ID,FILENAME", *galleries[0]]),
+        ("ijbb_1N_gallery_S2.csv", ["TEMPLATE_ID,SUBJECT_ID,FILENAME", *galleries[1]]),
+        ("ijbb_1N_probe_mixed.csv", ["TEMPLATE_ID,SUBJECT_ID,FILENAME", *probes]),
+    ):
+        (directory / "meta" / name).write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def test_ijb_in_the_official_layout(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = ijb(tmp_path / "IJBB")
+    for variant in ("insightface", "adaface"):
+        found = evaluate_ijb_11(model, directory, "ijbb", variant)
+        assert found.title == f"IJB-B 1:1, {variant}"
+        assert (figures(found)["mated"], figures(found)["non_mated"]) == (10, 90)
+        assert figures(found)["tar_at_far_1e-02"] == 1
+        searched = evaluate_ijb_1n(model, directory, "ijbb", variant)
+        assert figures(searched)["rank_1"] == 1
+        assert figures(searched)["tpir_at_fpir_0.1"] == 1
+        assert [row[0] for row in table(searched, "tpir_at_fpir").rows][:2] == ["both, as official"] * 2
+
+
+def test_the_two_ways_of_ijb_give_different_templates(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = ijb(tmp_path / "IJBB")
+    scores = (directory / "meta/ijbb_name_5pts_score.txt").read_text().splitlines()
+    uneven = [f"{line.rsplit(' ', 1)[0]} {0.1 if number % 2 else 1.0}" for number, line in enumerate(scores)]
+    (directory / "meta/ijbb_name_5pts_score.txt").write_text("\n".join(uneven) + "\n")
+    charts = [evaluate_ijb_11(model, directory, "ijbb", variant).charts for variant in ("insightface", "adaface")]
+    assert charts[0] != charts[1]
+
+
+def test_a_template_without_an_image_is_said(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = ijb(tmp_path / "IJBB")
+    with (directory / "meta/ijbb_template_pair_label.txt").open("a") as file:
+        file.write("0 77 0\n")
+    with pytest.raises(SetIncomplete, match="1 templates of the pairs have no image, such as 77"):
+        evaluate_ijb_11(model, directory, "ijbb", "adaface")
+    (directory / "loose_crop/0_0_0.png").unlink()
+    with pytest.raises(SetIncomplete, match=r"1 of 40 pictures are missing"):
+        evaluate_ijb_1n(model, directory, "ijbb", "adaface")
+
+
+def test_the_report_holds_everything_and_fetches_nothing(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 40, 3)
+    (people / "subject 00" / "<script>.png").write_bytes(faces_png(0))
+    found = evaluate_pictures(model, read_folders(people), "single")
+    target = tmp_path / "report.html"
+    write_report(target, [found], "Vultus test")
+    page = target.read_text()
+    for chart in found.charts:
+        assert chart.title in page
+    assert page.count("<svg") == len(found.charts)
+    assert "<script" not in page
+    assert "&lt;" in page, "names of files are text"
+    for outside in ("http://", "https://", "src=", "url(", "@import"):
+        assert outside not in _own(page)
+    assert json.loads(json.dumps(found.record()))["protocol"] == "pictures"
+    write_report(tmp_path / "again.html", [found], "Vultus test")
+    assert (tmp_path / "again.html").read_text() == page, "the same numbers make the same page"
+
+
+def _own(page: str) -> str:
+    """Leave out the addresses that only name things: SVG's namespaces and metadata, and its own clips by url(#…)."""
+    page = re.sub(r"<metadata>.*?</metadata>", "", page, flags=re.DOTALL)
+    return re.sub(r'xmlns(:\w+)?="[^"]*"|url\(#', "", page)
+
+
+def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = read_folders(write_people(tmp_path / "people", 60, 4, noise=45))
+    calibration, faces = calibrate(model, people, "single")
+    assert faces.found.all()
+    assert calibration.contract_id == model.models.contract_id
+    assert [point.name for point in calibration.points] == ["fmr_1e-2"]
+    assert calibration.default == "fmr_1e-2"
+    assert calibration.score_map.probability(0.99, 0.5) > calibration.score_map.probability(0.0, 0.5)
+    assert calibration.score_map.folds == 10
+    assert calibration.conditions["non_mated"] == 240 * 239 // 2 - 60 * 6
+    assert calibration.conditions["engine"] == "fake"
+    assert calibration.quality.source == "measured"
+    assert calibration.quality.evidence["subjects"] == 60
+    assert calibration.quality.validated or calibration.quality.because
+    again, _ = calibrate(model, people, "single")
+    assert again == calibration, "seeds are fixed"
+
+
+def test_calibrating_on_too_little_says_why(model: EvaluatedModel, tmp_path: Path) -> None:
+    with pytest.raises(TooFewSubjects, match="9 subjects cannot be dealt into 10 folds"):
+        calibrate(model, read_folders(write_people(tmp_path / "nine", 9, 3)), "single")
+    with pytest.raises(OneClassOnly, match="no mated pairs"):
+        calibrate(model, read_folders(write_people(tmp_path / "single", 30, 1)), "single")
+    with pytest.raises(CalibrationUnfit, match="support no operating point"):
+        calibrate(model, read_folders(write_people(tmp_path / "few", 20, 2)), "single")
+    people = read_folders(write_people(tmp_path / "people", 40, 2))
+    with pytest.raises(CalibrationUnfit, match="fmr_1e-5 cannot be the default: the data supports fmr_1e-2"):
+        calibrate(model, people, "single", default="fmr_1e-5")

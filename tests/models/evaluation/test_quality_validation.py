@@ -1,0 +1,103 @@
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.evaluation.degradation import DEGRADATIONS, degrade
+from models.evaluation.discard import discard_curve, rank_correlation
+from models.evaluation.quality_validation import REAL, Comparisons, validate_quality
+from models.synthetic import synthetic_pictures
+
+THRESHOLD = 0.4
+
+
+def comparisons(order: float, seed: int = 0, subjects: int = 300, level: float = 0.55) -> Comparisons:
+    """Similarities and qualities that go together by a share."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(level, 0.15, subjects)
+    quality = order * (scores - level) / 0.15 + np.sqrt(1 - order**2) * rng.normal(size=subjects)
+    return Comparisons((10 + quality + 5 * level).astype(np.float32), scores.astype(np.float32))
+
+
+def test_a_norm_that_orders_errors_is_validated() -> None:
+    verdict = validate_quality({REAL: comparisons(0.6), "blur": comparisons(0.5, 1, level=0.4)}, THRESHOLD)
+    assert verdict.because is None
+    assert verdict.evidence["subjects"] == 300
+    assert verdict.evidence["blur"]["spearman_least"] > 0
+    assert verdict.evidence["blur"]["fnmr_with_a_fifth_discarded"] < verdict.evidence["blur"]["fnmr"]
+
+
+def test_a_norm_that_says_nothing_is_not() -> None:
+    verdict = validate_quality({REAL: comparisons(0.0)}, THRESHOLD)
+    assert verdict.because is not None
+    assert "real faces" in verdict.because
+    assert "does not order" in verdict.because
+
+
+def test_one_way_of_bad_faces_with_long_embeddings_is_enough_to_refuse() -> None:
+    """As a real network does: faces of 12 pixels are useless and have the longest embeddings of all."""
+    tiny = comparisons(0.0, 1, level=0.05)
+    tiny = tiny._replace(quality=tiny.quality + 9)
+    verdict = validate_quality({REAL: comparisons(0.6), "12 px": tiny}, THRESHOLD)
+    assert verdict.because is not None
+    assert "12 px" in verdict.because
+
+
+def test_a_correlation_alone_is_not_enough() -> None:
+    """Where the worst tenth has middling quality, discarding the lowest fifth must still lower the errors."""
+    own = comparisons(0.7, subjects=400, level=0.8)
+    scores, quality = own.scores.copy(), own.quality.copy()
+    scores[:60], quality[:60] = 0.1, 40.0
+    verdict = validate_quality({REAL: Comparisons(quality, scores)}, THRESHOLD)
+    assert verdict.because is not None
+    assert verdict.evidence[REAL]["spearman"] > 0 or "correlation" in verdict.because
+
+
+def test_few_subjects_validate_nothing_and_pictures_without_a_face_do_not_count() -> None:
+    own = comparisons(0.9, subjects=40)
+    scores = own.scores.copy()
+    scores[:15] = np.nan
+    verdict = validate_quality({REAL: Comparisons(own.quality, scores)}, THRESHOLD)
+    assert verdict.because == "it was validated on 25 subjects with two pictures; at least 30 are needed"
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_degradations_are_always_the_same_and_make_a_difference(kind: str) -> None:
+    crop = synthetic_pictures(1, 112, 96)[0]
+    worse = degrade(crop, kind)
+    assert worse.shape == crop.shape
+    assert worse.dtype == np.uint8
+    assert (degrade(crop, kind) == worse).all()
+    assert np.abs(worse.astype(int) - crop).mean() > 2
+
+
+def detail(crop: NDArray[np.uint8]) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+
+
+def test_fewer_pixels_leave_less_detail() -> None:
+    crop = synthetic_pictures(1, 112, 112)[0]
+    details = [detail(crop), *(detail(degrade(crop, kind)) for kind in ("32 px", "20 px", "12 px"))]
+    assert details == sorted(details, reverse=True)
+    assert degrade(crop, "dark").mean() == pytest.approx(0.15 * crop.mean(), rel=0.02)
+
+
+def test_noise_does_not_depend_on_the_batch() -> None:
+    first, second = synthetic_pictures(2, 112, 112)
+    assert (degrade(second, "noise").astype(int) - second != degrade(first, "noise").astype(int) - first).any()
+
+
+def test_discarding_counts_what_is_left() -> None:
+    quality = np.arange(100, dtype=np.float32)
+    scores = np.where(quality < 10, 0.0, 1.0).astype(np.float32)
+    curve = discard_curve(quality, scores, 0.5)
+    assert curve.comparisons == 100
+    assert curve.discarded[:4] == [0.0, 0.05, 0.1, 0.15]
+    assert curve.fnmr[:4] == pytest.approx([0.1, 5 / 95, 0.0, 0.0])
+    assert discard_curve(-quality, scores, 0.5).fnmr[2] == pytest.approx(10 / 90), "the wrong way round it rises"
+
+
+def test_correlation_of_what_does_not_vary_is_none() -> None:
+    ones = np.ones(5, np.float32)
+    assert rank_correlation(ones, np.arange(5, dtype=np.float32)) == 0
+    assert rank_correlation(np.arange(5, dtype=np.float32), np.arange(5, dtype=np.float32) ** 3) == pytest.approx(1)

@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.errors import OneClassOnly, SetUnreadable
+from models.evaluation.sets.ijb import read_galleries, read_images, read_probes, read_template_pairs
+from models.evaluation.sets.lfw import photos, read_pairs
+from models.evaluation.sets.own import read_cohorts, read_folders, read_listed, read_pair_list
+
+
+def file(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_reads_pairs_of_both_kinds(tmp_path: Path) -> None:
+    pairs = read_pairs(file(tmp_path / "pairs.txt", "10\t300\nAda_L\t1\t4\nAda_L\t2\tBob_B\t10\n"))
+    assert [pair.mated for pair in pairs] == [True, False]
+    assert photos(pairs) == [
+        "Ada_L/Ada_L_0001.jpg",
+        "Ada_L/Ada_L_0002.jpg",
+        "Ada_L/Ada_L_0004.jpg",
+        "Bob_B/Bob_B_0010.jpg",
+    ]
+
+
+def test_a_list_of_pairs_that_is_none_is_said(tmp_path: Path) -> None:
+    for content, what in (
+        ("10\t300\nAda_L\tone\ttwo\n", "line 2"),
+        ("10\t300\nAda_L\t1\t2\nBob\n", "line 3"),
+        ("\xff\xfe", "cannot be read|lists no"),
+    ):
+        with pytest.raises((SetUnreadable, OneClassOnly), match=what):
+            read_pairs(file(tmp_path / "pairs.txt", content))
+    with pytest.raises(SetUnreadable, match="cannot be read"):
+        read_pairs(tmp_path / "gone.txt")
+    with pytest.raises(OneClassOnly):
+        read_pairs(file(tmp_path / "pairs.txt", "10\t300\nAda_L\t1\t4\n"))
+
+
+def test_a_folder_is_a_subject(tmp_path: Path) -> None:
+    for name in ("ada/1.jpg", "ada/sub/2.PNG", "bob/1.webp", "ada/notes.txt", ".hidden/1.jpg", "loose.jpg"):
+        file(tmp_path / "people" / name, "")
+    found = read_folders(tmp_path / "people")
+    assert [picture.name for picture in found.pictures] == ["ada/1.jpg", "ada/sub/2.PNG", "bob/1.webp"]
+    assert found.subjects == ["ada", "ada", "bob"]
+    assert found.numbers().tolist() == [0, 0, 1]
+    kept = found.where(np.array([False, True, True]))
+    assert (kept.subjects, kept.name) == (["ada", "bob"], "people")
+    (tmp_path / "empty").mkdir()
+    for absent in (tmp_path / "gone", tmp_path / "empty"):
+        with pytest.raises(SetUnreadable):
+            read_folders(absent)
+
+
+def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
+    listed = read_listed(file(tmp_path / "all.csv", "image,subject,more\na.jpg,ada,x\nb.jpg,bob,\n"), tmp_path)
+    assert listed.subjects == ["ada", "bob"]
+    assert listed.pictures[1].source == tmp_path / "b.jpg"
+    pairs = read_pair_list(
+        file(tmp_path / "pairs.csv", "first,second,mated\na.jpg,b.jpg,1\nb.jpg,c.jpg,No\na.jpg,c.jpg,false\n"), tmp_path
+    )
+    assert [picture.name for picture in pairs.pictures] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (pairs.first.tolist(), pairs.second.tolist(), pairs.mated.tolist()) == ([0, 1, 0], [1, 2, 2], [1, 0, 0])
+    with pytest.raises(SetUnreadable, match=r"line 3 of pairs\.csv: mated is 'perhaps'"):
+        read_pair_list(
+            file(tmp_path / "pairs.csv", "first,second,mated\na.jpg,b.jpg,1\na.jpg,c.jpg,perhaps\n"), tmp_path
+        )
+    for content in ("", "image\n", "image,subject\n", "first,second\na,b\n"):
+        with pytest.raises(SetUnreadable, match="needs a first line"):
+            read_listed(file(tmp_path / "bad.csv", content), tmp_path)
+    with pytest.raises(SetUnreadable, match="cannot be read as CSV"):
+        read_listed(tmp_path / "gone.csv", tmp_path)
+
+
+def test_cohorts_go_by_image_or_by_subject(tmp_path: Path) -> None:
+    names, subjects = ["ada/1", "ada/2", "bob/1"], ["ada", "ada", "bob"]
+    by_subject = file(tmp_path / "s.csv", "subject,age,site\nada,40,\nbob,50,north\n")
+    assert read_cohorts(by_subject, names, subjects) == {
+        "age": ["40", "40", "50"],
+        "site": [None, None, "north"],
+    }
+    by_image = file(tmp_path / "i.csv", "image,light\nada/2,dim\n")
+    assert read_cohorts(by_image, names, None) == {"light": [None, "dim", None]}
+    with pytest.raises(SetUnreadable, match="does not name them"):
+        read_cohorts(by_subject, names, None)
+    for content, what in (
+        ("image\nada/1\n", "at least one more"),
+        ("name,age\nada,4\n", "at least one more"),
+        ("subject,age\neve,4\n", "speaks of no subject"),
+    ):
+        with pytest.raises(SetUnreadable, match=what):
+            read_cohorts(file(tmp_path / "bad.csv", content), names, subjects)
+
+
+def ijb(directory: Path) -> Path:
+    meta = directory / "meta"
+    file(meta / "ijbc_face_tid_mid.txt", "1.jpg 10 7\n2.jpg 10 7\n3.jpg 11 8\n")
+    file(
+        meta / "ijbc_name_5pts_score.txt",
+        "".join(f"{n}.jpg {' '.join('12.5' for _ in range(10))} 0.9\n" for n in (1, 2, 3)),
+    )
+    file(meta / "ijbc_template_pair_label.txt", "10 11 0\n10 10 1\n")
+    file(meta / "ijbc_1N_gallery_G1.csv", "TEMPLATE_ID,SUBJECT_ID,FILENAME\n10,1,a\n10,1,b\n")
+    file(meta / "ijbc_1N_gallery_G2.csv", "TEMPLATE_ID,SUBJECT_ID,FILENAME\n11,2,c\n")
+    file(meta / "ijbc_1N_probe_mixed.csv", "TEMPLATE_ID,SUBJECT_ID,FILENAME\n11,1,a\n11,1,d\n")
+    return directory
+
+
+def test_reads_ijb_as_the_official_layout_has_it(tmp_path: Path) -> None:
+    images = read_images(ijb(tmp_path), "ijbc")
+    assert [picture.name for picture in images.pictures] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert images.pictures[0].source == tmp_path / "loose_crop" / "1.jpg"
+    assert images.pictures[0].landmarks is not None
+    assert images.pictures[0].landmarks.shape == (5, 2)
+    assert (images.templates.tolist(), images.media.tolist()) == ([10, 10, 11], [7, 7, 8])
+    assert images.scores == pytest.approx(0.9)
+    pairs = read_template_pairs(tmp_path, "ijbc")
+    assert (pairs.first.tolist(), pairs.second.tolist(), pairs.mated.tolist()) == ([10, 10], [11, 10], [False, True])
+    assert [gallery.templates.tolist() for gallery in read_galleries(tmp_path, "ijbc")] == [[10], [11]]
+    assert [part.tolist() for part in read_probes(tmp_path, "ijbc")] == [[11], [1]]
+
+
+def test_faults_of_ijbs_lists_are_said(tmp_path: Path) -> None:
+    ijb(tmp_path)
+    with pytest.raises(SetUnreadable, match=r"ijbb_face_tid_mid\.txt cannot be read"):
+        read_images(tmp_path, "ijbb")
+    file(tmp_path / "meta/ijbc_face_tid_mid.txt", "2.jpg 10 7\n1.jpg 10 7\n3.jpg 11 8\n")
+    with pytest.raises(SetUnreadable, match="same images in the same order"):
+        read_images(tmp_path, "ijbc")
+    file(tmp_path / "meta/ijbc_face_tid_mid.txt", "1.jpg 10\n")
+    with pytest.raises(SetUnreadable, match=r"line 1 of ijbc_face_tid_mid\.txt does not have 3 words"):
+        read_images(tmp_path, "ijbc")
+    file(tmp_path / "meta/ijbc_face_tid_mid.txt", "1.jpg ten 7\n2.jpg 10 7\n3.jpg 11 8\n")
+    with pytest.raises(SetUnreadable, match="no number"):
+        read_images(tmp_path, "ijbc")
+    file(tmp_path / "meta/ijbc_template_pair_label.txt", "10 11 0\n10 12 0\n")
+    with pytest.raises(OneClassOnly):
+        read_template_pairs(tmp_path, "ijbc")
+    for content in ("10 11\n", "a b c\n", ""):
+        file(tmp_path / "meta/ijbc_template_pair_label.txt", content)
+        with pytest.raises(SetUnreadable, match="two templates and 0 or 1"):
+            read_template_pairs(tmp_path, "ijbc")
+    file(tmp_path / "meta/ijbc_1N_probe_mixed.csv", "TEMPLATE_ID\n11\n")
+    with pytest.raises(SetUnreadable, match="CSV of templates"):
+        read_probes(tmp_path, "ijbc")
