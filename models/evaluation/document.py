@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from models.calibration import OperatingPoint
+
 Cell = str | int | float | None
 
 
@@ -84,6 +86,7 @@ class Evaluation:
         title: For people, with the name of the set.
         conditions: Model, contract, engine, precision, detector, policy.
         figures, tables, charts: What was measured.
+        points: Operating points, as measured.
         notes: Sentences for people: what the numbers do not say.
     """
 
@@ -93,6 +96,7 @@ class Evaluation:
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
+    points: list[OperatingPoint] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import io
 from collections.abc import Sequence
 from importlib import resources
+from itertools import cycle
 from pathlib import Path
 
 from models.errors import ExtraMissing, StorageFailed
 from models.evaluation.document import Cell, Chart, Evaluation
 
-_COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626")
+_COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4b5563", "#be185d")
 _SIZE_INCHES = (6.4, 4.0)
 
 
@@ -67,7 +68,7 @@ def draw(chart: Chart) -> str:
         figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        for series, color in zip(chart.series, _COLORS, strict=False):
+        for series, color in zip(chart.series, cycle(_COLORS), strict=False):
             label = series.label or None
             if chart.kind == "area":
                 axes.fill_between(series.x, series.y, step="mid", alpha=0.35, color=color, label=label)

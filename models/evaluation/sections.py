@@ -79,9 +79,24 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
         Figure("non_mated", others, f"{others:,} non-mated comparisons"),
     ]
     points = operating_points(pairs, measured_on)
+    evaluation.points = points
+    how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial; subjects are not known"
+    evaluation.tables.append(points_table(points, f"Intervals: {how}."))
+    left_out = [rate for rate in RATES if not supports(pairs, rate)]
+    if left_out:
+        evaluation.notes.append(
+            f"{others:,} non-mated comparisons carry no rate below {LEAST_ERRORS / others:.1g} (30 errors). Above the "
+            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is below {3 / others:.1g} (rule of 3)."
+        )
+    evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
+    return points
+
+
+def points_table(points: Sequence[OperatingPoint], note: str, default: str | None = None) -> Table:
+    """Lay operating points out, with a mark at the default one."""
     rows = [
         (
-            point.name,
+            point.name + (" *" if point.name == default else ""),
             point.threshold,
             _interval(point.threshold_interval, ".3f"),
             point.errors,
@@ -92,16 +107,7 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
         for point in points
     ]
     columns = ("point", "threshold", "its 95 %", "errors", "FMR 95 %", "FNMR", "FNMR 95 %")
-    how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial; subjects are not known"
-    evaluation.tables.append(Table("points", "Operating points", columns, [*rows], f"Intervals: {how}."))
-    left_out = [rate for rate in RATES if not supports(pairs, rate)]
-    if left_out:
-        evaluation.notes.append(
-            f"{others:,} non-mated comparisons carry no rate below {LEAST_ERRORS / others:.1g} (30 errors). Above the "
-            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is below {3 / others:.1g} (rule of 3)."
-        )
-    evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
-    return points
+    return Table("points", "Operating points", columns, [*rows], note)
 
 
 def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> None:

@@ -56,7 +56,7 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep 
 Html = Annotated[Path | None, typer.Option("--html", help="Report with charts, one self-contained file.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="All numbers; - is the terminal.")]
 
-_TERMINAL = Path("-")
+TERMINAL = Path("-")
 _LONGEST_TABLE = 12
 _out = Console()
 _err = Console(stderr=True)
@@ -72,11 +72,11 @@ def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None
     def run(**options: Any) -> None:
         own = {name: value for name, value in options.items() if name not in shared}
         html, json_file = options["html"], options["json_file"]
-        _require_writable(html, json_file)
+        require_writable(html, json_file)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
         with evaluated_model(**choice) as under:
             found = command(under, **own)
-        _tell(found, html, json_file)
+        tell(found, html, json_file)
 
     shared = inspect.signature(_shared_options).parameters
     _, *specific = inspect.signature(command).parameters.values()
@@ -129,12 +129,12 @@ def evaluated_model(
     with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, count: int) -> None:
+        def show(what: str, done: int, count: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(escape(what), total=count)
             bars.update(tasks[what], completed=done, total=count)
 
-        yield EvaluatedModel(models, None if no_cache else settings.data_dir / "evaluations", tell, max_missing)
+        yield EvaluatedModel(models, None if no_cache else settings.data_dir / "evaluations", show, max_missing)
 
 
 def read_set(directory: Path, listed: Path | None) -> PictureSet:
@@ -142,31 +142,32 @@ def read_set(directory: Path, listed: Path | None) -> PictureSet:
     return read_listed(listed, directory) if listed else read_folders(directory)
 
 
-def require_directory_of(path: Path) -> None:
-    """Refuse before the work a file that could not be written after it.
-
-    Raises:
-        StorageFailed: Its directory is not there.
-    """
-    if not path.absolute().parent.is_dir():
-        raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
-
-
 def say(text: str) -> None:
     """Print a line as it is."""
     _out.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def _require_writable(html: Path | None, json_file: Path | None) -> None:
+def require_writable(html: Path | None, *files: Path | None) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Raises:
+        ExtraMissing: What draws is not installed.
+        StorageFailed: The directory of a file is not there.
+    """
     if html is not None:
         require_report_extra()
-    for path in (html, json_file):
-        if path is not None and path != _TERMINAL:
-            require_directory_of(path)
+    for path in (html, *files):
+        if path is not None and path != TERMINAL and not path.absolute().parent.is_dir():
+            raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
 
 
-def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
-    if json_file != _TERMINAL:
+def tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
+    """Print what was found, and write it where that is asked for.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    if json_file != TERMINAL:
         for one in found:
             _show(one)
     if json_file is not None:
@@ -174,13 +175,13 @@ def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None
     if html is not None:
         os.environ.setdefault("MPLCONFIGDIR", str(load_settings().data_dir / "matplotlib"))  # else HOME gets its fonts
         write_report(html, found, f"Vultus {VERSION}")
-        if json_file != _TERMINAL:
+        if json_file != TERMINAL:
             say(f"report: {html}")
 
 
 def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
     content = json.dumps({"program": f"vultus {VERSION}", "evaluations": [one.record() for one in found]}, indent=1)
-    if path == _TERMINAL:
+    if path == TERMINAL:
         print(content)  # noqa: T201  # for other programs
         return
     scratch = path.with_name(f".{path.name}+")

@@ -15,12 +15,15 @@ from models.alignment import TEMPLATES
 from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, TooFewSubjects
 from models.evaluation.acquisition import FromCrops
 from models.evaluation.calibrating import calibrate
+from models.evaluation.calibration_report import describe_calibration
+from models.evaluation.degradation import DEGRADATIONS
 from models.evaluation.document import Evaluation, Table
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.protocols.bin_set import evaluate_bin
 from models.evaluation.protocols.ijb import evaluate_ijb_1n, evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
 from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
+from models.evaluation.quality_validation import REAL
 from models.evaluation.report import write_report
 from models.evaluation.sets.own import read_folders, read_pair_list
 from models.evaluation.verification import squared_distances, ten_fold_accuracy
@@ -359,6 +362,13 @@ def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_pat
     assert calibration.quality.source == "measured"
     assert calibration.quality.evidence["subjects"] == 60
     assert calibration.quality.validated or calibration.quality.because
+    shown = describe_calibration(calibration)
+    assert shown.points == list(calibration.points)
+    assert {chart.name for chart in shown.charts} == {"score_map", "error_versus_discard"}
+    assert [row[0] for row in table(shown, "quality").rows] == [REAL, *DEGRADATIONS]
+    write_report(tmp_path / "calibration.html", [shown], "Vultus test")
+    page = (tmp_path / "calibration.html").read_text()
+    assert all(kind in page for kind in DEGRADATIONS), "every line has its colour"
     again, _ = calibrate(model, people, "single")
     assert again == calibration, "seeds are fixed"
 
