@@ -74,10 +74,26 @@ class Models:
         """Say in what the calibration was measured otherwise than it is served; None if in nothing."""
         if self.calibration is None:
             return None
-        measured, session = self.calibration.conditions, self.embedder_session
-        was = f"{measured.get('engine')} in {measured.get('precision')}"
-        runs = f"{session.engine} in {session.precision}"
-        return None if was == runs else f"the calibration was measured by {was}; what runs is {runs}"
+        measured = self.calibration.conditions
+        differ = [
+            f"{name} {measured[name]}, now {value}"
+            for name, value in self.running.items()
+            if name != "engine_version" and measured.get(name, value) != value
+        ]
+        return f"the calibration was measured with {'; '.join(differ)}" if differ else None
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """What really runs, in the words of a calibration's conditions."""
+        recognizer, detector = self.embedder_session, self.detector_session
+        return {
+            "engine": recognizer.engine,
+            "engine_version": recognizer.version,
+            "precision": recognizer.precision,
+            "detector": self.detector.family,
+            "detector_precision": detector.precision,
+            "detector_max_side_px": self.pipeline.detector.max_side_px,
+        }
 
     def assess(
         self, face: Face, size: tuple[int, int], norm: float | None = None, min_quality: float = 0.0

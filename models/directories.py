@@ -1,7 +1,27 @@
-"""Directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all."""
 
 import os
 from pathlib import Path
+
+from models.errors import StorageFailed
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all; what a link leads to, and straight into a device.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8")
+            return
+        scratch = target.with_name(f".{target.name}+")
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(target)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
 
 
 def replace_directory(new: Path, target: Path, scratch: Path) -> None:

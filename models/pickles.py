@@ -23,6 +23,30 @@ class _Refused(type):
         refuse(cls)
 
 
+class Sealed:
+    """A function that a pickle may call and cannot change: of a plain one it could set attributes."""
+
+    __slots__ = ("_work",)
+    _work: Callable[..., Any]
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        object.__setattr__(self, "_work", work)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it."""
+        return self._work(*args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ValueError("a change of what is not its own")
+
+
+class SealedType(type):
+    """A class that a pickle may make objects of and cannot change."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise ValueError("a change of what is not its own")
+
+
 def stand_in(name: str, refusal: Refusal) -> type:
     """Make what stands for a name that must not be called; `refusal` makes the error of a call."""
     shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # it is the file's own, and goes into a message

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from models.artefact import NormStatistics
+from models.calibration.checks import check
 from models.calibration.records import Bound, Calibration, OperatingPoint, ScoreMap
 from models.digests import value_digest
+from models.directories import write_text
 from models.errors import CalibrationUnfit, StorageFailed
 from models.quality import GeometryRange, QualityScale
 
@@ -24,13 +26,11 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     seen = calibration.quality.seen
     content["quality"]["seen"] = seen._asdict() if seen else None
     content["digest"] = value_digest(content)
-    scratch = path.with_name(f".{path.name}+")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps(content, indent=2) + "\n")
-        scratch.replace(path)
     except OSError as error:
-        raise StorageFailed(f"the calibration could not be written to {path}: {error.strerror}") from error
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_calibration(path: Path, contract_id: str) -> Calibration:
@@ -43,7 +43,7 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
         content = json.loads(path.read_text())
         intact = content.pop("digest") == value_digest(content)
         version = content.pop("version")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
     if not intact:
         raise CalibrationUnfit(f"{path.name} was altered after it was measured")
@@ -53,7 +53,8 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
         )
     try:
         calibration = _calibration(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        check(calibration)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
     if calibration.contract_id != contract_id:
         raise CalibrationUnfit(

@@ -17,7 +17,7 @@ from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe, VultusError
-from models.pickles import has_large_memo, stand_in
+from models.pickles import Sealed, SealedType, has_large_memo, stand_in
 
 _STORAGES = {
     "DoubleStorage": np.float64,
@@ -122,14 +122,14 @@ class TensorRecord:
             raise CheckpointUnreadable("the checkpoint describes a tensor that leads out of its block") from error
 
 
-class Mapping(dict[Any, Any]):
+class Mapping(dict[Any, Any], metaclass=SealedType):
     """A plain dict in the place of `OrderedDict`; attributes hung on it are dropped."""
 
     def __setstate__(self, state: Any) -> None:
         """Drop what is hung on it, such as `_metadata`."""
 
 
-class _Description:
+class _Description(metaclass=SealedType):
     """Stands for something that only describes the training run. Takes everything, keeps nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Description":
@@ -186,15 +186,15 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return Mapping
         if module == "torch._utils" and name in _REBUILDERS:
-            return _rebuild
+            return Sealed(_rebuild)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
+            return Sealed(_rebuild_parameter)
         if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
             return np.dtype(_STORAGES[name])
         if module == "torch" and name in _ELEMENTS:
             return np.dtype(_ELEMENTS[name])
         if (module, name) == ("copyreg", "_reconstructor"):
-            return _reconstructor
+            return Sealed(_reconstructor)
         if (module, name) in _DESCRIPTIONS:
             return _Description
         return _refuse(f"{module}.{name}")

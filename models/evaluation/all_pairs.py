@@ -20,6 +20,7 @@ from models.evaluation.pair_scores import (
 Progress = Callable[[int, int], None]
 
 TAIL_RATE = 2e-2  # the tail that is kept holds rates of up to half of it, with room for the bootstrap
+LEAST_KEPT = 2_000_000  # with few subjects one draw of them may need much more than the rate
 MOST_KEPT = 32_000_000  # pairs of the tail; 12 bytes each
 MOST_MATED = 50_000_000
 
@@ -27,17 +28,17 @@ _ROWS, _COLUMNS = 512, 4096
 
 
 def deal_into_folds(subjects: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """Deal subjects into folds of nearly the same number of subjects.
+    """Deal subjects into folds of nearly the same number of subjects, at least two.
 
     Returns:
         (N,) the fold of each picture.
 
     Raises:
-        TooFewSubjects: There are fewer subjects than folds.
+        TooFewSubjects: There are fewer subjects than that.
     """
     names, owner = np.unique(subjects, return_inverse=True)
-    if len(names) < folds:
-        raise TooFewSubjects(f"{len(names)} subjects cannot be dealt into {folds} folds")
+    if len(names) < 2 * folds:  # one subject alone has no non-mated pairs
+        raise TooFewSubjects(f"{len(names)} subjects cannot be dealt into {folds} folds of two or more")
     dealt = np.random.default_rng(seed).permutation(len(names)) % folds
     return dealt[owner].astype(np.int64)
 
@@ -47,6 +48,7 @@ def compare_all(
     subjects: NDArray[np.int64],
     folds: NDArray[np.int64] | None = None,
     progress: Progress = lambda *_: None,
+    both_classes: bool = True,
 ) -> PairScores:
     """Compare every picture with every other one.
 
@@ -55,17 +57,18 @@ def compare_all(
         subjects: (N,) number of the subject of each.
         folds: (N,) fold of each, all pictures of a subject in one; histograms are kept by fold if given.
         progress: Told how many of how many pictures have been compared with all behind them.
+        both_classes: Whether there must be mated and non-mated pairs.
 
     Raises:
-        OneClassOnly: There are no mated, or no non-mated, pairs.
+        OneClassOnly: There are no mated, or no non-mated, pairs, and there must be.
         TooManyPairs: There are more mated pairs than can be kept.
     """
     own = np.zeros(len(subjects), np.int64) if folds is None else folds
     order = np.lexsort((subjects, own))
-    mated_count, other_count = count_pairs(subjects)
+    mated_count, other_count = count_pairs(subjects, both_classes)
     vectors, owner, fold = np.ascontiguousarray(embedding[order]), subjects[order], own[order]
     ends = np.searchsorted(np.arange(len(owner)), _ends(owner))
-    tail = _Tail(min(MOST_KEPT, int(np.ceil(TAIL_RATE * other_count)) + 1))
+    tail = _Tail(min(MOST_KEPT, max(LEAST_KEPT, int(np.ceil(TAIL_RATE * other_count)) + 1)))
     mated = _Mated(mated_count)
     count = int(fold.max()) + 1
     histograms = FoldHistograms(np.zeros((count, BINS), np.int64), np.zeros((count, count, BINS), np.int64))
@@ -96,19 +99,19 @@ def compare_all(
     )
 
 
-def count_pairs(subjects: NDArray[np.int64]) -> tuple[int, int]:
+def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple[int, int]:
     """Count mated and non-mated pairs among all pictures.
 
     Raises:
-        OneClassOnly: There are none of one kind.
+        OneClassOnly: There are none of one kind, and there must be.
         TooManyPairs: There are more mated pairs than can be kept.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
     mated = int((sizes * (sizes - 1) // 2).sum())
     other = len(subjects) * (len(subjects) - 1) // 2 - mated
-    if not mated:
+    if both_classes and not mated:
         raise OneClassOnly("there are no mated pairs: no subject has two pictures with a face")
-    if not other:
+    if both_classes and not other:
         raise OneClassOnly("there are no non-mated pairs: all pictures are of one subject")
     if mated > MOST_MATED:
         raise TooManyPairs(
@@ -135,26 +138,33 @@ def sample_pairs(subjects: NDArray[np.int64], count: int, seed: int) -> tuple[In
     all_others = len(owner) * (len(owner) - 1) // 2 - total
     if not total or not all_others:
         count_pairs(subjects)
-    chosen = np.sort(rng.choice(total, min(count, total), replace=False))
-    begin = np.concatenate([[0], np.cumsum(later)])
-    first = np.searchsorted(begin, chosen, side="right") - 1
-    second = first + 1 + chosen - begin[first]
-    wanted = min(count, all_others)
-    others: NDArray[np.int64] = np.empty((0, 2), np.int64)
-    if 2 * wanted > all_others:  # most would be drawn twice
-        others = np.stack(np.triu_indices(len(owner), 1), axis=1)
-        others = others[owner[others[:, 0]] != owner[others[:, 1]]]
-    while len(others) < wanted:  # few are drawn twice, so few rounds are needed
-        drawn = np.sort(rng.integers(0, len(owner), (2 * (wanted - len(others)) + 16, 2)), axis=1)
-        drawn = drawn[owner[drawn[:, 0]] != owner[drawn[:, 1]]]
-        others = np.unique(np.concatenate([others, drawn]), axis=0)
-    others = others[np.sort(rng.permutation(len(others))[:wanted])]
-    mated = np.concatenate([np.ones(len(first), np.bool_), np.zeros(len(others), np.bool_)])
+    first, second = _numbered(_draw(rng, total, min(count, total)), later, np.arange(len(owner)) + 1)
+    one, other = _numbered(_draw(rng, all_others, min(count, all_others)), len(owner) - ends, ends)
+    mated = np.concatenate([np.ones(len(first), np.bool_), np.zeros(len(one), np.bool_)])
     return (
-        order[np.concatenate([first, others[:, 0]])].astype(np.int32),
-        order[np.concatenate([second, others[:, 1]])].astype(np.int32),
+        order[np.concatenate([first, one])].astype(np.int32),
+        order[np.concatenate([second, other])].astype(np.int32),
         mated,
     )
+
+
+def _draw(rng: np.random.Generator, total: int, count: int) -> NDArray[np.int64]:
+    """Draw different numbers below `total`, ascending, with memory for those that are drawn."""
+    if 2 * count >= total:
+        return np.sort(rng.permutation(total)[:count])
+    drawn: NDArray[np.int64] = np.empty(0, np.int64)
+    while len(drawn) < count:
+        drawn = np.unique(np.concatenate([drawn, rng.integers(total, size=count - len(drawn) + 16)]))
+    return np.sort(rng.permutation(drawn)[:count])
+
+
+def _numbered(
+    numbers: NDArray[np.int64], begun: NDArray[np.int64], partner: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find pairs by their number, where each picture begins so many pairs and the first is with `partner`."""
+    before = np.concatenate([[0], np.cumsum(begun)])
+    first = np.searchsorted(before, numbers, side="right") - 1
+    return first, partner[first] + numbers - before[first]
 
 
 def similarities(embedding: Floats, first: Indices, second: Indices) -> Floats:

@@ -27,7 +27,8 @@ class PointIntervals(NamedTuple):
     Attributes:
         fmr: Of the false match rate at the threshold.
         threshold: Of the threshold for the rate.
-        fnmr: Of the false non-match rate at the threshold.
+        fnmr: Of the false non-match rate at the threshold. Where no error was seen, drawing again sees none either,
+            and the upper end is that of the rule of 3 for subjects with mated pairs.
     """
 
     fmr: Interval
@@ -65,20 +66,35 @@ def point_intervals(
     drawn = np.empty((replicates, len(points), 3))
     rng = np.random.default_rng(seed)
     for replicate in range(replicates):
-        weight = rng.multinomial(len(names), np.full(len(names), 1 / len(names))).astype(np.float64)
+        weight = _draw(rng, len(names))
         errors = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second])])
         total = _all_pairs(weight * sizes) if pairs.all_pairs else errors[-1]
+        if not total:  # of listed pairs none may be of the subjects that were drawn
+            drawn[replicate] = np.nan
+            continue
         drawn[replicate, :, 0] = errors[reach] / total
         last = np.searchsorted(errors, rates * total, side="right") - 1  # so many of the tail are within the rate
         drawn[replicate, :, 1] = tail.scores[np.clip(last - 1, 0, len(tail.scores) - 1)]
+        if len(tail.scores) < tail.count:  # what lies below the tail is not known
+            drawn[replicate, last >= len(tail.scores), 1] = -1.0
         drawn[replicate, :, 2] = (missed @ weight) / max(float(pairs_of @ weight), 1.0)
         progress(replicate + 1, replicates)
     edge = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [edge, 1 - edge], axis=0)
+    low, high = np.nanquantile(drawn, [edge, 1 - edge], axis=0)
+    never = missed.sum(axis=1) == 0
+    high[never, 2] = min(1.0, 3 / max(1, (pairs_of > 0).sum()))  # rule of 3, over subjects with mated pairs
     return [
         PointIntervals(*((float(low[place, kind]), float(high[place, kind])) for kind in range(3)))
         for place in range(len(points))
     ]
+
+
+def _draw(rng: np.random.Generator, subjects: int) -> NDArray[np.float64]:
+    """Draw as many subjects as there are, with replacement, at least two different ones; return how often each was."""
+    while True:
+        weight = rng.multinomial(subjects, np.full(subjects, 1 / subjects))
+        if (weight > 0).sum() > 1:
+            return weight.astype(np.float64)
 
 
 def _all_pairs(pictures: NDArray[np.float64]) -> float:

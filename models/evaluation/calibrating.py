@@ -11,7 +11,7 @@ from models.errors import CalibrationUnfit
 from models.evaluation.all_pairs import compare_all, deal_into_folds
 from models.evaluation.embedding_run import FaceTable, Picture
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.operating_points import RATES, bound_beyond, operating_points, require_points
+from models.evaluation.operating_points import RATES, bound_beyond, operating_points, point_name, require_points
 from models.evaluation.quality_validation import MOST_SUBJECTS, compare_degraded, validate_quality
 from models.evaluation.score_map import FOLDS, fit_score_map
 from models.evaluation.sets.own import PictureSet
@@ -45,6 +45,8 @@ def calibrate(
         SetIncomplete, OneClassOnly, TooFewSubjects, TooManyPairs: The pictures cannot be used.
         CalibrationUnfit: They support no operating point, or not the default one.
     """
+    if default is not None and default not in map(point_name, rates):  # now, not after the work
+        raise CalibrationUnfit(f"there is no {default}; there may be {', '.join(map(point_name, rates))}")
     everything = model.embed(model.photos(policy), pictures.pictures, pictures.name)
     faces, known = everything.where(everything.found), pictures.where(everything.found)
     subjects = known.numbers()
@@ -86,10 +88,11 @@ def measure_quality(
 ) -> QualityScale:
     """Choose the statistics of the norm, and validate that it orders errors."""
     own = model.models.recognizer.single_view_statistics
-    comparisons = compare_degraded(model, _one_pair_each(pictures), policy)
+    statistics = own or norm_statistics(faces.norms[:, 0])
+    comparisons = compare_degraded(model, _one_pair_each(pictures), policy, statistics)
     verdict = validate_quality(comparisons, threshold)
     return QualityScale(
-        statistics=own or norm_statistics(faces.norms[:, 0]),
+        statistics=statistics,
         source="checkpoint" if own else "measured",
         validated=verdict.because is None,
         because=verdict.because,

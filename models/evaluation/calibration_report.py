@@ -4,7 +4,7 @@ from typing import Any
 
 from models.calibration import Calibration
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.operating_points import LEAST_ERRORS
+from models.evaluation.operating_points import LEAST_ERRORS, upper
 from models.evaluation.sections import points_table
 
 
@@ -21,7 +21,7 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
         Figure(
             "bound",
             bound.fmr,
-            f"above {bound.similarity:.3f}, the highest of two subjects, FMR is below {bound.fmr:.1g} (rule of 3)",
+            f"above {bound.similarity:.3f}, the highest of two subjects, FMR is at most {upper(bound.fmr)} (rule of 3)",
         ),
         Figure(
             "cost",

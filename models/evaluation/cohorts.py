@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibration import OperatingPoint
-from models.errors import OneClassOnly
 from models.evaluation.all_pairs import compare_all
 from models.evaluation.document import Evaluation, Table
 from models.evaluation.embedding_run import FaceTable
@@ -52,10 +51,7 @@ def _within(pairs: PairScores, faces: FaceTable, inside: NDArray[np.bool_]) -> P
         chosen = inside & faces.found
         if chosen.sum() < 2:
             return None
-        try:
-            return compare_all(faces.embedding[chosen], pairs.subjects[chosen])
-        except OneClassOnly:
-            return None
+        return compare_all(faces.embedding[chosen], pairs.subjects[chosen], both_classes=False)
     mated, others = pairs.mated, pairs.non_mated
     same = inside[mated.first] & inside[mated.second]
     different = inside[others.first] & inside[others.second]

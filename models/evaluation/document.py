@@ -8,6 +8,11 @@ from models.calibration import OperatingPoint
 Cell = str | int | float | None
 
 
+def printable(text: str) -> str:
+    """Write a text that may hold names of files so that no terminal or page is harmed by it."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A number that matters.

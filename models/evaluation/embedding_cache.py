@@ -92,9 +92,9 @@ class EmbeddingCache:
                     rows = self._connection.execute(
                         f"SELECT * FROM faces WHERE content IN ({marks})", tuple(asked)
                     ).fetchall()
-            except sqlite3.Error as error:
+                known |= {row[0]: _known(*row[1:]) for row in rows}
+            except (sqlite3.Error, ValueError, TypeError) as error:  # the latter two of a row that was altered
                 raise self._failed(error) from error
-            known |= {row[0]: _known(*row[1:]) for row in rows}
         return known
 
     def write(self, known: Mapping[bytes, Known]) -> None:

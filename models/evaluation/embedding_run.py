@@ -145,15 +145,15 @@ class EmbeddingRun:
                 for future in waiting:
                     future.cancel()
 
-    def table(self, pictures: Sequence[Picture], progress: Progress = lambda *_: None) -> FaceTable:
-        """Embed pictures and keep all of it. See `groups`."""
+    def table(self, pictures: Sequence[Picture], dimensions: int, progress: Progress = lambda *_: None) -> FaceTable:
+        """Embed pictures and keep all of it: embeddings of so many numbers. See `groups`."""
         count, views = len(pictures), 1 + self._mirror
         contents: list[bytes | None] = [None] * count
         failures: list[Failure] = []
         norms = np.full((count, views), np.nan, np.float32)
         geometry = np.full((count, 3), np.nan, np.float32)
         found = np.zeros(count, np.bool_)
-        embedding: NDArray[np.float32] | None = None
+        embedding = np.zeros((count, dimensions), np.float32)
         inferred = 0
         for group in self.groups(pictures, progress):
             inferred += group.inferred
@@ -164,13 +164,9 @@ class EmbeddingRun:
                 if isinstance(outcome, KnownFailure):
                     failures.append(Failure(pictures[place].name, outcome.code, outcome.reason))
                     continue
-                if embedding is None:
-                    embedding = np.zeros((count, outcome.embeddings.shape[1]), np.float32)
                 embedding[place], _ = add_views(outcome)
                 norms[place], geometry[place], found[place] = outcome.norms, outcome.geometry, True
         names = [picture.name for picture in pictures]
-        if embedding is None:
-            embedding = np.zeros((count, 1), np.float32)
         return FaceTable(names, embedding, norms, found, geometry, contents, failures, inferred)
 
     def _group(self, start: int, pictures: Sequence[Picture]) -> Group:
@@ -180,8 +176,9 @@ class EmbeddingRun:
         for place, picture in enumerate(pictures):
             try:
                 files[place] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
-            except OSError as error:
-                outcomes[place] = KnownFailure(PictureMissing.code, f"the file cannot be read: {error.strerror}")
+            except (OSError, ValueError) as error:  # the latter of a name that no file can have
+                why = getattr(error, "strerror", None) or error
+                outcomes[place] = KnownFailure(PictureMissing.code, f"the file cannot be read: {why}")
                 continue
             contents[place] = _digest(files[place], picture.landmarks)
         known = self._cache.read(list(set(contents.values()))) if self._cache else {}
@@ -255,7 +252,7 @@ def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]
         SetIncomplete: They are more than `most_missing`.
     """
     missing = [
-        picture.name for picture in pictures if isinstance(picture.source, Path) and not picture.source.is_file()
+        picture.name for picture in pictures if isinstance(picture.source, Path) and not _is_file(picture.source)
     ]
     if len(missing) > most_missing:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
@@ -263,6 +260,13 @@ def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]
             f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {most_missing:,} may be: {shown}"
         )
     return missing
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # of a name that no file can have
+        return False
 
 
 def conditions_of(acquisition: Acquisition, recognizer: dict[str, Any], mirror: bool) -> dict[str, Any]:

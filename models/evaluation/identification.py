@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly
+from models.errors import OneClassOnly, SetUnreadable
 
 RANKS = (1, 5, 10)
 FPIRS = (1e-3, 1e-2, 1e-1)
@@ -112,9 +112,12 @@ def search_officially(
 
     Raises:
         OneClassOnly: A probe's subject is not enrolled.
+        SetUnreadable: A subject is enrolled twice.
     """
     order = np.argsort(gallery_subjects, kind="stable")
     subjects = gallery_subjects[order]
+    if (subjects[1:] == subjects[:-1]).any():
+        raise SetUnreadable("a subject has several templates in the galleries, which IJB's own protocol does not have")
     target = np.clip(np.searchsorted(subjects, probe_subjects), 0, len(subjects) - 1)
     if not (subjects[target] == probe_subjects).all():
         raise OneClassOnly("a probe's subject is in none of the galleries, which IJB's own protocol does not have")

@@ -52,6 +52,7 @@ class EvaluatedModel:
             "conversion": detector.conversion,
             "engine": session.engine,
             "version": session.version,
+            "provider": session.provider,
             "precision": session.precision,
             "max_side_px": self.models.pipeline.detector.max_side_px,
             "limits": asdict(self.models.pipeline.limits),
@@ -67,6 +68,7 @@ class EvaluatedModel:
             "files": value_digest(self.models.recognizer.files),
             "engine": session.engine,
             "version": session.version,
+            "provider": session.provider,
             "precision": session.precision,
         }
         cache = None
@@ -88,19 +90,15 @@ class EvaluatedModel:
         """
         require_present(pictures, self.most_missing)
         with self.run(acquisition, mirror) as run:
-            return run.table(pictures, lambda done, count: self.tell(what, done, count))
+            dimensions = self.models.recognizer.dimensions
+            return run.table(pictures, dimensions, lambda done, count: self.tell(what, done, count))
 
     def conditions(self, **more: Any) -> dict[str, Any]:
         """Describe what is measured."""
-        models, session = self.models, self.models.embedder_session
         return {
-            "recognizer": models.recognizer.name,
-            "contract_id": models.contract_id,
-            "engine": session.engine,
-            "engine_version": session.version,
-            "precision": session.precision,
-            "detector": models.detector.family,
-            "detector_precision": models.detector_session.precision,
+            "recognizer": self.models.recognizer.name,
+            "contract_id": self.models.contract_id,
             "mirror_in_graph": self.has_mirror,
+            **self.models.running,
             **more,
         }

@@ -7,7 +7,7 @@ trials, the rate is below 3 / N with 95 % confidence.
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, floor, log10
 
 import numpy as np
 from scipy.special import betaincinv
@@ -47,7 +47,7 @@ def operating_points(
     found = [
         (rate, threshold)
         for rate in sorted(rates, reverse=True)
-        if supports(pairs, rate) and (threshold := pairs.non_mated.threshold(rate)) is not None
+        if supports(pairs, rate) and (threshold := _supported(pairs, rate)) is not None
     ]
     if not found:
         return []
@@ -76,6 +76,37 @@ def supports(pairs: PairScores, rate: float) -> bool:
     return rate * pairs.non_mated.count + 1e-9 >= LEAST_ERRORS
 
 
+def _supported(pairs: PairScores, rate: float) -> float | None:
+    """Find the threshold of a rate; None where equal similarities leave fewer errors, or the kept tail is shorter."""
+    threshold = pairs.non_mated.threshold(rate)
+    return None if threshold is None or pairs.non_mated.errors(threshold) < LEAST_ERRORS else threshold
+
+
+def left_out(pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequence[float] = RATES) -> list[str]:
+    """Say which rates got no point, and why."""
+    count, notes = pairs.non_mated.count, []
+    named = {point.rate for point in points}
+    if any(not supports(pairs, rate) for rate in rates):
+        notes.append(
+            f"{count:,} non-mated comparisons carry no rate below {LEAST_ERRORS / count:.3g} (30 errors). Above the "
+            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most {upper(3 / count)} (rule "
+            "of 3)."
+        )
+    for rate in rates:
+        if supports(pairs, rate) and rate not in named:
+            notes.append(
+                f"{point_name(rate)} is left out: equal similarities leave it fewer than 30 errors, or it lies below "
+                f"the {len(pairs.non_mated.scores):,} most similar pairs that were kept."
+            )
+    return notes
+
+
+def upper(bound: float) -> str:
+    """Write an upper bound with one digit, rounded up."""
+    exponent = floor(log10(bound))
+    return f"{ceil(round(bound / 10**exponent, 9)) * 10**exponent:.1g}"
+
+
 def require_points(points: Sequence[OperatingPoint], pairs: PairScores) -> None:
     """Refuse to calibrate where not one operating point is supported.
 
@@ -87,7 +118,7 @@ def require_points(points: Sequence[OperatingPoint], pairs: PairScores) -> None:
         raise CalibrationUnfit(
             f"{count:,} non-mated comparisons support no operating point: a false match rate of {max(RATES):g} needs "
             f"{ceil(LEAST_ERRORS / max(RATES)):,} (30 errors); at most it can be said that with no error among them "
-            f"the rate is below {min(1.0, 3 / max(count, 1)):.2g}"
+            f"the rate is at most {upper(min(1.0, 3 / max(count, 1)))}"
         )
 
 

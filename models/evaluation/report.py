@@ -6,8 +6,9 @@ from importlib import resources
 from itertools import cycle
 from pathlib import Path
 
-from models.errors import ExtraMissing, StorageFailed
-from models.evaluation.document import Cell, Chart, Evaluation
+from models.directories import write_text
+from models.errors import ExtraMissing
+from models.evaluation.document import Cell, Chart, Evaluation, printable
 
 _COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4b5563", "#be185d")
 _SIZE_INCHES = (6.4, 4.0)
@@ -46,16 +47,11 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], program: str) ->
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = cell_text
+    environment.filters |= {"cell": cell_text, "printable": printable}
     template = environment.from_string((resources.files("models.evaluation") / "report.html.jinja").read_text())
     drawn = [{chart.name: Markup(draw(chart)) for chart in one.charts} for one in evaluations]  # our own
     page = template.render(evaluations=list(zip(evaluations, drawn, strict=True)), program=program)
-    scratch = path.with_name(f".{path.name}+")
-    try:
-        scratch.write_text(page, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+    write_text(path, page)
 
 
 def draw(chart: Chart) -> str:
@@ -98,4 +94,4 @@ def cell_text(cell: Cell) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:.2e}" if 0 < abs(cell) < 1e-3 else f"{cell:.4f}"
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) else printable(cell)

@@ -11,7 +11,7 @@ from models.evaluation.curves import error_charts, histogram_chart
 from models.evaluation.discard import discard_curve, rank_correlation
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
 from models.evaluation.embedding_run import Failure, same_files
-from models.evaluation.operating_points import LEAST_ERRORS, RATES, operating_points, supports
+from models.evaluation.operating_points import LEAST_ERRORS, left_out, operating_points
 from models.evaluation.pair_scores import PairScores
 from models.evaluation.verification import FoldAccuracy
 
@@ -82,12 +82,7 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
     evaluation.points = points
     how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial; subjects are not known"
     evaluation.tables.append(points_table(points, f"Intervals: {how}."))
-    left_out = [rate for rate in RATES if not supports(pairs, rate)]
-    if left_out:
-        evaluation.notes.append(
-            f"{others:,} non-mated comparisons carry no rate below {LEAST_ERRORS / others:.1g} (30 errors). Above the "
-            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is below {3 / others:.1g} (rule of 3)."
-        )
+    evaluation.notes += left_out(pairs, points)
     evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
     return points
 

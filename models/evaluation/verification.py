@@ -88,17 +88,21 @@ def folded_rates(distance: Doubles, mated: Flags) -> tuple[Doubles, Doubles]:
     return tuple(np.mean([rate[kind] for rate in rates], axis=0) for kind in (0, 1))
 
 
-def validation_rate(distance: Doubles, mated: Flags, far: float = 1e-3) -> ValidationRate:
-    """Compute VAL where FAR is held.
+def validation_rate(
+    distance: Doubles, mated: Flags, far: float = 1e-3, acquired: Flags | None = None
+) -> ValidationRate:
+    """Compute VAL where FAR is held; a pair of which a face was not acquired is accepted by no threshold.
 
     In each fold, the largest of 4,000 thresholds whose FAR on the other nine is at most `far`. The official code
     interpolates FAR over thresholds; FAR takes each value many times, which today's scipy refuses.
     """
     _require_folds(mated)
     accepted = distance[None] < _FINE_THRESHOLDS[:, None]
+    if acquired is not None:
+        accepted &= acquired[None]
     rates = []
     for fold, others in _folds(len(mated)):
-        false = accepted[:, others][:, ~mated[others]].mean(axis=1)
+        _, false = _rates(accepted[:, others], mated[others])
         held = int(np.flatnonzero(false <= far).max(initial=0))
         own, wrong = _rates(accepted[[held]][:, fold], mated[fold])
         rates.append((own[0], wrong[0]))

@@ -1,6 +1,6 @@
 """What a face is good for: the feature norm on a scale, and where a face lies outside of what was measured."""
 
-from models.quality.assessment import REASONS, Assessment, QualityScale, Reason, assess
+from models.quality.assessment import REASONS, Assessment, QualityScale, Reason, Rejectable, assess
 from models.quality.gate import NO_GATE, Gate
 from models.quality.geometry import FaceGeometry, GeometryRange, geometry_of
 from models.quality.norm import adaface_indicator, quality_scores
@@ -14,6 +14,7 @@ __all__ = [
     "GeometryRange",
     "QualityScale",
     "Reason",
+    "Rejectable",
     "adaface_indicator",
     "assess",
     "geometry_of",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.errors import CalibrationUnfit, CutOff, ExtremePose, FaceError, FaceTooSmall, LowQuality
-from models.quality.assessment import Assessment, QualityScale, Reason
+from models.quality.assessment import Assessment, QualityScale, Reason, Rejectable
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Gate:
     """
 
     min_quality: float = 0.0
-    reject: tuple[Reason, ...] = ()
+    reject: tuple[Rejectable, ...] = ()
 
     def at_least(self, min_quality: float) -> "Gate":
         """Return a gate that asks for that quality too."""

@@ -17,7 +17,7 @@ from service.api.intake import NDJSON, is_ndjson, read_images, read_query, valid
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body, line_body
 from service.api.problems import documented_problems, name_parts, problem_of
-from service.api.requests import Embedding
+from service.api.requests import REPEATED, Embedding
 from service.api.responses import FaceOut
 from service.enrolment import Enrolled, Entry, enrol_entries
 from service.errors import MediaTypeUnsupported
@@ -59,7 +59,7 @@ async def enrol(
 
     With one photo, its error is the answer's error; with several, each item has a status of its own.
     """
-    body = await read_images(request, EnrolRequest, backend.settings.request)
+    body = await read_images(request, EnrolRequest, backend.settings.request, REPEATED)
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
     times = StageTimes()
     entries = [(subject, content) for content in contents]
@@ -86,7 +86,7 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
-    options = read_query(request, EnrolOptions)
+    options = read_query(request, EnrolOptions, REPEATED)
     least = await backend.consult(least_quality, backend.galleries, [gallery])
     backend.models.require_gate(options.gate().at_least(least))  # now, not in every line
     request_id = request.state.request_id

@@ -24,7 +24,7 @@ from service.api.intake import is_ndjson, read_images, read_query, validate
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
-from service.api.requests import Embedding
+from service.api.requests import REPEATED, Embedding
 from service.api.responses import FaceOut, OperatingPointOut
 from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos, least_quality
 from service.gallery.records import Candidate
@@ -32,7 +32,7 @@ from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
-_MANY = {"gallery"}
+_MANY = {"gallery", *REPEATED}
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,

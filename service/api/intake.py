@@ -66,7 +66,9 @@ async def read_images(
     return validate(schema, members)
 
 
-async def read_sides(request: Request, schema: type[Schema], sides: tuple[str, ...], limits: RequestSettings) -> Schema:
+async def read_sides(
+    request: Request, schema: type[Schema], sides: tuple[str, ...], limits: RequestSettings, many: Collection[str] = ()
+) -> Schema:
     """Read a request with two sides, each a photo, or in JSON an embedding or a subject; a raw body has one only.
 
     A text part of a form is JSON, so that `-F reference='{"gallery": "staff", "subject": "ann"}'` does.
@@ -78,7 +80,7 @@ async def read_sides(request: Request, schema: type[Schema], sides: tuple[str, .
         raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
     media_type = _media_type(request.headers.get("content-type"))
     if media_type == _MULTIPART:
-        form = await _form(request, limits, set(), set())
+        form = await _form(request, limits, set(), set(many))
         members = {name: _side(name, value) if name in sides else value for name, value in form.items()}
     else:
         members = await _json(request, media_type, limits)

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from models import cropping
-from models.quality import Gate, Reason
+from models.quality import Gate, Rejectable
 from service.gallery.records import LARGEST_NORM, Fusion
 
 FacePolicy = Annotated[
@@ -104,8 +104,10 @@ def _read_reasons(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+REPEATED = ("reject",)  # members that a form or a query may give several times
+
 Rejected = Annotated[
-    tuple[Reason, ...],
+    tuple[Rejectable, ...],
     BeforeValidator(_read_reasons),
     Field(
         description="Reasons for which a face is refused: it is smaller, turned further or cut off more than any face "

@@ -293,7 +293,7 @@ class InfoResponse(Response):
     template: str
     operating_points: list[OperatingPointOut]
     default_operating_point: str | None
-    calibration_conditions: dict[str, str | int | float] | None
+    calibration_conditions: dict[str, bool | int | float | str] | None
     calibrated_otherwise: Annotated[
         str | None, Field(description="In what the calibration was measured otherwise than it is served.")
     ]

@@ -18,7 +18,7 @@ from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.intake import read_sides
 from service.api.openapi import sides_body
 from service.api.problems import documented_problems
-from service.api.requests import Embedding, Side, VerifyRequest
+from service.api.requests import REPEATED, Embedding, Side, VerifyRequest
 from service.api.responses import FaceOut, OperatingPointOut, VerifyResponse
 from service.gallery.identification import least_quality, templates_of
 from service.gallery.ranking import fused_similarity, pairs_compared
@@ -63,7 +63,7 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
     Under the policy `all` every face of the one photo is compared with every face of the other and the best pair is
     reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
     """
-    body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request)
+    body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request, REPEATED)
     point = backend.models.operating_point(body.operating_point)
     times = StageTimes()
     best = await backend.compute(_compare, backend, body, times)

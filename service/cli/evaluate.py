@@ -66,7 +66,8 @@ def pictures(
     listed: Listed = None,
     faces: Policy = "single",
     pairs: Annotated[
-        int | None, typer.Option(min=1, help="A sample of so many pairs of each kind in place of all pairs.")
+        int | None,
+        typer.Option(min=1, max=5_000_000, help="So many pairs of each kind, drawn, in place of all."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
     cohorts: CohortFile = None,

@@ -25,8 +25,9 @@ from rich.progress import (
 from rich.table import Table
 
 from models.assembly import load_models
+from models.directories import write_text
 from models.errors import StorageFailed
-from models.evaluation.document import Evaluation
+from models.evaluation.document import Evaluation, printable
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.report import cell_text, require_report_extra, write_report
 from models.evaluation.sets.own import PictureSet, read_folders, read_listed
@@ -131,7 +132,7 @@ def evaluated_model(
 
         def show(what: str, done: int, count: int) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(escape(what), total=count)
+                tasks[what] = bars.add_task(escape(printable(what)), total=count)
             bars.update(tasks[what], completed=done, total=count)
 
         yield EvaluatedModel(models, None if no_cache else settings.data_dir / "evaluations", show, max_missing)
@@ -143,8 +144,8 @@ def read_set(directory: Path, listed: Path | None) -> PictureSet:
 
 
 def say(text: str) -> None:
-    """Print a line as it is."""
-    _out.print(text, highlight=False, soft_wrap=True, markup=False)
+    """Print a line as it is, but for what would steer the terminal."""
+    _out.print(printable(text), highlight=False, soft_wrap=True, markup=False)
 
 
 def require_writable(html: Path | None, *files: Path | None) -> None:
@@ -157,8 +158,11 @@ def require_writable(html: Path | None, *files: Path | None) -> None:
     if html is not None:
         require_report_extra()
     for path in (html, *files):
-        if path is not None and path != TERMINAL and not path.absolute().parent.is_dir():
-            raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+        if path is not None and path != TERMINAL:
+            if path.is_dir():
+                raise StorageFailed(f"{path} cannot be written: it is a directory")
+            if not path.absolute().parent.is_dir():
+                raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
 
 
 def tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
@@ -184,16 +188,11 @@ def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
     if path == TERMINAL:
         print(content)  # noqa: T201  # for other programs
         return
-    scratch = path.with_name(f".{path.name}+")
-    try:
-        scratch.write_text(content + "\n")
-        scratch.replace(path)
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+    write_text(path, content + "\n")
 
 
 def _show(evaluation: Evaluation) -> None:
-    _out.print(f"\n[bold]{escape(evaluation.title)}[/bold]", highlight=False)
+    _out.print(f"\n[bold]{escape(printable(evaluation.title))}[/bold]", highlight=False)
     about = evaluation.conditions
     say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
     for figure in evaluation.figures:
@@ -201,9 +200,9 @@ def _show(evaluation: Evaluation) -> None:
             say(f"  {figure.text}")
     for table in evaluation.tables:
         if table.rows and not table.detail:
-            title = escape(table.title)
+            title = escape(printable(table.title))
             shown = Table(
-                *map(escape, table.columns),
+                *(escape(printable(column)) for column in table.columns),
                 title=title,
                 title_justify="left",
                 box=box.SIMPLE_HEAD,

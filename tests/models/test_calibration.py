@@ -7,6 +7,7 @@ import pytest
 
 from models.artefact import Card, DetectorCard, read_card
 from models.calibration import read_calibration, write_calibration
+from models.digests import value_digest
 from models.errors import CalibrationUnfit, OperatingPointUnknown, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.manifest import calibration_file
@@ -62,7 +63,7 @@ def test_survives_the_file(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageFailed, match="could not be written"):
+    with pytest.raises(StorageFailed, match="cannot be written"):
         write_calibration(tmp_path / "file" / "c.json", fake_calibration())
 
 
@@ -80,6 +81,63 @@ def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(CalibrationUnfit, match="cannot be read"):
             read_calibration(path, "ec1-x")
+
+
+def altered(path: Path, place: str, value: object) -> Path:
+    """Write a calibration by hand, with a digest that is right."""
+    write_calibration(path, fake_calibration())
+    content = json.loads(path.read_text())
+    *way, last = place.split(".")
+    part = content
+    for step in way:
+        part = part[int(step)] if step.isdigit() else part[step]
+    part[int(last) if last.isdigit() else last] = value
+    content.pop("digest")
+    content["digest"] = value_digest(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("points", []),
+        ("points.0.threshold", float("nan")),
+        ("points.0.threshold", "0.4"),
+        ("points.0.rate", None),
+        ("points.0.interval", [0.3, 0.1]),
+        ("points.0.errors", 1.5),
+        ("points.1.name", "fmr_1e-2"),
+        ("default", "fmr_1e-9"),
+        ("score_map.knots", []),
+        ("score_map.knots.0", [0.9, 3.0]),
+        ("score_map.knots.2", [1.0, float("inf")]),
+        ("score_map.cost", float("nan")),
+        ("score_map.method", "magic"),
+        ("quality.validated", "no"),
+        ("quality.statistics.mean", float("nan")),
+        ("quality.seen.max_pose", "wide"),
+        ("quality.because", {"a": 1}),
+        ("bound.fmr", None),
+        ("conditions", None),
+        ("conditions.engine", ["openvino"]),
+        ("contract_id", 7),
+    ],
+)
+def test_numbers_that_no_measurement_gives_are_refused_whatever_the_digest(
+    tmp_path: Path, place: str, value: object
+) -> None:
+    path = altered(tmp_path / "c.json", place, value)
+    if place == "quality.because":
+        path = altered(tmp_path / "c.json", "quality", {**json.loads(path.read_text())["quality"], "validated": False})
+    with pytest.raises(CalibrationUnfit, match=r"c\.json cannot be read as a calibration"):
+        read_calibration(path, "ec1-x")
+
+
+def test_what_is_nested_without_end_is_no_calibration(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("[" * 200_000)
+    with pytest.raises(CalibrationUnfit):
+        read_calibration(tmp_path / "c.json", "ec1-x")
 
 
 def test_one_of_an_older_version_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,29 @@ def test_reasons_are_told_and_refuse_only_where_that_is_asked_for(narrow: TestCl
     assert document["part"] == "probe"
     assert "none below 40" in document["detail"]
     assert verify(narrow, faces_png(1), faces_png(1), reject="cut_off").status_code == 200
-    problem(verify(narrow, faces_png(1), faces_png(1), reject="ugly"), 422, "member_invalid")
+    for unknown in ("ugly", "low_quality"):
+        problem(verify(narrow, faces_png(1), faces_png(1), reject=unknown), 422, "member_invalid")
+
+
+def test_several_reasons_can_be_given_in_every_form(narrow: TestClient) -> None:
+    image, both = faces_png(1), ["cut_off", "face_too_small"]
+    narrow.post("/v1/galleries", json={"gallery": "staff"})
+    place = "/v1/galleries/staff/subjects/ann/templates"
+    files = {"probe": image, "reference": image}
+    problem(narrow.post("/v1/verify", files=files, data={"reject": both}), 422, "face_too_small")
+    problem(narrow.post(place, files={"images": image}, data={"reject": both}), 422, "face_too_small")
+    problem(
+        narrow.post(f"{place}?reject=cut_off&reject=face_too_small", files={"images": image}), 422, "face_too_small"
+    )
+    search = narrow.post("/v1/identify", files={"images": image}, data={"gallery": "staff", "reject": both}).json()
+    assert search["items"][0]["faces"][0]["refusal"] == "face_too_small"
+    line = json.dumps({"image": base64.b64encode(image).decode()})
+    answer = narrow.post(
+        "/v1/identify?gallery=staff&reject=cut_off&reject=face_too_small",
+        content=line,
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert json.loads(answer.text)["faces"][0]["refusal"] == "face_too_small"
 
 
 def test_verify_refuses_the_side_that_is_too_poor(client: TestClient) -> None:
@@ -289,11 +311,17 @@ def test_similarity_becomes_a_ratio_and_with_a_prior_a_probability(client: TestC
 
 def test_what_was_measured_otherwise_than_it_runs_is_told(fake_models: Models, kept: Galleries) -> None:
     assert fake_models.calibration is not None
-    conditions = {**fake_models.calibration.conditions, "precision": "bf16"}
+    conditions = {
+        **fake_models.calibration.conditions,
+        "precision": "bf16",
+        "detector_max_side_px": 1280,
+        "mirror_in_graph": False,
+    }
     models = replace(fake_models, calibration=replace(fake_models.calibration, conditions=conditions))
     with served(models, kept) as client:
         told = client.get("/v1/info").json()["calibrated_otherwise"]
-    assert told == "the calibration was measured by fake in bf16; what runs is fake in fp32"
+        assert client.get("/v1/info").json()["calibration_conditions"]["mirror_in_graph"] is False
+    assert told == "the calibration was measured with precision bf16, now fp32; detector_max_side_px 1280, now 640"
     with served(fake_models, kept) as client:
         info = client.get("/v1/info").json()
     assert info["calibrated_otherwise"] is None

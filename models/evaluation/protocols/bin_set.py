@@ -41,11 +41,13 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
     mated = found.mated
     acquired = faces.found[::2] & faces.found[1::2]
     distance = squared_distances(faces.embedding[::2], faces.embedding[1::2])
-    xnorm = float(np.nanmean(faces.norms))
+    if not faces.found.any():
+        raise SetIncomplete(f"none of the images of {path.name} can be read, such as {faces.names[0]}")
+    xnorm = float(faces.norms[faces.found].mean())
 
     evaluation = Evaluation("bin", found.name, model.conditions(views=1 + (not model.has_mirror)))
     add_accuracy(evaluation, ten_fold_accuracy(distance, mated, acquired))
-    rate = validation_rate(distance, mated)
+    rate = validation_rate(distance, mated, acquired=acquired)
     evaluation.figures += [
         Figure("xnorm", xnorm, f"XNorm {xnorm:.4f}"),
         Figure("val", rate.val, f"VAL {rate.val:.2%} at FAR {rate.far:.2g} (1e-3 held on the other folds)"),

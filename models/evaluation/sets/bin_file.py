@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.errors import SetUnreadable, SetUnsafe, VultusError
 from models.evaluation.embedding_run import Picture
-from models.pickles import has_large_memo, stand_in
+from models.pickles import Sealed, SealedType, has_large_memo, stand_in
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -55,7 +55,7 @@ def read_bin(path: Path) -> BinSet:
     return BinSet(path.stem, pictures, mated)
 
 
-class _Array:
+class _Array(metaclass=SealedType):
     """Stands for a numpy array: takes its bytes, builds nothing until it is asked."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class _Array:
         return np.frombuffer(self.content, self.dtype)
 
 
-class _Kind:
+class _Kind(metaclass=SealedType):
     """Stands for a numpy dtype; only integers and booleans are known."""
 
     def __init__(self, code: Any, *_: Any) -> None:
@@ -103,13 +103,6 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return np.frombuffer(content, dtype.dtype)[0].item()
 
 
-def _encode(text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
-    """Stand for `_codecs.encode`, by which old protocols of Python 3 write bytes."""
-    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise ValueError("an encoding that no set needs")
-    return text.encode("latin1")
-
-
 def _no_bytes(*given: Any) -> bytes:
     """Stand for `bytes()`, which is how old protocols write none."""
     if given:
@@ -118,14 +111,13 @@ def _no_bytes(*given: Any) -> bytes:
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
-    **{(module, "_reconstruct"): _reconstruct for module in _MULTIARRAY},
-    **{(module, "scalar"): _scalar for module in _MULTIARRAY},
-    **{(module, "_frombuffer"): _Array.of for module in _NUMERIC},
+    **{(module, "_reconstruct"): Sealed(_reconstruct) for module in _MULTIARRAY},
+    **{(module, "scalar"): Sealed(_scalar) for module in _MULTIARRAY},
+    **{(module, "_frombuffer"): Sealed(_Array.of) for module in _NUMERIC},
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _no_bytes,
-    ("__builtin__", "bytes"): _no_bytes,
+    ("builtins", "bytes"): Sealed(_no_bytes),
+    ("__builtin__", "bytes"): Sealed(_no_bytes),
 }
 
 
@@ -134,11 +126,23 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")  # what Python 2 called a string
+        self._may_encode = 2 * len(content)  # one text may be encoded again and again, at a few bytes each
 
     def find_class(self, module: str, name: str) -> Any:
         """Answer a name with something inert of our own. Never imports."""
+        if (module, name) == ("_codecs", "encode"):
+            return Sealed(self._encode)
         found = _KNOWN.get((module, name))
         return found if found is not None else stand_in(f"{module}.{name}", _unsafe)
+
+    def _encode(self, text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
+        """Stand for `_codecs.encode`, by which old protocols of Python 3 write bytes."""
+        if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+            raise ValueError("an encoding that no set needs")
+        self._may_encode -= len(text)
+        if self._may_encode < 0:
+            raise ValueError("more bytes than such a file can hold")
+        return text.encode("latin1")
 
 
 def _unsafe(name: str) -> SetUnsafe:

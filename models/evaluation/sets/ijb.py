@@ -71,6 +71,8 @@ def read_images(directory: Path, name: IjbName) -> IjbImages:
         ids = np.array([owner[1:] for owner in owners], np.int64)
     except ValueError as error:
         raise SetUnreadable(f"the lists of images of {name} hold something that is no number") from error
+    if not np.isfinite(numbers).all():
+        raise SetUnreadable(f"the lists of images of {name} hold something that is no number")
     landmarks = numbers[:, :_POINTS].reshape(-1, 5, 2)
     pictures = [
         Picture(face[0], directory / "loose_crop" / face[0], points)

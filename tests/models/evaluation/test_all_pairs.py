@@ -53,6 +53,7 @@ def test_the_tail_holds_the_highest_however_they_come(monkeypatch: pytest.Monkey
     monkeypatch.setattr(all_pairs, "_ROWS", 4)
     monkeypatch.setattr(all_pairs, "_COLUMNS", 4)
     monkeypatch.setattr(all_pairs, "TAIL_RATE", 0.05)
+    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
     embedding, subjects = people(30, 3)
     _, others = every_pair(embedding, subjects)
     tail = compare_all(embedding, subjects).non_mated
@@ -79,11 +80,12 @@ def test_folds_part_subjects_and_are_of_like_size() -> None:
     assert sum(map(len, by_fold)) == 23
     assert {len(own) for own in by_fold} == {4, 5}
     assert (deal_into_folds(subjects, 5) == folds).all()
-    with pytest.raises(TooFewSubjects, match="23 subjects"):
-        deal_into_folds(subjects, 24)
+    with pytest.raises(TooFewSubjects, match="23 subjects cannot be dealt into 12 folds of two"):
+        deal_into_folds(subjects, 12)
 
 
-def test_rates_and_thresholds_are_exact_to_the_pair() -> None:
+def test_rates_and_thresholds_are_exact_to_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
     embedding, subjects = people(40, 3)
     found = compare_all(embedding, subjects)
     scores = found.non_mated.scores[0]
@@ -126,6 +128,26 @@ def test_samples_are_drawn_by_the_seed_and_without_repetition() -> None:
     assert sample_pairs(subjects, 10**6, seed=0)[2].sum() == count_pairs(subjects)[0]
     assert similarities(embedding, first, second) == pytest.approx(
         (embedding[first] * embedding[second]).sum(axis=1), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("count", [1, 40, 200, 239])
+def test_every_pair_is_drawn_as_often_as_any_other(count: int) -> None:
+    """Of subjects with many pictures and with few."""
+    subjects = np.array([0] * 12 + [1] * 6 + [2, 3, 4, 5], np.int64)
+    mated_count, other_count = count_pairs(subjects)
+    seen = np.zeros((22, 22))
+    rounds = 300
+    for seed in range(rounds):
+        first, second, mated = sample_pairs(subjects, count, seed)
+        assert (~mated).sum() == min(count, other_count)
+        np.add.at(seen, (np.minimum(first, second), np.maximum(first, second)), 1)
+    other = np.triu(subjects[:, None] != subjects[None], 1)
+    expected = rounds * min(count, other_count) / other_count
+    assert seen[other].mean() == pytest.approx(expected)
+    assert seen[other].std() < 2 * np.sqrt(expected) + 1e-9
+    assert seen[np.triu(subjects[:, None] == subjects[None], 1)].mean() == pytest.approx(
+        rounds * min(count, mated_count) / mated_count
     )
 
 

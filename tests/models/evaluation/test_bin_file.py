@@ -127,6 +127,30 @@ def test_a_file_with_code_is_refused_and_nothing_is_run(tmp_path: Path, protocol
     assert not trace.exists()
 
 
+def test_a_file_cannot_change_the_reader(tmp_path: Path) -> None:
+    """BUILD with a slot state would set attributes of a plain function, and the next file be read by another one."""
+    good = written(tmp_path, pickle.dumps((IMAGES, [True, False]), 2))
+    before = images_of(good)
+    for name, attribute in (("_codecs encode", "__defaults__"), ("numpy.core.multiarray _reconstruct", "x")):
+        module, _, function = name.partition(" ")
+        change = f"c{module}\n{function}\n(N}}U".encode() + bytes([len(attribute)]) + attribute.encode() + b"Nstb0"
+        evil = tmp_path / "evil.bin"
+        evil.write_bytes(b"\x80\x02" + change + pickle.dumps((IMAGES, [True, False]), 2)[2:])
+        with pytest.raises((SetUnreadable, SetUnsafe)):
+            read_bin(evil)
+    assert images_of(written(tmp_path, pickle.dumps((IMAGES, [True, False]), 2))) == before
+
+
+def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
+    """One text, encoded again and again at seven bytes each, would become a thousand times the file."""
+    text = "x" * 100_000
+    stream = io.BytesIO()
+    stream.write(b"\x80\x02c_codecs\nencode\nq\x00X" + len(text).to_bytes(4, "little") + text.encode() + b"q\x010")
+    stream.write(b"0](" + 5000 * b"h\x00h\x01\x85R" + b"e](\x88\x89e\x86.")
+    with pytest.raises(SetUnreadable):
+        read_bin(written(tmp_path, stream.getvalue()))
+
+
 @pytest.mark.parametrize(
     "content",
     [

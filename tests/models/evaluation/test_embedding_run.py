@@ -1,5 +1,7 @@
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.assembly import Models
 from models.cropping import StageTimes
 from models.embedding import Embeddings
 from models.errors import CacheFailed, InferenceFailed, SetIncomplete
@@ -15,6 +18,7 @@ from models.evaluation.acquisition import FromCrops, FromLandmarks
 from models.evaluation.embedding_run import Picture, add_views, require_present
 from models.evaluation.model import EvaluatedModel
 from models.synthetic import synthetic_pictures
+from tests.conftest import FakeDetector
 from tests.models.evaluation.people import models_by_color, write_people
 from tests.pictures import encode, faces_png
 
@@ -222,3 +226,43 @@ def test_two_runs_may_use_one_cache(tmp_path: Path, pictures: list[Picture]) -> 
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT COUNT(*) FROM faces").fetchone() == (15,)
     connection.close()
+
+
+def test_a_row_that_was_altered_is_said(tmp_path: Path, pictures: list[Picture]) -> None:
+    model = EvaluatedModel(models_by_color(), tmp_path / "cache")
+    model.embed(model.photos("single"), pictures)
+    (path,) = (tmp_path / "cache").glob("*.sqlite")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE faces SET embeddings = x'010203'")
+    with pytest.raises(CacheFailed, match="--no-cache"):
+        model.embed(model.photos("single"), pictures)
+
+
+def test_what_was_made_in_another_way_is_not_known(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these may give another embedding of the same picture."""
+    models = models_by_color()
+    cache = tmp_path / "cache"
+
+    def inferred(under: Models) -> int:
+        model = EvaluatedModel(under, cache)
+        return model.embed(model.photos("single"), pictures).inferred
+
+    assert inferred(models) == 15
+    assert inferred(models) == 0
+    session, card = models.embedder_session, models.recognizer
+    for other in (
+        replace(models, contract_id="ec1-other"),
+        replace(models, embedder_session=replace(session, precision="bf16")),
+        replace(models, embedder_session=replace(session, engine="onnxruntime")),
+        replace(models, embedder_session=replace(session, version="1")),
+        replace(models, embedder_session=replace(session, provider="a GPU")),
+        replace(models, detector_session=replace(session, precision="bf16")),
+        replace(models, detector=replace(models.detector, weights="1" * 64)),
+        replace(models, recognizer=replace(card, files={"embedder.int8.onnx": "2" * 64})),
+    ):
+        assert inferred(other) == 15
+        assert inferred(other) == 0
+    monkeypatch.setattr(FakeDetector, "max_side_px", 1280)
+    assert inferred(models) == 15

@@ -3,14 +3,19 @@ import pytest
 from numpy.typing import NDArray
 
 from models.errors import CalibrationUnfit, OneClassOnly
+from models.evaluation import all_pairs
 from models.evaluation.all_pairs import compare_all
 from models.evaluation.bootstrap import point_intervals
 from models.evaluation.operating_points import (
+    RATES,
     binomial_interval,
     bound_beyond,
+    left_out,
     operating_points,
     point_name,
     require_points,
+    supports,
+    upper,
 )
 from models.evaluation.pair_scores import PairScores, listed_pairs
 from tests.models.evaluation.people import people
@@ -48,7 +53,7 @@ def test_refuses_to_calibrate_on_next_to_nothing() -> None:
     pairs = scores(1000)
     points = operating_points(pairs, "a test")
     assert points == []
-    with pytest.raises(CalibrationUnfit, match=r"900 non-mated .* needs 3,000 .* below 0.0033"):
+    with pytest.raises(CalibrationUnfit, match=r"900 non-mated .* needs 3,000 .* is at most 0\.004"):
         require_points(points, pairs)
 
 
@@ -123,3 +128,46 @@ def test_the_bootstrap_of_fnmr_draws_whole_subjects() -> None:
     pairs = compare_all(embedding, subjects)
     (own,) = point_intervals(pairs, [(1e-2, 0.95)], replicates=500)
     assert own.fnmr == pytest.approx((0.35, 0.65), abs=0.04)
+
+
+def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> None:
+    """Where pictures are there four times, so is every pair, and more: the step down takes whole steps."""
+    embedding, subjects = people(20, 2, dimensions=4)
+    pairs = compare_all(np.repeat(embedding, 4, axis=0), np.repeat(subjects, 4))
+    for point in operating_points(pairs, "a test", replicates=20):
+        assert point.errors >= 30
+    some = operating_points(pairs, "a test", replicates=20)
+    assert len(some) + len([note for note in left_out(pairs, some) if "left out" in note]) == sum(
+        supports(pairs, rate) for rate in RATES
+    )
+
+
+def test_where_no_error_was_seen_the_rule_of_three_is_the_upper_end() -> None:
+    embedding, subjects = people(60, 3, spread=0.01)
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.9)], replicates=50)
+    assert own.fnmr == (0.0, 3 / 60)
+
+
+def test_a_tail_that_is_too_short_for_a_draw_says_so_and_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding, subjects = people(12, 12, dimensions=6)
+    whole = compare_all(embedding, subjects)
+    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
+    cut = compare_all(embedding, subjects)
+    threshold = whole.non_mated.threshold(1e-2)
+    assert threshold is not None
+    (wide,), (narrow,) = (point_intervals(pairs, [(1e-2, threshold)], replicates=400) for pairs in (whole, cut))
+    assert len(cut.non_mated.scores) < 0.03 * cut.non_mated.count
+    assert wide.threshold[0] < cut.non_mated.scores[-1], "the draws of twelve subjects differ so much"
+    assert narrow.threshold[0] == -1
+    assert narrow.threshold[1] == wide.threshold[1]
+
+
+def test_two_subjects_have_intervals_that_are_numbers() -> None:
+    pairs = compare_all(*people(2, 60, dimensions=4))
+    for point in operating_points(pairs, "a test", replicates=200):
+        assert np.isfinite((*point.interval, *point.threshold_interval, *point.fnmr_interval)).all()
+
+
+def test_upper_bounds_are_rounded_up() -> None:
+    assert [upper(bound) for bound in (5.16e-5, 3e-3, 0.00046, 1.0)] == ["6e-05", "0.003", "0.0005", "1"]

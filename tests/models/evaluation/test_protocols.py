@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +14,19 @@ import pytest
 from PIL import Image
 
 from models.alignment import TEMPLATES
-from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, TooFewSubjects
+from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, SetUnreadable, StorageFailed, TooFewSubjects
 from models.evaluation.acquisition import FromCrops
 from models.evaluation.calibrating import calibrate
 from models.evaluation.calibration_report import describe_calibration
 from models.evaluation.degradation import DEGRADATIONS
-from models.evaluation.document import Evaluation, Table
+from models.evaluation.document import Evaluation, Table, printable
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.protocols.bin_set import evaluate_bin
 from models.evaluation.protocols.ijb import evaluate_ijb_1n, evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
 from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
 from models.evaluation.quality_validation import REAL
-from models.evaluation.report import write_report
+from models.evaluation.report import cell_text, write_report
 from models.evaluation.sets.own import read_folders, read_pair_list
 from models.evaluation.verification import squared_distances, ten_fold_accuracy
 from tests.models.evaluation.people import draw, models_by_color, write_people
@@ -200,7 +202,23 @@ def test_cohorts_have_rows_of_their_own(model: EvaluatedModel, tmp_path: Path) -
     inside = sum(float(row[4]) * int(row[2]) for row in (north, south) if row[4] is not None and row[2])
     assert inside <= int(point[3] or 0), "errors within the two cohorts are among those of all"
     assert 0 < inside < whole
-    assert table(found, "cohort_own").rows[0][4] is None, "one subject has no non-mated pairs"
+    alone = table(found, "cohort_own").rows[0]
+    assert alone[1:5] == (3, 0, 3, None), "one subject has mated pairs only"
+
+
+def test_a_cohort_of_one_picture_each_has_its_false_matches(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 40, 3)
+    for folder in sorted(people.iterdir())[:20]:
+        for name in ("1.png", "2.png"):
+            (folder / name).unlink()
+    cohorts = tmp_path / "cohorts.csv"
+    rows = [f"subject {n:02},{'single' if n < 20 else 'many'}" for n in range(40)]
+    cohorts.write_text("subject,pictures\n" + "\n".join(rows) + "\n")
+    found = evaluate_pictures(model, read_folders(people), "single", cohorts=cohorts)
+    row = {str(row[0]): row for row in table(found, "cohort_pictures").rows}["single"]
+    assert row[1:4] == (20, 190, 0)
+    assert row[4] is not None
+    assert row[6] is None
 
 
 def test_listed_pairs_with_a_face_that_was_not_found(model: EvaluatedModel, tmp_path: Path) -> None:
@@ -253,6 +271,62 @@ def test_open_set_search_with_strangers(model: EvaluatedModel, tmp_path: Path) -
     assert [row[0] for row in table(found, "rates").rows] == [0.1]
     with pytest.raises(OneClassOnly):
         evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_strangers(tmp_path)), "single")
+
+
+def test_a_search_in_which_no_probe_has_a_face_finds_nobody(model: EvaluatedModel, tmp_path: Path) -> None:
+    gallery = write_people(tmp_path / "gallery", 4, 1)
+    for subject in range(4):
+        folder = tmp_path / "probes" / f"subject {subject:02}"
+        folder.mkdir(parents=True)
+        (folder / "nobody.png").write_bytes(faces_png(0))
+    found = evaluate_search(model, read_folders(gallery), read_folders(tmp_path / "probes"), "single")
+    assert figures(found)["rank_1"] == 0
+    assert figures(found)["failure_to_acquire"] == 0.5
+
+
+def test_names_that_no_file_can_have_are_missing_files(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 2, 2)
+    listing = tmp_path / "pairs.csv"
+    rows = ["first,second,mated", "subject 00/0.png,subject 00/1.png,1", "subject 00/0.png,subject 01/1.png,0"]
+    rows += [f"{'x' * 300}.png,subject 00/1.png,0", "nul\0.png,subject 00/1.png,0"]
+    listing.write_text("\n".join(rows))
+    with pytest.raises(SetIncomplete, match="2 of 5 pictures are missing"):
+        evaluate_pairs(model, read_pair_list(listing, people), "single")
+    model.most_missing = 2
+    found = evaluate_pairs(model, read_pair_list(listing, people), "single")
+    assert figures(found)["missing"] == 2
+
+
+def test_names_that_would_steer_a_terminal_do_not(model: EvaluatedModel, tmp_path: Path) -> None:
+    """Escape sequences, and bytes that are no text."""
+    people = write_people(tmp_path / "people", 12, 2)
+    for name in (b"esc\x1b[31m\x07.png", b"latin\xe9.png"):
+        (people / "subject 00" / os.fsdecode(name)).write_bytes(faces_png(0))
+    found = evaluate_pictures(model, read_folders(people), "single")
+    write_report(tmp_path / "report.html", [found], "Vultus test")
+    page = (tmp_path / "report.html").read_text()
+    assert "esc\ufffd[31m\ufffd.png" in page
+    assert "latin\ufffd.png" in page
+    assert json.dumps(found.record()).isascii()
+    assert all(printable(str(cell)) == cell_text(cell) for row in table(found, "failures").rows for cell in row)
+
+
+def test_a_report_goes_where_a_link_leads_and_into_a_device(model: EvaluatedModel, tmp_path: Path) -> None:
+    found = evaluate_pictures(model, read_folders(write_people(tmp_path / "people", 12, 2)), "single")
+    target, link, pipe = tmp_path / "real.html", tmp_path / "link.html", tmp_path / "pipe.html"
+    link.symlink_to(target)
+    write_report(link, [found], "Vultus test")
+    assert link.is_symlink()
+    assert target.read_text().startswith("<!doctype html>")
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        write_report(pipe, [found], "Vultus test")
+        assert read.result(timeout=30) == target.read_text()
+    assert pipe.is_fifo()
+    with pytest.raises(StorageFailed):
+        write_report(tmp_path, [found], "Vultus test")
+    assert not list(tmp_path.glob(".*+"))
 
 
 def _strangers(tmp_path: Path) -> Path:
@@ -310,6 +384,23 @@ def test_the_two_ways_of_ijb_give_different_templates(model: EvaluatedModel, tmp
     (directory / "meta/ijbb_name_5pts_score.txt").write_text("\n".join(uneven) + "\n")
     charts = [evaluate_ijb_11(model, directory, "ijbb", variant).charts for variant in ("insightface", "adaface")]
     assert charts[0] != charts[1]
+
+
+def test_what_is_no_number_in_ijbs_lists_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = ijb(tmp_path / "IJBB")
+    path = directory / "meta/ijbb_name_5pts_score.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-1], lines[-1].rsplit(" ", 1)[0] + " nan"]) + "\n")
+    with pytest.raises(SetUnreadable, match="no number"):
+        evaluate_ijb_1n(model, directory, "ijbb", "insightface")
+
+
+def test_a_subject_that_is_enrolled_twice_is_not_ijbs_protocol(model: EvaluatedModel, tmp_path: Path) -> None:
+    directory = ijb(tmp_path / "IJBB")
+    with (directory / "meta/ijbb_1N_gallery_S1.csv").open("a") as file:
+        file.write("1,0,x\n")
+    with pytest.raises(SetUnreadable, match="several templates"):
+        evaluate_ijb_1n(model, directory, "ijbb", "adaface")
 
 
 def test_a_template_without_an_image_is_said(model: EvaluatedModel, tmp_path: Path) -> None:
@@ -374,12 +465,14 @@ def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_pat
 
 
 def test_calibrating_on_too_little_says_why(model: EvaluatedModel, tmp_path: Path) -> None:
-    with pytest.raises(TooFewSubjects, match="9 subjects cannot be dealt into 10 folds"):
-        calibrate(model, read_folders(write_people(tmp_path / "nine", 9, 3)), "single")
+    with pytest.raises(TooFewSubjects, match="19 subjects cannot be dealt into 10 folds of two or more"):
+        calibrate(model, read_folders(write_people(tmp_path / "nineteen", 19, 3)), "single")
     with pytest.raises(OneClassOnly, match="no mated pairs"):
         calibrate(model, read_folders(write_people(tmp_path / "single", 30, 1)), "single")
     with pytest.raises(CalibrationUnfit, match="support no operating point"):
-        calibrate(model, read_folders(write_people(tmp_path / "few", 20, 2)), "single")
+        calibrate(model, read_folders(write_people(tmp_path / "few", 24, 2)), "single")
     people = read_folders(write_people(tmp_path / "people", 40, 2))
     with pytest.raises(CalibrationUnfit, match="fmr_1e-5 cannot be the default: the data supports fmr_1e-2"):
         calibrate(model, people, "single", default="fmr_1e-5")
+    with pytest.raises(CalibrationUnfit, match="there is no fmr_5e-5; there may be fmr_1e-2, "):
+        calibrate(model, people, "single", default="fmr_5e-5")

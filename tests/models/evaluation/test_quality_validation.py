@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from models.evaluation.degradation import DEGRADATIONS, degrade
 from models.evaluation.discard import discard_curve, rank_correlation
-from models.evaluation.quality_validation import REAL, Comparisons, validate_quality
+from models.evaluation.quality_validation import REAL, Comparisons, Verdict, validate_quality
 from models.synthetic import synthetic_pictures
 
 THRESHOLD = 0.4
@@ -43,14 +43,34 @@ def test_one_way_of_bad_faces_with_long_embeddings_is_enough_to_refuse() -> None
     assert "12 px" in verdict.because
 
 
+def real_and(scores: NDArray[np.float64], quality: NDArray[np.float64]) -> Verdict:
+    return validate_quality({REAL: Comparisons(quality.astype(np.float32), scores.astype(np.float32))}, THRESHOLD)
+
+
 def test_a_correlation_alone_is_not_enough() -> None:
-    """Where the worst tenth has middling quality, discarding the lowest fifth must still lower the errors."""
-    own = comparisons(0.7, subjects=400, level=0.8)
-    scores, quality = own.scores.copy(), own.quality.copy()
-    scores[:60], quality[:60] = 0.1, 40.0
-    verdict = validate_quality({REAL: Comparisons(quality, scores)}, THRESHOLD)
+    """Similarity goes with quality, but the errors lie in the middle of it: discarding the lowest does not help."""
+    scores = np.linspace(0.5, 0.9, 400)
+    scores[200:240] = 0.3
+    verdict = real_and(scores, np.arange(400.0))
+    assert verdict.evidence[REAL]["spearman_least"] > 0.3
     assert verdict.because is not None
-    assert verdict.evidence[REAL]["spearman"] > 0 or "correlation" in verdict.because
+    assert "does not surely lower" in verdict.because
+
+
+def test_a_few_errors_must_not_become_more_likely() -> None:
+    """25 errors are too few to show that they fall, but not to see that all have the highest quality."""
+    scores = np.linspace(0.5, 0.9, 1000)
+    scores[975:] = 0.3
+    verdict = real_and(scores, np.arange(1000.0))
+    assert verdict.evidence[REAL]["errors"] == 25
+    assert verdict.evidence[REAL]["spearman_least"] > 0.3
+    assert verdict.because is not None
+    assert "raises the false non-match rate" in verdict.because
+
+
+def test_without_errors_nothing_is_validated() -> None:
+    verdict = real_and(np.linspace(0.5, 0.9, 400), np.arange(400.0))
+    assert verdict.because == "only 0 errors were seen, and 30 are needed to tell whether it orders them"
 
 
 def test_few_subjects_validate_nothing_and_pictures_without_a_face_do_not_count() -> None:

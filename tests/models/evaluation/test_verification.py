@@ -68,3 +68,20 @@ def test_refuses_what_no_fold_can_be_made_of() -> None:
     for mated in (np.ones(20, np.bool_), np.zeros(20, np.bool_)):
         with pytest.raises(OneClassOnly):
             ten_fold_accuracy(np.ones(20), mated)
+
+
+def test_val_accepts_no_pair_whose_faces_were_not_acquired() -> None:
+    """Two absent faces lie at distance 0 of each other."""
+    mated = np.tile([True, False], 100)
+    distance = np.where(mated, 1.9, 1.0)
+    distance[:100:2] = 0.0
+    acquired = np.ones(200, np.bool_)
+    acquired[:100:2] = False
+    assert validation_rate(distance, mated, acquired=acquired).val == 0
+    assert validation_rate(distance, mated).val == 0.5
+
+
+def test_val_of_folds_without_non_mated_pairs_is_a_number() -> None:
+    mated = np.ones(20, np.bool_)
+    mated[0] = False
+    assert 0 <= validation_rate(np.linspace(0, 3, 20), mated).val <= 1

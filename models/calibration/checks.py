@@ -1,0 +1,66 @@
+"""Whether the numbers of a calibration are such as a measurement gives: a digest says nothing about that."""
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from models.calibration.records import Calibration, OperatingPoint, ScoreMap
+from models.quality import QualityScale
+
+_SCALAR = (bool, int, float, str)
+
+
+def check(calibration: Calibration) -> None:
+    """Refuse numbers that no measurement gives.
+
+    Raises:
+        ValueError: There are such.
+    """
+    _require(isinstance(calibration.contract_id, str))
+    _require(len(calibration.points) > 0)
+    for point in calibration.points:
+        _check_point(point)
+    names = [point.name for point in calibration.points]
+    _require(len(set(names)) == len(names) and calibration.default in names)
+    _require(_finite((calibration.bound.similarity, calibration.bound.fmr)))
+    _check_map(calibration.score_map)
+    _check_quality(calibration.quality)
+    conditions = calibration.conditions
+    _require(isinstance(conditions, dict) and all(isinstance(value, _SCALAR) for value in conditions.values()))
+
+
+def _check_point(point: OperatingPoint) -> None:
+    rates = (point.rate, point.fnmr, *point.interval, *point.fnmr_interval)
+    _require(isinstance(point.name, str) and isinstance(point.measured_on, str))
+    _require(_finite((*rates, point.threshold, *point.threshold_interval)))
+    _require(all(0 <= rate <= 1 for rate in rates) and 0 < point.rate < 1)
+    for low, high in (point.interval, point.fnmr_interval, point.threshold_interval):
+        _require(low <= high)
+    _require(type(point.errors) is int and point.errors >= 0)
+
+
+def _check_map(score_map: ScoreMap) -> None:
+    _require(score_map.method in ("logistic", "isotonic") and len(score_map.knots) > 1)
+    _require(_finite(number for knot in score_map.knots for number in knot))
+    _require(_finite((score_map.cost, score_map.least_cost, score_map.calibration_error)))
+    for (similarity, ratio), (next_similarity, next_ratio) in pairwise(score_map.knots):
+        _require(similarity <= next_similarity and ratio <= next_ratio)
+
+
+def _check_quality(quality: QualityScale) -> None:
+    statistics = quality.statistics
+    _require(_finite((statistics.mean, statistics.deviation, statistics.h)) and statistics.deviation >= 0)
+    _require(type(quality.validated) is bool and isinstance(quality.evidence, dict))
+    _require(quality.validated or isinstance(quality.because, str))
+    _require(quality.source in ("checkpoint", "measured"))
+    _require(quality.seen is None or _finite(quality.seen))
+
+
+def _finite(numbers: Iterable[Any]) -> bool:
+    return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+
+
+def _require(true: bool) -> None:
+    if not true:
+        raise ValueError("a number that no measurement gives")
