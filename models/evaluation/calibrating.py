@@ -7,7 +7,7 @@ import numpy as np
 
 from models.calibration import Calibration, OperatingPoint
 from models.cropping import FacePolicy
-from models.errors import CalibrationUnfit
+from models.errors import CalibrationUnfit, PictureMissing
 from models.evaluation.all_pairs import compare_all, deal_into_folds
 from models.evaluation.embedding_run import FaceTable, Picture
 from models.evaluation.model import EvaluatedModel
@@ -47,7 +47,10 @@ def calibrate(
     """
     if default is not None and default not in map(point_name, rates):  # now, not after the work
         raise CalibrationUnfit(f"there is no {default}; there may be {', '.join(map(point_name, rates))}")
+    deal_into_folds(pictures.numbers(), FOLDS)  # too few subjects are told now as well
     everything = model.embed(model.photos(policy), pictures.pictures, pictures.name)
+    missing = sum(failure.code == PictureMissing.code for failure in everything.failures)
+    there = len(everything.names) - missing
     faces, known = everything.where(everything.found), pictures.where(everything.found)
     subjects = known.numbers()
     folds = deal_into_folds(subjects, FOLDS)
@@ -73,8 +76,8 @@ def calibrate(
         quality=measure_quality(model, faces, known, policy, chosen.threshold),
         conditions=model.conditions(
             face_policy=policy,
-            pictures=len(everything.names),
-            failure_to_acquire=len(everything.failures) / max(1, len(everything.names)),
+            pictures=there,
+            failure_to_acquire=(len(everything.failures) - missing) / max(1, there),
             subjects=len(set(known.subjects)),
             mated=len(pairs.mated.scores),
             non_mated=pairs.non_mated.count,

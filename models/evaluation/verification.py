@@ -45,6 +45,14 @@ class ValidationRate(NamedTuple):
     far: float
 
 
+class FoldedRates(NamedTuple):
+    """Shares of mated and of non-mated pairs accepted at squared distances, each (400,)."""
+
+    thresholds: Doubles
+    true: Doubles
+    false: Doubles
+
+
 def squared_distances(first: NDArray[np.floating], second: NDArray[np.floating]) -> Doubles:
     """Return (N,) squared Euclidean distances of (N, D) vectors, as the official code takes them."""
     difference = first.astype(np.float64) - second.astype(np.float64)
@@ -80,12 +88,14 @@ def ten_fold_accuracy(distance: Doubles, mated: Flags, acquired: Flags | None = 
     return FoldAccuracy(float(np.mean(accuracies)), float(np.std(accuracies)), tuple(accuracies), tuple(thresholds))
 
 
-def folded_rates(distance: Doubles, mated: Flags) -> tuple[Doubles, Doubles]:
+def folded_rates(distance: Doubles, mated: Flags, acquired: Flags | None = None) -> FoldedRates:
     """Return shares of mated and of non-mated pairs accepted at each of the 400 thresholds, means over the folds."""
     _require_folds(mated)
     accepted = distance[None] < _THRESHOLDS[:, None]
-    rates = [_rates(accepted[:, fold], mated[fold]) for fold, _ in _folds(len(mated))]
-    return tuple(np.mean([rate[kind] for rate in rates], axis=0) for kind in (0, 1))
+    if acquired is not None:
+        accepted &= acquired[None]
+    true, false = zip(*(_rates(accepted[:, fold], mated[fold]) for fold, _ in _folds(len(mated))), strict=True)
+    return FoldedRates(_THRESHOLDS, np.mean(true, axis=0), np.mean(false, axis=0))
 
 
 def validation_rate(

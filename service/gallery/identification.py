@@ -117,16 +117,6 @@ def least_quality(galleries: Galleries, names: Sequence[str]) -> float:
         return max((gallery.min_quality for gallery in galleries.find_all(connection, names)), default=0.0)
 
 
-def require_gallery(galleries: Galleries, name: str) -> None:
-    """Refuse a gallery that cannot be used with the model that is served.
-
-    Raises:
-        GalleryUnknown, ContractMismatch: It cannot.
-    """
-    with galleries.database.reading() as connection:
-        galleries.find(connection, name)
-
-
 def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSet:
     """Read all templates of a subject.
 

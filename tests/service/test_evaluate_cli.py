@@ -152,7 +152,7 @@ def test_bad_input_ends_in_one_sentence(people: Path, tmp_path: Path) -> None:
         run("calibrate", people, "--out", tmp_path / "gone" / "c.json")
     with pytest.raises(CalibrationUnfit, match="support no operating point"):
         many = tmp_path / "many"
-        for number in range(12):
+        for number in range(22):
             (many / f"{number}").mkdir(parents=True)
             for name in ("as she is.png", "dark.png"):
                 source = people / f"person {number % 6}" / name

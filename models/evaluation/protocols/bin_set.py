@@ -10,7 +10,7 @@ import numpy as np
 
 from models.errors import SetIncomplete
 from models.evaluation.acquisition import FromCrops
-from models.evaluation.document import Evaluation, Figure
+from models.evaluation.document import Evaluation, Figure, Table
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pair_scores import listed_pairs
 from models.evaluation.sections import (
@@ -22,7 +22,7 @@ from models.evaluation.sections import (
     add_mistakes,
 )
 from models.evaluation.sets.bin_file import read_bin
-from models.evaluation.verification import squared_distances, ten_fold_accuracy, validation_rate
+from models.evaluation.verification import folded_rates, squared_distances, ten_fold_accuracy, validation_rate
 
 
 def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
@@ -52,6 +52,11 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
         Figure("xnorm", xnorm, f"XNorm {xnorm:.4f}"),
         Figure("val", rate.val, f"VAL {rate.val:.2%} at FAR {rate.far:.2g} (1e-3 held on the other folds)"),
     ]
+    rates = folded_rates(distance, mated, acquired)
+    rows = [(float(one), float(true), float(false)) for one, true, false in zip(*rates, strict=True)]
+    columns = ("squared distance", "mated", "non-mated")
+    title = "Pairs accepted below a distance, means over the folds"
+    evaluation.tables.append(Table("folded_rates", title, columns, [*rows], detail=True))
     add_acquisition(evaluation, faces.names, faces.failures)
     places = np.arange(len(faces.names), dtype=np.int32)
     similarity = np.where(acquired, 1 - distance / 2, np.nan).astype(np.float32)

@@ -38,7 +38,8 @@ def test_is_the_accuracy_of_the_official_code_to_the_last_digit(shared: Path) ->
 
 def test_rates_at_a_threshold_are_those_of_the_official_code(shared: Path) -> None:
     first, second, mated, answers = golden_pairs(shared)
-    true, false = folded_rates(squared_distances(first, second), mated)
+    thresholds, true, false = folded_rates(squared_distances(first, second), mated)
+    assert thresholds[100] == 1
     assert true[100] == answers["tpr_at_index_100"]
     assert false[100] == answers["fpr_at_index_100"]
 
