@@ -15,7 +15,8 @@ class TemplateBuilder:
     """Adds images up as they come.
 
     An image weighs one over the number of images of its medium in its template, which is known before the first is
-    embedded: so a medium's mean and the sum over media are one sum.
+    embedded: so a medium's mean and the sum over media are one sum. An image that turns out to be unusable is a zero in
+    the mean of its medium; the official sets have none.
     """
 
     def __init__(self, templates: Ids, media: Ids) -> None:
