@@ -9,9 +9,9 @@ from models.calibration import Calibration, OperatingPoint
 from models.cropping import FacePolicy
 from models.errors import CalibrationUnfit, PictureMissing
 from models.evaluation.all_pairs import compare_all, deal_into_folds
-from models.evaluation.embedding_run import FaceTable, Picture
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.operating_points import RATES, bound_beyond, operating_points, point_name, require_points
+from models.evaluation.pictures import FaceTable, Picture
 from models.evaluation.quality_validation import MOST_SUBJECTS, compare_degraded, validate_quality
 from models.evaluation.score_map import FOLDS, fit_score_map
 from models.evaluation.sets.own import PictureSet

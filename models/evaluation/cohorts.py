@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from models.calibration import OperatingPoint
 from models.evaluation.all_pairs import compare_all
 from models.evaluation.document import Evaluation, Table
-from models.evaluation.embedding_run import FaceTable
 from models.evaluation.operating_points import binomial_interval
 from models.evaluation.pair_scores import PairScores, listed_pairs
+from models.evaluation.pictures import FaceTable
 from models.evaluation.sets.own import Cohorts
 
 

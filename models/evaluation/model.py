@@ -11,7 +11,8 @@ from models.cropping import FacePolicy
 from models.digests import value_digest
 from models.evaluation.acquisition import Acquisition, FromPhotos
 from models.evaluation.embedding_cache import EmbeddingCache
-from models.evaluation.embedding_run import EmbeddingRun, FaceTable, Picture, conditions_of, require_present
+from models.evaluation.embedding_run import EmbeddingRun, conditions_of
+from models.evaluation.pictures import FaceTable, Picture, require_present
 
 Tell = Callable[[str, int, int], None]
 

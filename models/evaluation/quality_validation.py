@@ -20,9 +20,9 @@ from models.artefact import NormStatistics
 from models.cropping import FacePolicy
 from models.evaluation.degradation import DEGRADATIONS, Degraded
 from models.evaluation.discard import discard_curve, rank_correlation
-from models.evaluation.embedding_run import Picture
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.operating_points import LEAST_ERRORS
+from models.evaluation.pictures import Picture
 from models.quality import quality_scores
 
 MOST_SUBJECTS = 1000

@@ -10,9 +10,9 @@ from models.errors import PictureMissing
 from models.evaluation.curves import error_charts, histogram_chart
 from models.evaluation.discard import discard_curve, rank_correlation
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.embedding_run import Failure, same_files
 from models.evaluation.operating_points import LEAST_ERRORS, left_out, operating_points
 from models.evaluation.pair_scores import PairScores
+from models.evaluation.pictures import Failure, same_files
 from models.evaluation.verification import FoldAccuracy
 
 _WORST = 20

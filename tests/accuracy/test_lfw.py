@@ -9,9 +9,9 @@ from models.assembly import Models
 from models.calibration import read_calibration
 from models.evaluation.all_pairs import compare_all
 from models.evaluation.document import Evaluation
-from models.evaluation.embedding_run import FaceTable, Picture
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pair_scores import PairScores
+from models.evaluation.pictures import FaceTable, Picture
 from models.evaluation.protocols.lfw_view2 import POLICY, evaluate_lfw_view2
 from models.evaluation.sets.lfw import photos, read_pairs
 from models.packs.manifest import calibration_file

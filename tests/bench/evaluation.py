@@ -25,9 +25,10 @@ from rich.table import Table
 from models.assembly import load_models
 from models.evaluation.all_pairs import compare_all
 from models.evaluation.embedding_cache import KnownFace
-from models.evaluation.embedding_run import Group, Picture, Progress
+from models.evaluation.embedding_run import Group, Progress
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.operating_points import RATES
+from models.evaluation.pictures import Picture
 from models.evaluation.protocols.ijb import evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
 from models.evaluation.sets.ijb import read_template_pairs

@@ -15,10 +15,11 @@ from models.errors import SetIncomplete
 from models.evaluation.acquisition import FromLandmarks
 from models.evaluation.document import Evaluation, Figure, Table
 from models.evaluation.embedding_cache import KnownFailure
-from models.evaluation.embedding_run import Failure, Group, add_views, require_present
+from models.evaluation.embedding_run import Group, add_views
 from models.evaluation.identification import search, search_officially
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pair_scores import listed_pairs
+from models.evaluation.pictures import Failure, require_present
 from models.evaluation.roc import roc_curve, tar_at_far
 from models.evaluation.sections import add_acquisition, add_error_rates
 from models.evaluation.sets.ijb import (

@@ -11,9 +11,9 @@ import numpy as np
 from models.cropping import FacePolicy
 from models.evaluation.cohorts import add_cohorts
 from models.evaluation.document import Evaluation
-from models.evaluation.embedding_run import Picture
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pair_scores import listed_pairs
+from models.evaluation.pictures import Picture
 from models.evaluation.sections import (
     add_accuracy,
     add_acquisition,

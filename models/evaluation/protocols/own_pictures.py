@@ -9,10 +9,10 @@ from models.cropping import FacePolicy
 from models.evaluation.all_pairs import compare_all, sample_pairs, similarities
 from models.evaluation.cohorts import add_cohorts
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.embedding_run import FaceTable
 from models.evaluation.identification import Identification, search
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pair_scores import PairScores, listed_pairs
+from models.evaluation.pictures import FaceTable
 from models.evaluation.sections import (
     add_acquisition,
     add_discard,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SetUnreadable
-from models.evaluation.embedding_run import Picture
+from models.evaluation.pictures import Picture
 from models.imaging import SUFFIXES
 
 _TRUE, _FALSE = {"1", "true", "yes", "same", "mated"}, {"0", "false", "no", "different", "non-mated", "nonmated"}

@@ -15,8 +15,9 @@ from models.embedding import Embeddings
 from models.errors import CacheFailed, InferenceFailed, SetIncomplete
 from models.evaluation import embedding_run
 from models.evaluation.acquisition import FromCrops, FromLandmarks
-from models.evaluation.embedding_run import Picture, add_views, require_present
+from models.evaluation.embedding_run import add_views
 from models.evaluation.model import EvaluatedModel
+from models.evaluation.pictures import Picture, require_present
 from models.synthetic import synthetic_pictures
 from tests.conftest import FakeDetector
 from tests.models.evaluation.people import models_by_color, write_people
