@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from models.assembly import Models
 from models.cropping import FacePolicy, StageTimes
-from models.errors import FaceTooSmall, LowQuality, VultusError
-from models.pipeline import EmbeddedFace
+from models.errors import FaceError, FaceTooSmall, LowQuality, VultusError
+from models.pipeline import EmbeddedFace, EmbeddedPhoto
 from models.quality import NO_GATE, Assessment, Gate
 from service.gallery.records import NewTemplate
 
@@ -44,6 +44,24 @@ class Acquired(NamedTuple):
     template: NewTemplate
 
 
+class JudgedFace(NamedTuple):
+    """A face of a photo, what is known of it, and why it is refused, if it is."""
+
+    face: EmbeddedFace
+    assessment: Assessment
+    refusal: FaceError | None
+
+
+def judge_faces(models: Models, photo: EmbeddedPhoto, gate: Gate) -> list[JudgedFace]:
+    """Judge the faces of a photo, in order."""
+    size = (photo.width, photo.height)
+    judged_faces = []
+    for face in photo.faces:
+        assessment = models.assess(face.face, size, face.norm, gate.min_quality)
+        judged_faces.append(JudgedFace(face, assessment, gate.refusal(assessment, models.quality)))
+    return judged_faces
+
+
 def image_source(image: bytes) -> bytes:
     """Digest an image file: the same file is enrolled once."""
     return hashlib.sha256(image).digest()
@@ -72,12 +90,10 @@ def acquire(
         if isinstance(photo, VultusError):
             outcomes.append(photo)
             continue
-        (face,) = photo.faces
-        assessment = models.assess(face.face, (photo.width, photo.height), face.norm, requirements.gate.min_quality)
+        ((face, assessment, refused),) = judge_faces(models, photo, requirements.gate)
         crop = _png(face.crop) if requirements.keep_crop else None
         template = NewTemplate(face.embedding, image_source(image), face.norm, assessment.quality, crop)
-        refusal = _refusal(face, requirements) or requirements.gate.refusal(assessment, models.quality)
-        outcomes.append(refusal or Acquired(face, assessment, template))
+        outcomes.append(_refusal(face, requirements) or refused or Acquired(face, assessment, template))
     return outcomes
 
 

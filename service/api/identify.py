@@ -15,6 +15,7 @@ from models.errors import FaceError, VultusError
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
+from service.acquisition import judge_faces
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
@@ -157,11 +158,10 @@ def _look(
 def _of_photo(photo: EmbeddedPhoto | VultusError, models: Models, gate: Gate) -> _Probe | VultusError:
     if isinstance(photo, VultusError):
         return photo
-    faces = []
-    for face in photo.faces:
-        assessment = models.assess(face.face, (photo.width, photo.height), face.norm, gate.min_quality)
-        refusal = gate.refusal(assessment, models.quality)
-        faces.append(_Face(face.embedding, FaceOut.of(face.face, assessment), face.norm, refusal))
+    faces = [
+        _Face(face.embedding, FaceOut.of(face.face, assessment), face.norm, refusal)
+        for face, assessment, refusal in judge_faces(models, photo, gate)
+    ]
     return _Probe(faces, photo)
 
 

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Request, Response
 from models import errors as core
 from models.assembly import Models
 from models.cropping import StageTimes
-from models.errors import FaceError, VultusError
+from models.errors import VultusError
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
+from service.acquisition import judge_faces
 from service.api.dependencies import Backend, UsesBackend, server_timing
 from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
@@ -141,16 +142,15 @@ def _faces(outcome: EmbeddedPhoto | VultusError, part: str, models: Models, gate
     if not isinstance(outcome, EmbeddedPhoto):
         outcome.part = part
         raise outcome
-    taken: list[_Comparand] = []
-    refusal: FaceError = core.NoFace("no face was found in the image")
-    for face in reversed(outcome.faces):
-        assessment = models.assess(face.face, (outcome.width, outcome.height), face.norm, gate.min_quality)
-        refused = gate.refusal(assessment, models.quality)
-        if refused is None:
-            taken.insert(0, _Comparand(TemplateSet.of(face.embedding), FaceOut.of(face.face, assessment)))
-        else:
-            refusal = refused
+    judged = judge_faces(models, outcome, gate)
+    taken = [
+        _Comparand(TemplateSet.of(face.embedding), FaceOut.of(face.face, assessment))
+        for face, assessment, refusal in judged
+        if refusal is None
+    ]
     if not taken:
-        refusal.part = part
-        raise refusal
+        refusals = [one.refusal for one in judged if one.refusal is not None]
+        error = refusals[0] if refusals else core.NoFace("no face was found in the image")
+        error.part = part
+        raise error
     return taken

@@ -13,11 +13,16 @@ from models.calibration import OperatingPoint
 from models.cropping import FacePolicy, StageTimes
 from models.errors import ImageUnreadable, VultusError
 from models.pipeline import EmbeddedPhoto
+from models.quality import Gate
+from service.acquisition import JudgedFace, judge_faces
 from service.cli.serve import open_for_models
-from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos
+from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos, least_quality
 from service.gallery.records import Candidate, Fusion
 
 _SOME_FAILED = 1
+
+_Found = tuple[JudgedFace, list[Candidate]]
+_Answer = tuple[Path, list[_Found] | VultusError]
 
 _out = Console()
 
@@ -34,33 +39,43 @@ def identify(
     operating_point: Annotated[
         str | None, typer.Option(help="Such as fmr_1e-3; `none`: the nearest, without a decision.")
     ] = None,
+    min_quality: Annotated[float, typer.Option(min=0, max=100, help="Least quality, where it was validated.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look for the faces of photos in galleries; status 1 if a photo could not be used."""
     with open_for_models() as (galleries, models):
         point = None if operating_point == NO_POINT else models.operating_point(operating_point)
         compared = comparisons(galleries, gallery, fusion)
-        outcomes = _embedded(photos, models, faces)
+        gate = Gate(min_quality).at_least(least_quality(galleries, gallery))
+        models.require_gate(gate)
+        outcomes = [
+            one if isinstance(one, VultusError) else judge_faces(models, one, gate)
+            for one in _embedded(photos, models, faces)
+        ]
         found = iter(
             identify_photos(
                 galleries,
                 gallery,
-                [[face.embedding for face in one.faces] for one in outcomes if isinstance(one, EmbeddedPhoto)],
+                [
+                    [judged.face.embedding for judged in one if judged.refusal is None]
+                    for one in outcomes
+                    if not isinstance(one, VultusError)
+                ],
                 k,
                 fusion,
                 point.threshold if point else LEAST,
                 assign == "unique",
             )
         )
-        answers = [
-            (path, one, [] if isinstance(one, VultusError) else next(found))
+        answers: list[_Answer] = [
+            (path, one if isinstance(one, VultusError) else _found(one, next(found)))
             for path, one in zip(photos, outcomes, strict=True)
         ]
     if as_json:
         _out.print_json(data=[_record(*answer, decides=point is not None) for answer in answers])
     else:
         _show(answers, point, compared, models)
-    if any(isinstance(outcome, VultusError) for outcome in outcomes):
+    if any(isinstance(one, VultusError) for one in outcomes):
         raise typer.Exit(_SOME_FAILED)
 
 
@@ -74,40 +89,50 @@ def _embedded(paths: list[Path], models: Models, policy: FacePolicy) -> list[Emb
     return outcomes
 
 
-def _record(
-    path: Path, outcome: EmbeddedPhoto | VultusError, found: list[list[Candidate]], decides: bool
-) -> dict[str, Any]:
+def _found(faces: list[JudgedFace], candidates: list[list[Candidate]]) -> list[_Found]:
+    """Give the faces that were looked for what was found, and the others none."""
+    found = iter(candidates)
+    return [(judged, next(found) if judged.refusal is None else []) for judged in faces]
+
+
+def _record(path: Path, outcome: list[_Found] | VultusError, decides: bool) -> dict[str, Any]:
     if isinstance(outcome, VultusError):
         return {"image": str(path), "status": "error", "code": outcome.code, "detail": str(outcome)}
     described = []
-    for face, own in zip(outcome.faces, found, strict=True):
+    for (face, assessment, refusal), own in outcome:
         candidates = [{"gallery": c.gallery, "subject": c.subject, "similarity": c.similarity} for c in own]
         decision = ("candidates" if own else "unknown") if decides else None
-        described.append({"box": face.face.box.tolist(), "decision": decision, "candidates": candidates})
+        if refusal is not None:
+            decision = "rejected"
+        described.append(
+            {
+                "box": face.face.box.tolist(),
+                "quality": assessment.quality,
+                "decision": decision,
+                "refusal": refusal.code if refusal else None,
+                "candidates": candidates,
+            }
+        )
     return {"image": str(path), "status": "ok", "faces": described}
 
 
-def _show(
-    answers: list[tuple[Path, EmbeddedPhoto | VultusError, list[list[Candidate]]]],
-    point: OperatingPoint | None,
-    compared: int,
-    models: Models,
-) -> None:
+def _show(answers: list[_Answer], point: OperatingPoint | None, compared: int, models: Models) -> None:
     table = Table("photo", "face: x1 y1 x2 y2", "subject", "similarity")
     for column in table.columns:
         column.overflow = "fold"  # a name that is cut short is another name
-    for path, outcome, found in answers:
+    for path, outcome in answers:
         if isinstance(outcome, VultusError):
             table.add_row(escape(path.name), "", escape(str(outcome)), "")
             continue
-        if not outcome.faces:
+        if not outcome:
             table.add_row(escape(path.name), "none", "", "")
-        for face, own in zip(outcome.faces, found, strict=True):
+        for (face, _, refusal), own in outcome:
             box = " ".join(f"{edge:4.0f}" for edge in face.face.box)
+            nobody = f"rejected: {refusal.code}" if refusal else "unknown"
             table.add_row(
                 escape(path.name),
                 box,
-                escape("\n".join(f"{c.gallery}/{c.subject}" for c in own) or "unknown"),
+                escape("\n".join(f"{c.gallery}/{c.subject}" for c in own) or nobody),
                 "\n".join(f"{c.similarity:.3f}" for c in own),
             )
     _out.print(table)

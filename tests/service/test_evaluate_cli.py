@@ -190,3 +190,10 @@ def test_enrolment_on_the_command_line_is_gated(people: Path, tmp_path: Path) ->
     assert "person 0/JPEG 10.png" in refused
     assert "at least 25 is asked for" in refused
     assert "person 0/as she is.png" not in refused
+    worse = people / "person 0" / "JPEG 10.png"
+    open_door = json.loads(run("identify", worse, "--gallery", "staff", "--json"))[0]["faces"][0]
+    assert open_door["candidates"][0]["subject"] == "person 0"
+    gated = json.loads(run("identify", worse, "--gallery", "staff", "--min-quality", "25", "--json"))[0]["faces"][0]
+    assert (gated["decision"], gated["refusal"], gated["candidates"]) == ("rejected", "low_quality", [])
+    assert open_door["quality"] == gated["quality"] < 25
+    assert "rejected: low_quality" in run("identify", worse, "--gallery", "staff", "--min-quality", "25")
