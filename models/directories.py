@@ -1,25 +1,33 @@
 """Files and directories that appear whole or not at all."""
 
 import os
+import secrets
 from pathlib import Path
 
 from models.errors import StorageFailed
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all; what a link leads to, and straight into a device.
+    """Write a file in UTF-8, whole or not at all; what a link leads to, and straight into a device or pipe.
 
     Raises:
         StorageFailed: The file system refused.
     """
-    target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
-            target.write_text(text, encoding="utf-8")
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
             return
-        scratch = target.with_name(f".{target.name}+")
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(target)
+        target = Path(os.path.realpath(path))
+        scratch = target.with_name(f".{secrets.token_hex(8)}+")  # of its own: several may write at once
+        try:
+            with scratch.open("x", encoding="utf-8") as file:
+                file.write(text)
+            if target.exists():
+                scratch.chmod(target.stat().st_mode & 0o7777)
+            scratch.replace(target)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
 

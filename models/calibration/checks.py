@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from models.calibration.records import Calibration, OperatingPoint, ScoreMap
+from models.calibration.records import LEAST_ERRORS, Calibration, OperatingPoint, ScoreMap
 from models.quality import QualityScale
 
 _SCALAR = (bool, int, float, str)
+_LARGEST_SIMILARITY = 1.01  # bfloat16 normalises to within some thousandths
+_LARGEST_RATIO = 700.0  # of which the exponential is a number still
 
 
 def check(calibration: Calibration) -> None:
@@ -21,9 +23,11 @@ def check(calibration: Calibration) -> None:
     _require(len(calibration.points) > 0)
     for point in calibration.points:
         _check_point(point)
+    for looser, stricter in pairwise(calibration.points):
+        _require(looser.rate > stricter.rate and looser.threshold <= stricter.threshold)
     names = [point.name for point in calibration.points]
     _require(len(set(names)) == len(names) and calibration.default in names)
-    _require(_finite((calibration.bound.similarity, calibration.bound.fmr)))
+    _require(_finite((calibration.bound.similarity, calibration.bound.fmr)) and 0 < calibration.bound.fmr <= 3)
     _check_map(calibration.score_map)
     _check_quality(calibration.quality)
     conditions = calibration.conditions
@@ -32,12 +36,13 @@ def check(calibration: Calibration) -> None:
 
 def _check_point(point: OperatingPoint) -> None:
     rates = (point.rate, point.fnmr, *point.interval, *point.fnmr_interval)
-    _require(isinstance(point.name, str) and isinstance(point.measured_on, str))
+    _require(_is_text(point.name) and isinstance(point.measured_on, str))
     _require(_finite((*rates, point.threshold, *point.threshold_interval)))
     _require(all(0 <= rate <= 1 for rate in rates) and 0 < point.rate < 1)
     for low, high in (point.interval, point.fnmr_interval, point.threshold_interval):
         _require(low <= high)
-    _require(type(point.errors) is int and point.errors >= 0)
+    _require(abs(point.threshold) <= _LARGEST_SIMILARITY)
+    _require(type(point.errors) is int and point.errors >= LEAST_ERRORS)
 
 
 def _check_map(score_map: ScoreMap) -> None:
@@ -45,16 +50,23 @@ def _check_map(score_map: ScoreMap) -> None:
     _require(_finite(number for knot in score_map.knots for number in knot))
     _require(_finite((score_map.cost, score_map.least_cost, score_map.calibration_error)))
     for (similarity, ratio), (next_similarity, next_ratio) in pairwise(score_map.knots):
-        _require(similarity <= next_similarity and ratio <= next_ratio)
+        _require(similarity < next_similarity and ratio <= next_ratio)
+    _require(all(abs(ratio) <= _LARGEST_RATIO for _, ratio in score_map.knots))
+    _require(type(score_map.folds) is int and isinstance(score_map.measured_on, str))
 
 
 def _check_quality(quality: QualityScale) -> None:
     statistics = quality.statistics
-    _require(_finite((statistics.mean, statistics.deviation, statistics.h)) and statistics.deviation >= 0)
+    _require(_finite((statistics.mean, statistics.deviation, statistics.h)))
+    _require(statistics.deviation >= 0 and statistics.h > 0)
     _require(type(quality.validated) is bool and isinstance(quality.evidence, dict))
     _require(quality.validated or isinstance(quality.because, str))
     _require(quality.source in ("checkpoint", "measured"))
     _require(quality.seen is None or _finite(quality.seen))
+
+
+def _is_text(text: Any) -> bool:
+    return isinstance(text, str) and text.isprintable() and text != ""
 
 
 def _finite(numbers: Iterable[Any]) -> bool:

@@ -13,6 +13,8 @@ import numpy as np
 from models.errors import OperatingPointUnknown
 from models.quality import QualityScale
 
+LEAST_ERRORS = 30  # fewer, and a rate gets no point: see `models.evaluation.operating_points`
+
 Decision = Literal["match", "no_match", "inconclusive"]
 
 

@@ -122,6 +122,19 @@ class TensorRecord:
             raise CheckpointUnreadable("the checkpoint describes a tensor that leads out of its block") from error
 
 
+class _ElementType:
+    """Stands for a type of numbers. A numpy dtype in its place could be changed by the file, for the whole process."""
+
+    __slots__ = ("dtype",)
+    dtype: np.dtype[Any]
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        object.__setattr__(self, "dtype", dtype)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ValueError("a change of what is not its own")
+
+
 class Mapping(dict[Any, Any], metaclass=SealedType):
     """A plain dict in the place of `OrderedDict`; attributes hung on it are dropped."""
 
@@ -162,7 +175,7 @@ def _reconstructor(cls: type, *_: Any) -> Any:
 def _rebuild(source: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorRecord:
     """Stands for torch._utils._rebuild_tensor (v1, v2, v3)."""
     view = source if isinstance(source, StorageView) else StorageView(source, 0)
-    dtype = next((item for item in rest if isinstance(item, np.dtype)), view.storage.dtype)
+    dtype = next((item.dtype for item in rest if isinstance(item, _ElementType)), view.storage.dtype)
     numbers = (offset, *shape, *strides)
     if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) != len(strides):
         raise CheckpointUnreadable("the checkpoint describes a tensor with an impossible shape")
@@ -190,9 +203,9 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return Sealed(_rebuild_parameter)
         if module in ("torch", "torch.cuda", "torch.storage") and name in _STORAGES:
-            return np.dtype(_STORAGES[name])
+            return _ElementType(np.dtype(_STORAGES[name]))
         if module == "torch" and name in _ELEMENTS:
-            return np.dtype(_ELEMENTS[name])
+            return _ElementType(np.dtype(_ELEMENTS[name]))
         if (module, name) == ("copyreg", "_reconstructor"):
             return Sealed(_reconstructor)
         if (module, name) in _DESCRIPTIONS:
@@ -205,9 +218,14 @@ class _Unpickler(pickle.Unpickler):
         if kind == "module":
             raise CheckpointIsModule(_WHOLE_MODULE)
         dtype, key, _location, count, *view = rest
-        if kind != "storage" or not isinstance(dtype, np.dtype) or type(count) is not int or not isinstance(key, str):
+        if (
+            kind != "storage"
+            or not isinstance(dtype, _ElementType)
+            or type(count) is not int
+            or not isinstance(key, str)
+        ):
             raise CheckpointUnreadable("the checkpoint refers to weights in a way that is not known")
-        storage = self.storages.setdefault(key, Storage(key, dtype, count))
+        storage = self.storages.setdefault(key, Storage(key, dtype.dtype, count))
         if view and view[0] is not None:
             return StorageView(storage, int(view[0][1]))
         return storage

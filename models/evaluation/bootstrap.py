@@ -77,12 +77,15 @@ def point_intervals(
         drawn[replicate, :, 1] = tail.scores[np.clip(last - 1, 0, len(tail.scores) - 1)]
         if len(tail.scores) < tail.count:  # what lies below the tail is not known
             drawn[replicate, last >= len(tail.scores), 1] = -1.0
-        drawn[replicate, :, 2] = (missed @ weight) / max(float(pairs_of @ weight), 1.0)
+        drawn[replicate, last < 1, 1] = np.nextafter(tail.scores[0], np.float32(2))  # not one error fits in
+        compared = float(pairs_of @ weight)
+        drawn[replicate, :, 2] = (missed @ weight) / compared if compared else np.nan
         progress(replicate + 1, replicates)
     edge = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(drawn, [edge, 1 - edge], axis=0)
-    never = missed.sum(axis=1) == 0
-    high[never, 2] = min(1.0, 3 / max(1, (pairs_of > 0).sum()))  # rule of 3, over subjects with mated pairs
+    rule_of_three = min(1.0, 3 / max(1, (pairs_of > 0).sum()))  # over subjects with mated pairs
+    high[missed.sum(axis=1) == 0, 2] = rule_of_three
+    low[missed.sum(axis=1) == pairs_of.sum(), 2] = 1 - rule_of_three
     return [
         PointIntervals(*((float(low[place, kind]), float(high[place, kind])) for kind in range(3)))
         for place in range(len(points))

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from models.calibration import Calibration
+from models.calibration import LEAST_ERRORS, Calibration
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.operating_points import LEAST_ERRORS, upper
+from models.evaluation.operating_points import upper
 from models.evaluation.sections import points_table
 
 

@@ -12,13 +12,12 @@ from math import ceil, floor, log10
 import numpy as np
 from scipy.special import betaincinv
 
-from models.calibration import Bound, OperatingPoint
+from models.calibration import LEAST_ERRORS, Bound, OperatingPoint
 from models.errors import CalibrationUnfit, OneClassOnly
 from models.evaluation.bootstrap import CONFIDENCE, REPLICATES, PointIntervals, point_intervals
 from models.evaluation.pair_scores import PairScores
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-LEAST_ERRORS = 30
 
 Progress = Callable[[int, int], None]
 

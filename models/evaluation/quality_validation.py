@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from models.artefact import NormStatistics
+from models.calibration import LEAST_ERRORS
 from models.cropping import FacePolicy
 from models.evaluation.degradation import DEGRADATIONS, Degraded
 from models.evaluation.discard import discard_curve, rank_correlation
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.operating_points import LEAST_ERRORS
 from models.evaluation.pictures import Picture
 from models.quality import quality_scores
 

@@ -4,7 +4,7 @@ Logistic: log-likelihood ratio linear in similarity, fitted by logistic regressi
 (N. Brümmer, J. du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 20,
 2006). Isotonic: pool adjacent violators, with each pool taken at its centre and straight lines between (A. Oron,
 N. Flournoy, "Centered isotonic regression", Statistics in Biopharmaceutical Research 9, 2017). Neither claims more than
-its data: by the rule of 3 no ratio is beyond a third of the comparisons of its class.
+its data carries at its ends, see `_limits`; in between the line may be off by what its cost says.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize
+from scipy.special import gammaincinv
 
 from models.calibration import ScoreMap
 from models.evaluation.pair_scores import CENTRES, FoldHistograms
@@ -25,6 +26,7 @@ FOLDS = 10
 
 _MOST_KNOTS = 64
 _PROBABILITY_BINS = 15
+_CONFIDENCE = 0.95
 _LOG_2 = float(np.log(2))
 
 
@@ -84,6 +86,8 @@ def _fit_logistic(mated: Counts, others: Counts) -> _Knots:
     if slope <= 0:
         return _Knots(np.array([-1.0, 1.0]), np.zeros(2))
     ratio = np.clip(np.array([low, high]), slope * -1 + offset, slope + offset)
+    if ratio[0] >= ratio[1]:  # the line lies beyond what the counts carry
+        return _Knots(np.array([-1.0, 1.0]), np.full(2, np.clip(offset, low, high)))
     return _Knots((ratio - offset) / slope, ratio)
 
 
@@ -116,7 +120,23 @@ def _shares(mated: Counts, others: Counts) -> tuple[Doubles, Doubles]:
 
 
 def _limits(mated: Counts, others: Counts) -> tuple[float, float]:
-    return -float(np.log(max(1.0, mated.sum() / 3))), float(np.log(max(1.0, others.sum() / 3)))
+    """Return the least and the largest ratio that the counts carry anywhere.
+
+    Above a similarity the ratio is at most the share of mated pairs there over an upper 95 % bound of the share of
+    others, which is the rule of 3 where there are none; below one likewise.
+    """
+    above = [own[::-1].cumsum()[::-1] for own in (mated, others)]
+    below = [own.cumsum() for own in (mated, others)]
+    largest = _largest(above[0], mated.sum(), above[1], others.sum())
+    least = -_largest(below[1], others.sum(), below[0], mated.sum())
+    return least, largest
+
+
+def _largest(hits: Counts, of_hits: int, errors: Counts, of_errors: int) -> float:
+    bound = gammaincinv(errors + 1.0, _CONFIDENCE) / max(1, of_errors)  # Poisson; 3 / N for no error
+    seen = hits > 0
+    ratios = np.log(hits[seen] / max(1, of_hits)) - np.log(np.minimum(1.0, bound[seen]))
+    return float(max(0.0, ratios.max(initial=0.0)))
 
 
 def _held_out_cost(ratios: Sequence[Doubles], held_out: Sequence[tuple[Counts, Counts]]) -> float:

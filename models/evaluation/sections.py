@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import OperatingPoint
+from models.calibration import LEAST_ERRORS, OperatingPoint
 from models.errors import PictureMissing
 from models.evaluation.curves import error_charts, histogram_chart
 from models.evaluation.discard import discard_curve, rank_correlation
 from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.operating_points import LEAST_ERRORS, left_out, operating_points
+from models.evaluation.operating_points import left_out, operating_points
 from models.evaluation.pair_scores import PairScores
 from models.evaluation.pictures import Failure, same_files
 from models.evaluation.verification import FoldAccuracy

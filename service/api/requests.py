@@ -90,8 +90,15 @@ FusionName = Annotated[
 ]
 
 
+def _refuse_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("member_invalid", "give a number")
+    return value
+
+
 MinQuality = Annotated[
     float,
+    BeforeValidator(_refuse_truth),
     Field(
         ge=0,
         le=100,

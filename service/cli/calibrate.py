@@ -24,6 +24,7 @@ from service.cli.measuring import (
     Policy,
     Precision,
     evaluated_model,
+    make_directory_of,
     read_set,
     require_writable,
     say,
@@ -54,12 +55,15 @@ def calibrate(
     json_file: JsonFile = None,
 ) -> None:
     """Measure what thresholds cost: DIRECTORY has a folder for each subject. The service reads what is written."""
+    if out == TERMINAL:
+        raise typer.BadParameter("a calibration is a file; --json - prints what is in it")
     require_writable(html, json_file, out)
     settings = load_settings()
     artefact = model or settings.model
     with evaluated_model(model, engine, precision, max_missing, no_cache) as under:
         contract = under.models.contract_id
         path = out or (artefact / CALIBRATION if artefact else own_calibration(settings.calibrations_dir, contract))
+        make_directory_of(path)
         pictures = read_set(directory, listed)
         calibration, everything = measure(under, pictures._replace(name=title or pictures.name), faces, default)
     write_calibration(path, calibration)

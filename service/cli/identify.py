@@ -12,6 +12,7 @@ from models.assembly import Models
 from models.calibration import OperatingPoint
 from models.cropping import FacePolicy, StageTimes
 from models.errors import ImageUnreadable, VultusError
+from models.evaluation.operating_points import upper
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service.acquisition import JudgedFace, judge_faces
@@ -139,10 +140,16 @@ def _show(answers: list[_Answer], point: OperatingPoint | None, compared: int, m
     if point:
         _out.print(
             f"{point.name}: similarity from {point.threshold:.3f}. Each face was compared with {compared:,}: somebody "
-            f"who is not enrolled gets a candidate in up to {min(1.0, point.rate * compared):.1%} of cases "
+            f"who is not enrolled gets a candidate in up to {_percent(min(1.0, point.rate * compared))} of cases "
             f"(measured on {point.measured_on}).",
             highlight=False,
             soft_wrap=True,
         )
     elif models.uncalibrated_because:
         _out.print(f"no decisions: {models.uncalibrated_because}", highlight=False, soft_wrap=True)
+
+
+def _percent(bound: float) -> str:
+    """Write an upper bound, never as 0."""
+    percent = 100 * bound
+    return f"{percent:.1f}%" if percent >= 1 else f"{upper(percent)}%"

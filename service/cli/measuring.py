@@ -143,6 +143,18 @@ def read_set(directory: Path, listed: Path | None) -> PictureSet:
     return read_listed(listed, directory) if listed else read_folders(directory)
 
 
+def make_directory_of(path: Path) -> None:
+    """Make the directory of a file that is written after the work.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+
+
 def say(text: str) -> None:
     """Print a line as it is, but for what would steer the terminal."""
     _out.print(printable(text), highlight=False, soft_wrap=True, markup=False)
@@ -171,15 +183,15 @@ def tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None)
     Raises:
         StorageFailed: The file system refused.
     """
-    if json_file != TERMINAL:
-        for one in found:
-            _show(one)
     if json_file is not None:
         _write_json(json_file, found)
     if html is not None:
         os.environ.setdefault("MPLCONFIGDIR", str(load_settings().data_dir / "matplotlib"))  # else HOME gets its fonts
         write_report(html, found, f"Vultus {VERSION}")
-        if json_file != TERMINAL:
+    if json_file != TERMINAL:  # last: who reads may have gone
+        for one in found:
+            _show(one)
+        if html is not None:
             say(f"report: {html}")
 
 

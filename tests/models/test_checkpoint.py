@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ml_dtypes import bfloat16
 from safetensors.torch import save_file
 
 from models.checkpoint import read_checkpoint
+from models.checkpoint.unpickling import unpickle_bytes
 from models.errors import (
     CheckpointIsModule,
     CheckpointUnreadable,
@@ -352,3 +354,14 @@ def test_reads_the_small_network_that_other_tests_export(tmp_path: Path) -> None
     weights = weights_for(small_iresnet())
     torch.save(tensors(weights), tmp_path / "a.pth")
     assert read_checkpoint(tmp_path / "a.pth").weights.keys() == weights.keys()
+
+
+def test_a_file_cannot_change_a_type_of_numbers_for_the_whole_process(tmp_path: Path) -> None:
+    """bfloat16 is one object of the process, and BUILD would set its size and byte order."""
+    before = np.dtype(bfloat16).itemsize, np.dtype(bfloat16).byteorder
+    state = pickle.dumps((3, ">", None, None, None, -1, -1, 0), 2)[2:-1]
+    path = tmp_path / "evil.pth"
+    path.write_bytes(b"\x80\x02ctorch\nBFloat16Storage\n" + state + b"b.")
+    with pytest.raises(CheckpointUnreadable):
+        unpickle_bytes(path.read_bytes())
+    assert (np.dtype(bfloat16).itemsize, np.dtype(bfloat16).byteorder) == before == (2, "=")

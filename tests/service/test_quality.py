@@ -139,7 +139,9 @@ def test_under_the_policy_all_poor_faces_are_left_out(client: TestClient) -> Non
     between = (qualities[1] + qualities[2]) / 2
     body = verify(client, image, image, faces="all", min_quality=str(between)).json()
     assert body["comparisons"] == 4, "two faces of each photo are left"
-    problem(verify(client, image, image, faces="all", min_quality=str(qualities[-1] + 0.1)), 422, "low_quality")
+    refused = verify(client, image, image, faces="all", min_quality=str(qualities[-1] + 0.1))
+    best = max(item["faces"], key=lambda face: float(face["score"]))
+    assert f"quality is {best['quality']:.0f};" in problem(refused, 422, "low_quality")["detail"]
 
 
 def test_gating_by_a_quality_that_says_nothing_is_refused_with_the_reason(blind: TestClient) -> None:
@@ -222,7 +224,8 @@ def test_a_gallery_asks_for_quality_at_every_door(client: TestClient) -> None:
     assert client.post(place, files={"images": worse}).json()["items"][0]["status"] == "enrolled"
     assert client.post("/v1/verify", json=sides).status_code == 200
     assert client.patch("/v1/galleries/staff", json={"index": "flat"}).json()["min_quality"] == 0
-    problem(client.post("/v1/galleries", json={"gallery": "x", "min_quality": 101}), 422, "member_invalid")
+    for wrong in (101, -1, True, "much", None):
+        problem(client.post("/v1/galleries", json={"gallery": "x", "min_quality": wrong}), 422, "member_invalid")
 
 
 def test_the_stricter_of_request_and_gallery_counts(client: TestClient) -> None:

@@ -61,6 +61,13 @@ def test_the_tail_holds_the_highest_however_they_come(monkeypatch: pytest.Monkey
     assert tail.scores.tolist() == pytest.approx(sorted(others.values(), reverse=True)[: len(tail.scores)], abs=1e-6)
 
 
+def test_of_small_sets_everything_is_kept() -> None:
+    """With few subjects one draw of the bootstrap may need much more than the rate."""
+    embedding, subjects = people(30, 3)
+    tail = compare_all(embedding, subjects).non_mated
+    assert len(tail.scores) == tail.count
+
+
 def test_histograms_by_fold_are_of_pairs_whose_subjects_are_there() -> None:
     embedding, subjects = people(20, 4)
     folds = deal_into_folds(subjects, 4)

@@ -149,6 +149,19 @@ def test_where_no_error_was_seen_the_rule_of_three_is_the_upper_end() -> None:
     assert own.fnmr == (0.0, 3 / 60)
 
 
+def test_where_every_mated_pair_failed_the_lower_end_is_not_zero() -> None:
+    """Two of 300 subjects have two pictures: one draw in seven has neither of them, and says nothing about FNMR."""
+    embedding, subjects = people(302, 1)
+    subjects = np.where(subjects >= 300, subjects - 300, subjects)
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.9999)], replicates=300)
+    assert own.fnmr == (0.0, 1.0), "two subjects carry nothing: 1 - 3/2 is below 0"
+    embedding, subjects = people(330, 1)
+    subjects = np.where(subjects >= 300, subjects - 300, subjects)
+    (own,) = point_intervals(compare_all(embedding, subjects), [(1e-2, 0.9999)], replicates=300)
+    assert own.fnmr == pytest.approx((1 - 3 / 30, 1.0))
+
+
 def test_a_tail_that_is_too_short_for_a_draw_says_so_and_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, subjects = people(12, 12, dimensions=6)
     whole = compare_all(embedding, subjects)

@@ -12,23 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 
 from models.alignment import TEMPLATES
+from models.calibration import OperatingPoint
 from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, SetUnreadable, StorageFailed, TooFewSubjects
 from models.evaluation.acquisition import FromCrops
+from models.evaluation.all_pairs import similarities
 from models.evaluation.calibrating import calibrate
 from models.evaluation.calibration_report import describe_calibration
+from models.evaluation.cohorts import add_cohorts
 from models.evaluation.degradation import DEGRADATIONS
-from models.evaluation.document import Evaluation, Table, printable
+from models.evaluation.document import Chart, Evaluation, Table, printable
 from models.evaluation.model import EvaluatedModel
+from models.evaluation.pair_scores import listed_pairs
 from models.evaluation.protocols.bin_set import evaluate_bin
 from models.evaluation.protocols.ijb import evaluate_ijb_1n, evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
 from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
-from models.evaluation.quality_validation import REAL
+from models.evaluation.quality_validation import REAL, compare_degraded
 from models.evaluation.report import cell_text, write_report
 from models.evaluation.sets.own import read_folders, read_pair_list
 from models.evaluation.verification import squared_distances, ten_fold_accuracy
+from models.quality import quality_scores
 from tests.models.evaluation.people import draw, models_by_color, write_people
 from tests.pictures import encode, faces_png
 
@@ -170,6 +176,44 @@ def test_every_picture_with_every_other(model: EvaluatedModel, tmp_path: Path) -
     assert all(str(row[1]).split("/")[0] == str(row[2]).split("/")[0] for row in table(found, "farthest_mated").rows)
 
 
+def chart(evaluation: Evaluation, name: str) -> Chart:
+    (found,) = [one for one in evaluation.charts if one.name == name]
+    return found
+
+
+def test_charts_hold_the_rates_of_a_plain_count(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = read_folders(write_people(tmp_path / "people", 40, 3, noise=70))
+    faces = model.embed(model.photos("single"), people.pictures)
+    subjects = people.numbers()
+    first, second = np.triu_indices(len(subjects), 1)
+    scores = np.einsum("ij,ij->i", faces.embedding[first], faces.embedding[second])
+    same = subjects[first] == subjects[second]
+    found = evaluate_pictures(model, people, "single")
+
+    (det,), (roc,) = chart(found, "det").series, chart(found, "roc").series
+    thresholds = np.unique(scores)
+    fmr = np.array([(scores[~same] >= one - 1e-6).mean() for one in thresholds])
+    fnmr = np.array([(scores[same] < one - 1e-6).mean() for one in thresholds])
+    for x, y in zip(det.x, det.y, strict=True):
+        assert np.min(np.abs(fmr - x) + np.abs(fnmr - y)) < 2e-3, "every point of the DET is a threshold's"
+    for x, y in zip(roc.x, roc.y, strict=True):
+        assert np.min(np.abs(fmr - x) + np.abs(1 - fnmr - y)) < 2e-3
+    assert max(det.y) > 0.5 > min(det.y)
+    (x, y, name) = chart(found, "roc").marks[0]
+    (point,) = found.points
+    assert (x, y, name) == (point.rate, 1 - point.fnmr, point.name)
+    others, mated = chart(found, "histogram").series
+    for series, own in ((others, scores[~same]), (mated, scores[same])):
+        assert sum(series.y) == pytest.approx(1)
+        assert np.dot(series.x, series.y) == pytest.approx(own.mean(), abs=0.01)
+
+    quality = np.minimum(faces.norms[first, 0], faces.norms[second, 0])[same]
+    assert figures(found)["norm_spearman"] == pytest.approx(spearmanr(quality, scores[same]).statistic, abs=1e-6)
+    missed = scores[same][np.argsort(quality, kind="stable")] < point.threshold - 1e-6
+    (discard,) = chart(found, "error_versus_discard").series
+    assert discard.y[4] == pytest.approx(missed[int(0.2 * len(missed)) :].mean(), abs=0.01)
+
+
 def test_a_sample_of_the_pairs_says_so(model: EvaluatedModel, tmp_path: Path) -> None:
     people = read_folders(write_people(tmp_path / "people", 30, 4))
     found = evaluate_pictures(model, people, "single", sample=150, seed=5)
@@ -268,7 +312,10 @@ def test_open_set_search_with_strangers(model: EvaluatedModel, tmp_path: Path) -
     assert figures(found)["enrolled"] == 20
     assert (figures(found)["mated"], figures(found)["non_mated"]) == (60, 40)
     assert figures(found)["rank_1"] == 1
-    assert [row[0] for row in table(found, "rates").rows] == [0.1]
+    (rate,) = table(found, "rates").rows
+    assert rate[0] == 0.1
+    (curve,) = chart(found, "open_set").series if any(one.name == "open_set" for one in found.charts) else [None]
+    assert curve is None or all(0 < y <= 1 for y in curve.y)
     with pytest.raises(OneClassOnly):
         evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_strangers(tmp_path)), "single")
 
@@ -386,6 +433,50 @@ def test_the_two_ways_of_ijb_give_different_templates(model: EvaluatedModel, tmp
     assert charts[0] != charts[1]
 
 
+def test_the_curve_of_a_search_falls(model: EvaluatedModel, tmp_path: Path) -> None:
+    """With noise that makes misses: the stricter, the more of them."""
+    everyone = read_folders(write_people(tmp_path / "all", 40, 3, noise=110))
+    faces = model.embed(model.photos("single"), everyone.pictures)
+    numbers = everyone.numbers()
+    enrolled = (np.arange(120) % 3 == 0) & (numbers < 25)
+    gallery, probes = everyone.where(enrolled), everyone.where(~enrolled)
+    found = evaluate_search(model, gallery, probes, "single")
+    (curve,) = chart(found, "open_set").series
+    assert curve.x == sorted(curve.x)
+    assert curve.y == sorted(curve.y, reverse=True)
+    similarity = faces.embedding[~enrolled] @ faces.embedding[enrolled].T
+    mated = numbers[~enrolled] < 25
+    own = similarity[np.arange(len(mated)), np.where(mated, numbers[~enrolled], 0)][mated]
+    hit = own >= similarity[mated].max(axis=1) - 1e-6
+    strangers = np.sort(similarity[~mated].max(axis=1))[::-1]
+    missed = [1 - (hit & (own >= one - 1e-6)).mean() for one in strangers]
+    drawn = [one for one in missed if one > 0]
+    assert curve.y == pytest.approx(drawn, abs=1.5 / mated.sum())
+
+
+def test_cohorts_of_listed_pairs_count_pairs_within_only(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 8, 2)
+    names = [f"subject {n:02}" for n in range(8)]
+    rows = [f"{name}/0.png,{name}/1.png,1" for name in names]
+    rows += [f"{one}/0.png,{other}/1.png,0" for one in names for other in names if one < other]
+    listing, cohorts = tmp_path / "pairs.csv", tmp_path / "cohorts.csv"
+    listing.write_text("\n".join(["first,second,mated", *rows]))
+    pictures = [f"{name}/{n}.png,{'a' if name < 'subject 03' else 'b'}" for name in names for n in (0, 1)]
+    cohorts.write_text("\n".join(["image,half", *pictures]))
+    scores = evaluate_pairs(model, read_pair_list(listing, people), "single", cohorts)
+    assert any("Cohorts were not compared" in note for note in scores.notes), "36 pairs carry no point"
+    pairs = read_pair_list(listing, people)
+    faces = model.embed(model.photos("single"), pairs.pictures)
+    kept = listed_pairs(
+        similarities(faces.embedding, pairs.first, pairs.second), pairs.mated, pairs.first, pairs.second
+    )
+    point = OperatingPoint("fmr_1e-1", 0.1, 0.5, (0.0, 1.0), (0.0, 1.0), 0.0, (0.0, 1.0), 30, "a test")
+    evaluation = Evaluation("pairs", "a test", {})
+    ways = {"half": ["a" if picture.name < "subject 03" else "b" for picture in pairs.pictures]}
+    add_cohorts(evaluation, kept, faces, {way: [*values] for way, values in ways.items()}, [point])
+    assert [row[:4] for row in table(evaluation, "cohort_half").rows] == [("a", 6, 3, 3), ("b", 10, 10, 5)]
+
+
 def test_what_is_no_number_in_ijbs_lists_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = ijb(tmp_path / "IJBB")
     path = directory / "meta/ijbb_name_5pts_score.txt"
@@ -460,6 +551,15 @@ def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_pat
     write_report(tmp_path / "calibration.html", [shown], "Vultus test")
     page = (tmp_path / "calibration.html").read_text()
     assert all(kind in page for kind in DEGRADATIONS), "every line has its colour"
+    evidence = calibration.quality.evidence
+    assert evidence["noise"]["spearman"] != evidence["real"]["spearman"]
+    pairs = [(people.pictures[4 * n], people.pictures[4 * n + 1]) for n in range(60)]
+    compared = compare_degraded(model, pairs, "single", calibration.quality.statistics)
+    norms = [model.embed(model.photos("single"), list(side)).norms[:, 0] for side in zip(*pairs, strict=True)]
+    lower = quality_scores(np.minimum(*norms), calibration.quality.statistics)
+    assert compared[REAL].quality == pytest.approx(lower), "the lower one of the two faces"
+    assert (compared["dark"].quality != compared[REAL].quality).any()
+    assert (compared["dark"].quality <= quality_scores(norms[0], calibration.quality.statistics) + 1e-4).all()
     again, _ = calibrate(model, people, "single")
     assert again == calibration, "seeds are fixed"
 

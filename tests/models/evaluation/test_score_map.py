@@ -65,6 +65,24 @@ def test_is_monotone_whatever_the_scores() -> None:
 def test_claims_no_more_than_the_data_carries() -> None:
     """Classes that do not overlap would give an infinite ratio; 3,000 comparisons carry one of 1,000."""
     found = fit(normal(0.8, 0.01, 600, 0), normal(0.0, 0.01, 3000, 1))
-    assert found.log_likelihood_ratio(1.0) <= np.log(1000) + 1e-9
-    assert found.log_likelihood_ratio(-1.0) >= -np.log(200) - 1e-9
+    three = -np.log(0.05)  # what the rule of 3 rounds
+    assert found.log_likelihood_ratio(1.0) <= np.log(3000 / three) + 1e-9
+    assert found.log_likelihood_ratio(-1.0) >= -np.log(600 / three) - 1e-9
     assert found.log_likelihood_ratio(1.0) > 3
+
+
+def test_errors_that_were_seen_at_the_end_bound_the_ratio() -> None:
+    """Ten non-mated pairs as alike as any, such as people under two names: the ends are told no surer than that."""
+    others = np.concatenate([normal(0.0, 0.05, 100_000, 1), np.full(10, 0.9)])
+    mated = np.concatenate([normal(0.6, 0.1, 10_000, 0), np.full(20, -0.2)])
+    found = fit(mated, np.random.default_rng(0).permutation(others))
+    assert found.log_likelihood_ratio(1.0) < np.log(100_010 / 10)
+    assert found.log_likelihood_ratio(1.0) > np.log(100_010 / 10) - 1.5
+    assert found.log_likelihood_ratio(-1.0) > -np.log(10_020 / 20)
+
+
+def test_a_line_beyond_what_the_counts_carry_says_nothing_more() -> None:
+    found = fit(normal(0.5, 0.1, 10, 0), normal(0.0, 0.1, 10, 1))
+    similarities, ratios = zip(*found.knots, strict=True)
+    assert list(similarities) == sorted(set(similarities))
+    assert max(map(abs, ratios)) <= np.log(10)
