@@ -99,7 +99,12 @@ class Card:
     @property
     def single_view_statistics(self) -> NormStatistics | None:
         """Those of training, where they are of what the graph gives: its norm of two views is another one."""
-        return None if self.preprocessing.get("mirror") else self.norm_statistics
+        return None if self.mirrors else self.norm_statistics
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the graph embeds the mirror image too, and adds both."""
+        return bool(self.preprocessing.get("mirror"))
 
     def contract_id(self, detector_family: str) -> str:
         """Identify the embedding contract: embeddings of different ids must never be compared.

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from models.alignment import Template
 from models.assembly import Models
 from models.cropping import FacePolicy
 from models.digests import value_digest
@@ -21,7 +22,12 @@ class EvaluatedModel:
     """What serves, ready to be measured."""
 
     def __init__(
-        self, models: Models, cache: Path | None = None, tell: Tell = lambda *_: None, most_missing: int = 0
+        self,
+        models: Models,
+        cache: Path | None = None,
+        tell: Tell = lambda *_: None,
+        most_missing: int = 0,
+        artefact: Path | None = None,
     ) -> None:
         """Take a loaded model.
 
@@ -30,19 +36,20 @@ class EvaluatedModel:
             cache: Directory of known embeddings; none are kept without it.
             tell: Told what is done, and how many of how many.
             most_missing: How many files of a set may be missing.
+            artefact: Where its recognizer was exported to, if it is not a pack's.
         """
-        self.models, self.tell, self.most_missing = models, tell, most_missing
+        self.models, self.tell, self.most_missing, self.artefact = models, tell, most_missing, artefact
         self._cache = cache
 
     @property
-    def template(self) -> Any:
+    def template(self) -> Template:
         """The alignment template of the recognizer."""
         return self.models.pipeline.template
 
     @property
     def has_mirror(self) -> bool:
         """Whether the graph itself embeds the mirror image too."""
-        return bool(self.models.recognizer.preprocessing.get("mirror"))
+        return self.models.recognizer.mirrors
 
     def photos(self, policy: FacePolicy) -> FromPhotos:
         """Return the way from photos to crops that serves."""

@@ -101,7 +101,9 @@ def left_out(pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequenc
 
 
 def upper(bound: float) -> str:
-    """Write an upper bound with one digit, rounded up."""
+    """Write an upper bound with one digit, rounded up; 0 is 0."""
+    if bound <= 0:
+        return "0"
     exponent = floor(log10(bound))
     return f"{ceil(round(bound / 10**exponent, 9)) * 10**exponent:.1g}"
 

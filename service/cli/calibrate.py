@@ -1,5 +1,6 @@
 """`vultus calibrate`: operating points, score map and quality of the model that is served, from your own pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,32 +9,19 @@ import typer
 from models.artefact import CALIBRATION
 from models.assembly import own_calibration
 from models.calibration import write_calibration
+from models.errors import StorageFailed
 from models.evaluation.calibrating import calibrate as measure
 from models.evaluation.calibration_report import describe_calibration
+from models.evaluation.document import Evaluation
+from models.evaluation.model import EvaluatedModel
 from models.evaluation.sections import add_acquisition, add_duplicates
-from service.cli.measuring import (
-    TERMINAL,
-    Directory,
-    Engine,
-    Html,
-    JsonFile,
-    Listed,
-    Missing,
-    Model,
-    NoCache,
-    Policy,
-    Precision,
-    evaluated_model,
-    make_directory_of,
-    read_set,
-    require_writable,
-    say,
-    tell,
-)
+from service.cli.measuring import TERMINAL, Directory, Listed, Policy, measured, read_set, require_place
 from service.settings import load_settings
 
 
+@measured
 def calibrate(
+    model: EvaluatedModel,
     directory: Directory,
     listed: Listed = None,
     faces: Policy = "single",
@@ -46,30 +34,29 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Where to write it; by default where the service looks for it.")
     ] = None,
-    model: Model = None,
-    engine: Engine = None,
-    precision: Precision = None,
-    max_missing: Missing = 0,
-    no_cache: NoCache = False,
-    html: Html = None,
-    json_file: JsonFile = None,
-) -> None:
+) -> Sequence[Evaluation]:
     """Measure what thresholds cost: DIRECTORY has a folder for each subject. The service reads what is written."""
-    if out == TERMINAL:
+    path = out or _place(model)
+    if path == TERMINAL:
         raise typer.BadParameter("a calibration is a file; --json - prints what is in it")
-    require_writable(html, json_file, out)
-    settings = load_settings()
-    artefact = model or settings.model
-    with evaluated_model(model, engine, precision, max_missing, no_cache) as under:
-        contract = under.models.contract_id
-        path = out or (artefact / CALIBRATION if artefact else own_calibration(settings.calibrations_dir, contract))
-        make_directory_of(path)
-        pictures = read_set(directory, listed)
-        calibration, everything = measure(under, pictures._replace(name=title or pictures.name), faces, default)
+    require_place(path)
+    pictures = read_set(directory, listed)
+    calibration, everything = measure(model, pictures._replace(name=title or pictures.name), faces, default)
     write_calibration(path, calibration)
     found = describe_calibration(calibration)
     add_acquisition(found, everything.names, everything.failures)
     add_duplicates(found, everything.names, everything.contents, pictures.subjects)
-    tell([found], html, json_file)
-    if json_file != TERMINAL:
-        say(f"written to {path}")
+    found.notes.append(f"Written to {path}.")
+    return [found]
+
+
+def _place(model: EvaluatedModel) -> Path:
+    """Tell where the service looks for the calibration of a model: beside an artefact, else in the data directory."""
+    if model.artefact is not None:
+        return model.artefact / CALIBRATION
+    path = own_calibration(load_settings().calibrations_dir, model.models.contract_id)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
+    return path

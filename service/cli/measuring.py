@@ -64,7 +64,7 @@ _err = Console(stderr=True)
 
 
 def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
-    """Give a command that evaluates a model the options that all such commands have, and show what it found.
+    """Give a command that measures a model the options that all such commands have, and show what it found.
 
     Args:
         command: Takes the model, then options of its own.
@@ -73,11 +73,11 @@ def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None
     def run(**options: Any) -> None:
         own = {name: value for name, value in options.items() if name not in shared}
         html, json_file = options["html"], options["json_file"]
-        require_writable(html, json_file)
+        _require_writable(html, json_file)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
         with evaluated_model(**choice) as under:
             found = command(under, **own)
-        tell(found, html, json_file)
+        _tell(found, html, json_file)
 
     shared = inspect.signature(_shared_options).parameters
     _, *specific = inspect.signature(command).parameters.values()
@@ -97,7 +97,7 @@ def _shared_options(
     html: Html = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Hold the options that every command of `vultus evaluate` has."""
+    """Hold the options that every command that measures has."""
 
 
 @contextmanager
@@ -110,6 +110,7 @@ def evaluated_model(
 ) -> Iterator[EvaluatedModel]:
     """Load what is to be measured, and show what it is at while it is measured."""
     settings = load_settings()
+    artefact = model or settings.model
     runtime = settings.runtime.options()
     runtime = replace(runtime, engine=engine or runtime.engine, precision=precision or runtime.precision)
     models = load_models(
@@ -118,7 +119,7 @@ def evaluated_model(
         runtime,
         settings.detection.options(),
         settings.image.limits(),
-        model or settings.model,
+        artefact,
     )
     columns = (
         TextColumn("{task.description}"),
@@ -135,7 +136,8 @@ def evaluated_model(
                 tasks[what] = bars.add_task(escape(printable(what)), total=count)
             bars.update(tasks[what], completed=done, total=count)
 
-        yield EvaluatedModel(models, None if no_cache else settings.data_dir / "evaluations", show, max_missing)
+        cache = None if no_cache else settings.data_dir / "evaluations"
+        yield EvaluatedModel(models, cache, show, max_missing, artefact)
 
 
 def read_set(directory: Path, listed: Path | None) -> PictureSet:
@@ -143,24 +145,12 @@ def read_set(directory: Path, listed: Path | None) -> PictureSet:
     return read_listed(listed, directory) if listed else read_folders(directory)
 
 
-def make_directory_of(path: Path) -> None:
-    """Make the directory of a file that is written after the work.
-
-    Raises:
-        StorageFailed: The file system refused.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
-
-
-def say(text: str) -> None:
+def _say(text: str) -> None:
     """Print a line as it is, but for what would steer the terminal."""
     _out.print(printable(text), highlight=False, soft_wrap=True, markup=False)
 
 
-def require_writable(html: Path | None, *files: Path | None) -> None:
+def _require_writable(html: Path | None, json_file: Path | None) -> None:
     """Refuse before the work what could not be written after it.
 
     Raises:
@@ -169,15 +159,24 @@ def require_writable(html: Path | None, *files: Path | None) -> None:
     """
     if html is not None:
         require_report_extra()
-    for path in (html, *files):
+    for path in (html, json_file):
         if path is not None and path != TERMINAL:
-            if path.is_dir():
-                raise StorageFailed(f"{path} cannot be written: it is a directory")
-            if not path.absolute().parent.is_dir():
-                raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+            require_place(path)
 
 
-def tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
+def require_place(path: Path) -> None:
+    """Refuse a file that could not be there.
+
+    Raises:
+        StorageFailed: It is a directory, or its directory is not there.
+    """
+    if path.is_dir():
+        raise StorageFailed(f"{path} cannot be written: it is a directory")
+    if not path.absolute().parent.is_dir():
+        raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+
+
+def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
     """Print what was found, and write it where that is asked for.
 
     Raises:
@@ -192,7 +191,7 @@ def tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None)
         for one in found:
             _show(one)
         if html is not None:
-            say(f"report: {html}")
+            _say(f"report: {html}")
 
 
 def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
@@ -206,10 +205,10 @@ def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
 def _show(evaluation: Evaluation) -> None:
     _out.print(f"\n[bold]{escape(printable(evaluation.title))}[/bold]", highlight=False)
     about = evaluation.conditions
-    say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
+    _say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
     for figure in evaluation.figures:
         if figure.text:
-            say(f"  {figure.text}")
+            _say(f"  {figure.text}")
     for table in evaluation.tables:
         if table.rows and not table.detail:
             title = escape(printable(table.title))
@@ -226,6 +225,6 @@ def _show(evaluation: Evaluation) -> None:
                 shown.add_row(*(escape(cell_text(cell)) for cell in row))
             _out.print(shown)
             if len(table.rows) > _LONGEST_TABLE:
-                say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
+                _say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
     for note in evaluation.notes:
-        say(note)
+        _say(note)

@@ -11,7 +11,6 @@ from models.detection import Face
 from models.errors import CalibrationUnfit, CutOff, ExtremePose, FaceTooSmall, LowQuality, QualityUnvalidated
 from models.quality import (
     NO_GATE,
-    FaceGeometry,
     Gate,
     GeometryRange,
     QualityScale,
@@ -139,7 +138,3 @@ def test_a_checkpoints_own_statistics_give_a_quality_that_never_gates() -> None:
 def test_the_stricter_of_two_gates_counts() -> None:
     assert Gate(30, ("cut_off",)).at_least(50) == Gate(50, ("cut_off",))
     assert Gate(30).at_least(0) == Gate(30)
-
-
-def test_geometry_has_names() -> None:
-    assert FaceGeometry._fields == ("side_px", "pose", "cut_off")

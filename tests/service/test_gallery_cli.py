@@ -21,6 +21,8 @@ from typer.testing import CliRunner, Result
 
 from models.errors import VultusError
 from service.cli import app
+from service.cli.serve import open_for_models
+from service.gallery.administration import create_gallery
 from tests.service.test_cli import vultus
 from tests.service.test_end_to_end import COMMAND, altered, client_of, serving
 
@@ -76,6 +78,11 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
 
     probe = tmp_path / "probe.jpg"
     probe.write_bytes(altered(photos / "astronaut.png"))
+    with open_for_models() as (galleries, _):
+        create_gallery(galleries, "nobody")
+    nobody = run("identify", probe, "--gallery", "nobody")
+    assert "compared with 0:" in nobody
+    assert "up to 0% of cases" in nobody
     loose = ["--operating-point", "fmr_1e-3"]  # two faces of the group have a quality of 0 and match little
     found = run("identify", probe, photos / "group.jpg", "--gallery", "staff", "--assign", "unique", *loose)
     assert "staff/astronaut" in found

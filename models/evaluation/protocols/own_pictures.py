@@ -126,8 +126,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
     note = "A rate that rests on fewer than 30 non-mated probes is a guess. Rank 1 and above the threshold is a hit."
     columns = ("FPIR", "threshold", "errors", "FNIR", "TPIR")
     evaluation.tables.append(Table("rates", "Open-set identification", columns, [*rows], note))
-    if found.non_mated:
-        evaluation.charts.append(_search_curve(found))
+    evaluation.charts += _search_curve(found)
     add_duplicates(
         evaluation,
         [*enrolled.names, *probed.names],
@@ -153,14 +152,16 @@ def _add_error_sections(
     add_duplicates(evaluation, faces.names, faces.contents, subjects)
 
 
-def _search_curve(found: Identification) -> Chart:
-    """Draw FNIR over FPIR at the similarities that strangers reached."""
+def _search_curve(found: Identification) -> list[Chart]:
+    """Draw FNIR over FPIR at the similarities that strangers reached; nothing where there were none, or no misses."""
     thresholds = np.sort(found.best_other)[::-1]
     wrong = np.arange(1, len(thresholds) + 1) / len(thresholds)
     hits = np.sort(found.own[found.place == 0])
     missed = 1 - (len(hits) - np.searchsorted(hits, thresholds)) / found.mated
     drawn = missed > 0
-    return Chart(
+    if not drawn.any():
+        return []
+    curve = Chart(
         "open_set",
         "Open-set identification",
         "false positive identification rate (FPIR)",
@@ -169,3 +170,4 @@ def _search_curve(found: Identification) -> Chart:
         log_x=True,
         log_y=True,
     )
+    return [curve]

@@ -183,4 +183,4 @@ def test_two_subjects_have_intervals_that_are_numbers() -> None:
 
 
 def test_upper_bounds_are_rounded_up() -> None:
-    assert [upper(bound) for bound in (5.16e-5, 3e-3, 0.00046, 1.0)] == ["6e-05", "0.003", "0.0005", "1"]
+    assert [upper(bound) for bound in (5.16e-5, 3e-3, 0.00046, 1.0, 0.0)] == ["6e-05", "0.003", "0.0005", "1", "0"]
