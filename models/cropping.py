@@ -1,10 +1,8 @@
 """From photos to aligned crops of the faces that are meant."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import cv2
@@ -13,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.alignment import Template, align, alignment_matrix, crop_scale
 from models.detection import Face, FaceDetector
-from models.errors import NoFace, SeveralFaces, VultusError
+from models.errors import JobError, NoFace, SeveralFaces, VultusError
 from models.imaging import ImageLimits, Photo, Raster
+from models.job import Job
 
 FacePolicy = Literal["largest", "central", "single", "all"]
 Outcome = TypeVar("Outcome")
@@ -47,26 +46,6 @@ class CroppedPhoto:
     crops: NDArray[np.uint8]
 
 
-@dataclass(slots=True)
-class StageTimes:
-    """Milliseconds spent by stage; several photos of one request add up."""
-
-    milliseconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, stage: str, milliseconds: float) -> None:
-        """Add time to a stage."""
-        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + milliseconds
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the enclosed block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, (time.perf_counter() - start) * 1000)
-
-
 class FaceCropper:
     """Decodes, detects and aligns. Safe for use by several threads at once.
 
@@ -90,78 +69,77 @@ class FaceCropper:
         self.limits = limits or ImageLimits()
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
 
-    def detect(
-        self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
-    ) -> list[DetectedPhoto | VultusError]:
+    def detect(self, encoded: Sequence[bytes], policy: FacePolicy, job: Job) -> list[DetectedPhoto | VultusError]:
         """Find the faces of photos.
 
         Args:
             encoded: Image files.
             policy: Which faces of a photo are meant.
-            times: Told what was spent.
+            job: Whose work it is; told what was spent.
 
         Returns:
             For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
+
+        Raises:
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """
 
-        def look(image: bytes, own: StageTimes) -> DetectedPhoto:
-            photo, faces = self._find(image, policy, own)
+        def look(image: bytes) -> DetectedPhoto:
+            photo, faces = self._find(image, policy, job)
             return DetectedPhoto(photo.width, photo.height, faces)
 
-        return self._each(encoded, look, times)
+        return self._each(encoded, look)
 
-    def crop(self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes) -> list[CroppedPhoto | VultusError]:
+    def crop(self, encoded: Sequence[bytes], policy: FacePolicy, job: Job) -> list[CroppedPhoto | VultusError]:
         """Find the faces of photos and align those that the policy means.
 
         Args:
             encoded: Image files.
             policy: Which faces of a photo are meant.
-            times: Told what was spent.
+            job: Whose work it is; told what was spent.
 
         Returns:
             For each photo, in order, its crops or why there are none: an `ImageError` or `FaceError`.
+
+        Raises:
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """
 
-        def look(image: bytes, own: StageTimes) -> CroppedPhoto:
-            photo, faces = self._find(image, policy, own)
-            return CroppedPhoto(DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, own))
+        def look(image: bytes) -> CroppedPhoto:
+            photo, faces = self._find(image, policy, job)
+            return CroppedPhoto(DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, job))
 
-        return self._each(encoded, look, times)
+        return self._each(encoded, look)
 
-    def _each(
-        self, encoded: Sequence[bytes], look: Callable[[bytes, StageTimes], Outcome], times: StageTimes
-    ) -> list[Outcome | VultusError]:
+    def _each(self, encoded: Sequence[bytes], look: Callable[[bytes], Outcome]) -> list[Outcome | VultusError]:
         """Look at every photo, several at a time, and keep what goes wrong with one in its place."""
 
-        def attempt(image: bytes) -> tuple[Outcome | VultusError, StageTimes]:
-            own = StageTimes()
+        def attempt(image: bytes) -> Outcome | VultusError:
             try:
-                return look(image, own), own
+                return look(image)
+            except JobError:
+                raise
             except VultusError as error:
-                return error, own
+                return error
 
-        attempts = list(self._workers.map(attempt, encoded) if len(encoded) > 1 else map(attempt, encoded))
-        for _, own in attempts:
-            for stage, spent in own.milliseconds.items():
-                times.add(stage, spent)
-        return [outcome for outcome, _ in attempts]
+        return list(self._workers.map(attempt, encoded) if len(encoded) > 1 else map(attempt, encoded))
 
-    def _find(self, encoded: bytes, policy: FacePolicy, times: StageTimes) -> tuple[Photo, list[Face]]:
-        with times.measure("decode"):
+    def _find(self, encoded: bytes, policy: FacePolicy, job: Job) -> tuple[Photo, list[Face]]:
+        with job.measure("decode"):
             photo = Photo(encoded, self.limits)
             raster = photo.raster(self.detector.max_side_px / max(photo.width, photo.height))
-        with times.measure("detect"):
-            faces = self.detector.detect(raster.pixels)
+        with job.measure("detect"):
+            faces = self.detector.detect(raster.pixels, job)
         faces = [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
         return photo, choose(faces, policy, (photo.width, photo.height))
 
-    def _crops(self, photo: Photo, faces: list[Face], times: StageTimes) -> NDArray[np.uint8]:
+    def _crops(self, photo: Photo, faces: list[Face], job: Job) -> NDArray[np.uint8]:
         template = self.template
-        with times.measure("align"):
+        with job.measure("align"):
             needed = max((crop_scale(alignment_matrix(face.landmarks, template)) for face in faces), default=0.0)
-        with times.measure("decode"):
+        with job.measure("decode"):
             raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
-        with times.measure("align"):
+        with job.measure("align"):
             return _align_all(raster, faces, template)
 
 

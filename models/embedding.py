@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alignment import Template
+from models.job import Job
 from models.runtime import Session
 
 OUTPUTS = ("embedding", "norm")
@@ -31,14 +32,16 @@ class Embedder:
         self.session = session
         self.template = template
 
-    def embed(self, crops: NDArray[np.uint8]) -> Embeddings:
+    def embed(self, crops: NDArray[np.uint8], job: Job | None = None) -> Embeddings:
         """Embed aligned crops.
 
         Args:
             crops: (N, H, W, 3) uint8, RGB, aligned to `template`, N at least 1.
+            job: Whose work it is.
 
         Raises:
             InferenceFailed: The engine refused, or gave a number that is not finite.
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """
-        embedding, norm = self.session.run(crops)
+        embedding, norm = self.session.run(crops, job)
         return Embeddings(embedding, norm)

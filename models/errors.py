@@ -53,11 +53,15 @@ VultusError
 │   ├── ParityFailed
 │   ├── StepDied
 │   └── ExtraMissing
+├── JobError                 the work is not wanted any more
+│   ├── JobAbandoned
+│   └── DeadlineExceeded
 └── EngineError              the machine cannot run it
     ├── EngineMissing
     ├── EngineConflict
     ├── PrecisionUnsupported
     ├── EngineBuildFailed
+    ├── EngineStopped
     └── InferenceFailed
 
 Messages are sentences for the person who sent the input; they never hold pixels, embeddings or names of people.
@@ -378,6 +382,22 @@ class ExtraMissing(ExportError):
     code = "extra_missing"
 
 
+class JobError(VultusError):
+    """The work is not wanted any more."""
+
+
+class JobAbandoned(JobError):
+    """Whoever wanted the answer has left."""
+
+    code = "abandoned"
+
+
+class DeadlineExceeded(JobError):
+    """The answer did not come within the time that it was given."""
+
+    code = "deadline_exceeded"
+
+
 class EngineError(VultusError):
     """The machine cannot run it."""
 
@@ -404,6 +424,12 @@ class EngineBuildFailed(EngineError):
     """TensorRT refuses the graph or the build."""
 
     code = "engine_build_failed"
+
+
+class EngineStopped(EngineError):
+    """The engine takes no more work: it is shutting down, or died."""
+
+    code = "engine_stopped"
 
 
 class InferenceFailed(EngineError):

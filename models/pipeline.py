@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cropping import FaceCropper, FacePolicy, StageTimes
+from models.cropping import FaceCropper, FacePolicy
 from models.detection import Face, FaceDetector
 from models.embedding import Embedder
 from models.errors import VultusError
 from models.imaging import ImageLimits
+from models.job import Job
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,25 +58,24 @@ class Pipeline(FaceCropper):
         super().__init__(detector, embedder.template, limits, workers)
         self.embedder = embedder
 
-    def embed(
-        self, encoded: Sequence[bytes], policy: FacePolicy, times: StageTimes
-    ) -> list[EmbeddedPhoto | VultusError]:
+    def embed(self, encoded: Sequence[bytes], policy: FacePolicy, job: Job) -> list[EmbeddedPhoto | VultusError]:
         """Find the faces of photos and embed those that the policy means.
 
         Args:
             encoded: Image files.
             policy: Which faces of a photo are meant.
-            times: Told what was spent.
+            job: Whose work it is; told what was spent.
 
         Returns:
             For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
 
         Raises:
             InferenceFailed: The engine failed.
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """
-        outcomes = self.crop(encoded, policy, times)
+        outcomes = self.crop(encoded, policy, job)
         crops = [outcome.crops for outcome in outcomes if not isinstance(outcome, VultusError)]
-        embedded = iter(self._embed(np.concatenate(crops), times) if any(map(len, crops)) else ())
+        embedded = iter(self._embed(np.concatenate(crops), job) if any(map(len, crops)) else ())
         return [
             outcome
             if isinstance(outcome, VultusError)
@@ -90,7 +90,7 @@ class Pipeline(FaceCropper):
             for outcome in outcomes
         ]
 
-    def _embed(self, crops: NDArray[np.uint8], times: StageTimes) -> Iterator[tuple[NDArray[np.float32], float]]:
-        with times.measure("embed"):
-            embeddings = self.embedder.embed(crops)
+    def _embed(self, crops: NDArray[np.uint8], job: Job) -> Iterator[tuple[NDArray[np.float32], float]]:
+        with job.measure("embed"):
+            embeddings = self.embedder.embed(crops, job)
         return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)

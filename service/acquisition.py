@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.assembly import Models
-from models.cropping import FacePolicy, StageTimes
+from models.cropping import FacePolicy
 from models.errors import FaceError, FaceTooSmall, LowQuality, VultusError
+from models.job import Job
 from models.pipeline import EmbeddedFace, EmbeddedPhoto
 from models.quality import NO_GATE, Assessment, Gate
 from service.gallery.records import NewTemplate
@@ -68,7 +69,7 @@ def image_source(image: bytes) -> bytes:
 
 
 def acquire(
-    models: Models, images: Sequence[bytes], requirements: Requirements, times: StageTimes
+    models: Models, images: Sequence[bytes], requirements: Requirements, job: Job
 ) -> list[Acquired | VultusError]:
     """Make a template of each photo.
 
@@ -76,7 +77,7 @@ def acquire(
         models: What detects, embeds and judges.
         images: Image files.
         requirements: What they must keep to.
-        times: Told what was spent.
+        job: Whose work it is; told what was spent.
 
     Returns:
         For each photo, in order, its template or why there is none: an `ImageError` or a `FaceError`.
@@ -86,7 +87,7 @@ def acquire(
     """
     models.require_gate(requirements.gate)
     outcomes: list[Acquired | VultusError] = []
-    for image, photo in zip(images, models.pipeline.embed(images, requirements.faces, times), strict=True):
+    for image, photo in zip(images, models.pipeline.embed(images, requirements.faces, job), strict=True):
         if isinstance(photo, VultusError):
             outcomes.append(photo)
             continue

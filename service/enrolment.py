@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.assembly import Models
-from models.cropping import StageTimes
 from models.errors import LowQuality, VultusError
+from models.job import Job
 from models.pipeline import EmbeddedFace
 from models.quality import Assessment
 from service.acquisition import Acquired, Requirements, acquire, image_source, judged
@@ -51,7 +51,7 @@ def enrol_entries(
     gallery: str,
     entries: Sequence[Entry],
     requirements: Requirements,
-    times: StageTimes,
+    job: Job,
 ) -> list[Enrolled | VultusError]:
     """Enrol photos and templates in one transaction.
 
@@ -61,7 +61,7 @@ def enrol_entries(
         gallery: Its name.
         entries: What; subjects that are not there are made.
         requirements: What photos must keep to.
-        times: Told what was spent.
+        job: Whose work it is; told what was spent.
 
     Returns:
         What became of each, in order: enrolled, there already, or why not.
@@ -89,7 +89,7 @@ def enrol_entries(
             outcomes[place] = _present(there, names[place])
     pending = [place for place in range(len(entries)) if place not in outcomes]
     photos = [place for place in pending if isinstance(entries[place].content, bytes)]
-    acquired = dict(zip(photos, acquire(models, _images(entries, photos), requirements, times), strict=True))
+    acquired = dict(zip(photos, acquire(models, _images(entries, photos), requirements, job), strict=True))
     ready: list[tuple[int, NewTemplate]] = []
     for place in pending:
         content = entries[place].content

@@ -17,6 +17,7 @@ from models.assembly import Models, load_models
 from models.calibration import Bound, Calibration, OperatingPoint, ScoreMap
 from models.detection import Face
 from models.embedding import Embedder
+from models.job import Job
 from models.packs import PackStore, find_manifest
 from models.pipeline import Pipeline
 from models.quality import GeometryRange, QualityScale
@@ -77,7 +78,7 @@ class FakeDetector:
     family = "fake"
     max_side_px = 640
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:  # noqa: ARG002
         count = int(image[0, 0, 0])
         points = np.array(TEMPLATES["arcface-112"].points, np.float32) / 4
         return [

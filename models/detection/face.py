@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.job import Job
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
@@ -45,12 +47,17 @@ class FaceDetector(Protocol):
     def max_side_px(self) -> int:
         """Longest side at which a picture is looked at; more pixels are not used."""
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:
         """Find the faces of a picture.
 
         Args:
             image: (H, W, 3) uint8, RGB, upright or lying on any side.
+            job: Whose work it is.
 
         Returns:
             Faces in pixels of `image`, best score first.
+
+        Raises:
+            InferenceFailed: The engine refused, or gave a number that is not finite.
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """

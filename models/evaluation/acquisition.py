@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alignment import TEMPLATES, Template, align
-from models.cropping import FaceCropper, FacePolicy, StageTimes
+from models.cropping import FaceCropper, FacePolicy
 from models.errors import NoFace, VultusError
 from models.imaging import ImageLimits, Photo
+from models.job import Job
 from models.quality import FaceGeometry, geometry_of
 
 _NO_GEOMETRY = FaceGeometry(math.nan, math.nan, math.nan)
@@ -71,7 +72,7 @@ class FromPhotos:
         """See `Acquisition`; pictures are image files."""
         template = self._cropper.template
         found: list[Crop | VultusError] = []
-        for outcome in self._cropper.crop(pictures, self._policy, StageTimes()):
+        for outcome in self._cropper.crop(pictures, self._policy, Job()):
             if isinstance(outcome, VultusError):
                 found.append(outcome)
             elif not outcome.photo.faces:

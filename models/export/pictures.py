@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alignment import Template
-from models.cropping import FaceCropper, FacePolicy, StageTimes
+from models.cropping import FaceCropper, FacePolicy
 from models.errors import PicturesUnfit, VultusError
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
 from models.export.proof import Labelled
 from models.imaging import SUFFIXES, Photo
+from models.job import Job
 from models.synthetic import synthetic_pictures
 
 SYNTHETIC_FACES = 16
@@ -131,7 +132,7 @@ def _as_crop(path: Path, template: Template) -> Crops | None:
 
 def _from_photo(path: Path, cropper: FaceCropper, policy: FacePolicy) -> Crops | None:
     try:
-        (outcome,) = cropper.crop([path.read_bytes()], policy, StageTimes())
+        (outcome,) = cropper.crop([path.read_bytes()], policy, Job())
     except OSError:
         return None
     return None if isinstance(outcome, VultusError) else outcome.crops[0]

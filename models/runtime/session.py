@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InferenceFailed
+from models.job import Job
 
 BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
 
@@ -44,17 +45,19 @@ class SessionDescription:
 class Session(Protocol):
     """A loaded graph. Safe for use by several threads at once."""
 
-    def run(self, images: Images) -> Arrays:
+    def run(self, images: Images, job: Job | None = None) -> Arrays:
         """Run the graph.
 
         Args:
             images: (N, H, W, 3) uint8, RGB, N at least 1.
+            job: Whose work it is.
 
         Returns:
             The graph's outputs in the order in which they were named at loading, float32, first axis N.
 
         Raises:
             InferenceFailed: The engine refused, or gave a number that is not finite.
+            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
         """
 
     def describe(self) -> SessionDescription:
@@ -67,12 +70,14 @@ class BucketedSession(ABC):
     Cut, not padded: on a CPU time grows with the batch, so 5 costs less as 4 + 1 than as 8.
     """
 
-    def run(self, images: Images) -> Arrays:
+    def run(self, images: Images, job: Job | None = None) -> Arrays:
         """See `Session.run`."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
             raise InferenceFailed(f"a graph takes uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
         pieces, start = [], 0
         while start < len(images):
+            if job is not None:
+                job.require_wanted()
             size = next(bucket for bucket in BATCH_BUCKETS if bucket <= len(images) - start)
             pieces.append(self._run_bucket(np.ascontiguousarray(images[start : start + size])))
             start += size

@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import Depends, Request
 
 from models.assembly import Models
-from models.cropping import StageTimes
+from models.job import Job
 from service.gallery.galleries import Galleries
 from service.settings import Settings
 
@@ -48,6 +48,6 @@ def _backend(request: Request) -> Backend:
 UsesBackend = Annotated[Backend, Depends(_backend)]
 
 
-def server_timing(times: StageTimes) -> str:
+def server_timing(job: Job) -> str:
     """Format stage times as the header `Server-Timing` (W3C), in milliseconds."""
-    return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in times.milliseconds.items())
+    return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in job.milliseconds.items())

@@ -7,8 +7,9 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from models import errors as core
-from models.cropping import DetectedPhoto, StageTimes
+from models.cropping import DetectedPhoto
 from models.errors import VultusError
+from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from service import errors
 from service.api.dependencies import UsesBackend, server_timing
@@ -64,9 +65,9 @@ async def detect(request: Request, response: Response, backend: UsesBackend) -> 
     With one photo, its error is the answer's error; with several, each item has a status of its own.
     """
     body = await read_images(request, DetectRequest, backend.settings.request)
-    times = StageTimes()
-    outcomes = await backend.compute(backend.models.pipeline.detect, body.images, body.faces, times)
-    response.headers["Server-Timing"] = server_timing(times)
+    job = Job()
+    outcomes = await backend.compute(backend.models.pipeline.detect, body.images, body.faces, job)
+    response.headers["Server-Timing"] = server_timing(job)
     return DetectResponse(items=_items(outcomes, partial(DetectItem.of, models=backend.models), DetectItem, request))
 
 
@@ -77,9 +78,9 @@ async def embed(request: Request, response: Response, backend: UsesBackend) -> E
     With one photo, its error is the answer's error; with several, each item has a status of its own.
     """
     body = await read_images(request, EmbedRequest, backend.settings.request)
-    times = StageTimes()
-    outcomes = await backend.compute(backend.models.pipeline.embed, body.images, body.faces, times)
-    response.headers["Server-Timing"] = server_timing(times)
+    job = Job()
+    outcomes = await backend.compute(backend.models.pipeline.embed, body.images, body.faces, job)
+    response.headers["Server-Timing"] = server_timing(job)
     items = _items(outcomes, partial(EmbedItem.of, models=backend.models), EmbedItem, request)
     return EmbedResponse(contract_id=backend.models.contract_id, items=items)
 

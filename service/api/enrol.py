@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
-from models.cropping import StageTimes
 from models.errors import VultusError
+from models.job import Job
 from service import errors
 from service.acquisition import Requirements
 from service.api.dependencies import Backend, UsesBackend, server_timing
@@ -61,10 +61,10 @@ async def enrol(
     """
     body = await read_images(request, EnrolRequest, backend.settings.request, REPEATED)
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
-    times = StageTimes()
+    job = Job()
     entries = [(subject, content) for content in contents]
-    outcomes = await backend.compute(_enrol, backend, gallery, entries, body, times)
-    response.headers["Server-Timing"] = server_timing(times)
+    outcomes = await backend.compute(_enrol, backend, gallery, entries, body, job)
+    response.headers["Server-Timing"] = server_timing(job)
     name_parts(outcomes, len(body.images))
     items = [_item(outcome, request.state.request_id) for outcome in outcomes]
     return EnrolResponse(gallery=gallery, subject=subject, items=items)
@@ -102,7 +102,7 @@ def _enrol(
     gallery: str,
     contents: Sequence[tuple[str, bytes | Embedding]],
     options: EnrolOptions,
-    times: StageTimes,
+    job: Job,
 ) -> list[Enrolled | VultusError]:
     """Enrol what can be read as an image or an embedding, and give every entry its outcome, in order."""
     outcomes: list[Enrolled | VultusError | None] = []
@@ -116,7 +116,7 @@ def _enrol(
         entries.append(Entry(subject, ready))
         outcomes.append(None)
     requirements = Requirements(options.faces, options.min_face_px, options.min_norm, options.gate())
-    dealt_with = iter(enrol_entries(backend.galleries, backend.models, gallery, entries, requirements, times))
+    dealt_with = iter(enrol_entries(backend.galleries, backend.models, gallery, entries, requirements, job))
     return [next(dealt_with) if outcome is None else outcome for outcome in outcomes]
 
 
@@ -138,7 +138,7 @@ def _enrol_group(
 ) -> bytes:
     read: list[tuple[str, bytes | Embedding] | VultusError] = [_read_line(line) for line in lines]
     good = [one for one in read if not isinstance(one, VultusError)]
-    outcomes = iter(_enrol(backend, gallery, good, options, StageTimes()))
+    outcomes = iter(_enrol(backend, gallery, good, options, Job()))
     answered = (one if isinstance(one, VultusError) else next(outcomes) for one in read)
     return b"".join(_line(_item(outcome, request_id)) for outcome in answered)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from models import errors as core
 from models.assembly import Models
 from models.calibration import OperatingPoint
-from models.cropping import StageTimes
 from models.errors import FaceError, VultusError
+from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
@@ -88,11 +88,11 @@ async def identify_faces(request: Request, response: Response, backend: UsesBack
     if is_ndjson(request):
         return await _answer_lines(request, backend)
     body = await read_images(request, IdentifyRequest, backend.settings.request, _MANY)
-    times = StageTimes()
+    job = Job()
     point = _operating_point(backend, body.operating_point)
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
-    outcomes, compared = await backend.compute(_look, backend, contents, body, point, times)
-    response.headers["Server-Timing"] = server_timing(times)
+    outcomes, compared = await backend.compute(_look, backend, contents, body, point, job)
+    response.headers["Server-Timing"] = server_timing(job)
     name_parts(outcomes, len(body.images))
     return IdentifyResponse(
         items=[_item(outcome, request.state.request_id) for outcome in outcomes],
@@ -125,19 +125,19 @@ def _look(
     contents: Sequence[bytes | Embedding],
     options: IdentifyOptions,
     point: OperatingPoint | None,
-    times: StageTimes,
+    job: Job,
 ) -> tuple[list[IdentifyItem | VultusError], int]:
     """Look for everything at once: an item or error for every photo and embedding, in order; and count comparisons."""
     compared = comparisons(backend.galleries, options.gallery, options.fusion)
     gate = options.gate().at_least(least_quality(backend.galleries, options.gallery))
     backend.models.require_gate(gate)
     images = [content for content in contents if isinstance(content, bytes)]
-    photos = iter(backend.models.pipeline.embed(images, options.faces, times))
+    photos = iter(backend.models.pipeline.embed(images, options.faces, job))
     probes = [
         _of_photo(next(photos), backend.models, gate) if isinstance(content, bytes) else _of_embedding(content, backend)
         for content in contents
     ]
-    with times.measure("search"):
+    with job.measure("search"):
         found = iter(
             identify_photos(
                 backend.galleries,
@@ -196,7 +196,7 @@ def _look_group(
 ) -> bytes:
     read = [_read_line(line) for line in lines]
     contents = [one[1] for one in read if not isinstance(one, VultusError)]
-    looked, _ = _look(backend, contents, options, point, StageTimes())
+    looked, _ = _look(backend, contents, options, point, Job())
     outcomes = iter(looked)
     return b"".join(
         _line(None, _item(one, request_id))

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 
 from models import errors as core
 from models.assembly import Models
-from models.cropping import StageTimes
 from models.errors import VultusError
+from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
@@ -66,9 +66,9 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
     """
     body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request, REPEATED)
     point = backend.models.operating_point(body.operating_point)
-    times = StageTimes()
-    best = await backend.compute(_compare, backend, body, times)
-    response.headers["Server-Timing"] = server_timing(times)
+    job = Job()
+    best = await backend.compute(_compare, backend, body, job)
+    response.headers["Server-Timing"] = server_timing(job)
     return VerifyResponse(
         similarity=best.similarity,
         decision=point.decide(best.similarity, body.inconclusive) if point else None,
@@ -94,13 +94,13 @@ def _likelihood(models: Models, best: _BestPair, prior: float) -> dict[str, floa
     }
 
 
-def _compare(backend: Backend, body: VerifyRequest, times: StageTimes) -> _BestPair:
+def _compare(backend: Backend, body: VerifyRequest, job: Job) -> _BestPair:
     sides = dict(zip(_SIDES, (body.probe, body.reference), strict=True))
     others = {part: _given(backend, side, part) for part, side in sides.items() if side.image is None}
     images = {part: side.image for part, side in sides.items() if side.image is not None}
     gate = body.gate().at_least(least_quality(backend.galleries, _galleries(sides.values())))
     backend.models.require_gate(gate)
-    photos = dict(zip(images, backend.models.pipeline.embed(list(images.values()), body.faces, times), strict=True))
+    photos = dict(zip(images, backend.models.pipeline.embed(list(images.values()), body.faces, job), strict=True))
     probes, references = (
         others[part] if part in others else _faces(photos[part], part, backend.models, gate) for part in _SIDES
     )

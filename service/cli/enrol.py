@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.assembly import Models
-from models.cropping import StageTimes
 from models.errors import ImageUnreadable, StorageFailed, VultusError
+from models.job import Job
 from models.quality import Gate
 from service.acquisition import Requirements
 from service.cli.gallery import require_or_make
@@ -118,7 +118,7 @@ def _dealt_with(
             except (OSError, ValueError) as error:  # the latter of a name that no file can have
                 why = getattr(error, "strerror", None) or error
                 outcomes[one] = ImageUnreadable(f"the file cannot be read: {why}")
-        enrolled = enrol_entries(galleries, models, gallery, list(entries.values()), requirements, StageTimes())
+        enrolled = enrol_entries(galleries, models, gallery, list(entries.values()), requirements, Job())
         outcomes |= dict(zip(entries, enrolled, strict=True))
         return [(one, outcomes[one]) for one in batch]
 

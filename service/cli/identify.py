@@ -10,9 +10,10 @@ from rich.table import Table
 
 from models.assembly import Models
 from models.calibration import OperatingPoint
-from models.cropping import FacePolicy, StageTimes
+from models.cropping import FacePolicy
 from models.errors import ImageUnreadable, VultusError
 from models.evaluation.operating_points import upper
+from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service.acquisition import JudgedFace, judge_faces
@@ -84,7 +85,7 @@ def _embedded(paths: list[Path], models: Models, policy: FacePolicy) -> list[Emb
     outcomes: list[EmbeddedPhoto | VultusError] = []
     for path in paths:
         try:
-            outcomes += models.pipeline.embed([path.read_bytes()], policy, StageTimes())
+            outcomes += models.pipeline.embed([path.read_bytes()], policy, Job())
         except (OSError, ValueError) as error:  # the latter of a name that no file can have
             outcomes.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     return outcomes

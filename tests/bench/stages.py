@@ -25,10 +25,10 @@ from rich.table import Table
 
 from models.alignment import TEMPLATES, align
 from models.assembly import Models, load_models
-from models.cropping import StageTimes
 from models.detection import AnchorDetector
 from models.graph import simplify
 from models.imaging import Photo, Raster
+from models.job import Job
 from models.packs import PackStore, find_manifest
 from models.packs.store import fetch_published
 from models.pipeline import EmbeddedPhoto, Pipeline
@@ -164,7 +164,7 @@ def _decode(pipeline: Pipeline, encoded: bytes) -> Raster:
 
 def _verify(pipeline: Pipeline, pair: tuple[bytes, bytes]) -> float:
     """What `POST /v1/verify` does between request and answer."""
-    probe, reference = pipeline.embed(pair, "largest", StageTimes())
+    probe, reference = pipeline.embed(pair, "largest", Job())
     assert isinstance(probe, EmbeddedPhoto)
     assert isinstance(reference, EmbeddedPhoto)
     return float(probe.faces[0].embedding @ reference.faces[0].embedding)

@@ -13,9 +13,10 @@ from typer.testing import CliRunner, Result
 
 from models.assembly import Models
 from models.calibration import write_calibration
-from models.cropping import CroppedPhoto, StageTimes
+from models.cropping import CroppedPhoto
 from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, SetUnsafe, StorageFailed
 from models.evaluation.degradation import degrade
+from models.job import Job
 from service.cli import app
 from service.cli.serve import load_configured_models
 from service.settings import load_settings
@@ -109,7 +110,7 @@ def test_a_bin_set_end_to_end(people: Path, real_models: Models, tmp_path: Path)
     crops = []
     for number in range(6):
         files = [(people / f"person {number}" / name).read_bytes() for name in ("as she is.png", "dark.png")]
-        for photo in real_models.pipeline.crop(files, "single", StageTimes()):
+        for photo in real_models.pipeline.crop(files, "single", Job()):
             assert isinstance(photo, CroppedPhoto)
             crops.append(encode(Image.fromarray(photo.crops[0])))
     images, same = [], []

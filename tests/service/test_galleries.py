@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from models.assembly import Models
-from models.cropping import StageTimes
+from models.job import Job
 from models.runtime.fake import fake_embedding
 from service.app import create_app
 from service.gallery.assignment import assign_unique
@@ -291,7 +291,7 @@ def test_one_identity_is_given_once_in_a_photo() -> None:
 def test_a_group_photo_names_everybody_once(staff: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     enrol(staff, "ann", faces_png(1, 1))
     pipeline = staff.app.state.backend.models.pipeline  # type: ignore[attr-defined]
-    twin, _ = pipeline.embedder.embed(pipeline.crop([faces_png(1, 1)], "all", StageTimes())[0].crops)
+    twin, _ = pipeline.embedder.embed(pipeline.crop([faces_png(1, 1)], "all", Job())[0].crops)
 
     def everybody_is_ann(crops: Any) -> Any:
         return type("Two", (), {"embedding": np.repeat(twin, len(crops), 0), "norm": np.ones(len(crops), np.float32)})

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from models.artefact import NormStatistics
 from models.assembly import Models
-from models.cropping import StageTimes
+from models.job import Job
 from models.quality import GeometryRange
 from service.app import create_app
 from service.gallery.galleries import Galleries
@@ -74,7 +74,7 @@ def b64(vector: "np.ndarray[Any, Any]") -> str:
 
 
 def test_every_face_that_is_embedded_has_its_quality(client: TestClient, fake_models: Models) -> None:
-    (photo,) = fake_models.pipeline.embed([faces_png(1)], "single", StageTimes())
+    (photo,) = fake_models.pipeline.embed([faces_png(1)], "single", Job())
     assert not isinstance(photo, Exception)
     assert fake_models.quality is not None
     expected = fake_models.quality.score(photo.faces[0].norm)

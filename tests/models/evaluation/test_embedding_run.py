@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.assembly import Models
-from models.cropping import StageTimes
 from models.embedding import Embeddings
 from models.errors import CacheFailed, InferenceFailed, SetIncomplete
 from models.evaluation import embedding_run
@@ -18,6 +17,7 @@ from models.evaluation.acquisition import FromCrops, FromLandmarks
 from models.evaluation.embedding_run import add_views
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.pictures import Picture, require_present
+from models.job import Job
 from models.synthetic import synthetic_pictures
 from tests.conftest import FakeDetector
 from tests.models.evaluation.people import models_by_color, write_people
@@ -61,7 +61,7 @@ def test_is_what_the_pipeline_that_serves_gives(pictures: list[Picture]) -> None
     assert faces.found.all()
     for row, picture in zip(faces.embedding, pictures, strict=True):
         assert isinstance(picture.source, Path)
-        (photo,) = served.embed([picture.source.read_bytes()], "single", StageTimes())
+        (photo,) = served.embed([picture.source.read_bytes()], "single", Job())
         assert not isinstance(photo, Exception)
         assert (photo.faces[0].embedding == row).all()
     assert done == [(4, 15), (8, 15), (12, 15), (15, 15)]
