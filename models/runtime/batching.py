@@ -1,0 +1,244 @@
+"""Pictures of many callers in common runs of one session.
+
+Lanes are threads, one for each run that the session makes side by side. A lane takes the oldest entry and all others of
+its picture size, up to the largest batch that pays, so batches grow by themselves while lanes are busy. Beyond that a
+lane waits for company only as long as the rate of arrivals promises some: not at all when requests are rare.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.errors import EngineStopped, InferenceFailed, JobError, VultusError
+from models.job import Job
+from models.runtime.session import Arrays, Images, Session, SessionDescription
+
+_MEMORY = 0.8  # of the moving average of the time between arrivals; ten arrivals renew it
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How runs are shared.
+
+    Attributes:
+        largest: Most pictures of one run; more do not pay, or do not fit.
+        lanes: Runs side by side.
+        wait_s: Longest wait for company, under a load that promises it.
+    """
+
+    largest: int = 8
+    lanes: int = 1
+    wait_s: float = 0.002
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """Pictures of one caller, at most a batch."""
+
+    images: Images
+    job: Job | None
+    arrived: float
+    answer: Future[Arrays] = field(default_factory=Future)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Entries of one size can share a run."""
+        return self.images.shape[1:]
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self.job is None or self.job.wanted
+
+    def await_answer(self) -> Arrays:
+        """Wait for the answer, no longer than the job may take."""
+        try:
+            return self.answer.result(None if self.job is None else self.job.remaining_s)
+        except TimeoutError:
+            self.refuse()
+            return self.answer.result()
+
+    def succeed(self, arrays: Arrays) -> None:
+        """Answer, unless that came too late."""
+        with suppress(InvalidStateError):
+            self.answer.set_result(arrays)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, unless there is an answer."""
+        with suppress(InvalidStateError):
+            self.answer.set_exception(error)
+
+    def refuse(self) -> None:
+        """Answer with the reason for which it is not wanted any more."""
+        try:
+            if self.job is not None:
+                self.job.require_wanted()
+        except JobError as error:
+            self.fail(error)
+
+
+class BatchedSession:
+    """A session whose runs are shared by its callers. Safe for use by several threads at once."""
+
+    def __init__(self, session: Session, batching: Batching, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start the lanes.
+
+        Args:
+            session: What runs; called by as many threads at once as there are lanes.
+            batching: How runs are shared.
+            clock: Tells the seconds.
+        """
+        self._session = session
+        self._batching = batching
+        self._clock = clock
+        self._queue: deque[_Entry] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._arrivals = _Arrivals()
+        self._living = batching.lanes
+        self._lanes = [
+            threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True) for number in range(batching.lanes)
+        ]
+        for lane in self._lanes:
+            lane.start()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every lane still lives."""
+        return self._living == self._batching.lanes and not self._closing
+
+    def describe(self) -> SessionDescription:
+        """See `Session.describe`."""
+        return self._session.describe()
+
+    def run(self, images: Images, job: Job | None = None) -> Arrays:
+        """See `Session.run`.
+
+        Raises:
+            EngineStopped: No lane lives any more.
+        """
+        now, most = self._clock(), self._batching.largest
+        entries = [_Entry(images[start : start + most], job, now) for start in range(0, len(images) or 1, most)]
+        with self._changed:
+            if self._closing or not self._living:
+                raise EngineStopped("the engine has stopped; it takes no more work")
+            self._arrivals.note(now, len(entries))
+            self._queue.extend(entries)
+            self._changed.notify_all()
+        answers = [entry.await_answer() for entry in entries]
+        return answers[0] if len(answers) == 1 else _joined(answers)
+
+    def close(self) -> None:
+        """Take no more work, finish what was taken, and end the lanes."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for lane in self._lanes:
+            lane.join()
+
+    def _lane(self) -> None:
+        batch: list[_Entry] = []
+        try:
+            while batch := self._next_batch():
+                self._answer(batch)
+        except BaseException as error:  # whatever it was, the lane is gone: its requests and readiness must know
+            self._die(batch, error)
+
+    def _next_batch(self) -> list[_Entry]:
+        """Wait for work and take what can share a run; nothing when closed and all is done."""
+        with self._changed:
+            while True:
+                self._drop_unwanted()
+                if not self._queue:
+                    if self._closing:
+                        return []
+                    self._changed.wait()
+                    continue
+                oldest = self._queue[0]
+                room = self._batching.largest - self._company(oldest)
+                patience = 0.0 if self._closing else self._arrivals.patience(self._clock(), room, self._batching.wait_s)
+                left = oldest.arrived + patience - self._clock()
+                if left <= 0:
+                    return self._take(oldest)
+                self._changed.wait(left)
+
+    def _company(self, oldest: _Entry) -> int:
+        return sum(len(entry.images) for entry in self._queue if entry.size == oldest.size)
+
+    def _take(self, oldest: _Entry) -> list[_Entry]:
+        batch: list[_Entry] = []
+        pictures = 0
+        for entry in list(self._queue):
+            if entry.size == oldest.size and pictures + len(entry.images) <= self._batching.largest:
+                batch.append(entry)
+                pictures += len(entry.images)
+                self._queue.remove(entry)
+                if entry.job is not None:
+                    entry.job.add("queue", (self._clock() - entry.arrived) * 1000)
+        return batch
+
+    def _drop_unwanted(self) -> None:
+        for entry in [entry for entry in self._queue if not entry.wanted]:
+            self._queue.remove(entry)
+            entry.refuse()
+
+    def _answer(self, batch: Sequence[_Entry]) -> None:
+        images = batch[0].images if len(batch) == 1 else np.concatenate([entry.images for entry in batch])
+        try:
+            arrays = self._session.run(images)
+        except VultusError as error:
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return
+            for entry in batch:  # alone, so that a picture that the engine fails on fails its own request only
+                self._answer([entry])
+            return
+        start = 0
+        for entry in batch:
+            stop = start + len(entry.images)
+            entry.succeed(tuple(array[start:stop] for array in arrays))
+            start = stop
+
+    def _die(self, batch: Sequence[_Entry], error: BaseException) -> None:
+        with self._changed:
+            self._living -= 1
+            orphans = [] if self._living else list(self._queue)
+            if not self._living:
+                self._queue.clear()
+        for entry in (*batch, *orphans):
+            entry.fail(InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}"))
+
+
+class _Arrivals:
+    """How fast entries come, and so how long company is worth waiting for."""
+
+    def __init__(self) -> None:
+        self._gap = float("inf")
+        self._last = float("-inf")
+
+    def note(self, now: float, count: int) -> None:
+        """Count entries that came together."""
+        gap = (now - self._last) / count
+        self._gap = gap if self._gap == float("inf") else _MEMORY * self._gap + (1 - _MEMORY) * gap
+        self._last = now
+
+    def patience(self, now: float, room: int, longest: float) -> float:
+        """Return the seconds that the oldest entry should wait: until the batch is likely full, if one more will come.
+
+        Args:
+            now: Of the clock.
+            room: Pictures that still fit.
+            longest: Most seconds.
+        """
+        gap = max(self._gap, now - self._last)  # a rate of long ago promises nothing
+        return 0.0 if room <= 0 or gap > longest else min(longest, gap * room)
+
+
+def _joined(answers: Sequence[Arrays]) -> Arrays:
+    return tuple(np.concatenate(parts) for parts in zip(*answers, strict=True))

@@ -1,0 +1,250 @@
+"""Every caller gets the answers to its own pictures, whoever else shares the run; and nobody waits for nothing."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed, JobAbandoned
+from models.job import Job
+from models.runtime.batching import BatchedSession, Batching, _Arrivals
+from models.runtime.fake import FakeSession
+from models.runtime.session import Arrays, Images
+
+
+class GatedSession(FakeSession):
+    """Answers with the first pixel of each picture, once its gate is open; keeps what it ran."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda image: (np.asarray(image[0, 0], np.float32),))
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[tuple[int, ...]] = []
+
+    def run(self, images: Images, job: Job | None = None) -> Arrays:
+        self.entered.release()
+        assert self.gate.wait(10)
+        self.batches.append(images.shape)
+        return super().run(images, job)
+
+
+def pictures(*numbers: int, side: int = 2) -> Images:
+    images = np.zeros((len(numbers), side, side, 3), np.uint8)
+    for image, number in zip(images, numbers, strict=True):
+        image[0, 0] = number % 251, number // 251, side
+    return images
+
+
+def numbers_of(answer: Arrays) -> list[int]:
+    return [int(row[0]) + 251 * int(row[1]) for row in answer[0]]
+
+
+@contextmanager
+def batched(session: FakeSession, **how: float) -> Iterator[BatchedSession]:
+    shared = BatchedSession(session, Batching(**{"wait_s": 0.0, **how}))  # type: ignore[arg-type]
+    try:
+        yield shared
+    finally:
+        if isinstance(session, GatedSession):
+            session.gate.set()
+        shared.close()
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+def queued(shared: BatchedSession, count: int) -> None:
+    """Wait until that many entries are in the queue."""
+    until(lambda: len(shared._queue) == count)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it did not happen within 10 s"
+        time.sleep(0.001)
+
+
+def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: ThreadPoolExecutor) -> None:
+    rng = np.random.default_rng(0)
+    session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32), np.asarray(image.sum(), np.float32)))
+    sizes = []
+    run = session.run
+
+    def spy(images: Images, job: Job | None = None) -> Arrays:
+        sizes.append(len(images))
+        return run(images, job)
+
+    session.run = spy  # type: ignore[method-assign]
+    asked = [
+        ([int(number) for number in rng.integers(0, 60_000, rng.integers(1, 12))], int(rng.integers(2, 5)))
+        for _ in range(4000)
+    ]
+    with batched(session, largest=8, lanes=3) as shared:
+        answers = list(callers.map(lambda ask: shared.run(pictures(*ask[0], side=ask[1]), Job(30)), asked))
+    for (numbers, side), answer in zip(asked, answers, strict=True):
+        assert numbers_of(answer) == numbers
+        np.testing.assert_array_equal(answer[1], pictures(*numbers, side=side).sum(axis=(1, 2, 3)))
+    assert max(sizes) <= 8
+    assert sum(sizes) == sum(len(numbers) for numbers, _ in asked)
+    assert len(sizes) < len(asked)  # runs were shared
+
+
+def test_what_waits_while_the_lane_is_busy_shares_the_next_run_by_size(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, largest=4) as shared:
+        first = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        others = []
+        for place, (number, side) in enumerate([(2, 2), (3, 3), (4, 2), (5, 3), (6, 2), (7, 2), (8, 2)]):
+            others.append(callers.submit(shared.run, pictures(number, side=side)))
+            queued(shared, place + 1)
+        session.gate.set()
+        assert [numbers_of(future.result()) for future in (first, *others)] == [[n] for n in range(1, 9)]
+    assert session.batches == [(1, 2, 2, 3), (4, 2, 2, 3), (2, 3, 3, 3), (1, 2, 2, 3)]
+
+
+def test_a_large_request_is_cut_so_that_others_come_between(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, largest=4) as shared:
+        large = callers.submit(shared.run, pictures(*range(10)))
+        session.entered.acquire()
+        small = callers.submit(shared.run, pictures(99))
+        queued(shared, 3)
+        session.gate.set()
+        assert numbers_of(large.result()) == list(range(10))
+        assert numbers_of(small.result()) == [99]
+    assert [shape[0] for shape in session.batches] == [4, 4, 3]
+
+
+def test_what_a_departed_client_asked_for_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
+    session, gone = GatedSession(), Job()
+    with batched(session) as shared:
+        first = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        left = callers.submit(shared.run, pictures(2), gone)
+        stays = callers.submit(shared.run, pictures(3))
+        queued(shared, 2)
+        gone.abandon()
+        session.gate.set()
+        with pytest.raises(JobAbandoned):
+            left.result()
+        assert numbers_of(first.result()) == [1]
+        assert numbers_of(stays.result()) == [3]
+    assert [shape[0] for shape in session.batches] == [1, 1]
+
+
+def test_a_deadline_is_kept_while_waiting_and_while_running(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session) as shared:
+        running = callers.submit(shared.run, pictures(1), Job(0.05))
+        session.entered.acquire()
+        waiting = callers.submit(shared.run, pictures(2), Job(0.05))
+        for late in (running, waiting):
+            with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
+                late.result(5)
+        session.gate.set()
+        assert numbers_of(shared.run(pictures(3))) == [3]  # the lane survived answers that came too late
+    assert [shape[0] for shape in session.batches] == [1, 1]  # the second was never computed
+
+
+def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: ThreadPoolExecutor) -> None:
+    class Picky(GatedSession):
+        def run(self, images: Images, job: Job | None = None) -> Arrays:
+            answer = super().run(images, job)
+            if 13 in numbers_of(answer):
+                raise InferenceFailed("13 is not finite")
+            return answer
+
+    session = Picky()
+    with batched(session) as shared:
+        first = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        others = [callers.submit(shared.run, pictures(number)) for number in (12, 13, 14)]
+        queued(shared, 3)
+        session.gate.set()
+        assert numbers_of(first.result()) == [1]
+        assert numbers_of(others[0].result()) == [12]
+        assert numbers_of(others[2].result()) == [14]
+        with pytest.raises(InferenceFailed, match="13 is not finite"):
+            others[1].result()
+        assert shared.whole
+
+
+def test_a_lane_that_dies_takes_its_own_requests_with_it_and_no_others(callers: ThreadPoolExecutor) -> None:
+    class Deadly(GatedSession):
+        def run(self, images: Images, job: Job | None = None) -> Arrays:
+            answer = super().run(images, job)
+            if 13 in numbers_of(answer):
+                raise SystemError("the engine is broken")
+            return answer
+
+    session = Deadly()
+    with batched(session, lanes=2, largest=1) as shared:
+        assert shared.whole
+        session.gate.set()
+        with pytest.raises(InferenceFailed, match="died of SystemError"):
+            shared.run(pictures(13))
+        until(lambda: not shared.whole)
+        assert numbers_of(shared.run(pictures(5))) == [5]  # the other lane goes on
+        session.gate.clear()
+        last = callers.submit(shared.run, pictures(13))
+        session.entered.acquire()
+        queued_behind = callers.submit(shared.run, pictures(6))
+        queued(shared, 1)
+        session.gate.set()
+        for lost in (last, queued_behind):
+            with pytest.raises(InferenceFailed):
+                lost.result(5)
+        with pytest.raises(EngineStopped):
+            shared.run(pictures(7))
+
+
+def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session) as shared:
+        taken: list[Future[Arrays]] = [callers.submit(shared.run, pictures(1))]
+        session.entered.acquire()
+        taken += [callers.submit(shared.run, pictures(number)) for number in (2, 3)]
+        queued(shared, 2)
+        closing = callers.submit(shared.close)
+        until(lambda: not shared.whole)
+        with pytest.raises(EngineStopped):
+            shared.run(pictures(4))
+        session.gate.set()
+        closing.result(5)
+        assert [numbers_of(future.result()) for future in taken] == [[1], [2], [3]]
+
+
+def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
+    arrivals, longest = _Arrivals(), 0.002
+    assert arrivals.patience(0.0, 7, longest) == 0  # nothing ever came
+    now = 10.0
+    arrivals.note(now, 1)
+    assert arrivals.patience(now, 7, longest) == 0  # one says nothing about a rate
+    for _ in range(30):
+        now += 0.0002
+        arrivals.note(now, 1)
+    assert arrivals.patience(now, 7, longest) == pytest.approx(0.0014, rel=0.05)
+    assert arrivals.patience(now, 100, longest) == longest
+    assert arrivals.patience(now, 0, longest) == 0  # the batch is full
+    assert arrivals.patience(now + 0.01, 7, longest) == 0  # the rush is over
+    for _ in range(30):
+        now += 0.05
+        arrivals.note(now, 1)
+    assert arrivals.patience(now, 7, longest) == 0  # one in 50 ms: the next will not come in time
+
+
+def test_a_lone_request_is_not_kept_waiting() -> None:
+    session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32),))
+    with batched(session, wait_s=5.0) as shared:
+        start = time.monotonic()
+        shared.run(pictures(1))
+        assert time.monotonic() - start < 1
