@@ -1,9 +1,9 @@
 """Five landmarks in, the crop that the recognizer was trained on out.
 
 The similarity transform is the least-squares one of S. Umeyama, "Least-Squares Estimation of Transformation Parameters
-Between Two Point Patterns", IEEE TPAMI 13(4), 1991. The `arcface-112` geometry is that of J. Deng et al., "ArcFace",
-CVPR 2019, arXiv 1801.07698; the narrow one is the same face in a frame that is 8 pixels narrower on each side
-(W. Liu et al., "SphereFace", CVPR 2017, arXiv 1704.08063).
+Between Two Point Patterns", IEEE TPAMI 13(4), 1991, which in the plane needs no singular values. The `arcface-112`
+geometry is that of J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698; the narrow one is the same face in a frame
+that is 8 pixels narrower on each side (W. Liu et al., "SphereFace", CVPR 2017, arXiv 1704.08063).
 """
 
 from dataclasses import dataclass
@@ -56,21 +56,26 @@ def alignment_matrix(landmarks: NDArray[np.float32], template: Template) -> NDAr
     Raises:
         DegenerateLandmarks: The five points coincide or lie on one line.
     """
-    source, target = landmarks.astype(np.float64), np.array(template.points)
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
+    source, target = _complex(landmarks.astype(np.float64)), _complex(np.array(template.points))
+    source_mean, target_mean = source.mean(), target.mean()
     centred = source - source_mean
     if not np.isfinite(centred).all() or _is_flat(centred):
         raise DegenerateLandmarks("the five landmarks coincide or lie on one line")
-    left, singular, right = np.linalg.svd((target - target_mean).T @ centred)
-    signs = np.array([1.0, np.sign(np.linalg.det(left @ right))])  # never mirror a face
-    rotation = left @ np.diag(signs) @ right
-    scale = (singular * signs).sum() / (centred**2).sum()
-    return np.column_stack([scale * rotation, target_mean - scale * rotation @ source_mean])
+    # In the plane a rotation with scale is one complex factor, and the least-squares one never mirrors a face.
+    factor = np.vdot(centred, target - target_mean) / np.vdot(centred, centred).real
+    shift = target_mean - factor * source_mean
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _is_flat(centred: NDArray[np.float64]) -> bool:
-    longest, across = np.linalg.svd(centred, compute_uv=False)
-    return bool(across <= _FLAT * longest)
+def _complex(points: NDArray[np.float64]) -> NDArray[np.complex128]:
+    numbers: NDArray[np.complex128] = points[:, 0] + 1j * points[:, 1]
+    return numbers
+
+
+def _is_flat(centred: NDArray[np.complex128]) -> bool:
+    """Compare the spread along the points' main axis with the spread across it."""
+    total, difference = np.vdot(centred, centred).real, abs((centred * centred).sum())
+    return bool(total - difference <= _FLAT**2 * (total + difference))
 
 
 def crop_scale(matrix: NDArray[np.float64]) -> float:

@@ -13,16 +13,39 @@ from models.calibration import Calibration, OperatingPoint, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import ArtefactUnfit, CalibrationUnfit, ManifestInvalid
+from models.errors import ArtefactUnfit, CalibrationUnfit, EngineStopped, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
 from models.quality import Assessment, Gate, QualityScale, assess
-from models.runtime import BATCH_BUCKETS, RuntimeOptions, SessionDescription, engines_for, open_session
+from models.runtime import (
+    BATCH_BUCKETS,
+    BatchedSession,
+    Batching,
+    RuntimeOptions,
+    Session,
+    SessionDescription,
+    engines_for,
+    open_session,
+)
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
+_WORKERS = 2  # photos that one caller has prepared side by side
+
+
+class Sharing(NamedTuple):
+    """How a service shares engines between its requests.
+
+    Attributes:
+        faces, photos: Runs of the recognizer and of the detector.
+        workers: Photos that are prepared side by side.
+    """
+
+    faces: Batching
+    photos: Batching
+    workers: int
 
 
 class CalibrationPlaces(NamedTuple):
@@ -49,6 +72,7 @@ class Models:
         calibration: Operating points, or None.
         uncalibrated_because: Why there are none.
         embedder_session, detector_session: What really runs.
+        shared: The sessions whose runs are shared between requests.
     """
 
     pipeline: Pipeline
@@ -60,6 +84,21 @@ class Models:
     uncalibrated_because: str | None
     embedder_session: SessionDescription
     detector_session: SessionDescription
+    shared: tuple[BatchedSession, ...] = ()
+
+    def require_whole(self) -> None:
+        """Refuse to go on where a thread that runs an engine is gone.
+
+        Raises:
+            EngineStopped: One is.
+        """
+        if not all(session.whole for session in self.shared):
+            raise EngineStopped("a thread that ran an engine is gone; restart the service")
+
+    def close(self) -> None:
+        """Finish what was taken and end the threads that run the engines."""
+        for session in self.shared:
+            session.close()
 
     @property
     def quality(self) -> QualityScale | None:
@@ -131,6 +170,7 @@ def load_models(
     limits: ImageLimits | None = None,
     model: Path | None = None,
     calibrations: CalibrationPlaces | None = None,
+    sharing: Sharing | None = None,
 ) -> Models:
     """Check a pack and load it into an engine. Never downloads.
 
@@ -142,6 +182,7 @@ def load_models(
         limits: What to refuse before decoding.
         model: An exported artefact whose recognizer takes the place of the pack's.
         calibrations: Where the user's own lie; without it those with the artefact and with the program.
+        sharing: How runs are shared between requests; without it every caller runs alone.
 
     Raises:
         PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
@@ -156,13 +197,19 @@ def load_models(
     embedder_session = open_session(
         directory / graph, embedding.OUTPUTS, ((card.height, card.width),), embedder_runtime
     )
-    detector_card, detector = _load_detector(path, runtime, detection)
+    detector_card, detector_session = _open_detector(path, runtime, detection)
+    shared: tuple[BatchedSession, ...] = ()
+    if sharing is not None:
+        embedder_session = BatchedSession(embedder_session, sharing.faces)
+        detector_session = BatchedSession(detector_session, sharing.photos)
+        shared = (detector_session, embedder_session)
+    detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     _warm_up(detector, embedder, detection)
     contract_id = card.contract_id(detector_card.family)
     calibration, because = _calibration(directory, None if model else manifest.name, contract_id, calibrations)
     return Models(
-        pipeline=Pipeline(detector, embedder, limits),
+        pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS),
         pack=manifest.name,
         recognizer=card,
         detector=detector_card,
@@ -171,6 +218,7 @@ def load_models(
         uncalibrated_because=because,
         embedder_session=embedder_session.describe(),
         detector_session=detector.session.describe(),
+        shared=shared,
     )
 
 
@@ -180,8 +228,9 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
     Raises:
         PackMissing, PackDamaged: The pack is not here or not whole.
     """
-    _, detector = _load_detector(_verified(store, manifest), RuntimeOptions(), detection or DetectionOptions())
-    return detector
+    detection = detection or DetectionOptions()
+    card, session = _open_detector(_verified(store, manifest), RuntimeOptions(), detection)
+    return AnchorDetector(session, HEADS[card.family], detection)
 
 
 def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
@@ -218,14 +267,12 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     return store.verify(manifest)
 
 
-def _load_detector(
-    pack: Path, runtime: RuntimeOptions, detection: DetectionOptions
-) -> tuple[DetectorCard, AnchorDetector]:
+def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> tuple[DetectorCard, Session]:
     card = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
     if runtime.precision in ("fp16", "int8"):  # of the recognizer; the detector has one graph
         runtime = replace(runtime, precision="auto")
-    session = open_session(pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH, DETECTOR_OUTPUTS, canvases(detection), runtime)
-    return card, AnchorDetector(session, HEADS[card.family], detection)
+    graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
+    return card, open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime)
 
 
 def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOptions) -> None:

@@ -122,7 +122,8 @@ class FaceCropper:
             except VultusError as error:
                 return error
 
-        return list(self._workers.map(attempt, encoded) if len(encoded) > 1 else map(attempt, encoded))
+        others = [self._workers.submit(attempt, image) for image in encoded[1:]]
+        return [attempt(image) for image in encoded[:1]] + [other.result() for other in others]
 
     def _find(self, encoded: bytes, policy: FacePolicy, job: Job) -> tuple[Photo, list[Face]]:
         with job.measure("decode"):

@@ -55,7 +55,11 @@ class Job:
         if self._abandoned:
             raise JobAbandoned("whoever sent the request has left")
         if self.remaining_s == 0:
-            raise DeadlineExceeded(f"there was no answer within {self._limit_s:g} s")
+            raise self.late()
+
+    def late(self) -> DeadlineExceeded:
+        """Return the error of an answer that did not come in time."""
+        return DeadlineExceeded(f"there was no answer within {self._limit_s:g} s")
 
     def add(self, stage: str, milliseconds: float) -> None:
         """Add time to a stage."""

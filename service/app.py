@@ -4,10 +4,12 @@ import anyio
 from fastapi import FastAPI
 
 from models.assembly import Models
+from service.admission import Admission
 from service.api import detect, enrol, exchange, galleries, identify, info, subjects, verify
 from service.api.dependencies import Backend
 from service.api.problems import install_problem_handlers
 from service.gallery.galleries import Galleries
+from service.reference_cache import ReferenceCache
 from service.request_id import RequestIdMiddleware
 from service.settings import Settings
 from service.version import VERSION
@@ -28,7 +30,9 @@ def create_app(models: Models, kept: Galleries, settings: Settings) -> FastAPI:
         models,
         settings,
         kept,
-        anyio.CapacityLimiter(settings.request.concurrency),
+        ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
+        Admission(settings.request.places),
+        anyio.CapacityLimiter(settings.request.turns),
         anyio.CapacityLimiter(_CLERKS),
         anyio.CapacityLimiter(1),
     )

@@ -4,6 +4,7 @@ VultusError                  the tree of `models.errors`, and
 ├── RequestError             the request cannot be understood
 │   ├── MediaTypeUnsupported
 │   ├── BodyTooLarge
+│   ├── BodyTooSlow
 │   ├── MultipartMalformed
 │   ├── JsonMalformed
 │   ├── Base64Malformed
@@ -13,6 +14,8 @@ VultusError                  the tree of `models.errors`, and
 │   ├── MemberInvalid
 │   ├── TooManyImages
 │   ├── TooManyEmbeddings
+│   ├── NotAcceptable
+│   ├── Overloaded
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
 │   └── NotReady
@@ -56,6 +59,12 @@ class BodyTooLarge(RequestError):
     """The body is larger than allowed."""
 
     code = "body_too_large"
+
+
+class BodyTooSlow(RequestError):
+    """The body did not come within the time for the whole request."""
+
+    code = "body_too_slow"
 
 
 class MultipartMalformed(RequestError):
@@ -110,6 +119,26 @@ class TooManyEmbeddings(RequestError):
     """The request has more embeddings than allowed."""
 
     code = "too_many_embeddings"
+
+
+class NotAcceptable(RequestError):
+    """The answer cannot be had in any of the forms that are accepted."""
+
+    code = "not_acceptable"
+
+
+class Overloaded(RequestError):
+    """More requests came than can be dealt with; nothing was done, try again.
+
+    Attributes:
+        retry_after_s: Whole seconds after which there should be room.
+    """
+
+    code = "overloaded"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RouteUnknown(RequestError):
@@ -274,8 +303,11 @@ STATUS: dict[type[VultusError], int] = {
     core.CalibrationUnfit: 409,
     core.QualityUnvalidated: 409,
     core.InferenceFailed: 500,
+    core.EngineStopped: 503,
+    core.DeadlineExceeded: 504,
     MediaTypeUnsupported: 415,
     BodyTooLarge: 413,
+    BodyTooSlow: 408,
     MultipartMalformed: 400,
     JsonMalformed: 400,
     Base64Malformed: 422,
@@ -285,6 +317,8 @@ STATUS: dict[type[VultusError], int] = {
     MemberInvalid: 422,
     TooManyImages: 422,
     TooManyEmbeddings: 422,
+    NotAcceptable: 406,
+    Overloaded: 429,
     RouteUnknown: 404,
     MethodNotAllowed: 405,
     NotReady: 503,
@@ -305,7 +339,7 @@ STATUS: dict[type[VultusError], int] = {
     StorageFull: 507,
     StoreFailed: 500,
 }
-"""Errors that are not listed happen at start or on the command line; a client would see them as 500."""
+"""Errors that are not listed happen at start, on the command line, or when nobody is there to see them."""
 
 INTERNAL_CODE = "internal_error"
 

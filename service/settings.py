@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.detection import DetectionOptions
 from models.errors import VultusError
 from models.imaging import ImageLimits
-from models.runtime import RuntimeOptions
+from models.runtime import RuntimeOptions, usable_cores
 
 PREFIX = "VULTUS_"
 
@@ -40,11 +40,14 @@ class RuntimeSettings(_Group):
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         Field(description="`auto`: bf16 where engine and processor have it and the model's proof covers it"),
     ] = "auto"
-    threads: Annotated[int, Field(ge=0, description="threads of one run on the CPU; 0: all cores")] = 0
+    threads: Annotated[int, Field(ge=0, description="threads of all runs on the CPU; 0: all cores")] = 0
+    streams: Annotated[
+        int, Field(ge=0, description="runs side by side, which share the threads; 0: as tuned, else one")
+    ] = 0
 
     def options(self) -> RuntimeOptions:
         """Return what the inference core takes."""
-        return RuntimeOptions(self.engine, self.device, self.precision, self.threads)
+        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams or 1)
 
 
 class ImageSettings(_Group):
@@ -85,7 +88,47 @@ class RequestSettings(_Group):
     max_bytes: Annotated[int, Field(gt=0, description="largest request body, or line of a streamed one")] = 64 * 2**20
     max_images: Annotated[int, Field(gt=0, description="most images of one request")] = 64
     max_embeddings: Annotated[int, Field(gt=0, description="most embeddings of one request")] = 1024
-    concurrency: Annotated[int, Field(gt=0, description="requests that compute at the same time")] = 2
+    concurrency: Annotated[
+        int | None, Field(gt=0, description="requests that compute at the same time; without it, two for each core")
+    ] = None
+    waiting: Annotated[
+        int | None,
+        Field(ge=0, description="requests that wait for their turn, beyond which 429; without it, six for each core"),
+    ] = None
+    timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="longest time of a request, beyond which 504; clients may ask for less"),
+    ] = 30.0
+
+    @property
+    def turns(self) -> int:
+        """Requests that compute at the same time."""
+        return self.concurrency or 2 * usable_cores()
+
+    @property
+    def places(self) -> int:
+        """Requests that are let in."""
+        return self.turns + (6 * usable_cores() if self.waiting is None else self.waiting)
+
+
+class CacheSettings(_Group):
+    """What is remembered in memory."""
+
+    references: Annotated[
+        int, Field(ge=0, description="reference photos of verify whose faces are remembered; 0: none")
+    ] = 256
+    lifetime_s: Annotated[float, Field(gt=0, description="longest time for which they are")] = 600.0
+
+
+class BatchingSettings(_Group):
+    """How faces and photos of several requests share runs of the engine."""
+
+    largest: Annotated[
+        int | None, Field(gt=0, le=32, description="most faces of one run; without it, as tuned, else 8")
+    ] = None
+    wait_ms: Annotated[
+        float, Field(ge=0, le=1000, description="longest wait for company, under a load that promises it")
+    ] = 2.0
 
 
 class GallerySettings(_Group):
@@ -120,6 +163,8 @@ class Settings(BaseSettings):
     image: ImageSettings = ImageSettings()
     detection: DetectionSettings = DetectionSettings()
     request: RequestSettings = RequestSettings()
+    batching: BatchingSettings = BatchingSettings()
+    cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
 
     @property

@@ -199,6 +199,8 @@ def _to_stride(side: float) -> int:
 
 def _on_canvas(images: list[NDArray[np.uint8]], size: tuple[int, int], padding: int) -> NDArray[np.uint8]:
     """Lay pictures on black canvases, `padding` pixels from the top left corner."""
+    if len(images) == 1 and images[0].shape[:2] == size:
+        return np.ascontiguousarray(images[0][None])
     canvas = np.zeros((len(images), *size, 3), np.uint8)
     for layer, image in zip(canvas, images, strict=True):
         layer[padding : padding + image.shape[0], padding : padding + image.shape[1]] = image

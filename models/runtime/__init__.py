@@ -1,11 +1,14 @@
 """Engines behind one `Session` protocol."""
 
-from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session
+from models.runtime.batching import BatchedSession, Batching
+from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session, usable_cores
 from models.runtime.session import BATCH_BUCKETS, Precision, Session, SessionDescription
 from models.runtime.silence import silence_engines
 
 __all__ = [
     "BATCH_BUCKETS",
+    "BatchedSession",
+    "Batching",
     "Precision",
     "RuntimeOptions",
     "Session",
@@ -13,6 +16,7 @@ __all__ = [
     "cpu_options",
     "engines_for",
     "open_session",
+    "usable_cores",
 ]
 
 silence_engines()  # every way to an engine leads through this package

@@ -1,8 +1,9 @@
 """Pictures of many callers in common runs of one session.
 
-Lanes are threads, one for each run that the session makes side by side. A lane takes the oldest entry and all others of
-its picture size, up to the largest batch that pays, so batches grow by themselves while lanes are busy. Beyond that a
-lane waits for company only as long as the rate of arrivals promises some: not at all when requests are rare.
+A session makes so many runs side by side: its lanes. A caller that finds a lane free and nobody waiting runs at once,
+in its own thread. Otherwise it queues, and the lanes' own threads take the oldest entry and all others of its picture
+size, up to the largest batch that pays: batches grow by themselves while lanes are busy. Beyond that a batch waits for
+company only as long as the rate of arrivals promises some: not at all when requests are rare.
 """
 
 import threading
@@ -101,7 +102,7 @@ class BatchedSession:
         self._changed = threading.Condition()
         self._closing = False
         self._arrivals = _Arrivals()
-        self._living = batching.lanes
+        self._living = self._free = batching.lanes
         self._lanes = [
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True) for number in range(batching.lanes)
         ]
@@ -129,8 +130,14 @@ class BatchedSession:
             if self._closing or not self._living:
                 raise EngineStopped("the engine has stopped; it takes no more work")
             self._arrivals.note(now, len(entries))
-            self._queue.extend(entries)
-            self._changed.notify_all()
+            alone = len(entries) == 1 and self._free > 0 and not self._queue and not self._patience(entries[0])
+            if alone:
+                self._free -= 1
+            else:
+                self._queue.extend(entries)
+                self._changed.notify_all()
+        if alone:
+            self._run_lane(entries)
         answers = [entry.await_answer() for entry in entries]
         return answers[0] if len(answers) == 1 else _joined(answers)
 
@@ -143,33 +150,47 @@ class BatchedSession:
             lane.join()
 
     def _lane(self) -> None:
-        batch: list[_Entry] = []
+        while batch := self._next_batch():
+            if not self._run_lane(batch):
+                return
+
+    def _run_lane(self, batch: Sequence[_Entry]) -> bool:
+        """Answer a batch on a lane that was taken for it, and free the lane; tell whether it lives."""
         try:
-            while batch := self._next_batch():
-                self._answer(batch)
-        except BaseException as error:  # whatever it was, the lane is gone: its requests and readiness must know
+            self._answer(batch)
+        except BaseException as error:  # whatever it was, the engine cannot be trusted: readiness must know
             self._die(batch, error)
+            return False
+        with self._changed:
+            self._free += 1
+            if self._queue:
+                self._changed.notify()
+        return True
 
     def _next_batch(self) -> list[_Entry]:
-        """Wait for work and take what can share a run; nothing when closed and all is done."""
+        """Wait for work and a free lane, take both; nothing when closed and all is done, or no lane is left."""
         with self._changed:
             while True:
                 self._drop_unwanted()
-                if not self._queue:
-                    if self._closing:
-                        return []
+                if not self._living or (self._closing and not self._queue):
+                    return []
+                if not self._queue or not self._free:
                     self._changed.wait()
                     continue
                 oldest = self._queue[0]
-                room = self._batching.largest - self._company(oldest)
-                patience = 0.0 if self._closing else self._arrivals.patience(self._clock(), room, self._batching.wait_s)
-                left = oldest.arrived + patience - self._clock()
+                left = oldest.arrived + self._patience(oldest) - self._clock()
                 if left <= 0:
+                    self._free -= 1
                     return self._take(oldest)
                 self._changed.wait(left)
 
-    def _company(self, oldest: _Entry) -> int:
-        return sum(len(entry.images) for entry in self._queue if entry.size == oldest.size)
+    def _patience(self, oldest: _Entry) -> float:
+        """Return the seconds that an entry should wait for others of its size."""
+        if self._closing:
+            return 0.0
+        waiting = [entry for entry in self._queue if entry.size == oldest.size] or [oldest]
+        room = self._batching.largest - sum(len(entry.images) for entry in waiting)
+        return self._arrivals.patience(self._clock(), room, self._batching.wait_s)
 
     def _take(self, oldest: _Entry) -> list[_Entry]:
         batch: list[_Entry] = []
@@ -211,6 +232,7 @@ class BatchedSession:
             orphans = [] if self._living else list(self._queue)
             if not self._living:
                 self._queue.clear()
+            self._changed.notify_all()
         for entry in (*batch, *orphans):
             entry.fail(InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}"))
 

@@ -35,11 +35,13 @@ class OrtSession(BucketedSession):
         sizes: tuple[tuple[int, int], ...],
         precision: Precision | None,
         threads: int,
+        streams: int,
         device: Device,
     ) -> None:
         if precision == "bf16":
             raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
-        self._session = _open(graph, _PROVIDERS[device], threads)
+        # A run has threads of its own beside the caller's, which all runs share: with one, every caller runs alone.
+        self._session = _open(graph, _PROVIDERS[device], max(1, threads // streams))
         self._outputs = list(outputs)
         self._input = self._session.get_inputs()[0].name
         self._sizes = sizes
@@ -49,6 +51,7 @@ class OrtSession(BucketedSession):
             provider=self._session.get_providers()[0],
             precision=precision or "fp32",
             threads=threads if device == "cpu" else 0,
+            streams=streams,
         )
 
     def describe(self) -> SessionDescription:

@@ -31,6 +31,7 @@ class OpenVinoSession(BucketedSession):
         sizes: tuple[tuple[int, int], ...],
         precision: Precision | None,
         threads: int,
+        streams: int,
     ) -> None:
         core = ov.Core()
         if "CPU" not in core.available_devices:
@@ -41,7 +42,7 @@ class OpenVinoSession(BucketedSession):
             )
         chosen: Precision = precision or ("bf16" if has_bf16() else "fp32")
         config = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
@@ -58,6 +59,7 @@ class OpenVinoSession(BucketedSession):
             provider=", ".join(compiled.get_property("EXECUTION_DEVICES")),
             precision=chosen if chosen in ("fp16", "int8") else _read_precision(compiled),
             threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            streams=int(compiled.get_property("NUM_STREAMS")),
         )
 
     def describe(self) -> SessionDescription:

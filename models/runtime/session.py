@@ -32,7 +32,8 @@ class SessionDescription:
         version: Its version.
         provider: What the engine calls the device it computes on, read back from the loaded graph.
         precision: Of the arithmetic; of fp16 and int8 graphs what their types say, the rest as the engine likes.
-        threads: Threads that one run uses; 0 where the device has none to count.
+        threads: Threads of all runs together; 0 where the device has none to count.
+        streams: Runs side by side, which share the threads.
     """
 
     engine: EngineName
@@ -40,6 +41,7 @@ class SessionDescription:
     provider: str
     precision: Precision
     threads: int
+    streams: int = 1
 
 
 class Session(Protocol):

@@ -1,39 +1,89 @@
 """What every operation needs: the models, the settings, and a bounded number of threads to compute in."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import anyio
 from anyio import to_thread
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
 
 from models.assembly import Models
 from models.job import Job
+from service.admission import Admission
+from service.api.body import Sent, receive
+from service.api.intake import read_members, time_limit
 from service.gallery.galleries import Galleries
+from service.reference_cache import ReferenceCache
 from service.settings import Settings
 
 Answer = TypeVar("Answer")
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the application was made with."""
+    """What the application was made with.
+
+    Attributes:
+        models, settings, galleries: As named.
+        references: Embedded photos that are compared again and again.
+        admission: Requests that are let in to compute or to wait for it.
+        turns: Requests that compute at the same time.
+        clerks: Requests that read or change galleries at the same time.
+        probes: Health probes at the same time.
+    """
 
     models: Models
     settings: Settings
     galleries: Galleries
-    threads: anyio.CapacityLimiter
+    references: ReferenceCache
+    admission: Admission
+    turns: anyio.CapacityLimiter
     clerks: anyio.CapacityLimiter
     probes: anyio.CapacityLimiter
 
-    async def compute(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run blocking work off the event loop, at most `request.concurrency` pieces at a time."""
-        return await to_thread.run_sync(work, *arguments, limiter=self.threads)
+    async def answer(self, request: Request, work: "Callable[[Backend, Sent, Job], Response]") -> Response:
+        """Let a request in, wait for its body and its turn, and have it read, computed and written by a thread.
+
+        Raises:
+            Overloaded: There is no place.
+            DeadlineExceeded, JobAbandoned: Nobody waits for the answer any more.
+            VultusError: What `work` raises.
+        """
+        self.admission.require_room()  # at once: no body is read for nothing
+        limits = self.settings.request
+        job = Job(time_limit(request.headers, limits))
+        sent = await receive(request, limits, job)
+        with self.admission.place(), _abandoned_when_left(request, job):
+            return await self.compute(job, work, self, sent, job)
+
+    async def compute(self, job: Job, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Wait for a turn and run blocking work off the event loop; neither lasts beyond the job's deadline.
+
+        Raises:
+            DeadlineExceeded, JobAbandoned: Nobody waits for the answer any more.
+        """
+        with anyio.move_on_after(job.remaining_s):
+            # What is left behind ends by itself: before its next step the work asks whether it is still wanted.
+            return await to_thread.run_sync(work, *arguments, limiter=self.turns, abandon_on_cancel=True)
+        raise job.late()
 
     async def consult(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Read or change galleries off the event loop, without waiting behind inference."""
         return await to_thread.run_sync(work, *arguments, limiter=self.clerks)
+
+    async def read(self, request: Request, schema: type[Schema]) -> Schema:
+        """Read a request that is a JSON object, off the event loop.
+
+        Raises:
+            RequestError: One of its kinds, naming the member that is meant.
+        """
+        sent = await receive(request, self.settings.request)
+        return await self.consult(read_members, sent, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run a health probe off the event loop, without waiting behind requests."""
@@ -48,6 +98,27 @@ def _backend(request: Request) -> Backend:
 UsesBackend = Annotated[Backend, Depends(_backend)]
 
 
-def server_timing(job: Job) -> str:
-    """Format stage times as the header `Server-Timing` (W3C), in milliseconds."""
-    return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in job.milliseconds.items())
+def written(answer: BaseModel, job: Job) -> Response:
+    """Write an answer, with the stage times as the header `Server-Timing` (W3C), in milliseconds."""
+    return Response(answer.model_dump_json(), media_type="application/json", headers=server_timing(job))
+
+
+def server_timing(job: Job) -> dict[str, str]:
+    """Return that header."""
+    return {"Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in job.milliseconds.items())}
+
+
+@contextmanager
+def _abandoned_when_left(request: Request, job: Job) -> Iterator[None]:
+    """Abandon the job when the client closes its connection; its body must have been read."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        job.abandon()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()

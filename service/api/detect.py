@@ -12,10 +12,12 @@ from models.errors import VultusError
 from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from service import errors
-from service.api.dependencies import UsesBackend, server_timing
+from service.api.body import Sent
+from service.api.dependencies import Backend, UsesBackend, server_timing, written
 from service.api.intake import read_images
-from service.api.openapi import images_body
+from service.api.openapi import embeddings_content, images_body
 from service.api.problems import documented_problems, name_parts, problem_of
+from service.api.representations import choose_form, write
 from service.api.requests import DetectRequest, EmbedRequest
 from service.api.responses import DetectItem, DetectResponse, EmbedItem, EmbedResponse
 
@@ -55,43 +57,62 @@ GATE_ERRORS = (
     core.CalibrationUnfit,
     core.QualityUnvalidated,
 )
-_PROBLEMS = documented_problems(*INTAKE_ERRORS, errors.TooManyImages, *IMAGE_ERRORS)
+LOAD_ERRORS = (
+    errors.BodyTooSlow,
+    errors.Overloaded,
+    core.EngineStopped,
+    core.DeadlineExceeded,
+)
+_PROBLEMS = documented_problems(*INTAKE_ERRORS, errors.TooManyImages, *IMAGE_ERRORS, *LOAD_ERRORS)
 
 
-@router.post("/detect", responses=_PROBLEMS, openapi_extra=images_body(DetectRequest))
-async def detect(request: Request, response: Response, backend: UsesBackend) -> DetectResponse:
+@router.post("/detect", response_model=DetectResponse, responses=_PROBLEMS, openapi_extra=images_body(DetectRequest))
+async def detect(request: Request, backend: UsesBackend) -> Response:
     """Find the faces of photos.
 
     With one photo, its error is the answer's error; with several, each item has a status of its own.
     """
-    body = await read_images(request, DetectRequest, backend.settings.request)
-    job = Job()
-    outcomes = await backend.compute(backend.models.pipeline.detect, body.images, body.faces, job)
-    response.headers["Server-Timing"] = server_timing(job)
-    return DetectResponse(items=_items(outcomes, partial(DetectItem.of, models=backend.models), DetectItem, request))
+    return await backend.answer(request, _detect)
 
 
-@router.post("/embed", responses=_PROBLEMS, openapi_extra=images_body(EmbedRequest))
-async def embed(request: Request, response: Response, backend: UsesBackend) -> EmbedResponse:
+@router.post(
+    "/embed",
+    response_model=EmbedResponse,
+    responses={**_PROBLEMS, **documented_problems(errors.NotAcceptable), 200: embeddings_content(EmbedResponse)},
+    openapi_extra=images_body(EmbedRequest),
+)
+async def embed(request: Request, backend: UsesBackend) -> Response:
     """Embed the faces of photos.
 
-    With one photo, its error is the answer's error; with several, each item has a status of its own.
+    With one photo, its error is the answer's error; with several, each item has a status of its own. `Accept` chooses
+    how embeddings are written: lists of numbers, base64 of float32, or MessagePack with their bytes.
     """
-    body = await read_images(request, EmbedRequest, backend.settings.request)
-    job = Job()
-    outcomes = await backend.compute(backend.models.pipeline.embed, body.images, body.faces, job)
-    response.headers["Server-Timing"] = server_timing(job)
-    items = _items(outcomes, partial(EmbedItem.of, models=backend.models), EmbedItem, request)
-    return EmbedResponse(contract_id=backend.models.contract_id, items=items)
+    return await backend.answer(request, _embed)
+
+
+def _detect(backend: Backend, sent: Sent, job: Job) -> Response:
+    body = read_images(sent, DetectRequest, backend.settings.request)
+    outcomes = backend.models.pipeline.detect(body.images, body.faces, job)
+    items = _items(outcomes, partial(DetectItem.of, models=backend.models), DetectItem, sent.request_id)
+    return written(DetectResponse(items=items), job)
+
+
+def _embed(backend: Backend, sent: Sent, job: Job) -> Response:
+    form = choose_form(sent.headers.get("accept"))
+    body = read_images(sent, EmbedRequest, backend.settings.request)
+    outcomes = backend.models.pipeline.embed(body.images, body.faces, job)
+    items = _items(outcomes, partial(EmbedItem.of, models=backend.models), EmbedItem, sent.request_id)
+    answer = write(EmbedResponse(contract_id=backend.models.contract_id, items=items).model_dump(), form)
+    return Response(answer.content, media_type=answer.media_type, headers=server_timing(job))
 
 
 def _items(
-    outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request: Request
+    outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request_id: str
 ) -> list[Item]:
     """Give each photo its item; the error of an only photo is raised instead."""
     name_parts(outcomes, len(outcomes))
     return [
-        kind(status="error", problem=problem_of(outcome, request.state.request_id))
+        kind(status="error", problem=problem_of(outcome, request_id))
         if isinstance(outcome, VultusError)
         else of(outcome)
         for outcome in outcomes

@@ -1,6 +1,7 @@
 """`…/templates`: photos and embeddings into a gallery, a few at once or line by line."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -8,8 +9,9 @@ from models.errors import VultusError
 from models.job import Job
 from service import errors
 from service.acquisition import Requirements
-from service.api.dependencies import Backend, UsesBackend, server_timing
-from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.body import Sent
+from service.api.dependencies import Backend, UsesBackend, written
+from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.galleries import STORE_ERRORS
 from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.gallery_responses import EnrolItem, EnrolResponse
@@ -49,25 +51,18 @@ _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
 
 @router.post(
     "/subjects/{subject}/templates",
-    responses=documented_problems(*INTAKE_ERRORS, errors.TooManyImages, errors.TooManyEmbeddings, *_ENTRY_ERRORS),
+    response_model=EnrolResponse,
+    responses=documented_problems(
+        *INTAKE_ERRORS, errors.TooManyImages, errors.TooManyEmbeddings, *_ENTRY_ERRORS, *LOAD_ERRORS
+    ),
     openapi_extra=images_body(EnrolRequest, _EXAMPLE),
 )
-async def enrol(
-    gallery: str, subject: str, request: Request, response: Response, backend: UsesBackend
-) -> EnrolResponse:
+async def enrol(gallery: str, subject: str, request: Request, backend: UsesBackend) -> Response:
     """Enrol photos or embeddings of a subject, which is made if it is not there. The same photo is enrolled once.
 
     With one photo, its error is the answer's error; with several, each item has a status of its own.
     """
-    body = await read_images(request, EnrolRequest, backend.settings.request, REPEATED)
-    contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
-    job = Job()
-    entries = [(subject, content) for content in contents]
-    outcomes = await backend.compute(_enrol, backend, gallery, entries, body, job)
-    response.headers["Server-Timing"] = server_timing(job)
-    name_parts(outcomes, len(body.images))
-    items = [_item(outcome, request.state.request_id) for outcome in outcomes]
-    return EnrolResponse(gallery=gallery, subject=subject, items=items)
+    return await backend.answer(request, partial(_enrol_few, gallery, subject))
 
 
 @router.post(
@@ -92,9 +87,19 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     request_id = request.state.request_id
 
     async def deal(group: list[bytes]) -> bytes:
-        return await backend.compute(_enrol_group, backend, gallery, group, options, request_id)
+        job = Job()
+        return await backend.compute(job, _enrol_group, backend, gallery, group, options, request_id, job)
 
     return answer_lines(request, backend.settings.request, deal, lambda error: _line(_item(error, request_id)))
+
+
+def _enrol_few(gallery: str, subject: str, backend: Backend, sent: Sent, job: Job) -> Response:
+    body = read_images(sent, EnrolRequest, backend.settings.request, REPEATED)
+    contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
+    outcomes = _enrol(backend, gallery, [(subject, content) for content in contents], body, job)
+    name_parts(outcomes, len(body.images))
+    items = [_item(outcome, sent.request_id) for outcome in outcomes]
+    return written(EnrolResponse(gallery=gallery, subject=subject, items=items), job)
 
 
 def _enrol(
@@ -134,11 +139,11 @@ def template_of(given: Embedding, galleries: Galleries) -> NewTemplate:
 
 
 def _enrol_group(
-    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str
+    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str, job: Job
 ) -> bytes:
     read: list[tuple[str, bytes | Embedding] | VultusError] = [_read_line(line) for line in lines]
     good = [one for one in read if not isinstance(one, VultusError)]
-    outcomes = iter(_enrol(backend, gallery, good, options, Job()))
+    outcomes = iter(_enrol(backend, gallery, good, options, job))
     answered = (one if isinstance(one, VultusError) else next(outcomes) for one in read)
     return b"".join(_line(_item(outcome, request_id)) for outcome in answered)
 

@@ -9,7 +9,7 @@ from service.api.dependencies import Backend, UsesBackend
 from service.api.detect import INTAKE_ERRORS
 from service.api.gallery_requests import AuditRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.gallery_responses import AuditResponse, GalleryOut, GalleryPage, ReceiptOut
-from service.api.intake import read_members, read_query
+from service.api.intake import read_query
 from service.api.openapi import json_body, query
 from service.api.paging import cursor_of, name_behind
 from service.api.problems import documented_problems
@@ -35,7 +35,7 @@ _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 )
 async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     """Make a gallery under the contract of the model that is served."""
-    body = await read_members(request, GalleryCreate, backend.settings.request)
+    body = await backend.read(request, GalleryCreate)
     backend.models.require_gate(Gate(body.min_quality))
 
     def work(galleries: Galleries) -> GalleryOut:
@@ -76,7 +76,7 @@ async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
 )
 async def change(gallery: str, request: Request, backend: UsesBackend) -> GalleryOut:
     """Rename a gallery, change its metadata, or have it searched in another way; that is built in the background."""
-    body = await read_members(request, GalleryPatch, backend.settings.request)
+    body = await backend.read(request, GalleryPatch)
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
     changed = await backend.consult(
@@ -99,7 +99,7 @@ async def erase(gallery: str, backend: UsesBackend) -> ReceiptOut:
 )
 async def verify(gallery: str, request: Request, backend: UsesBackend) -> AuditResponse:
     """Compare index and store, and on request make sure that what was erased is in no file."""
-    body = await read_members(request, AuditRequest, backend.settings.request)
+    body = await backend.read(request, AuditRequest)
 
     def work(galleries: Galleries) -> AuditResponse:
         erasure = verify_erasure(galleries) if body.erasure else None

@@ -16,8 +16,9 @@ from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
 from service.acquisition import judge_faces
-from service.api.dependencies import Backend, UsesBackend, server_timing
-from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.body import Sent
+from service.api.dependencies import Backend, UsesBackend, written
+from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.gallery_responses import IdentifiedFaceOut, IdentifyItem, IdentifyLineItem, IdentifyResponse
@@ -45,6 +46,7 @@ _PROBLEMS = documented_problems(
     core.OperatingPointUnknown,
     core.CalibrationUnfit,
     core.QualityUnvalidated,
+    *LOAD_ERRORS,
     errors.StoreFailed,
 )
 
@@ -78,7 +80,7 @@ class _Probe:
     responses=_PROBLEMS,
     openapi_extra=images_body(IdentifyRequest, _EXAMPLE, IdentifyLine),
 )
-async def identify_faces(request: Request, response: Response, backend: UsesBackend) -> IdentifyResponse | LineResponse:
+async def identify_faces(request: Request, backend: UsesBackend) -> Response:
     """Look for the faces of photos, or for embeddings, in one or several galleries.
 
     Candidates are subjects, best first, that reach the operating point; with none the decision is `unknown`. With one
@@ -87,20 +89,23 @@ async def identify_faces(request: Request, response: Response, backend: UsesBack
     """
     if is_ndjson(request):
         return await _answer_lines(request, backend)
-    body = await read_images(request, IdentifyRequest, backend.settings.request, _MANY)
-    job = Job()
+    return await backend.answer(request, _identify)
+
+
+def _identify(backend: Backend, sent: Sent, job: Job) -> Response:
+    body = read_images(sent, IdentifyRequest, backend.settings.request, _MANY)
     point = _operating_point(backend, body.operating_point)
     contents: list[bytes | Embedding] = [*body.images, *body.embeddings]
-    outcomes, compared = await backend.compute(_look, backend, contents, body, point, job)
-    response.headers["Server-Timing"] = server_timing(job)
+    outcomes, compared = _look(backend, contents, body, point, job)
     name_parts(outcomes, len(body.images))
-    return IdentifyResponse(
-        items=[_item(outcome, request.state.request_id) for outcome in outcomes],
+    answer = IdentifyResponse(
+        items=[_item(outcome, sent.request_id) for outcome in outcomes],
         operating_point=OperatingPointOut.of(point) if point else None,
         comparisons=compared,
         fpir_bound=min(1.0, point.rate * compared) if point else None,
         uncalibrated_because=backend.models.uncalibrated_because,
     )
+    return written(answer, job)
 
 
 async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
@@ -111,7 +116,8 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     request_id = request.state.request_id
 
     async def deal(group: list[bytes]) -> bytes:
-        return await backend.compute(_look_group, backend, group, options, point, request_id)
+        job = Job()
+        return await backend.compute(job, _look_group, backend, group, options, point, request_id, job)
 
     return answer_lines(request, backend.settings.request, deal, lambda error: _line(None, _item(error, request_id)))
 
@@ -193,10 +199,11 @@ def _look_group(
     options: IdentifyOptions,
     point: OperatingPoint | None,
     request_id: str,
+    job: Job,
 ) -> bytes:
     read = [_read_line(line) for line in lines]
     contents = [one[1] for one in read if not isinstance(one, VultusError)]
-    looked, _ = _look(backend, contents, options, point, Job())
+    looked, _ = _look(backend, contents, options, point, job)
     outcomes = iter(looked)
     return b"".join(
         _line(None, _item(one, request_id))

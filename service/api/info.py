@@ -8,7 +8,8 @@ from fastapi import APIRouter
 
 from models.artefact import Card, DetectorCard
 from models.calibration import ScoreMap
-from models.errors import InferenceFailed
+from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed
+from models.job import Job
 from models.pipeline import Pipeline
 from models.runtime import SessionDescription
 from models.synthetic import synthetic_pictures
@@ -29,6 +30,7 @@ from service.version import VERSION
 
 router = APIRouter(tags=["operation"])
 
+_PROBE_S = 5.0  # an engine that takes longer, behind at most a queue, does not work
 _UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
 
 
@@ -66,8 +68,9 @@ async def healthz() -> Health:
 async def readyz(backend: UsesBackend) -> Health:
     """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
     try:
+        backend.models.require_whole()
         await backend.probe(_try_inference, backend.models.pipeline)
-    except InferenceFailed as error:
+    except (InferenceFailed, EngineStopped, DeadlineExceeded) as error:
         raise NotReady(f"inference does not work: {error}") from error
     return Health(status="ready")
 
@@ -75,8 +78,9 @@ async def readyz(backend: UsesBackend) -> Health:
 def _try_inference(pipeline: Pipeline) -> None:
     template = pipeline.embedder.template
     (picture,) = synthetic_pictures(1, template.height, template.width)
-    pipeline.detector.detect(picture)
-    embedding, _ = pipeline.embedder.embed(picture[None])
+    job = Job(_PROBE_S)
+    pipeline.detector.detect(picture, job)
+    embedding, _ = pipeline.embedder.embed(picture[None], job)
     if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:
         raise InferenceFailed("the recognizer gave an embedding that is not of length 1")
 

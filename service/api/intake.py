@@ -1,26 +1,25 @@
 """One request in three forms: multipart, a raw image, or base64 in JSON. The same members, the same answer.
 
-Bodies are counted while they arrive and stay in memory: a photo of a person never touches the disk.
+Bodies stay in memory: a photo of a person never touches the disk.
 """
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import Headers, QueryParams
 
+from service.api.body import Sent, bare_media_type
+from service.api.multipart import read_parts
 from service.errors import (
     Base64Malformed,
-    BodyTooLarge,
     JsonMalformed,
     MediaTypeUnsupported,
     MemberInvalid,
     MemberMissing,
     MemberRepeated,
     MemberUnknown,
-    MultipartMalformed,
     RequestError,
     TooManyEmbeddings,
     TooManyImages,
@@ -31,9 +30,10 @@ from service.strict_json import parse_object
 Schema = TypeVar("Schema", bound=BaseModel)
 
 NDJSON = "application/x-ndjson"
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 _MULTIPART, _JSON, _BINARY = "multipart/form-data", "application/json", "application/octet-stream"
-_MAX_FIELDS = 16
+_DIGITS = 9
 _ERRORS: dict[str, type[RequestError]] = {
     "missing": MemberMissing,
     "extra_forbidden": MemberUnknown,
@@ -41,9 +41,7 @@ _ERRORS: dict[str, type[RequestError]] = {
 }
 
 
-async def read_images(
-    request: Request, schema: type[Schema], limits: RequestSettings, many: Collection[str] = ()
-) -> Schema:
+def read_images(sent: Sent, schema: type[Schema], limits: RequestSettings, many: Collection[str] = ()) -> Schema:
     """Read a request whose photos are in the repeated member `images`; a raw body is one photo.
 
     Options may stand in the body or in the query, not in both; those in `many` may be repeated there.
@@ -51,14 +49,13 @@ async def read_images(
     Raises:
         RequestError: One of its kinds, naming the part that is meant.
     """
-    media_type = _media_type(request.headers.get("content-type"))
-    if media_type.startswith("image/") or media_type == _BINARY:
-        members: dict[str, Any] = {"images": [await _body(request, limits)]}
-    elif media_type == _MULTIPART:
-        members = await _form(request, limits, {"images"}, {"images", *many})
+    if sent.media_type.startswith("image/") or sent.media_type == _BINARY:
+        members: dict[str, Any] = {"images": [sent.body()]}
+    elif sent.media_type == _MULTIPART:
+        members = _form(sent, limits, {"images"}, {"images", *many})
     else:
-        members = await _json(request, media_type, limits)
-    for name, value in _query(request, many).items():
+        members = _json(sent)
+    for name, value in _query(sent.query, many).items():
         if name in members:
             raise _at(MemberRepeated(f"{name!r} is given in the query and in the body"), name)
         members[name] = value
@@ -66,8 +63,8 @@ async def read_images(
     return validate(schema, members)
 
 
-async def read_sides(
-    request: Request, schema: type[Schema], sides: tuple[str, ...], limits: RequestSettings, many: Collection[str] = ()
+def read_sides(
+    sent: Sent, schema: type[Schema], sides: tuple[str, ...], limits: RequestSettings, many: Collection[str] = ()
 ) -> Schema:
     """Read a request with two sides, each a photo, or in JSON an embedding or a subject; a raw body has one only.
 
@@ -76,26 +73,23 @@ async def read_sides(
     Raises:
         RequestError: One of its kinds, naming the part that is meant.
     """
-    for name in _query(request):
-        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
-    media_type = _media_type(request.headers.get("content-type"))
-    if media_type == _MULTIPART:
-        form = await _form(request, limits, set(), set(many))
+    _refuse_query(sent)
+    if sent.media_type == _MULTIPART:
+        form = _form(sent, limits, set(), set(many))
         members = {name: _side(name, value) if name in sides else value for name, value in form.items()}
     else:
-        members = await _json(request, media_type, limits)
+        members = _json(sent)
     return validate(schema, members)
 
 
-async def read_members(request: Request, schema: type[Schema], limits: RequestSettings) -> Schema:
+def read_members(sent: Sent, schema: type[Schema]) -> Schema:
     """Read a request that is a JSON object and nothing else.
 
     Raises:
         RequestError: One of its kinds, naming the member that is meant.
     """
-    for name in _query(request):
-        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
-    return validate(schema, await _json(request, _media_type(request.headers.get("content-type")), limits))
+    _refuse_query(sent)
+    return validate(schema, _json(sent))
 
 
 def read_query(request: Request, schema: type[Schema], many: Collection[str] = ()) -> Schema:
@@ -104,7 +98,7 @@ def read_query(request: Request, schema: type[Schema], many: Collection[str] = (
     Raises:
         RequestError: One of its kinds, naming the parameter that is meant.
     """
-    return validate(schema, _query(request, many))
+    return validate(schema, _query(request.query_params, many))
 
 
 def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
@@ -141,9 +135,23 @@ def refuse_too_many(members: dict[str, Any], limits: RequestSettings) -> None:
             raise error(f"{len(sent)} {name} were sent; at most {most} are accepted")
 
 
+def time_limit(headers: Headers, limits: RequestSettings) -> float:
+    """Return the seconds that a request may take: as the client says, at most as the settings allow.
+
+    Raises:
+        MemberInvalid: The header is no number of milliseconds.
+    """
+    wanted = headers.get(TIMEOUT_HEADER)
+    if wanted is None:
+        return limits.timeout_s
+    if not (wanted.isascii() and wanted.isdigit() and int(wanted[:_DIGITS]) > 0 and len(wanted) <= _DIGITS):
+        raise _at(MemberInvalid(f"the header {TIMEOUT_HEADER} takes milliseconds, 1 or more"), TIMEOUT_HEADER)
+    return min(limits.timeout_s, int(wanted) / 1000)
+
+
 def is_ndjson(request: Request) -> bool:
     """Whether the body is a stream of lines."""
-    return _media_type(request.headers.get("content-type")) == NDJSON
+    return bare_media_type(request.headers.get("content-type")) == NDJSON
 
 
 def _side(name: str, value: str | bytes) -> dict[str, Any]:
@@ -157,46 +165,38 @@ def _side(name: str, value: str | bytes) -> dict[str, Any]:
         raise _at(error, name) from error
 
 
-def _media_type(header: str | None) -> str:
-    return (header or "").partition(";")[0].strip().lower()
+def _refuse_query(sent: Sent) -> None:
+    for name in _query(sent.query):
+        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
 
 
-def _query(request: Request, many: Collection[str] = ()) -> dict[str, Any]:
+def _query(query: QueryParams, many: Collection[str] = ()) -> dict[str, Any]:
     members: dict[str, Any] = {}
-    for name in request.query_params:
-        values = request.query_params.getlist(name)
+    for name in query:
+        values = query.getlist(name)
         if len(values) > 1 and name not in many:
             raise _at(MemberRepeated(f"the parameter {name!r} is given several times"), name)
         members[name] = values if name in many else values[0]
     return members
 
 
-async def _body(request: Request, limits: RequestSettings) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limits.max_bytes:
-        raise BodyTooLarge(f"the body has {announced} bytes; at most {limits.max_bytes} are accepted")
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.max_bytes:
-            raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _json(sent: Sent) -> dict[str, Any]:
+    if sent.media_type != _JSON:
+        came_with = repr(sent.media_type) if sent.media_type else "no media type"
+        raise MediaTypeUnsupported(f"the body came with {came_with}; send multipart/form-data or application/json")
+    return parse_object(sent.body())
 
 
-async def _json(request: Request, media_type: str, limits: RequestSettings) -> dict[str, Any]:
-    if media_type != _JSON:
-        sent = repr(media_type) if media_type else "no media type"
-        raise MediaTypeUnsupported(f"the body came with {sent}; send multipart/form-data or application/json")
-    return parse_object(await _body(request, limits))
-
-
-async def _form(request: Request, limits: RequestSettings, files: set[str], many: set[str]) -> dict[str, Any]:
+def _form(sent: Sent, limits: RequestSettings, files: set[str], many: set[str]) -> dict[str, Any]:
     """Read a multipart form; the parts `files` are photos, those in `many` become lists, all others are given once."""
     members: dict[str, Any] = {}
-    for name, value in await _parts(request, limits):
-        if name in files and isinstance(value, str):
+    for part in read_parts(sent.pieces, sent.headers.get("content-type", ""), limits.max_images):
+        name = part.name
+        if part.is_file:
+            _refuse_media_type(name, part.content_type)
+        elif name in files:
             raise _at(MemberInvalid(f"the part {name!r} is text; send the image as a file"), name)
+        value = part.content if part.is_file else part.text
         if name in many:
             members.setdefault(name, []).append(value)
         elif name in members:
@@ -206,39 +206,8 @@ async def _form(request: Request, limits: RequestSettings, files: set[str], many
     return members
 
 
-async def _parts(request: Request, limits: RequestSettings) -> list[tuple[str, bytes | str]]:
-    class InMemoryParser(MultiPartParser):
-        spool_max_size = limits.max_bytes  # Starlette's own would write larger parts to disk
-
-    body = await _body(request, limits)  # read whole first: a parser that is broken off leaves its files open
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = InMemoryParser(request.headers, whole(), max_files=limits.max_images + 1, max_fields=_MAX_FIELDS)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise TooManyImages(f"more than {limits.max_images} images were sent") from error
-        raise MultipartMalformed(f"the multipart body is malformed: {error.message}") from error
-    except KeyError as error:
-        raise MultipartMalformed("the multipart body is malformed: its header names no boundary") from error
-    parts: list[tuple[str, bytes | str]] = []
-    try:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                _refuse_media_type(name, value.content_type)
-                parts.append((name, await value.read()))
-            else:
-                parts.append((name, value))
-    finally:
-        await form.close()
-    return parts
-
-
-def _refuse_media_type(name: str, header: str | None) -> None:
-    media_type = _media_type(header)
+def _refuse_media_type(name: str, header: str) -> None:
+    media_type = bare_media_type(header)
     if media_type and not media_type.startswith("image/") and media_type != _BINARY:
         raise _at(MediaTypeUnsupported(f"the part {name!r} came as {media_type!r}; send an image"), name)
 

@@ -4,7 +4,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.api.intake import TIMEOUT_HEADER
+from service.api.representations import BASE64, MSGPACK
+
 _IMAGE = {"type": "string", "format": "binary"}
+TIME_LIMIT = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Milliseconds after which the answer is of no use; the service's own limit if that is less.",
+    "schema": {"type": "integer", "minimum": 1},
+}
 _NEEDED_NOTE = "Needed, here or in the body."
 _QUERY_NOTE = "Here or in the body, not in both; a raw body has no other place for it."
 
@@ -24,14 +34,17 @@ def images_body(
     }
     return {
         "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "required": False,
-                "description": _NEEDED_NOTE if name in needed else _QUERY_NOTE,
-                "schema": option,
-            }
-            for name, option in options.items()
+            TIME_LIMIT,
+            *(
+                {
+                    "name": name,
+                    "in": "query",
+                    "required": False,
+                    "description": _NEEDED_NOTE if name in needed else _QUERY_NOTE,
+                    "schema": option,
+                }
+                for name, option in options.items()
+            ),
         ],
         "requestBody": _body(
             {
@@ -46,6 +59,12 @@ def images_body(
             }
         ),
     }
+
+
+def embeddings_content(schema: type[BaseModel]) -> dict[str, Any]:
+    """Describe an answer with embeddings in all its forms; FastAPI adds the first."""
+    reference = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}
+    return {"content": {BASE64: reference, MSGPACK: reference}}
 
 
 def json_body(schema: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
@@ -86,12 +105,13 @@ def sides_body(schema: type[BaseModel], sides: tuple[str, ...]) -> dict[str, Any
         "operating_point": "fmr_1e-3",
     }
     return {
+        "parameters": [TIME_LIMIT],
         "requestBody": _body(
             {
                 "multipart/form-data": {"schema": multipart},
                 "application/json": {"schema": _inline(schema), "example": example},
             }
-        )
+        ),
     }
 
 

@@ -9,13 +9,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from models.errors import VultusError
+from models.errors import JobAbandoned, VultusError
 from service.api.responses import Problem
 from service.errors import (
     INTERNAL_CODE,
     STATUS,
     DuplicateOfAnother,
     MethodNotAllowed,
+    Overloaded,
     RequestError,
     RouteUnknown,
     status_of,
@@ -60,6 +61,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(VultusError, _on_vultus_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_departed_client)
+    app.add_exception_handler(JobAbandoned, _on_departed_client)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -96,7 +98,8 @@ async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
     if problem.status >= 500:
         _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error)
-    return _respond(problem)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
+    return _respond(problem, headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

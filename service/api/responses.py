@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SkipValidation, WithJsonSchema
 
 from models.assembly import Models
 from models.calibration import Decision, OperatingPoint
@@ -80,10 +80,22 @@ class FaceOut(Response):
         return cls(**_coordinates(face), **_judgement(assessment))
 
 
+EmbeddingOut = Annotated[
+    Any,
+    SkipValidation,  # (D,) float32: what writes the answer knows the form that was asked for
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string", "contentEncoding": "base64"}],
+            "description": "Of length 1; comparable under the same contract id only.",
+        }
+    ),
+]
+
+
 class EmbeddedFaceOut(FaceOut):
     """A face with its embedding."""
 
-    embedding: Annotated[list[float], Field(description="Of length 1; comparable under the same contract id only.")]
+    embedding: EmbeddingOut
     norm: Annotated[float, Field(ge=0, description="Length of the embedding before it was normalised.")]
 
     @classmethod
@@ -92,7 +104,7 @@ class EmbeddedFaceOut(FaceOut):
         return cls(
             **_coordinates(embedded.face),
             **_judgement(assessment),
-            embedding=embedded.embedding.tolist(),
+            embedding=embedded.embedding,
             norm=embedded.norm,
         )
 

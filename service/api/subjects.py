@@ -7,7 +7,7 @@ from service.api.dependencies import UsesBackend
 from service.api.galleries import BODY_ERRORS, STORE_ERRORS
 from service.api.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch
 from service.api.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
-from service.api.intake import read_members, read_query
+from service.api.intake import read_query
 from service.api.openapi import json_body, query
 from service.api.paging import cursor_of, name_behind
 from service.api.problems import documented_problems
@@ -37,7 +37,7 @@ _DIGITS = 19  # of the largest key
 )
 async def create(gallery: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Make a subject without templates; enrolling makes one as well."""
-    body = await read_members(request, SubjectCreate, backend.settings.request)
+    body = await backend.read(request, SubjectCreate)
     made = await backend.consult(create_subject, backend.galleries, gallery, body.subject, dict(body.metadata))
     return SubjectOut.of(made)
 
@@ -78,7 +78,7 @@ async def describe(gallery: str, subject: str, backend: UsesBackend) -> SubjectD
 )
 async def change(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Rename a subject, or change its metadata."""
-    body = await read_members(request, SubjectPatch, backend.settings.request)
+    body = await backend.read(request, SubjectPatch)
     metadata = None if body.metadata is None else dict(body.metadata)
     changed = await backend.consult(change_subject, backend.galleries, gallery, subject, body.subject, metadata)
     return SubjectOut.of(changed)
@@ -91,7 +91,7 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 )
 async def merge(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Give this subject all templates of another, which is no more afterwards."""
-    body = await read_members(request, MergeRequest, backend.settings.request)
+    body = await backend.read(request, MergeRequest)
     merged = await backend.consult(merge_subjects, backend.galleries, gallery, subject, body.subject)
     return SubjectOut.of(merged)
 

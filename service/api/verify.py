@@ -7,14 +7,16 @@ from fastapi import APIRouter, Request, Response
 
 from models import errors as core
 from models.assembly import Models
+from models.cropping import FacePolicy
 from models.errors import VultusError
 from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
 from service import errors
 from service.acquisition import judge_faces
-from service.api.dependencies import Backend, UsesBackend, server_timing
-from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS
+from service.api.body import Sent
+from service.api.dependencies import Backend, UsesBackend, written
+from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.intake import read_sides
 from service.api.openapi import sides_body
@@ -27,7 +29,7 @@ from service.gallery.records import TemplateSet
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
-_SIDES = ("probe", "reference")
+_PROBE, _REFERENCE = _SIDES = ("probe", "reference")
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,
     *IMAGE_ERRORS,
@@ -37,6 +39,7 @@ _PROBLEMS = documented_problems(
     errors.SubjectEmpty,
     core.OperatingPointUnknown,
     *GATE_ERRORS,
+    *LOAD_ERRORS,
     errors.StoreFailed,
 )
 
@@ -55,8 +58,10 @@ class _BestPair(NamedTuple):
     reference: _Comparand
 
 
-@router.post("/verify", responses=_PROBLEMS, openapi_extra=sides_body(VerifyRequest, _SIDES))
-async def verify(request: Request, response: Response, backend: UsesBackend) -> VerifyResponse:
+@router.post(
+    "/verify", response_model=VerifyResponse, responses=_PROBLEMS, openapi_extra=sides_body(VerifyRequest, _SIDES)
+)
+async def verify(request: Request, backend: UsesBackend) -> Response:
     """Compare two sides and decide at a measured operating point.
 
     Each is a photo, an embedding, or a subject of a gallery with all its templates.
@@ -64,12 +69,14 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
     Under the policy `all` every face of the one photo is compared with every face of the other and the best pair is
     reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
     """
-    body = await read_sides(request, VerifyRequest, _SIDES, backend.settings.request, REPEATED)
+    return await backend.answer(request, _verify)
+
+
+def _verify(backend: Backend, sent: Sent, job: Job) -> Response:
+    body = read_sides(sent, VerifyRequest, _SIDES, backend.settings.request, REPEATED)
     point = backend.models.operating_point(body.operating_point)
-    job = Job()
-    best = await backend.compute(_compare, backend, body, job)
-    response.headers["Server-Timing"] = server_timing(job)
-    return VerifyResponse(
+    best = _compare(backend, body, job)
+    answer = VerifyResponse(
         similarity=best.similarity,
         decision=point.decide(best.similarity, body.inconclusive) if point else None,
         operating_point=OperatingPointOut.of(point) if point else None,
@@ -80,6 +87,7 @@ async def verify(request: Request, response: Response, backend: UsesBackend) -> 
         probe=best.probe.face,
         reference=best.reference.face,
     )
+    return written(answer, job)
 
 
 def _likelihood(models: Models, best: _BestPair, prior: float) -> dict[str, float]:
@@ -100,7 +108,7 @@ def _compare(backend: Backend, body: VerifyRequest, job: Job) -> _BestPair:
     images = {part: side.image for part, side in sides.items() if side.image is not None}
     gate = body.gate().at_least(least_quality(backend.galleries, _galleries(sides.values())))
     backend.models.require_gate(gate)
-    photos = dict(zip(images, backend.models.pipeline.embed(list(images.values()), body.faces, job), strict=True))
+    photos = _embed(backend, images, body.faces, job)
     probes, references = (
         others[part] if part in others else _faces(photos[part], part, backend.models, gate) for part in _SIDES
     )
@@ -114,6 +122,22 @@ def _compare(backend: Backend, body: VerifyRequest, job: Job) -> _BestPair:
     )
     pairs = sum(pairs_compared(one.templates, other.templates, body.fusion) for one in probes for other in references)
     return _BestPair(min(1.0, max(-1.0, similarity)), pairs, probe, reference)
+
+
+def _embed(
+    backend: Backend, images: dict[str, bytes], policy: FacePolicy, job: Job
+) -> dict[str, EmbeddedPhoto | VultusError]:
+    """Embed the photos of the sides; a reference that was embedded before is remembered."""
+    photos: dict[str, EmbeddedPhoto | VultusError] = {}
+    reference = images.get(_REFERENCE)
+    if reference is not None and (remembered := backend.references.find(reference, policy)) is not None:
+        photos[_REFERENCE] = remembered
+    missing = [part for part in images if part not in photos]
+    embedded = backend.models.pipeline.embed([images[part] for part in missing], policy, job)
+    photos |= zip(missing, embedded, strict=True)
+    if reference is not None and isinstance(found := photos[_REFERENCE], EmbeddedPhoto):
+        backend.references.keep(reference, policy, found)
+    return photos
 
 
 def _given(backend: Backend, side: Side, part: str) -> list[_Comparand]:

@@ -9,13 +9,17 @@ import typer
 import uvicorn
 from rich.console import Console
 
-from models.assembly import CalibrationPlaces, Models, load_models
+from models.assembly import CalibrationPlaces, Models, Sharing, load_models
 from models.packs import PackStore, find_manifest
+from models.runtime import Batching
+from models.runtime.threads import leave_cores_to_engines
 from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
+_FACES_AT_ONCE = 8
+_PHOTOS_AT_ONCE_ON_GPU = 16  # on a CPU a second photo in a run falls out of the cache and gains nothing
 _LAST_ANSWERS_S = 10  # a client that keeps its request open does not keep the service from ending
 
 _log = logging.getLogger("vultus")
@@ -29,8 +33,9 @@ def serve(
     """Serve the pack over HTTP. Never downloads: fetch it first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     return_large_blocks()
+    leave_cores_to_engines()
     settings = load_settings()
-    with open_for_models(settings) as (galleries, models):
+    with open_for_models(settings, sharing_of(settings)) as (galleries, models):
         _announce(models)
         if hints:
             _print_hints(host, port)
@@ -46,20 +51,34 @@ def serve(
 
 
 @contextmanager
-def open_for_models(settings: Settings | None = None) -> Iterator[tuple[Galleries, Models]]:
+def open_for_models(
+    settings: Settings | None = None, sharing: Sharing | None = None
+) -> Iterator[tuple[Galleries, Models]]:
     """Load what the settings name, and open the galleries of the data directory for it."""
     settings = settings or load_settings()
-    models = load_configured_models(settings)
-    galleries = Galleries(
-        settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
-    )
+    models = load_configured_models(settings, sharing)
     try:
-        yield galleries, models
+        galleries = Galleries(
+            settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
+        )
+        try:
+            yield galleries, models
+        finally:
+            galleries.close()
     finally:
-        galleries.close()
+        models.close()
 
 
-def load_configured_models(settings: Settings) -> Models:
+def sharing_of(settings: Settings) -> Sharing:
+    """Say how requests share the engines."""
+    lanes, wait_s = settings.runtime.options().streams, settings.batching.wait_ms / 1000
+    on_gpu = settings.runtime.device == "cuda"
+    faces = Batching(settings.batching.largest or _FACES_AT_ONCE, lanes, wait_s)
+    photos = Batching(_PHOTOS_AT_ONCE_ON_GPU if on_gpu else 1, lanes, wait_s)
+    return Sharing(faces, photos, settings.request.turns)
+
+
+def load_configured_models(settings: Settings, sharing: Sharing | None = None) -> Models:
     """Load what the settings name."""
     return load_models(
         PackStore(settings.packs_dir),
@@ -69,6 +88,7 @@ def load_configured_models(settings: Settings) -> Models:
         settings.image.limits(),
         settings.model,
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),
+        sharing,
     )
 
 

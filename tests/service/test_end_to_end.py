@@ -180,6 +180,31 @@ def test_ends_at_once_when_asked(tmp_path: Path) -> None:
         assert process.wait(10) in (0, -signal.SIGTERM)
 
 
+def test_what_was_let_in_is_answered_when_the_service_is_asked_to_end(photos: Path, tmp_path: Path) -> None:
+    photo = (photos / "group.jpg").read_bytes()
+
+    def embed(client: httpx2.Client) -> int:
+        try:
+            answer = client.post("/v1/embed", files={"images": photo})
+        except httpx2.ConnectError:
+            return 0  # it came after the end
+        assert len(answer.json()["items"][0]["faces"]) == 6
+        return answer.status_code
+
+    with (
+        serving({**own_galleries(tmp_path), "VULTUS_REQUEST__CONCURRENCY": "1"}) as process,
+        client_of(process) as client,
+    ):
+        with ThreadPoolExecutor(8) as pool:
+            waiting = [pool.submit(embed, client) for _ in range(8)]
+            waiting[0].result()
+            process.send_signal(signal.SIGTERM)
+            statuses = {future.result() for future in waiting}
+        assert process.wait(10) in (0, -signal.SIGTERM)
+    assert statuses <= {200, 0}
+    assert 200 in statuses
+
+
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [

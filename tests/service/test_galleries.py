@@ -293,7 +293,7 @@ def test_a_group_photo_names_everybody_once(staff: TestClient, monkeypatch: pyte
     pipeline = staff.app.state.backend.models.pipeline  # type: ignore[attr-defined]
     twin, _ = pipeline.embedder.embed(pipeline.crop([faces_png(1, 1)], "all", Job())[0].crops)
 
-    def everybody_is_ann(crops: Any) -> Any:
+    def everybody_is_ann(crops: Any, _job: Job) -> Any:
         return type("Two", (), {"embedding": np.repeat(twin, len(crops), 0), "norm": np.ones(len(crops), np.float32)})
 
     monkeypatch.setattr(pipeline.embedder, "embed", everybody_is_ann)

@@ -45,7 +45,7 @@ class Counting:
         embedder = model.models.pipeline.embedder
         embed, self.crops = embedder.embed, 0
 
-        def counted(crops: NDArray[np.uint8]) -> Embeddings:
+        def counted(crops: NDArray[np.uint8], job: Job | None = None) -> Embeddings:  # noqa: ARG001
             self.crops += len(crops)
             return embed(crops)
 

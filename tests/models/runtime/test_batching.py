@@ -1,8 +1,7 @@
 """Every caller gets the answers to its own pictures, whoever else shares the run; and nobody waits for nothing."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -14,22 +13,7 @@ from models.job import Job
 from models.runtime.batching import BatchedSession, Batching, _Arrivals
 from models.runtime.fake import FakeSession
 from models.runtime.session import Arrays, Images
-
-
-class GatedSession(FakeSession):
-    """Answers with the first pixel of each picture, once its gate is open; keeps what it ran."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda image: (np.asarray(image[0, 0], np.float32),))
-        self.gate = threading.Event()
-        self.entered = threading.Semaphore(0)
-        self.batches: list[tuple[int, ...]] = []
-
-    def run(self, images: Images, job: Job | None = None) -> Arrays:
-        self.entered.release()
-        assert self.gate.wait(10)
-        self.batches.append(images.shape)
-        return super().run(images, job)
+from tests.gates import GatedSession, until
 
 
 def pictures(*numbers: int, side: int = 2) -> Images:
@@ -65,13 +49,6 @@ def queued(shared: BatchedSession, count: int) -> None:
     until(lambda: len(shared._queue) == count)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen within 10 s"
-        time.sleep(0.001)
-
-
 def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: ThreadPoolExecutor) -> None:
     rng = np.random.default_rng(0)
     session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32), np.asarray(image.sum(), np.float32)))
@@ -80,6 +57,7 @@ def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: Th
 
     def spy(images: Images, job: Job | None = None) -> Arrays:
         sizes.append(len(images))
+        time.sleep(0.0002)  # so that others come meanwhile
         return run(images, job)
 
     session.run = spy  # type: ignore[method-assign]
@@ -141,18 +119,32 @@ def test_what_a_departed_client_asked_for_is_dropped_before_it_is_computed(calle
     assert [shape[0] for shape in session.batches] == [1, 1]
 
 
-def test_a_deadline_is_kept_while_waiting_and_while_running(callers: ThreadPoolExecutor) -> None:
+def test_a_deadline_is_kept_while_waiting(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session) as shared:
-        running = callers.submit(shared.run, pictures(1), Job(0.05))
+        running = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
         waiting = callers.submit(shared.run, pictures(2), Job(0.05))
-        for late in (running, waiting):
-            with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
-                late.result(5)
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
+            waiting.result(5)
         session.gate.set()
-        assert numbers_of(shared.run(pictures(3))) == [3]  # the lane survived answers that came too late
+        assert numbers_of(running.result()) == [1]
+        assert numbers_of(shared.run(pictures(3))) == [3]
     assert [shape[0] for shape in session.batches] == [1, 1]  # the second was never computed
+
+
+def test_an_answer_that_comes_too_late_harms_nobody(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, largest=1) as shared:
+        first = callers.submit(shared.run, pictures(1, 1))  # two entries: the lane's own thread runs them
+        session.entered.acquire()
+        late = callers.submit(shared.run, pictures(2, 2), Job(0.2))
+        with pytest.raises(DeadlineExceeded):
+            late.result(5)
+        session.gate.set()
+        assert numbers_of(first.result()) == [1, 1]
+        assert numbers_of(shared.run(pictures(3))) == [3]
+        assert shared.whole
 
 
 def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: ThreadPoolExecutor) -> None:
