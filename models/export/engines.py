@@ -8,7 +8,8 @@ from typing import Any
 from models.artefact import CARD, open_artefact, write_card
 from models.digests import directory_digests
 from models.errors import StorageFailed
-from models.export.tensorrt import Gpu, Progress, build_engine, engine_file, engine_key
+from models.export.tensorrt import Progress, build_engine
+from models.runtime.gpu import Gpu, engine_file, engine_key
 
 _NOT_FOR_GPUS = {"int8-cpu"}  # unsigned activations, which TensorRT does not take
 

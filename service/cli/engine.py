@@ -24,7 +24,7 @@ def engine(
     if not gpu:
         raise typer.BadParameter("engines are built for GPUs only; say so with --gpu")
     from models.export.engines import add_engines
-    from models.export.tensorrt import find_gpu, load_tensorrt
+    from models.runtime.gpu import find_gpu, load_tensorrt
 
     open_artefact(artefact)
     trt = load_tensorrt()

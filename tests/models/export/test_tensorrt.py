@@ -16,9 +16,9 @@ import pytest
 from models.artefact import CARD, PROOF, Card, open_artefact, read_card, write_card
 from models.digests import directory_digests
 from models.errors import EngineBuildFailed, EngineMissing
-from models.export import tensorrt
 from models.export.engines import add_engines
-from models.export.tensorrt import Batches, Gpu, build_engine, engine_file, find_gpu, load_tensorrt
+from models.export.tensorrt import Batches, build_engine
+from models.runtime.gpu import Gpu, engine_file, find_gpu, load_tensorrt
 
 L4 = Gpu("NVIDIA L4", (8, 9))
 H100 = Gpu("NVIDIA H100", (9, 0))
@@ -229,7 +229,7 @@ def test_without_its_libraries_it_names_the_one_that_is_missing() -> None:
 
 
 def test_without_a_driver_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "_DRIVER", "libabsent.so.1")
+    monkeypatch.setattr("models.runtime.gpu._DRIVER", "libabsent.so.1")
     with pytest.raises(EngineMissing, match="no NVIDIA driver"):
         find_gpu()
 
