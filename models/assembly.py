@@ -13,12 +13,13 @@ from models.calibration import Calibration, OperatingPoint, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import ArtefactUnfit, CalibrationUnfit, EngineStopped, ManifestInvalid
+from models.errors import CalibrationUnfit, EngineStopped, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
+from models.proven import proven_runtime
 from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import (
     BATCH_BUCKETS,
@@ -27,25 +28,32 @@ from models.runtime import (
     RuntimeOptions,
     Session,
     SessionDescription,
-    engines_for,
     open_session,
 )
+from models.runtime.session import Device
+from models.tuning import Subject, Tuning, find_tuning
+from models.tuning.graphs import tuning_subject
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
 _WORKERS = 2  # photos that one caller has prepared side by side
+
+
+_FACES_AT_ONCE = 8
+_PHOTOS_AT_ONCE: dict[Device, int] = {"cpu": 1, "cuda": 16}  # on a CPU a second photo falls out of the cache
 
 
 class Sharing(NamedTuple):
     """How a service shares engines between its requests.
 
     Attributes:
-        faces, photos: Runs of the recognizer and of the detector.
         workers: Photos that are prepared side by side.
+        wait_s: Longest wait of a run for company.
+        largest: Most faces of one run; as tuned if None.
     """
 
-    faces: Batching
-    photos: Batching
     workers: int
+    wait_s: float = 0.002
+    largest: int | None = None
 
 
 class CalibrationPlaces(NamedTuple):
@@ -73,6 +81,8 @@ class Models:
         uncalibrated_because: Why there are none.
         embedder_session, detector_session: What really runs.
         shared: The sessions whose runs are shared between requests.
+        tuning: What was measured on this machine and is used, or None.
+        untuned_because: Why there is none.
     """
 
     pipeline: Pipeline
@@ -85,6 +95,8 @@ class Models:
     embedder_session: SessionDescription
     detector_session: SessionDescription
     shared: tuple[BatchedSession, ...] = ()
+    tuning: Tuning | None = None
+    untuned_because: str | None = None
 
     def require_whole(self) -> None:
         """Refuse to go on where a thread that runs an engine is gone.
@@ -171,6 +183,7 @@ def load_models(
     model: Path | None = None,
     calibrations: CalibrationPlaces | None = None,
     sharing: Sharing | None = None,
+    tunings: Path | None = None,
 ) -> Models:
     """Check a pack and load it into an engine. Never downloads.
 
@@ -183,6 +196,7 @@ def load_models(
         model: An exported artefact whose recognizer takes the place of the pack's.
         calibrations: Where the user's own lie; without it those with the artefact and with the program.
         sharing: How runs are shared between requests; without it every caller runs alone.
+        tunings: Where lies what was measured on this machine; it is used where `runtime` leaves all to us.
 
     Raises:
         PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
@@ -193,15 +207,19 @@ def load_models(
     path = _verified(store, manifest)
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
-    graph, embedder_runtime = proven_runtime(card, proof, runtime)
-    embedder_session = open_session(
-        directory / graph, embedding.OUTPUTS, ((card.height, card.width),), embedder_runtime
-    )
-    detector_card, detector_session = _open_detector(path, runtime, detection)
+    detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    tuning, untuned_because = _tuning(tunings, runtime, tuning_subject(card, detector_card, detection))
+    graph, embedder_runtime = proven_runtime(card, proof, tuning.recognizer.way.options if tuning else runtime)
+    detector_runtime = tuning.detector.way.options if tuning else runtime
+    size = (card.height, card.width)
+    embedder_session = open_session(directory / graph, embedding.OUTPUTS, (size,), embedder_runtime)
+    detector_session = _open_detector(path, detector_runtime, detection)
     shared: tuple[BatchedSession, ...] = ()
     if sharing is not None:
-        embedder_session = BatchedSession(embedder_session, sharing.faces)
-        detector_session = BatchedSession(detector_session, sharing.photos)
+        faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACES_AT_ONCE)
+        photos = tuning.detector.largest if tuning else _PHOTOS_AT_ONCE[runtime.device]
+        embedder_session = BatchedSession(embedder_session, Batching(faces, embedder_runtime.streams, sharing.wait_s))
+        detector_session = BatchedSession(detector_session, Batching(photos, detector_runtime.streams, sharing.wait_s))
         shared = (detector_session, embedder_session)
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
@@ -219,6 +237,8 @@ def load_models(
         embedder_session=embedder_session.describe(),
         detector_session=detector.session.describe(),
         shared=shared,
+        tuning=tuning,
+        untuned_because=untuned_because,
     )
 
 
@@ -229,36 +249,9 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
         PackMissing, PackDamaged: The pack is not here or not whole.
     """
     detection = detection or DetectionOptions()
-    card, session = _open_detector(_verified(store, manifest), RuntimeOptions(), detection)
-    return AnchorDetector(session, HEADS[card.family], detection)
-
-
-def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
-    """Choose graph file, engine and arithmetic, of those that the artefact's proof covers.
-
-    `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32. What was proven on a
-    CPU stands for the same engine on a GPU.
-
-    Raises:
-        ArtefactUnfit: What is wanted was not measured, or did not pass.
-        EngineMissing: The engine that is asked for does not run on that device.
-    """
-    passed = {(row["precision"], row["engine"]) for row in proof["measured"] if row["passed"]}
-    for engine in engines_for(wanted):
-        proven = {kind for kind, proven_engine in passed if proven_engine == engine}
-        if wanted.precision == "auto" and "fp32" in proven:
-            only = wanted if "bf16" in proven else replace(wanted, precision="fp32")
-            return card.graphs["fp32"], replace(only, engine=engine)
-        if wanted.precision in proven:
-            cpu_variant = wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in proven
-            kind = "int8-cpu" if cpu_variant else "fp32" if wanted.precision == "bf16" else wanted.precision
-            return card.graphs[kind], replace(wanted, engine=engine)
-    there = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "nothing"
-    engines = " or ".join(engines_for(wanted))
-    asked = "fp32" if wanted.precision == "auto" else wanted.precision
-    raise ArtefactUnfit(
-        f"{card.name} was not proven in {asked} on {engines}, so it is not served so; proven are {there}"
-    )
+    path = _verified(store, manifest)
+    card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    return AnchorDetector(_open_detector(path, RuntimeOptions(), detection), HEADS[card.family], detection)
 
 
 def _verified(store: PackStore, manifest: Manifest) -> Path:
@@ -267,12 +260,19 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     return store.verify(manifest)
 
 
-def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> tuple[DetectorCard, Session]:
-    card = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
+def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
     if runtime.precision in ("fp16", "int8"):  # of the recognizer; the detector has one graph
         runtime = replace(runtime, precision="auto")
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
-    return card, open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime)
+    return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime)
+
+
+def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) -> tuple[Tuning | None, str | None]:
+    """Find what was measured for this machine and model, unless the user says how to run."""
+    if directory is None or wanted != RuntimeOptions():
+        return None, "the settings say how to run"
+    found = find_tuning(directory, subject)
+    return found, None if found else "this model was never tuned on this machine: run vultus tune"
 
 
 def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOptions) -> None:

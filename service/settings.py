@@ -178,6 +178,11 @@ class Settings(BaseSettings):
         return self.data_dir / "calibrations"
 
     @property
+    def tunings_dir(self) -> Path:
+        """Where lies what was measured of this machine."""
+        return self.data_dir / "tunings"
+
+    @property
     def galleries_dir(self) -> Path:
         """Where galleries lie."""
         return self.gallery.directory or self.data_dir / "galleries"

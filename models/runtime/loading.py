@@ -10,6 +10,8 @@ from typing import Literal
 from models.errors import EngineConflict, EngineMissing
 from models.runtime.session import Device, Precision, Session
 
+Engine = Literal["openvino", "onnxruntime"]
+
 _ONNXRUNTIME_BUILDS = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"}
 
 
@@ -27,7 +29,7 @@ class RuntimeOptions:
             loses nothing to waiting for each other.
     """
 
-    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    engine: Literal["auto"] | Engine = "auto"
     device: Device = "cpu"
     precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
@@ -81,7 +83,7 @@ def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
     return options
 
 
-def engines_for(options: RuntimeOptions) -> list[Literal["openvino", "onnxruntime"]]:
+def engines_for(options: RuntimeOptions) -> list[Engine]:
     """List the engines that may serve, best first: the one that is asked for, or under `auto` all that are installed.
 
     Raises:
@@ -92,7 +94,7 @@ def engines_for(options: RuntimeOptions) -> list[Literal["openvino", "onnxruntim
     return [first, "onnxruntime"] if others and first != "onnxruntime" else [first]
 
 
-def _choose(options: RuntimeOptions) -> Literal["openvino", "onnxruntime"]:
+def _choose(options: RuntimeOptions) -> Engine:
     if options.engine == "openvino" and options.device == "cuda":
         raise EngineMissing("OpenVINO does not run on CUDA; use the engine onnxruntime")
     if options.engine != "auto":

@@ -24,6 +24,7 @@ from service.api.responses import (
     QualityOut,
     ScoreMapOut,
     SessionOut,
+    TuningOut,
 )
 from service.errors import NotReady
 from service.version import VERSION
@@ -55,6 +56,8 @@ async def info(backend: UsesBackend) -> InfoResponse:
         score_map=ScoreMapOut(**_described(calibration.score_map)) if calibration else None,
         quality=QualityOut.of(models.quality) if models.quality else None,
         uncalibrated_because=models.uncalibrated_because,
+        tuning=TuningOut.of(models.tuning) if models.tuning else None,
+        untuned_because=models.untuned_because,
     )
 
 

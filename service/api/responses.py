@@ -11,6 +11,7 @@ from models.cropping import DetectedPhoto
 from models.detection import Face
 from models.pipeline import EmbeddedFace, EmbeddedPhoto
 from models.quality import Assessment, QualityScale, Reason
+from models.tuning import GraphTuning, Tuning
 
 
 class Response(BaseModel):
@@ -237,7 +238,8 @@ class SessionOut(Response):
     version: str
     provider: str
     precision: str
-    threads: int
+    threads: Annotated[int, Field(description="Of all streams together; 0 where the device has none to count.")]
+    streams: Annotated[int, Field(description="Runs side by side, which share the threads.")]
 
 
 class ModelOut(Response):
@@ -293,6 +295,44 @@ class QualityOut(Response):
         )
 
 
+class TunedGraphOut(Response):
+    """A way to run a graph that was measured to be the fastest here."""
+
+    engine: str
+    precision: str
+    streams: int
+    largest: Annotated[int, Field(description="Most pictures of one run; more do not pay.")]
+    rate: Annotated[float, Field(description="Pictures a second that were measured, all streams busy.")]
+
+    @classmethod
+    def of(cls, tuned: GraphTuning) -> "TunedGraphOut":
+        """Convert what the inference core measured."""
+        chosen = tuned.chosen
+        way = chosen.way
+        return cls(
+            engine=way.engine, precision=way.precision, streams=way.streams, largest=chosen.batch, rate=chosen.rate
+        )
+
+
+class TuningOut(Response):
+    """What `vultus tune` chose on this machine."""
+
+    measured_at: str
+    machine: dict[str, str]
+    recognizer: TunedGraphOut
+    detector: TunedGraphOut
+
+    @classmethod
+    def of(cls, tuning: Tuning) -> "TuningOut":
+        """Convert what the inference core measured."""
+        return cls(
+            measured_at=tuning.measured_at,
+            machine=tuning.subject.machine,
+            recognizer=TunedGraphOut.of(tuning.recognizer),
+            detector=TunedGraphOut.of(tuning.detector),
+        )
+
+
 class InfoResponse(Response):
     """What is served."""
 
@@ -313,6 +353,8 @@ class InfoResponse(Response):
     score_map: Annotated[ScoreMapOut | None, Field(description="Where log-likelihood ratios come from.")]
     quality: Annotated[QualityOut | None, Field(description="What is known of quality with this model.")]
     uncalibrated_because: str | None
+    tuning: Annotated[TuningOut | None, Field(description="Why engine, precision and streams are what they are.")]
+    untuned_because: str | None
 
 
 class Health(Response):

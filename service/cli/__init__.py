@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from models.errors import VultusError
-from service.cli import calibrate, demo, engine, enrol, evaluate, export, gallery, identify, inspect, packs, serve
+from service.cli import calibrate, demo, engine, enrol, evaluate, export, gallery, identify, inspect, packs, serve, tune
 
 app = typer.Typer(
     help="Self-hosted face verification: every decision with its measured error rate.",
@@ -22,6 +22,7 @@ app.command("import")(export.import_onnx)
 app.command("engine")(engine.engine)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("calibrate")(calibrate.calibrate)
+app.command("tune")(tune.tune)
 app.command("inspect")(inspect.inspect)
 app.command("enrol")(enrol.enrol)
 app.command("identify")(identify.identify)

@@ -11,15 +11,12 @@ from rich.console import Console
 
 from models.assembly import CalibrationPlaces, Models, Sharing, load_models
 from models.packs import PackStore, find_manifest
-from models.runtime import Batching
 from models.runtime.threads import leave_cores_to_engines
 from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
-_FACES_AT_ONCE = 8
-_PHOTOS_AT_ONCE_ON_GPU = 16  # on a CPU a second photo in a run falls out of the cache and gains nothing
 _LAST_ANSWERS_S = 10  # a client that keeps its request open does not keep the service from ending
 
 _log = logging.getLogger("vultus")
@@ -71,11 +68,7 @@ def open_for_models(
 
 def sharing_of(settings: Settings) -> Sharing:
     """Say how requests share the engines."""
-    lanes, wait_s = settings.runtime.options().streams, settings.batching.wait_ms / 1000
-    on_gpu = settings.runtime.device == "cuda"
-    faces = Batching(settings.batching.largest or _FACES_AT_ONCE, lanes, wait_s)
-    photos = Batching(_PHOTOS_AT_ONCE_ON_GPU if on_gpu else 1, lanes, wait_s)
-    return Sharing(faces, photos, settings.request.turns)
+    return Sharing(settings.request.turns, settings.batching.wait_ms / 1000, settings.batching.largest)
 
 
 def load_configured_models(settings: Settings, sharing: Sharing | None = None) -> Models:
@@ -89,20 +82,24 @@ def load_configured_models(settings: Settings, sharing: Sharing | None = None) -
         settings.model,
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),
         sharing,
+        settings.tunings_dir if sharing else None,
     )
 
 
 def _announce(models: Models) -> None:
     for name, session in (("recognizer", models.embedder_session), ("detector", models.detector_session)):
         _log.info(
-            "%s: %s %s on %s, %s, %d threads",
+            "%s: %s %s on %s, %s, %d threads in %d streams",
             name,
             session.engine,
             session.version,
             session.provider,
             session.precision,
             session.threads,
+            session.streams,
         )
+    if models.untuned_because:
+        _log.info("not tuned: %s", models.untuned_because)
     _log.info("embedding contract %s", models.contract_id)
     if models.calibrated_otherwise:
         _log.warning("%s: thresholds may be off by some thousandths", models.calibrated_otherwise)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.alignment import Template
 from models.artefact import CARD, PROOF, Card, NormStatistics, open_artefact, read_card
-from models.assembly import Models, load_models, proven_runtime
+from models.assembly import Models, load_models
 from models.backbones import Plan
 from models.cropping import FaceCropper
 from models.directories import replace_directory
@@ -38,6 +38,7 @@ from models.export.isolation import call, in_own_process
 from models.export.steps import Request
 from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
+from models.proven import proven_runtime
 from models.runtime import RuntimeOptions, open_session
 from models.synthetic import synthetic_pictures
 from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for

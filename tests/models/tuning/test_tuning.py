@@ -1,0 +1,200 @@
+"""The choice follows the measurement, is checked for parity, and holds for one machine and one model only."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.assembly import Models, Sharing, load_models
+from models.detection import DetectionOptions
+from models.errors import EngineMissing, InferenceFailed
+from models.packs import PackStore, find_manifest
+from models.packs.build import RECOGNIZER_DIRECTORY
+from models.runtime import RuntimeOptions, Session
+from models.runtime.fake import FakeSession
+from models.tuning import GraphTuning, Subject, Timing, TunedGraph, Tuning, Way, describe_machine, tuner
+from models.tuning.graphs import FACE_BATCHES, common_canvas, recognizer_to_tune, tuning_subject
+from models.tuning.machine import _processor
+from models.tuning.records import find_tuning, keep_tuning
+from models.tuning.tuner import choose, layouts, tune_graph
+
+WIDE = Way("openvino", "cpu", "fp32", 2, 1)
+NARROW = replace(WIDE, streams=2)
+BF16, INT8 = replace(WIDE, precision="bf16"), replace(WIDE, precision="int8")
+
+
+def timed(**rates: float) -> list[Timing]:
+    ways = {"wide": WIDE, "narrow": NARROW, "bf16": BF16, "int8": INT8}
+    found = []
+    for name, rate in rates.items():
+        way, _, batch = name.partition("_")
+        found.append(Timing(ways[way], int(batch), rate, 1.0))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen"),
+    [
+        ({"wide_1": 100, "narrow_1": 120}, (NARROW, 1)),
+        ({"wide_1": 100, "narrow_1": 104}, (WIDE, 1)),  # not worth a slower lone request
+        ({"wide_1": 100, "bf16_1": 104}, (WIDE, 1)),  # not worth the precision
+        ({"wide_1": 100, "bf16_1": 200, "int8_1": 208}, (BF16, 1)),
+        ({"wide_1": 100, "bf16_1": 200, "int8_1": 260}, (INT8, 1)),
+        ({"wide_1": 90, "wide_4": 99, "wide_8": 100, "wide_16": 95}, (WIDE, 4)),  # the smallest that is as good
+        ({"wide_1": 40, "bf16_1": 50, "bf16_8": 90, "wide_8": 89}, (WIDE, 8)),
+    ],
+)
+def test_the_fastest_is_chosen_unless_a_more_exact_or_quicker_one_is_as_good(
+    rates: dict[str, float], chosen: tuple[Way, int]
+) -> None:
+    best = choose(timed(**rates))
+    assert (best.way, best.batch) == chosen
+
+
+def fake_graph(check: Any = None, ways: tuple[Way, ...] = (WIDE, BF16)) -> TunedGraph:
+    return TunedGraph(lambda _: Path("none"), ("pixel",), (2, 2), ways, (1, 4), check or (lambda *_: None))
+
+
+class Slow(FakeSession):
+    """Takes milliseconds for each picture, by precision."""
+
+    def __init__(self, way: Way) -> None:
+        spent = {"fp32": 0.004, "bf16": 0.001, "int8": 0.0005}[way.precision]
+
+        def answer(_: Any) -> Any:
+            time.sleep(spent)
+            return (np.zeros(1, np.float32),)
+
+        super().__init__(answer)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuner, "_TIMED_S", 0.02)
+
+    def pretend(_graph: Path, _outputs: Any, _sizes: Any, options: Any) -> Session:
+        if options.precision == "fp16":
+            raise EngineMissing("there is no such engine")
+        return Slow(Way("openvino", "cpu", options.precision, options.threads, options.streams))
+
+    monkeypatch.setattr(tuner, "open_session", pretend)
+
+
+@pytest.mark.usefixtures("engines")
+def test_measures_every_way_and_says_what_it_does() -> None:
+    told: list[tuple[int, int, str]] = []
+    tuned = tune_graph(fake_graph(), lambda *step: told.append(step))
+    assert tuned.way == BF16
+    assert {(one.way, one.batch) for one in tuned.timings} == {(way, batch) for way in (WIDE, BF16) for batch in (1, 4)}
+    assert tuned.chosen.rate == pytest.approx(800, rel=0.4)
+    assert told[0] == (0, 6, "openvino fp32 on cpu, 1 stream")
+    assert all(done < steps for done, steps, _ in told)
+
+
+@pytest.mark.usefixtures("engines")
+def test_what_is_not_the_same_model_any_more_is_left_out_however_fast() -> None:
+    graph = fake_graph(lambda way, _: "cosine 0.5" if way.precision == "int8" else None, (WIDE, INT8))
+    tuned = tune_graph(graph, lambda *_: None)
+    assert tuned.way == WIDE
+    assert tuned.left_out == ("openvino int8 on cpu, 1 stream: cosine 0.5",)
+    assert {one.way for one in tuned.timings} == {WIDE}
+
+
+@pytest.mark.usefixtures("engines")
+def test_an_engine_that_fails_is_left_out_and_all_of_them_are_an_error() -> None:
+    absent = replace(WIDE, precision="fp16")
+    assert tune_graph(fake_graph(ways=(WIDE, absent)), lambda *_: None).way == WIDE
+    with pytest.raises(InferenceFailed, match="there is no such engine"):
+        tune_graph(fake_graph(ways=(absent,)), lambda *_: None)
+
+
+def test_layouts_go_from_one_wide_stream_to_one_for_each_core() -> None:
+    assert list(layouts(1)) == [1]
+    assert list(layouts(2)) == [1, 2]
+    assert list(layouts(16)) == [1, 4, 16]
+
+
+SUBJECT = Subject({"cpu": "x", "cores": "2"}, "r", "d", 640)
+TUNING = Tuning(
+    SUBJECT,
+    "2026-01-01T00:00:00+00:00",
+    GraphTuning(BF16, 4, (Timing(BF16, 4, 100.5, 9.9), Timing(WIDE, 1, 50.0, 20.0)), ("int8: why",)),
+    GraphTuning(WIDE, 1, (Timing(WIDE, 1, 50.0, 20.0),), ()),
+)
+
+
+def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_path: Path) -> None:
+    keep_tuning(tmp_path, TUNING)
+    assert find_tuning(tmp_path, SUBJECT) == TUNING
+    assert find_tuning(tmp_path, SUBJECT._replace(machine={"cpu": "y", "cores": "2"})) is None
+    assert find_tuning(tmp_path, SUBJECT._replace(recognizer="other")) is None
+    assert find_tuning(tmp_path, SUBJECT._replace(max_side_px=1024)) is None
+
+
+@pytest.mark.parametrize("change", ["altered", "cut", "version", "absent"])
+def test_a_file_that_cannot_be_used_is_none(change: str, tmp_path: Path) -> None:
+    path = keep_tuning(tmp_path, TUNING)
+    content = json.loads(path.read_text())
+    if change == "altered":
+        content["recognizer"]["largest"] = 32
+    if change == "version":
+        content["version"] = 99
+    path.write_text("{" if change == "cut" else json.dumps(content))
+    if change == "absent":
+        path.unlink()
+    assert find_tuning(tmp_path, SUBJECT) is None
+
+
+def test_the_machine_is_described_by_what_speed_hangs_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = describe_machine()
+    assert machine["cpu"]
+    assert int(machine["cores"]) >= 1
+    assert "onnxruntime" in machine or "openvino" in machine
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor : 0\nmodel name\t: Some CPU\nmodel : 7\n\nprocessor : 1\nmodel name : Some CPU\n")
+    monkeypatch.setattr("models.tuning.machine._CPUINFO", cpuinfo)
+    assert _processor() == "Some CPU 7"
+    monkeypatch.setattr("models.tuning.machine._CPUINFO", tmp_path / "absent")
+    assert _processor()
+
+
+def test_int8_is_not_judged_without_faces(real_models: Models, store: PackStore) -> None:
+    card = real_models.recognizer
+    proof = {"measured": [{"precision": p, "engine": "openvino", "passed": True} for p in ("fp32", "int8", "int8-cpu")]}
+    faces = np.zeros((2, 112, 112, 3), np.uint8)
+    directory = store.path(find_manifest("opencv-zoo")) / RECOGNIZER_DIRECTORY
+    graph, left_out = recognizer_to_tune(directory, card, proof, faces, real=False)
+    assert {way.precision for way in graph.ways} == {"fp32"}
+    assert "--photos" in left_out[0]
+    graph, left_out = recognizer_to_tune(directory, card, proof, faces, real=True)
+    assert {way.precision for way in graph.ways} == {"fp32", "int8"}
+    assert left_out == []
+    assert graph.batches == FACE_BATCHES
+
+
+def test_serving_uses_what_was_measured_and_settings_stand_above_it(
+    real_models: Models, store: PackStore, tmp_path: Path
+) -> None:
+    subject = tuning_subject(real_models.recognizer, real_models.detector, DetectionOptions())
+    way = Way("onnxruntime", "cpu", "fp32", 2, 2)
+    chosen = GraphTuning(way, 4, (Timing(way, 4, 1.0, 1.0),), ())
+    keep_tuning(tmp_path, Tuning(subject, "now", chosen, chosen))
+    manifest = find_manifest("opencv-zoo")
+    tuned = load_models(store, manifest, sharing=Sharing(2), tunings=tmp_path)
+    other = load_models(store, manifest, RuntimeOptions("openvino"), sharing=Sharing(2, largest=3), tunings=tmp_path)
+    try:
+        assert tuned.embedder_session.engine == tuned.detector_session.engine == "onnxruntime"
+        assert (tuned.embedder_session.streams, tuned.untuned_because) == (2, None)
+        assert [session._batching.largest for session in tuned.shared] == [4, 4]
+        assert [session._batching.lanes for session in tuned.shared] == [2, 2]
+        assert (other.embedder_session.engine, other.tuning) == ("openvino", None)
+        assert "settings" in str(other.untuned_because)
+        assert [session._batching.largest for session in other.shared] == [1, 3]
+    finally:
+        tuned.close()
+        other.close()
+    assert common_canvas(DetectionOptions()) == (480, 640)
