@@ -19,7 +19,7 @@ from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
 from models.pipeline import Pipeline
-from models.proven import proven_runtime
+from models.proven import engine_of, proven_runtime, require_parity
 from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import (
     BATCH_BUCKETS,
@@ -30,6 +30,7 @@ from models.runtime import (
     SessionDescription,
     open_session,
 )
+from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
 from models.tuning import Subject, Tuning, find_tuning
 from models.tuning.graphs import tuning_subject
@@ -208,11 +209,10 @@ def load_models(
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
-    tuning, untuned_because = _tuning(tunings, runtime, tuning_subject(card, detector_card, detection))
+    tuning, untuned_because = _tuning(tunings, runtime, tuning_subject(card, detector_card, detection, runtime.device))
     graph, embedder_runtime = proven_runtime(card, proof, tuning.recognizer.way.options if tuning else runtime)
     detector_runtime = tuning.detector.way.options if tuning else runtime
-    size = (card.height, card.width)
-    embedder_session = open_session(directory / graph, embedding.OUTPUTS, (size,), embedder_runtime)
+    embedder_session = _open_recognizer(directory, graph, card, embedder_runtime)
     detector_session = _open_detector(path, detector_runtime, detection)
     shared: tuple[BatchedSession, ...] = ()
     if sharing is not None:
@@ -260,16 +260,26 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     return store.verify(manifest)
 
 
+def _open_recognizer(directory: Path, graph: str, card: Card, runtime: RuntimeOptions) -> Session:
+    file = engine_of(directory, graph) if runtime.engine == "tensorrt" else directory / graph
+    session = open_session(file, embedding.OUTPUTS, ((card.height, card.width),), runtime)
+    if runtime.engine in TENSORRT_ENGINES:
+        require_parity(session, directory / graph, card)
+    return session
+
+
 def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
     if runtime.precision in ("fp16", "int8"):  # of the recognizer; the detector has one graph
         runtime = replace(runtime, precision="auto")
+    if runtime.engine in TENSORRT_ENGINES:  # whose engines are made for one size of picture; photos have several
+        runtime = replace(runtime, engine="onnxruntime")
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
     return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime)
 
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) -> tuple[Tuning | None, str | None]:
     """Find what was measured for this machine and model, unless the user says how to run."""
-    if directory is None or wanted != RuntimeOptions():
+    if directory is None or wanted != RuntimeOptions(device=wanted.device):
         return None, "the settings say how to run"
     found = find_tuning(directory, subject)
     return found, None if found else "this model was never tuned on this machine: run vultus tune"

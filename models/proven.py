@@ -1,24 +1,38 @@
-"""Of the ways to run a recognizer, those that its proof covers."""
+"""Of the ways to run a recognizer, those that its proof covers; what it cannot cover is proven at the start."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from models import embedding
 from models.artefact import Card
-from models.errors import ArtefactUnfit
-from models.runtime.loading import RuntimeOptions, engines_for
+from models.embedding import Embeddings
+from models.errors import ArtefactUnfit, EngineMissing
+from models.export.parity import compare
+from models.runtime import RuntimeOptions, Session, engines_for, open_session
+from models.runtime.gpu import engine_file, find_gpu, load_tensorrt
+from models.runtime.loading import TENSORRT_ENGINES
+from models.synthetic import synthetic_pictures
+
+_FACES = 16
 
 
 def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
     """Choose graph file, engine and arithmetic, of those that the artefact's proof covers.
 
     `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32. What was proven on a
-    CPU stands for the same engine on a GPU.
+    CPU stands for ONNX Runtime on CUDA; TensorRT takes what was proven on ONNX Runtime, float16 if it can, and is
+    compared with it by `require_parity` when it is loaded.
 
     Raises:
         ArtefactUnfit: What is wanted was not measured, or did not pass.
         EngineMissing: The engine that is asked for does not run on that device.
     """
     passed = {(row["precision"], row["engine"]) for row in proof["measured"] if row["passed"]}
+    if wanted.engine in TENSORRT_ENGINES:
+        passed |= {(kind, wanted.engine) for kind, engine in passed if engine == "onnxruntime" and kind != "int8-cpu"}
+        if wanted.precision == "auto":
+            wanted = replace(wanted, precision="fp16" if ("fp16", wanted.engine) in passed else "fp32")
     for engine in engines_for(wanted):
         proven = {kind for kind, proven_engine in passed if proven_engine == engine}
         if wanted.precision == "auto" and "fp32" in proven:
@@ -34,3 +48,31 @@ def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) ->
     raise ArtefactUnfit(
         f"{card.name} was not proven in {asked} on {engines}, so it is not served so; proven are {there}"
     )
+
+
+def engine_of(directory: Path, graph: str) -> Path:
+    """Find the engine of a graph that was built for this GPU and this TensorRT.
+
+    Raises:
+        EngineMissing: There is none, or no GPU, or no TensorRT.
+    """
+    name = engine_file(graph, find_gpu(), str(load_tensorrt().__version__))
+    if not (directory / name).is_file():
+        raise EngineMissing(f"{directory.name} has no {name}; build it on this machine: vultus engine --gpu")
+    return directory / name
+
+
+def require_parity(session: Session, graph: Path, card: Card) -> None:
+    """Compare a session with ONNX Runtime on the CPU, on the same graph and drawn pictures.
+
+    Raises:
+        ArtefactUnfit: It is not the same model.
+    """
+    size = (card.height, card.width)
+    faces, described = synthetic_pictures(_FACES, *size), session.describe()
+    plain = RuntimeOptions("onnxruntime", precision=described.precision)
+    reference = Embeddings(*open_session(graph, embedding.OUTPUTS, (size,), plain).run(faces))
+    candidate = Embeddings(*session.run(faces))
+    why = compare(reference.embedding * reference.norm[:, None], candidate).failures(described.precision)
+    if why:
+        raise ArtefactUnfit(f"{card.name} on {described.engine} is not the same model: {'; '.join(why)}")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +34,8 @@ class RuntimeSettings(_Group):
     """How graphs are run."""
 
     engine: Annotated[
-        Literal["auto", "openvino", "onnxruntime"], Field(description="`auto`: OpenVINO on the CPU, else ONNX Runtime")
+        Literal["auto", "openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"],
+        Field(description="`auto`: OpenVINO on the CPU, else ONNX Runtime; `tensorrt`: engines of `vultus engine`"),
     ] = "auto"
     device: Annotated[Literal["cpu", "cuda"], Field(description="where to compute")] = "cpu"
     precision: Annotated[
@@ -176,6 +178,13 @@ class Settings(BaseSettings):
     def calibrations_dir(self) -> Path:
         """Where the user's own calibrations lie."""
         return self.data_dir / "calibrations"
+
+    @property
+    def runtime_options(self) -> RuntimeOptions:
+        """How graphs are run."""
+        options = self.runtime.options()
+        keeps = options.engine == "onnxruntime-tensorrt"
+        return replace(options, engines=self.data_dir / "tensorrt") if keeps else options
 
     @property
     def tunings_dir(self) -> Path:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from models.errors import EngineConflict, EngineMissing
+from models.runtime.gpu import load_tensorrt
 from models.runtime.session import Device, Precision, Session
 
-Engine = Literal["openvino", "onnxruntime"]
+Engine = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+
+TENSORRT_ENGINES = ("onnxruntime-tensorrt", "tensorrt")
 
 _ONNXRUNTIME_BUILDS = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"}
 
@@ -20,13 +23,15 @@ class RuntimeOptions:
     """How graphs are run.
 
     Attributes:
-        engine: `auto` takes OpenVINO on the CPU and ONNX Runtime on CUDA.
+        engine: `auto` takes OpenVINO on the CPU and ONNX Runtime on CUDA. `onnxruntime-tensorrt` has ONNX Runtime build
+            engines of TensorRT at the first start, `tensorrt` runs those of `vultus engine`.
         device: Where to compute.
         precision: `auto` takes bf16 where engine and processor have it, else fp32. `fp16` and `int8` are said of graphs
             that have those types in them.
         threads: Threads for all runs on the CPU; 0 takes all cores that this process may use.
         streams: Runs side by side, which share the threads: one is quickest for a lone request, one for each thread
             loses nothing to waiting for each other.
+        engines: Directory in which ONNX Runtime keeps the engines that it has TensorRT build.
     """
 
     engine: Literal["auto"] | Engine = "auto"
@@ -34,6 +39,7 @@ class RuntimeOptions:
     precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
     streams: int = 1
+    engines: Path | None = None
 
 
 def usable_cores() -> int:
@@ -47,7 +53,7 @@ def open_session(
     """Load a graph.
 
     Args:
-        graph: ONNX file in the contract of `models.graph`.
+        graph: ONNX file in the contract of `models.graph`; for the engine `tensorrt` the engine that was built of it.
         outputs: Names of the outputs wanted, in the order in which `run` shall give them.
         sizes: (height, width) of every picture that will be given; others are refused at run.
         options: How to run it.
@@ -59,15 +65,21 @@ def open_session(
     precision: Precision | None = None if options.precision == "auto" else options.precision
     threads = options.threads or usable_cores()
     engine = _choose(options)
-    if find_spec(engine) is None:
-        raise EngineMissing(f"{engine} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
+    if engine == "tensorrt":
+        from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
+
+        return TensorRtSession(graph, outputs, precision or "fp32", options.streams, load_tensorrt(), load_cuda())
+    package = "onnxruntime" if engine == "onnxruntime-tensorrt" else engine
+    if find_spec(package) is None:
+        raise EngineMissing(f"{package} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
     if engine == "openvino":  # each engine is imported only where it is wanted: none of them has to be installed
         from models.runtime.openvino_engine import OpenVinoSession
 
         return OpenVinoSession(graph, outputs, sizes, precision, threads, options.streams)
     from models.runtime.onnxruntime_engine import OrtSession
 
-    return OrtSession(graph, outputs, sizes, precision, threads, options.streams, options.device)
+    engines = (options.engines or graph.parent) if engine == "onnxruntime-tensorrt" else None
+    return OrtSession(graph, outputs, sizes, precision, threads, options.streams, options.device, engines)
 
 
 def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
@@ -97,6 +109,8 @@ def engines_for(options: RuntimeOptions) -> list[Engine]:
 def _choose(options: RuntimeOptions) -> Engine:
     if options.engine == "openvino" and options.device == "cuda":
         raise EngineMissing("OpenVINO does not run on CUDA; use the engine onnxruntime")
+    if options.engine in TENSORRT_ENGINES and options.device == "cpu":
+        raise EngineMissing("TensorRT runs on CUDA only; set the device to cuda")
     if options.engine != "auto":
         return options.engine
     return "openvino" if options.device == "cpu" and find_spec("openvino") else "onnxruntime"

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU or on CUDA, in the precision that the graph has."""
+"""ONNX Runtime on the CPU, on CUDA or on TensorRT, in the precision that the graph has."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,13 @@ from models.runtime.session import (
     Images,
     Precision,
     SessionDescription,
+    padded_bucket,
 )
 
 ENGINE: EngineName = "onnxruntime"
-_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _ERRORS_ONLY = 3
+_WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT takes all memory of the device
 
 
 class OrtSession(BucketedSession):
@@ -37,16 +39,32 @@ class OrtSession(BucketedSession):
         threads: int,
         streams: int,
         device: Device,
+        engines: Path | None = None,
     ) -> None:
+        """Load a graph.
+
+        Args:
+            graph: ONNX file in the contract of `models.graph`.
+            outputs: Names of the outputs wanted.
+            sizes: (height, width) of the pictures that will be given.
+            precision: What the types of the graph say; None for float32.
+            threads: Threads of all runs on the CPU.
+            streams: Runs side by side.
+            device: Where to compute.
+            engines: Directory in which engines of TensorRT are kept; with it TensorRT runs the graph.
+        """
         if precision == "bf16":
             raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
+        provider = _CPU if device == "cpu" else _CUDA if engines is None else _TENSORRT
         # A run has threads of its own beside the caller's, which all runs share: with one, every caller runs alone.
-        self._session = _open(graph, _PROVIDERS[device], max(1, threads // streams))
+        options = _provider_options(provider, precision or "fp32", sizes, engines)
+        self._session = _open(graph, provider, options, max(1, threads // streams))
         self._outputs = list(outputs)
         self._input = self._session.get_inputs()[0].name
         self._sizes = sizes
+        self._pads = device != "cpu"
         self._description = SessionDescription(
-            engine=ENGINE,
+            engine=ENGINE if engines is None else "onnxruntime-tensorrt",
             version=ort.__version__,
             provider=self._session.get_providers()[0],
             precision=precision or "fp32",
@@ -57,6 +75,9 @@ class OrtSession(BucketedSession):
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
         return self._description
+
+    def _bucket(self, count: int) -> int:
+        return padded_bucket(count) if self._pads else super()._bucket(count)
 
     def _run_bucket(self, images: Images) -> Arrays:
         if images.shape[1:3] not in self._sizes:
@@ -86,7 +107,7 @@ class PlainGraph:
         options.log_severity_level = _ERRORS_ONLY
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
-            self._session = ort.InferenceSession(source, options, providers=[_PROVIDERS["cpu"]])
+            self._session = ort.InferenceSession(source, options, providers=[_CPU])
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
         self._input = self._session.get_inputs()[0]  # weights that are listed as inputs are not among them
@@ -111,16 +132,41 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
-def _open(graph: Path, provider: str, threads: int) -> ort.InferenceSession:
+def _provider_options(
+    provider: str, precision: Precision, sizes: tuple[tuple[int, int], ...], engines: Path | None
+) -> dict[str, str]:
+    """Return what a provider is told; ONNX Runtime takes a mistyped name without a word, so all stand here."""
+    if provider == _CUDA:
+        # Memory grows by what is asked for, not by doubling; a search at the first run of each size would take seconds.
+        return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    if provider != _TENSORRT or engines is None:
+        return {}
+    (height, width), most = sizes[0], max(BATCH_BUCKETS)
+    shape = f"x{height}x{width}x3"
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(engines),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(engines),
+        "trt_max_workspace_size": str(_WORKSPACE_BYTES),
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+        "trt_profile_min_shapes": f"faces:1{shape}",
+        "trt_profile_opt_shapes": f"faces:8{shape}",
+        "trt_profile_max_shapes": f"faces:{most}{shape}",
+    }
+
+
+def _open(graph: Path, provider: str, options: dict[str, str], threads: int) -> ort.InferenceSession:
     if provider not in ort.get_available_providers():
         raise EngineMissing(f"this build of ONNX Runtime has no {provider}; install the extra `gpu` instead of `cpu`")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = _ERRORS_ONLY
-    if provider != _PROVIDERS["cpu"]:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.log_severity_level = _ERRORS_ONLY
+    if provider != _CPU:
+        session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(str(graph), options, providers=[provider])
+        session = ort.InferenceSession(str(graph), session_options, providers=[(provider, options)], enable_fallback=0)
     except Exception as error:  # a missing CUDA library surfaces as a plain failure
         raise EngineMissing(f"{provider} does not start on this machine: {error}") from error
     if session.get_providers()[0] != provider:  # a provider that cannot load is replaced by the CPU without an error

@@ -16,7 +16,7 @@ from models.job import Job
 
 BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
 
-EngineName = Literal["openvino", "onnxruntime", "fake"]
+EngineName = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt", "fake"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Images = NDArray[np.uint8]
@@ -67,9 +67,10 @@ class Session(Protocol):
 
 
 class BucketedSession(ABC):
-    """A session that cuts batches into the fixed sizes of `BATCH_BUCKETS`.
+    """A session that runs batches in the fixed sizes of `BATCH_BUCKETS`.
 
-    Cut, not padded: on a CPU time grows with the batch, so 5 costs less as 4 + 1 than as 8.
+    They are cut, not padded: on a CPU time grows with the batch, so 5 costs less as 4 + 1 than as 8. On a GPU it hardly
+    does, and a session may pad.
     """
 
     def run(self, images: Images, job: Job | None = None) -> Arrays:
@@ -80,13 +81,19 @@ class BucketedSession(ABC):
         while start < len(images):
             if job is not None:
                 job.require_wanted()
-            size = next(bucket for bucket in BATCH_BUCKETS if bucket <= len(images) - start)
-            pieces.append(self._run_bucket(np.ascontiguousarray(images[start : start + size])))
-            start += size
+            size = self._bucket(len(images) - start)
+            piece = images[start : start + size]
+            arrays = self._run_bucket(np.ascontiguousarray(_padded(piece, size)))
+            pieces.append(tuple(array[: len(piece)] for array in arrays))
+            start += len(piece)
         arrays = pieces[0] if len(pieces) == 1 else tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
         if not all(np.isfinite(array).all() for array in arrays):
             raise InferenceFailed(f"{self.describe().engine} gave numbers that are not finite")
         return arrays
+
+    def _bucket(self, count: int) -> int:
+        """Return the size of the next run for that many pictures; if it is larger, black ones fill it up."""
+        return next(bucket for bucket in BATCH_BUCKETS if bucket <= count)
 
     @abstractmethod
     def _run_bucket(self, images: Images) -> Arrays:
@@ -95,3 +102,16 @@ class BucketedSession(ABC):
     @abstractmethod
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
+
+
+def padded_bucket(count: int) -> int:
+    """Return the smallest fixed size that holds so many pictures, the largest if none does."""
+    return min((bucket for bucket in BATCH_BUCKETS if bucket >= count), default=max(BATCH_BUCKETS))
+
+
+def _padded(images: Images, size: int) -> Images:
+    if len(images) >= size:
+        return images
+    filled = np.zeros((size, *images.shape[1:]), np.uint8)
+    filled[: len(images)] = images
+    return filled

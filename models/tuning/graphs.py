@@ -1,7 +1,6 @@
 """What there is to tune of a model: every way that its proof covers and this machine has, with a check of answers."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,38 @@ from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.detection.detector import DetectionOptions, canvases
 from models.digests import value_digest
 from models.embedding import Embeddings
+from models.errors import ArtefactUnfit
 from models.export.parity import compare
-from models.proven import proven_runtime
+from models.proven import engine_of, proven_runtime
 from models.runtime import RuntimeOptions, Session, cpu_options, open_session, usable_cores
-from models.runtime.session import Precision
+from models.runtime.loading import TENSORRT_ENGINES, Engine
+from models.runtime.session import Device, Precision
 from models.tuning.machine import describe_machine
 from models.tuning.records import Subject, Way
 from models.tuning.tuner import TunedGraph, layouts
 
-FACE_BATCHES, PHOTO_BATCHES = (1, 2, 4, 8, 16), (1, 2, 4)
+FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32)}
+PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4), "cuda": (1, 4, 8, 16)}
 
 _CPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+_GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_ENGINES_ON_GPU: tuple[Engine, ...] = ("onnxruntime", "onnxruntime-tensorrt", "tensorrt")
+_GPU_STREAMS = (1, 2)  # the second uploads while the first computes
 _MAX_SCORE_DIFFERENCE = 0.05  # of a detector in bfloat16; a face begins at 0.5 or 0.6
 _REFERENCE = RuntimeOptions("onnxruntime", precision="fp32")
 
 Images = NDArray[np.uint8]
 
 
-def tuning_subject(card: Card, detector: DetectorCard, detection: DetectionOptions) -> Subject:
-    """Name what a choice is made for: this machine, these graphs, photos looked at this closely."""
+def tuning_subject(card: Card, detector: DetectorCard, detection: DetectionOptions, device: Device) -> Subject:
+    """Name what a choice is made for: this machine and device, these graphs, photos looked at this closely."""
     graphs = {kind: card.files.get(file, "") for kind, file in card.graphs.items()}
-    return Subject(describe_machine(), value_digest(graphs), value_digest(detector.files), detection.max_side_px)
+    graph_digests = value_digest(graphs), value_digest(detector.files)
+    return Subject(describe_machine(), device, *graph_digests, detection.max_side_px)
 
 
 def recognizer_to_tune(
-    directory: Path, card: Card, proof: dict[str, Any], faces: Images, real: bool
+    directory: Path, card: Card, proof: dict[str, Any], device: Device, faces: Images, real: bool
 ) -> tuple[TunedGraph, list[str]]:
     """List the ways to run a recognizer.
 
@@ -46,6 +52,7 @@ def recognizer_to_tune(
         directory: Of the artefact.
         card: Of it.
         proof: Of it.
+        device: Where to compute.
         faces: (N, H, W, 3) uint8, RGB, aligned; what answers are compared on.
         real: Whether they show faces: int8 is calibrated on faces, and judged by nothing else.
 
@@ -62,23 +69,24 @@ def recognizer_to_tune(
         return "; ".join(compare(raw, Embeddings(*session.run(faces))).failures(way.precision)) or None
 
     def file(way: Way) -> Path:
-        return directory / proven_runtime(card, proof, way.options)[0]
+        graph, _ = proven_runtime(card, proof, way.options)
+        return engine_of(directory, graph) if way.engine == "tensorrt" else directory / graph
 
-    passed = {(row["precision"].partition("-")[0], row["engine"]) for row in proof["measured"] if row["passed"]}
-    ways = [way for way in _ways() if (way.precision, way.engine) in passed]
+    ways = [way for way in _ways(device, card.graphs) if _is_proven(card, proof, way)]
     left_out = []
     if not real and any(way.precision == "int8" for way in ways):
         ways = [way for way in ways if way.precision != "int8"]
         left_out.append("int8: there are no photos of faces to check it on, name some with --photos")
-    return TunedGraph(file, embedding.OUTPUTS, size, ways, FACE_BATCHES, check), left_out
+    return TunedGraph(file, embedding.OUTPUTS, size, ways, FACE_BATCHES[device], check), left_out
 
 
-def detector_to_tune(directory: Path, detection: DetectionOptions, photos: Images) -> TunedGraph:
+def detector_to_tune(directory: Path, detection: DetectionOptions, device: Device, photos: Images) -> TunedGraph:
     """List the ways to run a detector.
 
     Args:
         directory: Of the detector.
         detection: How closely photos are looked at.
+        device: Where to compute.
         photos: (N, H, W, 3) uint8, RGB, of the size `common_canvas(detection)`; what scores are compared on.
     """
     graph, size = directory / DETECTOR_GRAPH, common_canvas(detection)
@@ -88,8 +96,8 @@ def detector_to_tune(directory: Path, detection: DetectionOptions, photos: Image
         worst = float(np.abs(session.run(photos)[0] - expected).max())
         return None if worst <= _MAX_SCORE_DIFFERENCE else f"scores differ by {worst:.2g}"  # NaN must not pass
 
-    ways = [way for way in _ways() if way.precision != "int8"]
-    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, ways, PHOTO_BATCHES, check)
+    ways = [way for way in _ways(device, ("fp32",)) if way.engine not in TENSORRT_ENGINES]
+    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, ways, PHOTO_BATCHES[device], check)
 
 
 def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
@@ -100,11 +108,24 @@ def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
     )
 
 
-def _ways() -> Iterator[Way]:
+def _is_proven(card: Card, proof: dict[str, Any], way: Way) -> bool:
+    try:
+        proven_runtime(card, proof, way.options)
+    except ArtefactUnfit:
+        return False
+    return True
+
+
+def _ways(device: Device, graphs: Collection[str]) -> Iterator[Way]:
+    """List the ways to run graphs of these precisions; what is not installed fails when it is tried."""
+    if device == "cuda":
+        for engine in _ENGINES_ON_GPU:
+            for precision in [one for one in _GPU_PRECISIONS if one in graphs]:
+                yield from (Way(engine, device, precision, 0, streams) for streams in _GPU_STREAMS)
+        return
     cores = usable_cores()
-    for precision in _CPU_PRECISIONS:
+    for precision in [one for one in _CPU_PRECISIONS if one in (*graphs, "bf16")]:
         for options in cpu_options(precision, cores):
             for streams in layouts(cores):
-                own = replace(options, streams=streams)
-                assert own.engine != "auto"
-                yield Way(own.engine, own.device, precision, own.threads, own.streams)
+                assert options.engine != "auto"
+                yield Way(options.engine, device, precision, cores, streams)

@@ -77,11 +77,13 @@ class Subject(NamedTuple):
 
     Attributes:
         machine: As `describe_machine` says.
+        device: Where the graphs run.
         recognizer, detector: SHA-256 over the graphs.
         max_side_px: Longest side at which photos are looked at.
     """
 
     machine: dict[str, str]
+    device: Device
     recognizer: str
     detector: str
     max_side_px: int

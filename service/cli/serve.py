@@ -76,7 +76,7 @@ def load_configured_models(settings: Settings, sharing: Sharing | None = None) -
     return load_models(
         PackStore(settings.packs_dir),
         find_manifest(settings.pack),
-        settings.runtime.options(),
+        settings.runtime_options,
         settings.detection.options(),
         settings.image.limits(),
         settings.model,

@@ -51,11 +51,11 @@ def tune(
     pack = PackStore(settings.packs_dir).path(find_manifest(settings.pack))
     directory = settings.model or pack / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
-    detection = settings.detection.options()
+    detection, device = settings.detection.options(), settings.runtime.device
     files = _photos(settings, photos)
     faces, canvases = _faces(models, files), _on_canvas(files, common_canvas(detection))
-    recognizer, left_out = recognizer_to_tune(directory, card, proof, faces, len(faces) > _DRAWN)
-    detector = detector_to_tune(pack / DETECTOR_DIRECTORY, detection, canvases)
+    recognizer, left_out = recognizer_to_tune(directory, card, proof, device, faces, len(faces) > _DRAWN)
+    detector = detector_to_tune(pack / DETECTOR_DIRECTORY, detection, device, canvases)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     found: list[GraphTuning] = []
     with Progress(*columns, console=_err, transient=True) as bars:
@@ -67,7 +67,7 @@ def tune(
 
             found.append(tune_graph(graph, show))
             bars.remove_task(task)
-    subject = tuning_subject(card, models.detector, detection)
+    subject = tuning_subject(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
     tuning = Tuning(subject, measured_at, *found)
     for title, graph_tuning in ((card.name, tuning.recognizer), (models.detector.family, tuning.detector)):

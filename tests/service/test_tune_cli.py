@@ -18,8 +18,8 @@ from tests.conftest import galleries_for
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuner, "_TIMED_S", 0.01)
     monkeypatch.setattr(tuner, "_ROUNDS", 1)
-    monkeypatch.setattr(graphs, "FACE_BATCHES", (1, 2))
-    monkeypatch.setattr(graphs, "PHOTO_BATCHES", (1,))
+    monkeypatch.setattr(graphs, "FACE_BATCHES", {"cpu": (1, 2)})
+    monkeypatch.setattr(graphs, "PHOTO_BATCHES", {"cpu": (1,)})
 
 
 @pytest.mark.usefixtures("quick")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.artefact import EMBEDDER_GRAPH
 from models.assembly import Models, Sharing, load_models
 from models.detection import DetectionOptions
 from models.errors import EngineMissing, InferenceFailed
@@ -118,7 +119,7 @@ def test_layouts_go_from_one_wide_stream_to_one_for_each_core() -> None:
     assert list(layouts(16)) == [1, 4, 16]
 
 
-SUBJECT = Subject({"cpu": "x", "cores": "2"}, "r", "d", 640)
+SUBJECT = Subject({"cpu": "x", "cores": "2"}, "cpu", "r", "d", 640)
 TUNING = Tuning(
     SUBJECT,
     "2026-01-01T00:00:00+00:00",
@@ -133,6 +134,7 @@ def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_pat
     assert find_tuning(tmp_path, SUBJECT._replace(machine={"cpu": "y", "cores": "2"})) is None
     assert find_tuning(tmp_path, SUBJECT._replace(recognizer="other")) is None
     assert find_tuning(tmp_path, SUBJECT._replace(max_side_px=1024)) is None
+    assert find_tuning(tmp_path, SUBJECT._replace(device="cuda")) is None
 
 
 @pytest.mark.parametrize("change", ["altered", "cut", "version", "absent"])
@@ -163,23 +165,32 @@ def test_the_machine_is_described_by_what_speed_hangs_on(monkeypatch: pytest.Mon
 
 
 def test_int8_is_not_judged_without_faces(real_models: Models, store: PackStore) -> None:
-    card = real_models.recognizer
+    card = replace(
+        real_models.recognizer, graphs={**dict.fromkeys(("fp32", "int8", "int8-cpu", "fp16"), EMBEDDER_GRAPH)}
+    )
     proof = {"measured": [{"precision": p, "engine": "openvino", "passed": True} for p in ("fp32", "int8", "int8-cpu")]}
     faces = np.zeros((2, 112, 112, 3), np.uint8)
     directory = store.path(find_manifest("opencv-zoo")) / RECOGNIZER_DIRECTORY
-    graph, left_out = recognizer_to_tune(directory, card, proof, faces, real=False)
+    graph, left_out = recognizer_to_tune(directory, card, proof, "cpu", faces, real=False)
     assert {way.precision for way in graph.ways} == {"fp32"}
     assert "--photos" in left_out[0]
-    graph, left_out = recognizer_to_tune(directory, card, proof, faces, real=True)
+    graph, left_out = recognizer_to_tune(directory, card, proof, "cpu", faces, real=True)
     assert {way.precision for way in graph.ways} == {"fp32", "int8"}
     assert left_out == []
-    assert graph.batches == FACE_BATCHES
+    proof["measured"].append({"precision": "fp16", "engine": "onnxruntime", "passed": True})
+    graph, _ = recognizer_to_tune(directory, card, proof, "cuda", faces, real=True)
+    assert {(way.engine, way.precision) for way in graph.ways} == {
+        ("onnxruntime", "fp16"),
+        ("onnxruntime-tensorrt", "fp16"),
+        ("tensorrt", "fp16"),
+    }
+    assert graph.batches == FACE_BATCHES["cuda"]
 
 
 def test_serving_uses_what_was_measured_and_settings_stand_above_it(
     real_models: Models, store: PackStore, tmp_path: Path
 ) -> None:
-    subject = tuning_subject(real_models.recognizer, real_models.detector, DetectionOptions())
+    subject = tuning_subject(real_models.recognizer, real_models.detector, DetectionOptions(), "cpu")
     way = Way("onnxruntime", "cpu", "fp32", 2, 2)
     chosen = GraphTuning(way, 4, (Timing(way, 4, 1.0, 1.0),), ())
     keep_tuning(tmp_path, Tuning(subject, "now", chosen, chosen))

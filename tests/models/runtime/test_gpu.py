@@ -1,0 +1,347 @@
+"""What runs on a GPU, run on fakes that keep what they are told: they prove the calls, not that a GPU likes them.
+
+The fake of CUDA has memory of its own, so that data must really be copied there and back; the names are those of the
+package `cuda-bindings` and of TensorRT 10.16 and 11.4, and any other name is an AttributeError.
+"""
+
+import ctypes
+import gc
+from dataclasses import replace
+from enum import IntEnum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.artefact import Card
+from models.errors import ArtefactUnfit, EngineMissing, InferenceFailed
+from models.proven import engine_of, proven_runtime, require_parity
+from models.runtime import RuntimeOptions, loading, open_session
+from models.runtime.fake import FakeSession, fake_embedding
+from models.runtime.gpu import Gpu
+from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
+from tests.models.runtime.test_engines import load, tiny  # noqa: F401
+
+SIDE, NUMBERS, MOST = 4, 6, 8
+
+
+class FakeCuda:
+    """Host and device memory apart, every call recorded; `refuses` names a call that fails."""
+
+    cudaHostAllocDefault = 0
+
+    class cudaMemcpyKind(IntEnum):
+        cudaMemcpyHostToDevice = 1
+        cudaMemcpyDeviceToHost = 2
+
+    def __init__(self, refuses: str = "") -> None:
+        self.calls: list[str] = []
+        self.refuses = refuses
+        self.memory: dict[int, Any] = {}
+        self.freed: list[int] = []
+
+    def _answer(self, name: str, *values: Any) -> tuple[Any, ...]:
+        self.calls.append(name)
+        return (2, *(None for _ in values)) if name == self.refuses else (0, *values)
+
+    def _allocate(self, name: str, size: int) -> tuple[Any, ...]:
+        block = (ctypes.c_uint8 * size)()
+        address = ctypes.addressof(block)
+        self.memory[address] = block
+        return self._answer(name, address)
+
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]:
+        assert flags == self.cudaHostAllocDefault
+        return self._allocate("cudaHostAlloc", size)
+
+    def cudaMalloc(self, size: int) -> tuple[Any, ...]:
+        return self._allocate("cudaMalloc", size)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+        assert flags == 1  # not blocking
+        return self._answer("cudaStreamCreateWithFlags", 77)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:
+        assert stream == 77
+        assert isinstance(kind, self.cudaMemcpyKind)
+        assert size <= min(len(self.memory[target]), len(self.memory[source]))
+        ctypes.memmove(target, source, size)
+        return self._answer(f"copy {kind.name[10:]} {size}")
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
+        assert stream == 77
+        return self._answer("cudaStreamSynchronize")
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
+        return self._answer(f"destroy {stream}")
+
+    def cudaFree(self, address: int) -> tuple[Any, ...]:
+        self.freed.append(address)
+        return self._answer("cudaFree")
+
+    cudaFreeHost = cudaFree
+
+
+def fake_tensorrt(cuda: FakeCuda, takes: bool = True) -> Any:
+    """TensorRT with an engine that gives (pixel sums, 6 times) and the largest pixel of each picture."""
+
+    class Context:
+        def __init__(self) -> None:
+            self.addresses: dict[str, int] = {}
+            self.shape: tuple[int, ...] = ()
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            self.addresses[name] = address
+            return True
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            assert name == "faces"
+            self.shape = tuple(shape)
+            return shape[0] <= MOST
+
+        def execute_async_v3(self, stream: int) -> bool:
+            assert stream == 77
+            count = int(np.prod(self.shape))
+            memory = memoryview((ctypes.c_uint8 * count).from_address(self.addresses["faces"]))
+            arrays = sums_and_largest(np.frombuffer(memory, np.uint8).reshape(self.shape))
+            for name, array in zip(("embedding", "norm"), arrays, strict=True):
+                ctypes.memmove(self.addresses[name], array.ctypes.data, array.nbytes)
+            cuda.calls.append(f"execute {self.shape[0]}")
+            return cuda.refuses != "execute"
+
+    class Engine:
+        def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+            assert (name, profile) == ("faces", 0)
+            return [(1, SIDE, SIDE, 3), (2, SIDE, SIDE, 3), (MOST, SIDE, SIDE, 3)]
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return {"embedding": (-1, NUMBERS), "norm": (-1,)}[name]
+
+        def create_execution_context(self) -> Context | None:
+            return None if cuda.refuses == "context" else Context()
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            del logger
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+            assert plan == b"plan"
+            return Engine() if takes else None
+
+    class Logger:
+        WARNING = 2
+
+        def __init__(self, level: int) -> None:
+            assert level == self.WARNING
+
+    return SimpleNamespace(__version__="11.4.0.106", Logger=Logger, Runtime=Runtime)
+
+
+def sums_and_largest(faces: Any) -> Any:
+    sums = faces.reshape(len(faces), -1).sum(axis=1, dtype=np.float32)
+    return np.repeat(sums[:, None], NUMBERS, axis=1), faces.reshape(len(faces), -1).max(axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "embedder.fp16.sm90-trt11.4.0.106.engine"
+    path.write_bytes(b"plan")
+    return path
+
+
+def session_on(cuda: FakeCuda, plan: Path, streams: int = 1, takes: bool = True) -> TensorRtSession:
+    return TensorRtSession(plan, ("embedding", "norm"), "fp16", streams, fake_tensorrt(cuda, takes), cuda)
+
+
+def faces(count: int) -> Any:
+    return np.random.default_rng(count).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+
+
+def test_a_batch_is_one_upload_of_bytes_one_run_and_one_download_of_each_output(plan: Path) -> None:
+    cuda = FakeCuda()
+    session = session_on(cuda, plan)
+    cuda.calls.clear()
+    pictures = faces(5)
+    embedding, norm = session.run(pictures)
+    np.testing.assert_array_equal(embedding, sums_and_largest(pictures)[0])
+    np.testing.assert_array_equal(norm, sums_and_largest(pictures)[1])
+    assert cuda.calls == [
+        f"copy HostToDevice {5 * SIDE * SIDE * 3}",
+        "execute 5",
+        f"copy DeviceToHost {5 * NUMBERS * 4}",
+        f"copy DeviceToHost {5 * 4}",
+        "cudaStreamSynchronize",
+    ]
+
+
+def test_more_than_the_profile_allows_are_several_runs_and_answers_are_not_overwritten(plan: Path) -> None:
+    cuda = FakeCuda()
+    session = session_on(cuda, plan)
+    pictures = faces(21)
+    embedding, norm = session.run(pictures)
+    session.run(faces(3))
+    np.testing.assert_array_equal(embedding, sums_and_largest(pictures)[0])
+    np.testing.assert_array_equal(norm, sums_and_largest(pictures)[1])
+    assert [call for call in cuda.calls if "execute" in call] == [f"execute {count}" for count in (8, 8, 5, 3)]
+
+
+def test_every_stream_has_memory_of_its_own_and_all_of_it_is_given_back(plan: Path) -> None:
+    cuda = FakeCuda()
+    session = session_on(cuda, plan, streams=2)
+    assert session.describe().streams == 2
+    assert cuda.calls.count("cudaHostAlloc") == cuda.calls.count("cudaMalloc") == 2 * 3
+    del session
+    gc.collect()
+    assert sorted(cuda.freed) == sorted(cuda.memory)
+    assert cuda.calls.count("destroy 77") == 2
+
+
+@pytest.mark.parametrize("refuses", ["cudaHostAlloc", "cudaMalloc", "cudaStreamCreateWithFlags", "context"])
+def test_a_gpu_that_is_full_is_an_error_at_the_start(refuses: str, plan: Path) -> None:
+    with pytest.raises(EngineMissing, match="cannot be run on this GPU"):
+        session_on(FakeCuda(refuses), plan)
+
+
+@pytest.mark.parametrize("refuses", ["execute", "cudaStreamSynchronize", f"copy HostToDevice {SIDE * SIDE * 3}"])
+def test_a_gpu_that_fails_fails_the_run_and_the_next_one_works(refuses: str, plan: Path) -> None:
+    cuda = FakeCuda()
+    session = session_on(cuda, plan)
+    cuda.refuses = refuses
+    with pytest.raises(InferenceFailed):
+        session.run(faces(1))
+    cuda.refuses = ""
+    session.run(faces(1))
+
+
+def test_engines_of_another_version_and_pictures_of_another_size_are_refused(plan: Path) -> None:
+    with pytest.raises(EngineMissing, match="build it anew"):
+        session_on(FakeCuda(), plan, takes=False)
+    with pytest.raises(InferenceFailed, match="5 x 4"):
+        session_on(FakeCuda(), plan).run(np.zeros((1, 5, 4, 3), np.uint8))
+
+
+def test_without_the_package_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cuda.bindings.runtime", None)
+    with pytest.raises(EngineMissing, match="cuda-bindings"):
+        load_cuda()
+
+
+def test_tensorrt_is_opened_by_name_and_on_cuda_only(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda()
+    monkeypatch.setattr(loading, "load_tensorrt", lambda: fake_tensorrt(cuda))
+    monkeypatch.setattr("models.runtime.tensorrt_engine.load_cuda", lambda: cuda)
+    options = RuntimeOptions("tensorrt", "cuda", "fp16", streams=2)
+    described = open_session(plan, ("embedding", "norm"), ((SIDE, SIDE),), options).describe()
+    assert (described.engine, described.precision, described.streams) == ("tensorrt", "fp16", 2)
+    for engine in ("tensorrt", "onnxruntime-tensorrt"):
+        with pytest.raises(EngineMissing, match="CUDA only"):
+            open_session(plan, ("embedding",), ((SIDE, SIDE),), RuntimeOptions(engine))
+
+
+GRAPHS = {"fp32": "e.onnx", "fp16": "h.onnx"}
+CARD = Card("m", "f", "a", "l", "0" * 64, 1, SIDE, SIDE, NUMBERS, "t", {}, {}, graphs=GRAPHS)
+PROOF = {
+    "measured": [
+        {"precision": precision, "engine": "onnxruntime", "passed": passed}
+        for precision, passed in (("fp32", True), ("fp16", True), ("int8", False), ("int8-cpu", True))
+    ]
+}
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-tensorrt"])
+def test_tensorrt_takes_what_was_proven_on_onnxruntime(engine: Any) -> None:
+    wanted = RuntimeOptions(engine, "cuda")
+    assert proven_runtime(CARD, PROOF, wanted) == ("h.onnx", replace(wanted, precision="fp16"))
+    without = {"measured": PROOF["measured"][:1]}
+    assert proven_runtime(CARD, without, wanted) == ("e.onnx", replace(wanted, precision="fp32"))
+    with pytest.raises(ArtefactUnfit, match="int8"):  # the variant for CPUs does not stand for it
+        proven_runtime(CARD, PROOF, replace(wanted, precision="int8"))
+
+
+def test_the_engine_of_this_gpu_and_version_is_taken_and_no_other(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.proven.find_gpu", lambda: Gpu("NVIDIA H100", (9, 0)))
+    monkeypatch.setattr("models.proven.load_tensorrt", lambda: SimpleNamespace(__version__="11.4.0.106"))
+    assert engine_of(plan.parent, "embedder.fp16.onnx") == plan
+    monkeypatch.setattr("models.proven.find_gpu", lambda: Gpu("NVIDIA L4", (8, 9)))
+    with pytest.raises(EngineMissing, match=r"no embedder\.fp16\.sm89-trt11\.4\.0\.106\.engine; build it"):
+        engine_of(plan.parent, "embedder.fp16.onnx")
+
+
+def test_an_engine_that_answers_otherwise_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = FakeSession(fake_embedding)
+    other = FakeSession(lambda image: fake_embedding(255 - image))
+    monkeypatch.setattr("models.proven.open_session", lambda *_: same)
+    require_parity(same, Path("e.onnx"), CARD)
+    with pytest.raises(ArtefactUnfit, match="not the same model"):
+        require_parity(other, Path("e.onnx"), CARD)
+
+
+class FakeOrtSession:
+    """Gives the shape it was run with; keeps how it was opened."""
+
+    opened: tuple[Any, ...] = ()
+
+    def __init__(self, path: str, options: Any, providers: Any, enable_fallback: int) -> None:
+        FakeOrtSession.opened = (path, options, providers, enable_fallback)
+        self.shapes: list[tuple[int, ...]] = []
+        self._provider = providers[0][0]
+
+    def get_providers(self) -> list[str]:
+        return [self._provider]
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="faces")]
+
+    def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
+        faces = feed["faces"]
+        self.shapes.append(faces.shape)
+        return [faces[:, 0, 0, :1].astype(np.float32) for _ in names]
+
+
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    monkeypatch.setattr("onnxruntime.InferenceSession", FakeOrtSession)
+
+
+@pytest.mark.usefixtures("gpu_build")
+def test_on_cuda_batches_are_filled_up_to_fixed_sizes_and_answers_are_of_the_pictures(tiny: Path) -> None:  # noqa: F811
+    session = load(tiny, device="cuda")
+    pictures = np.arange(37, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    answers = session.run(pictures)
+    np.testing.assert_array_equal(answers[0][:, 0], np.arange(37))
+    assert [shape[0] for shape in session._session.shapes] == [32, 8]
+    (_, options, ((provider, told),), fallback) = FakeOrtSession.opened
+    assert (provider, fallback) == ("CUDAExecutionProvider", 0)
+    assert told["arena_extend_strategy"] == "kSameAsRequested"
+    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+
+@pytest.mark.usefixtures("gpu_build")
+def test_onnxruntime_has_tensorrt_keep_its_engines_where_it_is_told(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+    options = {"engine": "onnxruntime-tensorrt", "device": "cuda", "precision": "fp16", "engines": tmp_path / "kept"}
+    described = load(tiny, **options).describe()
+    assert (described.engine, described.provider) == ("onnxruntime-tensorrt", "TensorrtExecutionProvider")
+    (_, _, ((_, told),), _) = FakeOrtSession.opened
+    assert set(told) <= KNOWN_TO_TENSORRT
+    assert told["trt_engine_cache_path"] == str(tmp_path / "kept")
+    assert (told["trt_fp16_enable"], told["trt_int8_enable"]) == ("1", "0")
+    assert told["trt_profile_max_shapes"] == "faces:32x8x8x3"
+
+
+# Strings in the shared object of onnxruntime-gpu 1.31.1.
+KNOWN_TO_TENSORRT = {
+    "trt_engine_cache_enable",
+    "trt_engine_cache_path",
+    "trt_fp16_enable",
+    "trt_int8_enable",
+    "trt_max_workspace_size",
+    "trt_profile_max_shapes",
+    "trt_profile_min_shapes",
+    "trt_profile_opt_shapes",
+    "trt_timing_cache_enable",
+    "trt_timing_cache_path",
+}
