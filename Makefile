@@ -19,7 +19,7 @@ help:
 	@echo "make test         set up and run all tests"
 	@echo "make check        ruff, format, mypy --strict"
 	@echo "make faults       240 rounds of killed processes, a minute of 32 threads"
-	@echo "make bench        stage times beside plain OpenCV and ONNX Runtime"
+	@echo "make bench        faces a second, stages, the service under load, beside insightface, OpenCV, the machine's limit"
 	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
 	@echo "make bench-gallery a million templates beside raw FAISS (TEMPLATES=n)"
 	@echo "make bench-openset 1:N over HTTP on LFW, beside a plain numpy search (LFW=directory)"
@@ -76,7 +76,7 @@ faults: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
-	@$(BIN)/python -m tests.bench.stages
+	@$(BIN)/python -m tests.bench.speed $(BENCH)
 
 bench-export: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.exports

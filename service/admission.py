@@ -1,4 +1,9 @@
-"""How many requests are let in: what would wait too long is refused at once, while a client can still go elsewhere."""
+"""How many requests are let in: what would wait too long is refused at once, while a client can still go elsewhere.
+
+Many clients that each wait for their answer fill a queue and never overflow it: for them it is long, and keeps the
+machine busy. Requests that come at a rate of their own, faster than they can be answered, overflow any queue and then
+wait in all of it for nothing: from the first refusal on it is short, until none was refused for a second.
+"""
 
 import math
 import time
@@ -8,20 +13,25 @@ from contextlib import contextmanager
 from service.errors import Overloaded
 
 _MEMORY = 0.9  # of the moving average of the time between two answers
+_RELIEF_S = 1.0  # without a refusal, after which the rush is over
 
 
 class Admission:
-    """A bounded number of places. For use by the event loop alone.
+    """A bounded number of places. For use by the event loop alone."""
 
-    Attributes:
-        places: Requests that may be inside, computing or waiting for their turn.
-    """
+    def __init__(self, places: int, pressed: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open with all places free.
 
-    def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open with all places free."""
-        self.places = places
+        Args:
+            places: Requests that may be inside, computing or waiting for their turn.
+            pressed: The same while more come than can be dealt with.
+            clock: Tells the seconds.
+        """
+        self._places = places
+        self._pressed = min(pressed, places)
         self._inside = 0
         self._clock = clock
+        self._refused_at = -math.inf
         self._left_at: float | None = None
         self._gap = 0.0
 
@@ -31,8 +41,11 @@ class Admission:
         Raises:
             Overloaded: All places are taken.
         """
-        if self._inside >= self.places:
-            raise Overloaded(f"{self._inside} requests are being dealt with, which is all at once", self._drained_in())
+        now = self._clock()
+        places = self._places if now - self._refused_at > _RELIEF_S else self._pressed
+        if self._inside >= places:
+            self._refused_at = now
+            raise Overloaded("more requests come than can be dealt with", self._drained_in())
 
     @contextmanager
     def place(self) -> Iterator[None]:

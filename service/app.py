@@ -31,7 +31,7 @@ def create_app(models: Models, kept: Galleries, settings: Settings) -> FastAPI:
         settings,
         kept,
         ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
-        Admission(settings.request.places),
+        Admission(settings.request.places, settings.request.pressed_places),
         anyio.CapacityLimiter(settings.request.turns),
         anyio.CapacityLimiter(_CLERKS),
         anyio.CapacityLimiter(1),

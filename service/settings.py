@@ -112,6 +112,11 @@ class RequestSettings(_Group):
         """Requests that are let in."""
         return self.turns + (6 * usable_cores() if self.waiting is None else self.waiting)
 
+    @property
+    def pressed_places(self) -> int:
+        """Requests that are let in while more come than can be dealt with: no more than keeps all turns taken."""
+        return self.turns + self.turns // 2
+
 
 class CacheSettings(_Group):
     """What is remembered in memory."""

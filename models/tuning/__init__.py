@@ -2,10 +2,11 @@
 
 from models.tuning.machine import describe_machine
 from models.tuning.records import GraphTuning, Subject, Timing, Tuning, Way, find_tuning, keep_tuning
-from models.tuning.tuner import TunedGraph, tune_graph
+from models.tuning.tuner import Preference, TunedGraph, tune_graph
 
 __all__ = [
     "GraphTuning",
+    "Preference",
     "Subject",
     "Timing",
     "TunedGraph",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +22,13 @@ from models.tuning.records import GraphTuning, Timing, Way
 _ROUNDS = 3
 _TIMED_S = 0.25
 _HOPELESS = 0.5  # of the best rate of the first round: not measured again
-_WORTH_PRECISION, _WORTH_STREAMS, _WORTH_BATCH = (
-    1.05,
-    1.05,
-    1.03,
-)  # by which a less exact, less quick one must be faster
+_WORTH_PRECISION, _WORTH_STREAMS, _WORTH_BATCH = 1.05, 1.05, 1.03  # what a less exact, other, larger one must gain
 _EXACTNESS = ("fp32", "fp16", "bf16", "int8")
 
 Images = NDArray[np.uint8]
 Check = Callable[[Way, Session], str | None]
 Progress = Callable[[int, int, str], None]
+Preference = Literal["throughput", "latency"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +52,13 @@ class TunedGraph:
     check: Check
 
 
-def tune_graph(graph: TunedGraph, progress: Progress) -> GraphTuning:
+def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "throughput") -> GraphTuning:
     """Measure and choose.
 
     Args:
         graph: What to tune.
         progress: Told steps done, steps in all, and what is measured now.
+        prefer: What counts among ways that are about as fast.
 
     Raises:
         InferenceFailed: Not one way runs and gives the same answers.
@@ -88,15 +87,19 @@ def tune_graph(graph: TunedGraph, progress: Progress) -> GraphTuning:
     reasons = tuple(f"{_name(way)}: {why}" for way, why in left_out.items())
     if not timings:
         raise InferenceFailed(f"no way to run the model can be used: {'; '.join(reasons)}")
-    chosen = choose(timings)
+    chosen = choose(timings, prefer)
     return GraphTuning(chosen.way, chosen.batch, tuple(timings), reasons)
 
 
-def choose(timings: Sequence[Timing]) -> Timing:
-    """Choose the fastest way, unless a more exact, quicker or smaller one is as good as that.
+def choose(timings: Sequence[Timing], prefer: Preference = "throughput") -> Timing:
+    """Choose the fastest way, unless a more exact or smaller one is as good as that.
+
+    Of ways that are about as fast, narrow streams serve many at once better, because the threads that decode and align
+    beside them do not keep a whole run waiting; one wide stream answers a lone request sooner.
 
     Args:
         timings: At least one.
+        prefer: What counts among ways that are about as fast.
 
     Returns:
         Of the way and the largest batch that pays.
@@ -106,9 +109,9 @@ def choose(timings: Sequence[Timing]) -> Timing:
     exact = min(_EXACTNESS.index(way.precision) for way, rate in best.items() if rate * _WORTH_PRECISION >= top)
     as_exact = {way: rate for way, rate in best.items() if _EXACTNESS.index(way.precision) <= exact}
     top = max(as_exact.values())
-    way = min(
+    way = max(
         (way for way, rate in as_exact.items() if rate * _WORTH_STREAMS >= top),
-        key=lambda way: (way.streams, -as_exact[way]),
+        key=lambda way: (way.streams if prefer == "throughput" else -way.streams, as_exact[way]),
     )
     own = [one for one in timings if one.way == way and one.rate * _WORTH_BATCH >= best[way]]
     return min(own, key=lambda one: one.batch)

@@ -17,6 +17,7 @@ from service.gallery.galleries import Galleries
 from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
+_IDLE_S = 75  # longer than proxies keep a connection, so that they close it and never send into one that just closed
 _LAST_ANSWERS_S = 10  # a client that keeps its request open does not keep the service from ending
 
 _log = logging.getLogger("vultus")
@@ -44,6 +45,7 @@ def serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            timeout_keep_alive=_IDLE_S,
         )
 
 

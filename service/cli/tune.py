@@ -22,7 +22,7 @@ from models.packs import PackStore, find_manifest
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.runtime.threads import leave_cores_to_engines
 from models.synthetic import synthetic_pictures
-from models.tuning import GraphTuning, Tuning, keep_tuning, tune_graph
+from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, tune_graph
 from models.tuning.graphs import common_canvas, detector_to_tune, recognizer_to_tune, tuning_subject
 from service.cli.serve import load_configured_models
 from service.settings import Settings, load_settings
@@ -39,6 +39,9 @@ def tune(
         Path | None,
         typer.Option(help="Photos of faces to check answers on; without it those of the demonstration."),
     ] = None,
+    prefer: Annotated[
+        Preference, typer.Option(help="Of ways about as fast: those for many requests at once, or for a lone one.")
+    ] = "throughput",
 ) -> None:
     """Measure engines, precisions, streams and batches on this machine, and keep the fastest that answers alike.
 
@@ -65,7 +68,7 @@ def tune(
             def show(done: int, steps: int, way: str, name: str = name, task: int = task) -> None:
                 bars.update(task, description=f"{name}: {way}", completed=done, total=steps)  # type: ignore[arg-type]
 
-            found.append(tune_graph(graph, show))
+            found.append(tune_graph(graph, show, prefer))
             bars.remove_task(task)
     subject = tuning_subject(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")

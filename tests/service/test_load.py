@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from service.api.dependencies import Backend
 from service.app import create_app
 from service.errors import Overloaded
 from service.settings import BatchingSettings, RequestSettings, Settings
-from tests.bench.load import Request, closed_loop, multipart
+from tests.bench.speed.load import Request, closed_loop, multipart
 from tests.conftest import FakeDetector, galleries_for, models_without_weights
 from tests.gates import GatedSession, until
 from tests.pictures import faces_png
@@ -203,7 +203,7 @@ def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(tmp_pa
 
 def test_admission_says_when_to_come_back() -> None:
     now = 0.0
-    admission = Admission(3, lambda: now)
+    admission = Admission(3, 3, lambda: now)
     with admission.place(), admission.place():
         for _ in range(60):
             with admission.place():
@@ -214,8 +214,31 @@ def test_admission_says_when_to_come_back() -> None:
     admission.require_room()
 
 
+def test_the_queue_is_long_for_clients_that_wait_and_short_in_a_rush() -> None:
+    now = 0.0
+    admission = Admission(4, 2, lambda: now)
+    with ExitStack() as inside:
+        for _ in range(4):  # as many as there are places: nobody is refused, so the queue stays long
+            inside.enter_context(admission.place())
+        with pytest.raises(Overloaded):
+            admission.require_room()
+    now += 0.9
+    with ExitStack() as inside:
+        for _ in range(2):
+            inside.enter_context(admission.place())
+        with pytest.raises(Overloaded):  # and so the rush goes on
+            admission.require_room()
+        now += 0.9
+        with pytest.raises(Overloaded):
+            admission.require_room()
+        now += 1.1
+        for _ in range(2):
+            inside.enter_context(admission.place())
+
+
 def test_settings_scale_with_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.settings.usable_cores", lambda: 5)
     assert (RequestSettings().turns, RequestSettings().places) == (10, 40)
     assert RequestSettings(concurrency=3, waiting=0).places == 3
+    assert RequestSettings(concurrency=4).pressed_places == 6
     assert BatchingSettings().largest is None

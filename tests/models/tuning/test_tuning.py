@@ -41,7 +41,8 @@ def timed(**rates: float) -> list[Timing]:
     ("rates", "chosen"),
     [
         ({"wide_1": 100, "narrow_1": 120}, (NARROW, 1)),
-        ({"wide_1": 100, "narrow_1": 104}, (WIDE, 1)),  # not worth a slower lone request
+        ({"wide_1": 104, "narrow_1": 100}, (NARROW, 1)),  # as good, and better beside other threads
+        ({"wide_1": 120, "narrow_1": 100}, (WIDE, 1)),
         ({"wide_1": 100, "bf16_1": 104}, (WIDE, 1)),  # not worth the precision
         ({"wide_1": 100, "bf16_1": 200, "int8_1": 208}, (BF16, 1)),
         ({"wide_1": 100, "bf16_1": 200, "int8_1": 260}, (INT8, 1)),
@@ -54,6 +55,11 @@ def test_the_fastest_is_chosen_unless_a_more_exact_or_quicker_one_is_as_good(
 ) -> None:
     best = choose(timed(**rates))
     assert (best.way, best.batch) == chosen
+
+
+def test_a_lone_request_may_be_preferred() -> None:
+    assert choose(timed(wide_1=100, narrow_1=104), "latency").way == WIDE
+    assert choose(timed(wide_1=100, narrow_1=120), "latency").way == NARROW
 
 
 def fake_graph(check: Any = None, ways: tuple[Way, ...] = (WIDE, BF16)) -> TunedGraph:

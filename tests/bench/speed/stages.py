@@ -1,4 +1,4 @@
-"""`make bench`: milliseconds by stage, beside what one would write with OpenCV or ONNX Runtime alone.
+"""Milliseconds by stage, beside what one would write with OpenCV or ONNX Runtime alone.
 
 All rows are timed in turn within the same rounds of the same process, so that noise of the machine meets all of them
 alike; medians are shown, and ratios within one run are what counts.
@@ -6,7 +6,6 @@ alike; medians are shown, and ratios within one run are what counts.
 
 import io
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -78,22 +77,27 @@ class OpenCvPipeline:
         return float(self._recognizer.match(self.face(probe), self.face(reference), cv2.FaceRecognizerSF_FR_COSINE))
 
 
-def main() -> None:
-    console = Console(width=110)
+def measure_stages(published: Path, folded: Path, console: Console) -> dict[tuple[str, str, str], float]:
+    """Time every step and print the table; milliseconds by (stage, photo, who)."""
     store = PackStore(load_settings().packs_dir)
-    with tempfile.TemporaryDirectory() as scratch:
-        published = fetch_published(find_manifest("opencv-zoo"), Path(scratch, "published"), lambda *_: None)
-        detector, recognizer = (published / file.name for file in find_manifest("opencv-zoo").files)
-        folded = Path(scratch, "folded.onnx")  # FaceRecognizerSF refuses the published file: it has 30 inputs
-        onnx.save(simplify(onnx.load(recognizer)), folded)
-        ours = {name: load_models(store, find_manifest("opencv-zoo"), options) for name, options in ENGINES.items()}
-        photos = _photos(store)
-        steps = _steps(ours, OpenCvPipeline(detector, folded), _plain_onnxruntime(folded), photos)
-        times = _measure(steps, console)
+    detector = published / find_manifest("opencv-zoo").files[0].name
+    ours = {name: load_models(store, find_manifest("opencv-zoo"), options) for name, options in ENGINES.items()}
+    photos = bench_photos(store)
+    times = _measure(_steps(ours, OpenCvPipeline(detector, folded), _plain_onnxruntime(folded), photos), console)
     _print(times, ours, console)
+    return times
 
 
-def _photos(store: PackStore) -> dict[str, tuple[bytes, bytes]]:
+def fetch_models(scratch: Path) -> tuple[Path, Path]:
+    """Fetch the pack's files as they were published, and fold what FaceRecognizerSF refuses: 30 inputs."""
+    manifest = find_manifest("opencv-zoo")
+    published = fetch_published(manifest, scratch / "published", lambda *_: None)
+    folded = scratch / "folded.onnx"
+    onnx.save(simplify(onnx.load(published / manifest.files[1].name)), folded)
+    return published, folded
+
+
+def bench_photos(store: PackStore) -> dict[str, tuple[bytes, bytes]]:
     """Two JPEGs of each size, made from the photos of the demonstration."""
     folder = store.verify(find_manifest("demo-photos"))
     sizes = {SMALL: [(512, 512), (588, 408)], LARGE: [(3464, 3464), (4160, 2880)]}
@@ -208,7 +212,3 @@ def _print(times: dict[tuple[str, str, str], float], ours: dict[str, Models], co
     console.print(
         "`detect` may look twice and, where unsure, from four sides; `network` is one run on the same pixels."
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -95,7 +95,7 @@ class _Connection:
             return 0, b""
 
     async def _exchange(self, wire: bytes) -> tuple[int, bytes]:
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # a service closes what was idle for long
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
         reader, writer = self._streams
         writer.write(wire)

@@ -1,0 +1,125 @@
+"""`make bench`: all that is claimed about speed, in one run on one machine: tables, a JSON file, two pictures."""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from models.packs import PackStore
+from models.runtime import usable_cores
+from models.tuning import describe_machine
+from service.settings import load_settings
+from tests.bench.speed.figures import draw_latency, draw_throughput
+from tests.bench.speed.matrix import Peak, measure_peak
+from tests.bench.speed.networks import network, prepare
+from tests.bench.speed.recognizers import Speed, measure_networks
+from tests.bench.speed.serving import Serving, measure_serving
+from tests.bench.speed.stages import SMALL, bench_photos, fetch_models, measure_stages
+
+PARTS = ("recognizers", "stages", "serving")
+
+
+def main() -> None:
+    """Measure every part in a process of its own, so that none meets what another left behind; join the figures."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--out", type=Path, help="directory of bench.json and the pictures; made if absent")
+    parser.add_argument("--artefact", type=Path, action="append", default=[], help="an artefact to time as well")
+    parser.add_argument("--only", choices=PARTS, help="measure this part alone")
+    arguments = parser.parse_args()
+    out: Path = arguments.out or load_settings().data_dir / "bench"
+    out.mkdir(parents=True, exist_ok=True)
+    if arguments.only:
+        results = _measure(arguments.only, out, arguments.artefact)
+        (out / f"{arguments.only}.json").write_text(json.dumps(results, indent=1) + "\n")
+        return
+    for part in PARTS:
+        subprocess.run([sys.executable, "-m", "tests.bench.speed", *sys.argv[1:], "--only", part], check=True)
+    joined = {"machine": describe_machine(), "python": platform.python_version()}
+    joined |= {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}
+    (out / "bench.json").write_text(json.dumps(joined, indent=1) + "\n")
+    print(f"bench.json, throughput.png and latency.png lie in {out}")
+
+
+def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
+    """Measure a part, print its table and draw its picture."""
+    console = Console(width=120)
+    with tempfile.TemporaryDirectory() as folder, console.status(part) as told:
+        published, folded = fetch_models(Path(folder))
+        if part == "recognizers":
+            peak = measure_peak(usable_cores())
+            networks = [*prepare(out / "networks", told.update), *(network(path.name, path) for path in artefacts)]
+            speeds = measure_networks(networks, peak, told.update)
+            _print_speeds(speeds, peak, console)
+            draw_throughput(speeds, out / "throughput.png")
+            return {"peak": peak._asdict(), "networks": [speed._asdict() for speed in speeds]}
+        if part == "stages":
+            times = measure_stages(published, folded, console)
+            return {" | ".join(key): round(spent, 3) for key, spent in times.items()}
+        pair = bench_photos(PackStore(load_settings().packs_dir))[SMALL]
+        detector = next(path for path in published.iterdir() if "detection" in path.name)
+        serving = measure_serving(pair, detector, folded, told.update)
+        _print_serving(serving, console)
+        draw_latency(serving, out / "latency.png")
+        return _record(serving)
+
+
+def _print_speeds(speeds: list[Speed], peak: Peak, console: Console) -> None:
+    rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in peak._asdict().items())
+    table = Table(
+        title=f"faces a second, one wide stream; matrix rate of the machine in 1e9 a second: {rates}",
+        title_justify="left",
+    )
+    for column in ("network", "engine", "precision", "batch 1", "2", "4", "8", "16", "times", "of the matrix rate"):
+        table.add_column(column, justify="left" if column in ("network", "engine", "precision") else "right")
+    for speed in speeds:
+        cells = [f"{rate:.0f}" for rate in speed.rates.values()]
+        table.add_row(speed.network, speed.way, speed.precision, *cells, f"{speed.against:.2f}", f"{speed.share:.0%}")
+    console.print(table)
+    console.print("times: ArcFaceONNX of the same network at batch 8; where that is absent, OpenVINO fp32 at batch 16")
+
+
+def _print_serving(serving: Serving, console: Console) -> None:
+    table = Table(title="verify of two photos of 0.25 MP over HTTP, every answer checked", title_justify="left")
+    for column in ("load", "answered a second", "p50 ms", "p99 ms", "refused", "wrong or lost"):
+        table.add_column(column, justify="right")
+    outcomes = {f"{clients} clients": outcome for clients, outcome in serving.closed.items()}
+    outcomes |= {f"{load:.0%} of capacity": outcome for load, outcome in serving.opened.items()}
+    for name, one in outcomes.items():
+        lost = sum(count for status, count in one.statuses.items() if status not in (200, 429)) + one.wrong
+        p50, p99 = one.percentile(0.5), one.percentile(0.99)
+        table.add_row(name, f"{one.rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", str(one.statuses.get(429, 0)), str(lost))
+    console.print(table)
+    console.print(
+        f"ready after {serving.ready_s:.2f} s; bare pipeline in a loop {serving.bare:.1f} a second "
+        f"({serving.capacity / serving.bare:.0%} of it over HTTP); plain FastAPI and OpenCV {serving.plain:.1f} "
+        f"(ours is {serving.capacity / serving.plain:.2f} times as fast)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _record(serving: Serving) -> dict[str, Any]:
+    record = asdict(serving)
+    for group in ("closed", "opened"):
+        record[group] = {
+            str(key): {
+                "rate": one.rate,
+                "statuses": one.statuses,
+                "wrong": one.wrong,
+                **{f"p{share * 100:g}_ms": one.percentile(share) for share in (0.5, 0.9, 0.99)},
+            }
+            for key, one in getattr(serving, group).items()
+        }
+    return record
+
+
+if __name__ == "__main__":
+    main()

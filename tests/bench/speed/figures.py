@@ -1,0 +1,54 @@
+"""The two pictures: latency over load, and throughput over batch."""
+
+from pathlib import Path
+
+import matplotlib
+
+from tests.bench.speed.recognizers import BATCHES, Speed
+from tests.bench.speed.serving import Serving
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # the backend is chosen first
+
+
+def draw_latency(serving: Serving, path: Path) -> None:
+    """Draw percentiles of accepted requests over the rate at which they were sent."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    outcomes = dict(sorted(serving.opened.items()))
+    loads = [load * 100 for load in outcomes]
+    for share, label in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99")):
+        axes.plot(loads, [outcome.percentile(share) for outcome in outcomes.values()], "o-", label=label)
+    for load, outcome in zip(loads, outcomes.values(), strict=True):
+        refused = outcome.statuses.get(429, 0) / sum(outcome.statuses.values())
+        if refused:
+            place = (load, outcome.percentile(0.99))
+            axes.annotate(f"{refused:.0%} refused", place, textcoords="offset points", xytext=(-6, 6), ha="right")
+    axes.axvline(100, color="grey", linestyle=":", linewidth=1)
+    axes.set(
+        xlabel=f"requests sent, % of the capacity of {serving.capacity:.0f} a second",
+        ylabel="latency from the intended start, ms",
+        title="verify of two photos of 0.25 MP, constant rate",
+    )
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_throughput(speeds: list[Speed], path: Path) -> None:
+    """Draw faces a second over the batch, one panel for each network."""
+    names = list(dict.fromkeys(speed.network for speed in speeds))
+    figure, panels = plt.subplots(1, len(names), figsize=(4 * len(names), 4), layout="constrained", squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for speed in (one for one in speeds if one.network == name):
+            axes.plot(BATCHES, [speed.rates[batch] for batch in BATCHES], "o-", label=f"{speed.way}, {speed.precision}")
+        axes.set(xscale="log", xlabel="faces of one run", title=name)
+        axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("faces a second")
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels[0]), key=lambda pair: len(pair[1]))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,169 @@
+"""The running service under load, beside the bare pipeline in a loop and a plain service of the same models."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import httpx2
+import orjson
+
+from models.job import Job
+from models.pipeline import EmbeddedPhoto
+from service.cli.serve import load_configured_models
+from service.settings import load_settings
+from tests.bench.speed.load import Outcome, Request, closed_loop, multipart, open_loop
+
+CLIENTS = (1, 2, 4, 8, 16)
+LOADS = (0.5, 0.7, 0.9, 1.2)
+
+_VULTUS = [sys.executable, "-c", "from service.cli import main; main()"]
+_ROUNDS, _SECONDS, _OPEN_SECONDS = 3, 4.0, 10.0
+
+Pair = tuple[bytes, bytes]
+
+
+class Served(NamedTuple):
+    """A service that is ready."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+    ready_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What was measured of the service.
+
+    Attributes:
+        ready_s: From the start of the process to `/readyz`; median of three.
+        bare, plain: Verifications a second of the bare pipeline in a loop, and of the plain service at 16 clients.
+        closed: Outcome by number of clients.
+        opened: Outcome by share of the capacity.
+        capacity: Verifications a second at 16 clients.
+    """
+
+    ready_s: float
+    bare: float
+    plain: float
+    closed: dict[int, Outcome]
+    opened: dict[float, Outcome]
+    capacity: float
+
+
+def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable[[str], None]) -> Serving:
+    """Measure start, capacity and latency under load; the three that are compared take turns."""
+    requests, similarity = _requests(pair)
+    bare: list[float] = []
+    plain: list[float] = []
+    ready: list[float] = []
+    closed: dict[int, list[Outcome]] = {clients: [] for clients in CLIENTS}
+    for turn in range(_ROUNDS):
+        tell(f"serving, round {turn + 1} of {_ROUNDS}")
+        bare.append(_bare_rate(pair))
+        with plain_service(detector, recognizer) as served:
+            loose = [Request(requests[0].wire, lambda *_: True)]  # OpenCV computes another similarity
+            closed_loop(served.port, loose, 16, 1.0)
+            plain.append(closed_loop(served.port, loose, 16, _SECONDS).rate)
+        with serving() as served:
+            ready.append(served.ready_s)
+            closed_loop(served.port, requests, 4, 1.0)
+            for clients in CLIENTS:
+                closed[clients].append(closed_loop(served.port, requests, clients, _SECONDS))
+    capacity = median(outcome.rate for outcome in closed[16])
+    opened = {}
+    with serving() as served:
+        closed_loop(served.port, requests, 4, 1.0)
+        for load in LOADS:
+            tell(f"constant rate of {load:.0%} of the capacity of {capacity:.0f} a second")
+            opened[load] = open_loop(served.port, requests, load * capacity, _OPEN_SECONDS)
+    assert not any(one.wrong for one in opened.values()), f"answers other than {similarity}"
+    middle = {
+        clients: sorted(outcomes, key=lambda one: one.rate)[len(outcomes) // 2] for clients, outcomes in closed.items()
+    }
+    return Serving(median(ready), median(bare), median(plain), middle, opened, capacity)
+
+
+@contextmanager
+def serving(**settings: str) -> Iterator[Served]:
+    """Run `vultus serve` with the cache of references switched off, so that every photo is work."""
+    environment = {**os.environ, "VULTUS_CACHE__REFERENCES": "0", **settings}
+    port = _free_port()
+    with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:
+        yield served
+
+
+@contextmanager
+def plain_service(detector: Path, recognizer: Path) -> Iterator[Served]:
+    """Run the plain service."""
+    port = _free_port()
+    command = [sys.executable, "-m", "tests.bench.speed.plain_service", str(detector), str(recognizer), str(port)]
+    with _running(command, port, dict(os.environ)) as served:
+        yield served
+
+
+@contextmanager
+def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[Served]:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with httpx2.Client(trust_env=False) as client:
+            while not _is_ready(client, port):
+                if process.poll() is not None:
+                    raise SystemExit(f"the service did not start: {' '.join(command)}")
+                time.sleep(0.01)
+        yield Served(port, process, time.perf_counter() - start)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def _is_ready(client: httpx2.Client, port: int) -> bool:
+    try:
+        return client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def _requests(pair: Pair) -> tuple[list[Request], float]:
+    """Make a verification of two photos in either order, whose similarity is known."""
+    settings = load_settings()
+    models = load_configured_models(settings)
+    one, other = models.pipeline.embed(pair, "largest", Job())
+    assert isinstance(one, EmbeddedPhoto)
+    assert isinstance(other, EmbeddedPhoto)
+    similarity = float(one.faces[0].embedding @ other.faces[0].embedding)
+
+    def right(_status: int, body: bytes) -> bool:
+        return bool(abs(orjson.loads(body)["similarity"] - similarity) < 0.02)
+
+    sides = ("probe", "reference")
+    wires = [
+        multipart("/v1/verify", list(zip(sides, order, strict=True)), {"faces": "largest"})
+        for order in (pair, pair[::-1])
+    ]
+    return [Request(wire, right) for wire in wires], similarity
+
+
+def _bare_rate(pair: Pair) -> float:
+    """Run the pipeline in a loop in a process of its own, as a script would."""
+    command = [sys.executable, "-m", "tests.bench.speed.bare", str(_SECONDS)]
+    done = subprocess.run(command, input=_packed(pair), capture_output=True, check=True)
+    return float(done.stdout)
+
+
+def _packed(pair: Pair) -> bytes:
+    return len(pair[0]).to_bytes(8, "big") + pair[0] + pair[1]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
