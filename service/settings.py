@@ -115,7 +115,7 @@ class RequestSettings(_Group):
     @property
     def pressed_places(self) -> int:
         """Requests that are let in while more come than can be dealt with: no more than keeps all turns taken."""
-        return self.turns + self.turns // 2
+        return self.turns + max(1, self.turns // 4)
 
 
 class CacheSettings(_Group):

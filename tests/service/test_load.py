@@ -240,5 +240,5 @@ def test_settings_scale_with_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.settings.usable_cores", lambda: 5)
     assert (RequestSettings().turns, RequestSettings().places) == (10, 40)
     assert RequestSettings(concurrency=3, waiting=0).places == 3
-    assert RequestSettings(concurrency=4).pressed_places == 6
+    assert RequestSettings(concurrency=4).pressed_places == 5
     assert BatchingSettings().largest is None

@@ -37,7 +37,7 @@ class Outcome:
 
     Attributes:
         latencies_ms: Of right answers, from the intended start.
-        statuses: How many of each; 0 for a connection that broke.
+        statuses: How many of each that was timed; 0 for a connection that broke.
         wrong: Answers with status 200 that were not right.
         seconds: From the first intended start to the last answer.
     """
@@ -64,13 +64,13 @@ class _Tally:
         self.wrong = 0
         self.start = time.perf_counter()
 
-    def note(self, status: int, body: bytes, request: Request, intended: float) -> None:
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        if status == 200:
-            if request.right(status, body):
+    def note(self, status: int, body: bytes, request: Request, intended: float, timed: bool = True) -> None:
+        right = status == 200 and request.right(status, body)
+        self.wrong += status == 200 and not right
+        if timed:
+            self.statuses[status] = self.statuses.get(status, 0) + 1
+            if right:
                 self.latencies_ms.append((time.perf_counter() - intended) * 1000)
-            else:
-                self.wrong += 1
 
     def outcome(self) -> Outcome:
         return Outcome(self.latencies_ms, self.statuses, self.wrong, time.perf_counter() - self.start)
@@ -131,15 +131,15 @@ def closed_loop(
     return uvloop.run(go())
 
 
-def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: float) -> Outcome:
-    """Send at a constant rate for so long."""
+def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: float, warm_s: float = 0.0) -> Outcome:
+    """Send at a constant rate for so long; what was sent in the first seconds is checked, and not timed."""
 
     async def go() -> Outcome:
         tally, free = _Tally(), [_Connection(port) for _ in range(64)]
 
         async def one(request: Request, intended: float) -> None:
             connection = free.pop() if free else _Connection(port)
-            tally.note(*await connection.send(request.wire), request, intended)
+            tally.note(*await connection.send(request.wire), request, intended, intended >= tally.start + warm_s)
             free.append(connection)
 
         tasks = []
@@ -150,6 +150,7 @@ def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: floa
         await asyncio.gather(*tasks)
         for connection in free:
             connection.close()
+        tally.start += warm_s
         return tally.outcome()
 
     return uvloop.run(go())

@@ -26,7 +26,7 @@ CLIENTS = (1, 2, 4, 8, 16)
 LOADS = (0.5, 0.7, 0.9, 1.2)
 
 _VULTUS = [sys.executable, "-c", "from service.cli import main; main()"]
-_ROUNDS, _SECONDS, _OPEN_SECONDS = 3, 4.0, 10.0
+_ROUNDS, _SECONDS, _OPEN_SECONDS, _WARM_S = 3, 4.0, 15.0, 3.0
 
 Pair = tuple[bytes, bytes]
 
@@ -84,7 +84,7 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
         closed_loop(served.port, requests, 4, 1.0)
         for load in LOADS:
             tell(f"constant rate of {load:.0%} of the capacity of {capacity:.0f} a second")
-            opened[load] = open_loop(served.port, requests, load * capacity, _OPEN_SECONDS)
+            opened[load] = open_loop(served.port, requests, load * capacity, _OPEN_SECONDS, _WARM_S)
     assert not any(one.wrong for one in opened.values()), f"answers other than {similarity}"
     middle = {
         clients: sorted(outcomes, key=lambda one: one.rate)[len(outcomes) // 2] for clients, outcomes in closed.items()
