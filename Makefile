@@ -1,7 +1,7 @@
 # make demo | serve | export | test | check | faults | bench | bench-export | bench-gallery | bench-openset | bench-evaluate | reference | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test check faults bench bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
+.PHONY: help demo serve export test check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +20,8 @@ help:
 	@echo "make check        ruff, format, mypy --strict"
 	@echo "make faults       240 rounds of killed processes, a minute of 32 threads"
 	@echo "make bench        faces a second, stages, the service under load, beside insightface, OpenCV, the machine's limit"
+	@echo "make bench-accuracy LFW View 2 in every precision, and decisions that flip (LFW=directory, MODEL=artefact)"
+	@echo "make bench-soak   memory over 100,000 requests of mixed sizes (REQUESTS=n)"
 	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
 	@echo "make bench-gallery a million templates beside raw FAISS (TEMPLATES=n)"
 	@echo "make bench-openset 1:N over HTTP on LFW, beside a plain numpy search (LFW=directory)"
@@ -83,6 +85,15 @@ bench-export: $(VENV)/dev.stamp
 
 bench-gallery: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.galleries --templates $(or $(TEMPLATES),1000000)
+
+bench-accuracy: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/python -m tests.bench.accuracy --lfw $(or $(LFW),../shared/data/lfw) $(if $(MODEL),--model $(MODEL))
+
+bench-soak: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.soak --requests $(or $(REQUESTS),100000)
 
 bench-openset: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo

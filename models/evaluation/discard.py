@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 Floats = NDArray[np.float32]
 
@@ -49,4 +48,6 @@ def rank_correlation(quality: Floats, scores: Floats) -> float:
     """Return Spearman's correlation of quality and mated similarity; 0 where one of them does not vary."""
     if len(quality) < 2 or np.ptp(quality) == 0 or np.ptp(scores) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # takes as long to load as a model; no command but this needs it
+
     return float(spearmanr(quality, scores).statistic)

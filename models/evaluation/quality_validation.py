@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from models.artefact import NormStatistics
 from models.calibration import LEAST_ERRORS
@@ -110,6 +109,8 @@ def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed
 
 def _measure(quality: Floats, scores: Floats, threshold: float, seed: int) -> dict[str, Any]:
     """Measure (S, K) comparisons of S subjects."""
+    from scipy.stats import rankdata  # takes as long to load as a model; no command but this needs it
+
     curve = discard_curve(quality.ravel(), scores.ravel(), threshold)
     rng = np.random.default_rng(seed)
     correlation, change = np.empty((2, _REPLICATES))

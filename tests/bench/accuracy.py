@@ -1,0 +1,78 @@
+"""`make bench-accuracy`: LFW View 2 in every precision that the model's proof covers, and decisions that flip.
+
+Flips are counted against float32 on the 6,000 pairs, at the similarity that all non-mated pairs of the same photos
+reach in float32 at a rate of 1e-3.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from models.errors import ArtefactUnfit, EngineMissing, PrecisionUnsupported
+from models.evaluation.model import EvaluatedModel
+from models.evaluation.pictures import Picture
+from models.evaluation.protocols.lfw_view2 import POLICY
+from models.evaluation.sets.lfw import Pair, photos, read_pairs
+from models.evaluation.verification import distances_of, ten_fold_accuracy
+from models.runtime.session import Precision
+from service.cli.measuring import evaluated_model
+
+RATE = 1e-3
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+
+Floats = NDArray[np.float32]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="make bench-accuracy")
+    parser.add_argument("--lfw", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    arguments = parser.parse_args()
+    console = Console(width=110)
+    pairs = read_pairs(arguments.lfw / "pairs.txt")
+    table = Table("precision", "engine", "View 2", "points from fp32", f"flips of {len(pairs)} at FMR {RATE:g}")
+    reference: tuple[float, Floats, float] | None = None
+    for precision in PRECISIONS:
+        try:
+            with evaluated_model(arguments.model, None, precision, 10, no_cache=False) as model:
+                similarity, threshold = _similarities(model, arguments.lfw, pairs)
+                engine = model.models.embedder_session.engine
+        except (ArtefactUnfit, EngineMissing, PrecisionUnsupported) as error:
+            console.print(f"{precision}: {error}", highlight=False)
+            continue
+        mated, acquired = np.array([pair.mated for pair in pairs]), np.isfinite(similarity)
+        accuracy = ten_fold_accuracy(distances_of(similarity), mated, acquired).mean
+        reference = reference or (accuracy, similarity, threshold)
+        flips = (similarity >= reference[2]) != (reference[1] >= reference[2])
+        table.add_row(
+            precision,
+            engine,
+            f"{accuracy:.2%}",
+            f"{(accuracy - reference[0]) * 100:+.2f}",
+            f"{flips.sum()} ({(flips & mated).sum()} mated)",
+        )
+    console.print(table)
+
+
+def _similarities(model: EvaluatedModel, lfw: Path, pairs: list[Pair]) -> tuple[Floats, float]:
+    """Return the similarity of each pair, NaN where no face was found, and the one at the rate in all non-mated pairs."""
+    names = photos(pairs)
+    faces = model.embed(model.photos(POLICY), [Picture(name, lfw / "images" / name) for name in names], "LFW View 2")
+    place = {name: number for number, name in enumerate(names)}
+    first, second = (np.array([place[getattr(pair, side)] for pair in pairs]) for side in ("first", "second"))
+    similarity = np.einsum("ij,ij->i", faces.embedding[first], faces.embedding[second])
+    similarity[~(faces.found[first] & faces.found[second])] = np.nan
+    owners = np.unique([name.partition("/")[0] for name in names], return_inverse=True)[1][faces.found]
+    embedding = faces.embedding[faces.found]
+    rows, columns = np.triu_indices(len(embedding), 1)
+    others = (embedding @ embedding.T)[rows, columns][owners[rows] != owners[columns]]
+    return similarity, float(np.quantile(others, 1 - RATE))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""`make bench-soak`: memory of the service over many requests of mixed sizes, kinds and mistakes."""
+
+import argparse
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from models.packs import PackStore, find_manifest
+from service.settings import load_settings
+from tests.bench.speed.load import Request, closed_loop, multipart
+from tests.bench.speed.serving import serving
+
+_SIZES = ((96, 96), (160, 120), (250, 250), (320, 240), (400, 600), (640, 480), (512, 512), (1024, 768), (1600, 1200))
+_FIRST, _STEP, _CLIENTS = 5_000, 5_000, 8
+
+
+def main() -> None:
+    """Send, and print what the process holds."""
+    parser = argparse.ArgumentParser(prog="make bench-soak")
+    parser.add_argument("--requests", type=int, default=100_000)
+    wanted = parser.parse_args().requests
+    console, requests = Console(), _mixed_requests()
+    with serving() as served:
+        first, start = 0.0, time.perf_counter()
+        for sent in range(_STEP, wanted + 1, _STEP):
+            outcome = closed_loop(served.port, requests, _CLIENTS, most=_STEP)
+            held = _resident_megabytes(served.process.pid)
+            first = held if sent == _FIRST else first
+            console.print(
+                f"{sent:7} requests, {time.perf_counter() - start:5.0f} s: {held:.1f} MB, "
+                f"{held / first - 1:+.1%} since {_FIRST}; {outcome.statuses}, {outcome.wrong} wrong",
+                highlight=False,
+            )
+
+
+def _mixed_requests() -> list[Request]:
+    """Make requests of every kind in an order that is always the same: most are right, some are mistakes."""
+    folder = PackStore(load_settings().packs_dir).verify(find_manifest("demo-photos"))
+    rng = np.random.default_rng(0)
+    requests = []
+    for number in range(240):
+        one, other = (
+            _photo(folder / name, _SIZES[rng.integers(len(_SIZES))], number) for name in ("astronaut.png", "group.jpg")
+        )
+        kind = number % 8
+        if kind < 4:
+            wire = multipart("/v1/verify", [("probe", one), ("reference", other)], {"faces": "largest"})
+        elif kind < 6:
+            wire = multipart("/v1/embed", [("images", one), ("images", other)], {"faces": "all"})
+        elif kind == 6:
+            wire = multipart("/v1/detect", [("images", other)], {})
+        else:
+            wire = multipart("/v1/verify", [("probe", one[: len(one) // 2]), ("reference", b"no photo")], {})
+        requests.append(Request(wire, lambda *_: True))
+    return requests
+
+
+def _photo(path: Path, size: tuple[int, int], number: int) -> bytes:
+    stream = io.BytesIO()
+    with Image.open(path) as image:
+        resized = image.convert("RGB").resize(size)
+        resized.save(stream, ("JPEG", "PNG", "WEBP")[number % 3])
+    return stream.getvalue()
+
+
+def _resident_megabytes(process: int) -> float:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
