@@ -13,7 +13,7 @@ from models.calibration import Calibration, OperatingPoint, read_calibration
 from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import CalibrationUnfit, EngineStopped, ManifestInvalid
+from models.errors import ArtefactUnfit, CalibrationUnfit, EngineError, EngineStopped, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
@@ -32,7 +32,7 @@ from models.runtime import (
 )
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
-from models.tuning import Subject, Tuning, find_tuning
+from models.tuning import GraphTuning, Subject, Tuning, find_tuning
 from models.tuning.graphs import tuning_subject
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
@@ -209,17 +209,25 @@ def load_models(
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
-    tuning, untuned_because = _tuning(tunings, runtime, tuning_subject(card, detector_card, detection, runtime.device))
-    graph, embedder_runtime = proven_runtime(card, proof, tuning.recognizer.way.options if tuning else runtime)
-    detector_runtime = tuning.detector.way.options if tuning else runtime
-    embedder_session = _open_recognizer(directory, graph, card, embedder_runtime)
+    subject = tuning_subject(card, detector_card, detection, runtime.device)
+    tuning, untuned_because = _tuning(tunings, runtime, subject)
+    try:
+        chosen = _tuned(tuning.recognizer, runtime) if tuning else runtime
+        embedder_runtime, embedder_session = _open_recognizer(directory, card, proof, chosen)
+    except (ArtefactUnfit, EngineError) as error:
+        if tuning is None:
+            raise
+        tuning, untuned_because = None, f"what was tuned cannot be used any more, run vultus tune: {error}"
+        embedder_runtime, embedder_session = _open_recognizer(directory, card, proof, runtime)
+    detector_runtime = _tuned(tuning.detector, runtime) if tuning else runtime
     detector_session = _open_detector(path, detector_runtime, detection)
     shared: tuple[BatchedSession, ...] = ()
     if sharing is not None:
         faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACES_AT_ONCE)
         photos = tuning.detector.largest if tuning else _PHOTOS_AT_ONCE[runtime.device]
-        embedder_session = BatchedSession(embedder_session, Batching(faces, embedder_runtime.streams, sharing.wait_s))
-        detector_session = BatchedSession(detector_session, Batching(photos, detector_runtime.streams, sharing.wait_s))
+        lanes = embedder_runtime.streams or 1, detector_runtime.streams or 1
+        embedder_session = BatchedSession(embedder_session, Batching(faces, lanes[0], sharing.wait_s))
+        detector_session = BatchedSession(detector_session, Batching(photos, lanes[1], sharing.wait_s))
         shared = (detector_session, embedder_session)
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
@@ -260,12 +268,19 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     return store.verify(manifest)
 
 
-def _open_recognizer(directory: Path, graph: str, card: Card, runtime: RuntimeOptions) -> Session:
+def _tuned(graph: GraphTuning, wanted: RuntimeOptions) -> RuntimeOptions:
+    return replace(graph.way.options, engines=wanted.engines)
+
+
+def _open_recognizer(
+    directory: Path, card: Card, proof: dict[str, Any], wanted: RuntimeOptions
+) -> tuple[RuntimeOptions, Session]:
+    graph, runtime = proven_runtime(card, proof, wanted)
     file = engine_of(directory, graph) if runtime.engine == "tensorrt" else directory / graph
     session = open_session(file, embedding.OUTPUTS, ((card.height, card.width),), runtime)
     if runtime.engine in TENSORRT_ENGINES:
         require_parity(session, directory / graph, card)
-    return session
+    return runtime, session
 
 
 def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
@@ -279,7 +294,7 @@ def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOpti
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) -> tuple[Tuning | None, str | None]:
     """Find what was measured for this machine and model, unless the user says how to run."""
-    if directory is None or wanted != RuntimeOptions(device=wanted.device):
+    if directory is None or wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines):
         return None, "the settings say how to run"
     found = find_tuning(directory, subject)
     return found, None if found else "this model was never tuned on this machine: run vultus tune"

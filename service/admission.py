@@ -48,13 +48,17 @@ class Admission:
             raise Overloaded("more requests come than can be dealt with", self._drained_in())
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, granted: bool = False) -> Iterator[None]:
         """Hold a place.
+
+        Args:
+            granted: Whether it is held in any case: of a stream that was let in before.
 
         Raises:
             Overloaded: All places are taken.
         """
-        self.require_room()
+        if not granted:
+            self.require_room()
         self._inside += 1
         try:
             yield
@@ -71,3 +75,32 @@ class Admission:
     def _drained_in(self) -> int:
         """Return the whole seconds, at least 1, after which what is inside should be answered."""
         return max(1, math.ceil(self._gap * self._inside))
+
+
+class BodyBudget:
+    """How many bytes of bodies may lie in memory, those that are still coming included. For the event loop alone."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Begin with none."""
+        self._left = most_bytes
+
+    @contextmanager
+    def account(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes bytes, which are given back at the end of the block.
+
+        Raises:
+            Overloaded: The function raises it when there are too many.
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                raise Overloaded("the bodies of other requests fill the memory that they may have", 1)
+            self._left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._left += taken

@@ -4,7 +4,7 @@ import anyio
 from fastapi import FastAPI
 
 from models.assembly import Models
-from service.admission import Admission
+from service.admission import Admission, BodyBudget
 from service.api import detect, enrol, exchange, galleries, identify, info, subjects, verify
 from service.api.dependencies import Backend
 from service.api.problems import install_problem_handlers
@@ -32,6 +32,7 @@ def create_app(models: Models, kept: Galleries, settings: Settings) -> FastAPI:
         kept,
         ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
         Admission(settings.request.places, settings.request.pressed_places),
+        BodyBudget(settings.request.buffered_bytes),
         anyio.CapacityLimiter(settings.request.turns),
         anyio.CapacityLimiter(_CLERKS),
         anyio.CapacityLimiter(1),

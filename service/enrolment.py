@@ -71,6 +71,7 @@ def enrol_entries(
         StorageFull, StoreFailed: Nothing was stored.
         CalibrationUnfit, QualityUnvalidated: Faces cannot be gated with this model.
         InferenceFailed: The engine failed.
+        JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more; nothing was stored.
     """
     known = known_sources(galleries, gallery, [_source(entry) for entry in entries])
     where, _, _ = read_gallery(galleries, gallery)
@@ -102,6 +103,7 @@ def enrol_entries(
             outcomes[place] = found
         else:
             ready.append((place, found.template))
+    job.require_wanted()  # the last moment at which whoever was told that it is too late can be right
     stored = enrol(galleries, gallery, [(names[place], template) for place, template in ready]) if ready else []
     for (place, template), one in zip(ready, stored, strict=True):
         if one.outcome != "enrolled":

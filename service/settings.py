@@ -35,12 +35,15 @@ class RuntimeSettings(_Group):
 
     engine: Annotated[
         Literal["auto", "openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"],
-        Field(description="`auto`: OpenVINO on the CPU, else ONNX Runtime; `tensorrt`: engines of `vultus engine`"),
+        Field(
+            description="`auto`: as tuned, else OpenVINO on the CPU and ONNX Runtime on CUDA; `tensorrt`: engines of "
+            "`vultus engine`"
+        ),
     ] = "auto"
     device: Annotated[Literal["cpu", "cuda"], Field(description="where to compute")] = "cpu"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
-        Field(description="`auto`: bf16 where engine and processor have it and the model's proof covers it"),
+        Field(description="`auto`: as tuned, else bf16 where engine and processor have it and the proof covers it"),
     ] = "auto"
     threads: Annotated[int, Field(ge=0, description="threads of all runs on the CPU; 0: all cores")] = 0
     streams: Annotated[
@@ -49,7 +52,7 @@ class RuntimeSettings(_Group):
 
     def options(self) -> RuntimeOptions:
         """Return what the inference core takes."""
-        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams or 1)
+        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams)
 
 
 class ImageSettings(_Group):
@@ -95,12 +98,23 @@ class RequestSettings(_Group):
     ] = None
     waiting: Annotated[
         int | None,
-        Field(ge=0, description="requests that wait for their turn, beyond which 429; without it, six for each core"),
+        Field(
+            ge=0,
+            description="requests that wait for their turn, beyond which 429; without it, six for each core, hardly "
+            "any while more come than can be answered",
+        ),
     ] = None
     timeout_s: Annotated[
         float,
         Field(gt=0, le=3600, description="longest time of a request, beyond which 504; clients may ask for less"),
     ] = 30.0
+
+    buffered_bytes: Annotated[int, Field(gt=0, description="bytes of all bodies in memory, beyond which 429")] = (
+        512 * 2**20
+    )
+    last_answers_s: Annotated[
+        int, Field(ge=0, le=3600, description="seconds in which what was taken is answered at the end")
+    ] = 25
 
     @property
     def turns(self) -> int:
@@ -114,15 +128,15 @@ class RequestSettings(_Group):
 
     @property
     def pressed_places(self) -> int:
-        """Requests that are let in while more come than can be dealt with: no more than keeps all turns taken."""
-        return self.turns + max(1, self.turns // 4)
+        """Requests that are let in while more come than can be answered: unless set, no more than keep turns taken."""
+        return self.places if self.waiting is not None else self.turns + max(1, self.turns // 4)
 
 
 class CacheSettings(_Group):
     """What is remembered in memory."""
 
     references: Annotated[
-        int, Field(ge=0, description="reference photos of verify whose faces are remembered; 0: none")
+        int, Field(ge=0, description="faces of reference photos of verify that are remembered; 0: none")
     ] = 256
     lifetime_s: Annotated[float, Field(gt=0, description="longest time for which they are")] = 600.0
 
@@ -187,9 +201,7 @@ class Settings(BaseSettings):
     @property
     def runtime_options(self) -> RuntimeOptions:
         """How graphs are run."""
-        options = self.runtime.options()
-        keeps = options.engine == "onnxruntime-tensorrt"
-        return replace(options, engines=self.data_dir / "tensorrt") if keeps else options
+        return replace(self.runtime.options(), engines=self.data_dir / "tensorrt")
 
     @property
     def tunings_dir(self) -> Path:

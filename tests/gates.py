@@ -19,11 +19,13 @@ class GatedSession(FakeSession):
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
         self.batches: list[tuple[int, ...]] = []
+        self.first_pixels: list[int] = []
 
     def run(self, images: Images, job: Job | None = None) -> Arrays:
         self.entered.release()
         assert self.gate.wait(10)
         self.batches.append(images.shape)
+        self.first_pixels.append(int(images[0, 0, 0, 0]))
         return super().run(images, job)
 
 

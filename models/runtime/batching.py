@@ -21,6 +21,7 @@ from models.job import Job
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
 _MEMORY = 0.8  # of the moving average of the time between arrivals; ten arrivals renew it
+_LONG_GAP = 10.0  # times the longest wait: beyond, a gap says no more than that nobody came
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class BatchedSession:
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._arrivals = _Arrivals()
+        self._arrivals = _Arrivals(batching.wait_s)
         self._living = self._free = batching.lanes
         self._lanes = [
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True) for number in range(batching.lanes)
@@ -163,8 +164,8 @@ class BatchedSession:
             return False
         with self._changed:
             self._free += 1
-            if self._queue:
-                self._changed.notify()
+            if self._queue or self._closing:
+                self._changed.notify_all()
         return True
 
     def _next_batch(self) -> list[_Entry]:
@@ -173,6 +174,7 @@ class BatchedSession:
             while True:
                 self._drop_unwanted()
                 if not self._living or (self._closing and not self._queue):
+                    self._changed.notify_all()  # the other lanes may be waiting for work that will not come
                     return []
                 if not self._queue or not self._free:
                     self._changed.wait()
@@ -190,7 +192,7 @@ class BatchedSession:
             return 0.0
         waiting = [entry for entry in self._queue if entry.size == oldest.size] or [oldest]
         room = self._batching.largest - sum(len(entry.images) for entry in waiting)
-        return self._arrivals.patience(self._clock(), room, self._batching.wait_s)
+        return self._arrivals.patience(self._clock(), room)
 
     def _take(self, oldest: _Entry) -> list[_Entry]:
         batch: list[_Entry] = []
@@ -213,9 +215,10 @@ class BatchedSession:
         images = batch[0].images if len(batch) == 1 else np.concatenate([entry.images for entry in batch])
         try:
             arrays = self._session.run(images)
-        except VultusError as error:
+        except (VultusError, MemoryError) as error:
             if len(batch) == 1:
-                batch[0].fail(error)
+                own = error if isinstance(error, VultusError) else InferenceFailed("there is not enough memory")
+                batch[0].fail(own)
                 return
             for entry in batch:  # alone, so that a picture that the engine fails on fails its own request only
                 self._answer([entry])
@@ -240,26 +243,27 @@ class BatchedSession:
 class _Arrivals:
     """How fast entries come, and so how long company is worth waiting for."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float) -> None:
+        """Begin without any; `longest` is the most seconds that an entry may wait."""
+        self._longest = longest
         self._gap = float("inf")
         self._last = float("-inf")
 
     def note(self, now: float, count: int) -> None:
         """Count entries that came together."""
-        gap = (now - self._last) / count
+        gap = min((now - self._last) / count, _LONG_GAP * self._longest)
         self._gap = gap if self._gap == float("inf") else _MEMORY * self._gap + (1 - _MEMORY) * gap
         self._last = now
 
-    def patience(self, now: float, room: int, longest: float) -> float:
+    def patience(self, now: float, room: int) -> float:
         """Return the seconds that the oldest entry should wait: until the batch is likely full, if one more will come.
 
         Args:
             now: Of the clock.
             room: Pictures that still fit.
-            longest: Most seconds.
         """
         gap = max(self._gap, now - self._last)  # a rate of long ago promises nothing
-        return 0.0 if room <= 0 or gap > longest else min(longest, gap * room)
+        return 0.0 if room <= 0 or gap > self._longest else min(self._longest, gap * room)
 
 
 def _joined(answers: Sequence[Arrays]) -> Arrays:

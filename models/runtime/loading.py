@@ -30,7 +30,7 @@ class RuntimeOptions:
             that have those types in them.
         threads: Threads for all runs on the CPU; 0 takes all cores that this process may use.
         streams: Runs side by side, which share the threads: one is quickest for a lone request, one for each thread
-            loses nothing to waiting for each other.
+            loses nothing to waiting for each other; 0 is one.
         engines: Directory in which ONNX Runtime keeps the engines that it has TensorRT build.
     """
 
@@ -38,7 +38,7 @@ class RuntimeOptions:
     device: Device = "cpu"
     precision: Literal["auto"] | Precision = "auto"
     threads: int = 0
-    streams: int = 1
+    streams: int = 0
     engines: Path | None = None
 
 
@@ -63,23 +63,23 @@ def open_session(
     """
     _refuse_two_builds()
     precision: Precision | None = None if options.precision == "auto" else options.precision
-    threads = options.threads or usable_cores()
+    threads, streams = options.threads or usable_cores(), options.streams or 1
     engine = _choose(options)
     if engine == "tensorrt":
         from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
 
-        return TensorRtSession(graph, outputs, precision or "fp32", options.streams, load_tensorrt(), load_cuda())
+        return TensorRtSession(graph, outputs, precision or "fp32", streams, load_tensorrt(), load_cuda())
     package = "onnxruntime" if engine == "onnxruntime-tensorrt" else engine
     if find_spec(package) is None:
         raise EngineMissing(f"{package} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
     if engine == "openvino":  # each engine is imported only where it is wanted: none of them has to be installed
         from models.runtime.openvino_engine import OpenVinoSession
 
-        return OpenVinoSession(graph, outputs, sizes, precision, threads, options.streams)
+        return OpenVinoSession(graph, outputs, sizes, precision, threads, streams)
     from models.runtime.onnxruntime_engine import OrtSession
 
     engines = (options.engines or graph.parent) if engine == "onnxruntime-tensorrt" else None
-    return OrtSession(graph, outputs, sizes, precision, threads, options.streams, options.device, engines)
+    return OrtSession(graph, outputs, sizes, precision, threads, streams, options.device, engines)
 
 
 def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:

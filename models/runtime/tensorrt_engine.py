@@ -121,6 +121,13 @@ class _Lane:
 
     def run(self, images: Images) -> Arrays:
         """Upload, run, download; the arrays returned belong to the caller."""
+        try:
+            return self._run(images)
+        except InferenceFailed:
+            self._cuda.cudaStreamSynchronize(self._stream)  # nothing must still be copied when the next batch is
+            raise
+
+    def _run(self, images: Images) -> Arrays:
         count, cuda, stream = len(images), self._cuda, self._stream
         up, down = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         source = self._input

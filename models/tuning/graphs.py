@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import embedding
-from models.artefact import DETECTOR_GRAPH, Card, DetectorCard
+from models.artefact import DETECTOR_GRAPH, PROOF, Card, DetectorCard
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.detection.detector import DetectionOptions, canvases
 from models.digests import value_digest
@@ -30,6 +30,8 @@ _CPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 _GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _ENGINES_ON_GPU: tuple[Engine, ...] = ("onnxruntime", "onnxruntime-tensorrt", "tensorrt")
 _GPU_STREAMS = (1, 2)  # the second uploads while the first computes
+_SURE_SCORE = 0.5  # where there is a face
+_MAX_OFFSET_DIFFERENCE = 0.1  # of boxes and landmarks there, in strides of 8 to 32 pixels
 _MAX_SCORE_DIFFERENCE = 0.05  # of a detector in bfloat16; a face begins at 0.5 or 0.6
 _REFERENCE = RuntimeOptions("onnxruntime", precision="fp32")
 
@@ -38,7 +40,7 @@ Images = NDArray[np.uint8]
 
 def tuning_subject(card: Card, detector: DetectorCard, detection: DetectionOptions, device: Device) -> Subject:
     """Name what a choice is made for: this machine and device, these graphs, photos looked at this closely."""
-    graphs = {kind: card.files.get(file, "") for kind, file in card.graphs.items()}
+    graphs = {kind: card.files.get(file, "") for kind, file in (*card.graphs.items(), ("proof", PROOF))}
     graph_digests = value_digest(graphs), value_digest(detector.files)
     return Subject(describe_machine(), device, *graph_digests, detection.max_side_px)
 
@@ -90,11 +92,19 @@ def detector_to_tune(directory: Path, detection: DetectionOptions, device: Devic
         photos: (N, H, W, 3) uint8, RGB, of the size `common_canvas(detection)`; what scores are compared on.
     """
     graph, size = directory / DETECTOR_GRAPH, common_canvas(detection)
-    expected = open_session(graph, DETECTOR_OUTPUTS, (size,), _REFERENCE).run(photos)[0]
+    expected = open_session(graph, DETECTOR_OUTPUTS, (size,), _REFERENCE).run(photos)
+    sure = expected[0] >= _SURE_SCORE
 
     def check(_: Way, session: Session) -> str | None:
-        worst = float(np.abs(session.run(photos)[0] - expected).max())
-        return None if worst <= _MAX_SCORE_DIFFERENCE else f"scores differ by {worst:.2g}"  # NaN must not pass
+        scores, *places = session.run(photos)
+        worst = float(np.abs(scores - expected[0]).max())
+        if not worst <= _MAX_SCORE_DIFFERENCE:  # NaN must not pass
+            return f"scores differ by {worst:.2g}"
+        for found, wanted in zip(places, expected[1:], strict=True):
+            moved = float(np.abs(found - wanted)[sure].max(initial=0.0))
+            if not moved <= _MAX_OFFSET_DIFFERENCE:
+                return f"faces lie elsewhere by {moved:.2g} strides"
+        return None
 
     ways = [way for way in _ways(device, ("fp32",)) if way.engine not in TENSORRT_ENGINES]
     return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, ways, PHOTO_BATCHES[device], check)

@@ -3,10 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from models.digests import value_digest
 from models.directories import write_text
+from models.errors import StorageFailed
 from models.runtime.loading import Engine, RuntimeOptions
 from models.runtime.session import Device, Precision
 
@@ -116,11 +117,23 @@ def keep_tuning(directory: Path, tuning: Tuning) -> Path:
     Raises:
         StorageFailed: The file system refused.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     path = directory / f"{tuning.subject.key}.json"
     content = {**asdict(tuning), "version": _VERSION, "subject": tuning.subject._asdict()}
     write_text(path, json.dumps({**content, "digest": value_digest(_plain(content))}, indent=1) + "\n")
     return path
+
+
+def make_directory(directory: Path) -> None:
+    """Make the directory of choices.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"{directory} cannot be made: {error.strerror}") from error
 
 
 def find_tuning(directory: Path, subject: Subject) -> Tuning | None:
@@ -142,7 +155,13 @@ def find_tuning(directory: Path, subject: Subject) -> Tuning | None:
 
 def _graph_tuning(content: dict[str, Any]) -> GraphTuning:
     timings = tuple(Timing(**{**timing, "way": Way(**timing["way"])}) for timing in content["timings"])
-    return GraphTuning(Way(**content["way"]), content["largest"], timings, tuple(content["left_out"]))
+    tuned = GraphTuning(Way(**content["way"]), content["largest"], timings, tuple(content["left_out"]))
+    way = tuned.way
+    known = way.engine in get_args(Engine) and way.precision in get_args(Precision) and way.device in get_args(Device)
+    whole = all(type(number) is int and number >= 0 for number in (way.threads, way.streams - 1, tuned.largest - 1))
+    if not known or not whole or not any((one.way, one.batch) == (way, tuned.largest) for one in timings):
+        raise ValueError("this is no choice that was measured")
+    return tuned
 
 
 def _plain(content: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """A request as it came. The event loop does no more than put its pieces aside: reading them is work for threads."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -42,17 +42,21 @@ def bare_media_type(header: str | None) -> str:
     return (header or "").partition(";")[0].strip().lower()
 
 
-async def receive(request: Request, limits: RequestSettings, job: Job | None = None) -> Sent:
+async def receive(
+    request: Request, limits: RequestSettings, take: Callable[[int], None], job: Job | None = None
+) -> Sent:
     """Wait for the body.
 
     Args:
         request: Whose it is.
         limits: What it may hold.
+        take: Told the bytes of each piece; may refuse them.
         job: Says how long to wait; without one for as long as it takes.
 
     Raises:
         BodyTooLarge: It announces, or has, more bytes than allowed.
         BodyTooSlow: It did not come in time.
+        Overloaded: There is no memory left for it.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limits.max_bytes:
@@ -65,6 +69,7 @@ async def receive(request: Request, limits: RequestSettings, job: Job | None = N
                 if size > limits.max_bytes:
                     raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
                 if piece:
+                    take(len(piece))
                     pieces.append(piece)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not come within the time for the whole request") from error

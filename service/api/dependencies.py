@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -12,13 +12,17 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel
 
 from models.assembly import Models
+from models.errors import EngineStopped
 from models.job import Job
-from service.admission import Admission
+from service.admission import Admission, BodyBudget
 from service.api.body import Sent, receive
 from service.api.intake import read_members, time_limit
+from service.errors import NotReady
 from service.gallery.galleries import Galleries
 from service.reference_cache import ReferenceCache
 from service.settings import Settings
+
+PROBE_S = 5.0  # an engine that takes longer, behind at most a queue, does not work
 
 Answer = TypeVar("Answer")
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -32,6 +36,7 @@ class Backend:
         models, settings, galleries: As named.
         references: Embedded photos that are compared again and again.
         admission: Requests that are let in to compute or to wait for it.
+        bodies: Bytes that they may have in memory.
         turns: Requests that compute at the same time.
         clerks: Requests that read or change galleries at the same time.
         probes: Health probes at the same time.
@@ -42,6 +47,7 @@ class Backend:
     galleries: Galleries
     references: ReferenceCache
     admission: Admission
+    bodies: BodyBudget
     turns: anyio.CapacityLimiter
     clerks: anyio.CapacityLimiter
     probes: anyio.CapacityLimiter
@@ -50,26 +56,53 @@ class Backend:
         """Let a request in, wait for its body and its turn, and have it read, computed and written by a thread.
 
         Raises:
-            Overloaded: There is no place.
+            Overloaded: There is no place, or no memory for its body.
             DeadlineExceeded, JobAbandoned: Nobody waits for the answer any more.
+            EngineStopped: The service ends.
             VultusError: What `work` raises.
         """
         self.admission.require_room()  # at once: no body is read for nothing
         limits = self.settings.request
         job = Job(time_limit(request.headers, limits))
-        sent = await receive(request, limits, job)
-        with self.admission.place(), _abandoned_when_left(request, job):
-            return await self.compute(job, work, self, sent, job)
+        with self.bodies.account() as take:
+            sent = await receive(request, limits, take, job)
+            with _abandoned_when_left(request, job):
+                return await self.compute(job, work, self, sent, job)
 
-    async def compute(self, job: Job, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Wait for a turn and run blocking work off the event loop; neither lasts beyond the job's deadline.
+    async def compute(self, job: Job, work: Callable[..., Answer], *arguments: object, granted: bool = False) -> Answer:
+        """Wait for a place and a turn, run blocking work off the event loop, and wait for it until the job's deadline.
+
+        Work that is not waited for any more holds its place and its turn until it ends, which it does before its next
+        step: otherwise more would run than there are turns.
+
+        Args:
+            job: Whose work it is.
+            work: What to run.
+            arguments: Of it.
+            granted: Whether it has a place in any case.
 
         Raises:
+            Overloaded: There is no place.
             DeadlineExceeded, JobAbandoned: Nobody waits for the answer any more.
+            EngineStopped: The service ends.
         """
-        with anyio.move_on_after(job.remaining_s):
-            # What is left behind ends by itself: before its next step the work asks whether it is still wanted.
-            return await to_thread.run_sync(work, *arguments, limiter=self.turns, abandon_on_cancel=True)
+
+        async def run() -> Answer:
+            with self.admission.place(granted):
+                with anyio.move_on_after(job.remaining_s):  # ends a wait for a turn; what has begun goes on
+                    return await to_thread.run_sync(work, *arguments, limiter=self.turns)
+                raise job.late()
+
+        running = asyncio.ensure_future(run())
+        try:
+            await asyncio.wait({running}, timeout=job.remaining_s)
+        except asyncio.CancelledError as error:  # at the end of the service, when the time for last answers is over
+            job.abandon()
+            running.add_done_callback(_forget)
+            raise EngineStopped("the service is ending; ask again") from error
+        if running.done():
+            return running.result()
+        running.add_done_callback(_forget)
         raise job.late()
 
     async def consult(self, work: Callable[..., Answer], *arguments: object) -> Answer:
@@ -82,12 +115,23 @@ class Backend:
         Raises:
             RequestError: One of its kinds, naming the member that is meant.
         """
-        sent = await receive(request, self.settings.request)
-        return await self.consult(read_members, sent, schema)
+        with self.bodies.account() as take:
+            sent = await receive(request, self.settings.request, take)
+            return await self.consult(read_members, sent, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run a health probe off the event loop, without waiting behind requests."""
-        return await to_thread.run_sync(work, *arguments, limiter=self.probes)
+        """Run a health probe off the event loop, without waiting behind requests.
+
+        Raises:
+            NotReady: It takes too long, or an earlier one still does.
+        """
+        running = asyncio.ensure_future(to_thread.run_sync(work, *arguments, limiter=self.probes))
+        await asyncio.wait({running}, timeout=PROBE_S)
+        if running.done():
+            return running.result()
+        running.add_done_callback(_forget)
+        running.cancel()  # if it still waits for an earlier one; else it ends when the engine does
+        raise NotReady(f"inference did not answer within {PROBE_S:g} s")
 
 
 def _backend(request: Request) -> Backend:
@@ -122,3 +166,9 @@ def _abandoned_when_left(request: Request, job: Job) -> Iterator[None]:
         yield
     finally:
         watcher.cancel()
+
+
+def _forget(running: "asyncio.Future[Any]") -> None:
+    """Take what nobody waits for any more, so that it is not reported as lost."""
+    if not running.cancelled():
+        running.exception()

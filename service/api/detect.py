@@ -98,7 +98,7 @@ def _detect(backend: Backend, sent: Sent, job: Job) -> Response:
 
 
 def _embed(backend: Backend, sent: Sent, job: Job) -> Response:
-    form = choose_form(sent.headers.get("accept"))
+    form = choose_form(",".join(sent.headers.getlist("accept")))
     body = read_images(sent, EmbedRequest, backend.settings.request)
     outcomes = backend.models.pipeline.embed(body.images, body.faces, job)
     items = _items(outcomes, partial(EmbedItem.of, models=backend.models), EmbedItem, sent.request_id)

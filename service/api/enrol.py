@@ -15,7 +15,7 @@ from service.api.detect import GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ER
 from service.api.galleries import STORE_ERRORS
 from service.api.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.gallery_responses import EnrolItem, EnrolResponse
-from service.api.intake import NDJSON, is_ndjson, read_images, read_query, validate
+from service.api.intake import NDJSON, is_ndjson, read_images, read_query, time_limit, validate
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body, line_body
 from service.api.problems import documented_problems, name_parts, problem_of
@@ -69,7 +69,9 @@ async def enrol(gallery: str, subject: str, request: Request, backend: UsesBacke
     "/templates",
     response_class=LineResponse,
     responses={
-        **documented_problems(errors.MediaTypeUnsupported, errors.MemberInvalid, errors.MemberUnknown, *_ENTRY_ERRORS),
+        **documented_problems(
+            errors.MediaTypeUnsupported, errors.MemberInvalid, errors.MemberUnknown, *_ENTRY_ERRORS, *LOAD_ERRORS
+        ),
         200: {"description": "One item for each line, in order.", "content": {NDJSON: {"schema": {"type": "string"}}}},
     },
     openapi_extra=line_body(EnrolLine, EnrolOptions),
@@ -85,10 +87,12 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     least = await backend.consult(least_quality, backend.galleries, [gallery])
     backend.models.require_gate(options.gate().at_least(least))  # now, not in every line
     request_id = request.state.request_id
+    limit_s = time_limit(request.headers, backend.settings.request)  # of each group of lines
+    backend.admission.require_room()
 
     async def deal(group: list[bytes]) -> bytes:
-        job = Job()
-        return await backend.compute(job, _enrol_group, backend, gallery, group, options, request_id, job)
+        job = Job(limit_s)
+        return await backend.compute(job, _enrol_group, backend, gallery, group, options, request_id, job, granted=True)
 
     return answer_lines(request, backend.settings.request, deal, lambda error: _line(_item(error, request_id)))
 

@@ -22,7 +22,7 @@ from service.api.detect import IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.enrol import EMBEDDING_ERRORS, template_of
 from service.api.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.gallery_responses import IdentifiedFaceOut, IdentifyItem, IdentifyLineItem, IdentifyResponse
-from service.api.intake import is_ndjson, read_images, read_query, validate
+from service.api.intake import is_ndjson, read_images, read_query, time_limit, validate
 from service.api.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
@@ -114,10 +114,12 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     least = await backend.consult(least_quality, backend.galleries, options.gallery)
     backend.models.require_gate(options.gate().at_least(least))  # now, not in every line
     request_id = request.state.request_id
+    limit_s = time_limit(request.headers, backend.settings.request)  # of each group of lines
+    backend.admission.require_room()
 
     async def deal(group: list[bytes]) -> bytes:
-        job = Job()
-        return await backend.compute(job, _look_group, backend, group, options, point, request_id, job)
+        job = Job(limit_s)
+        return await backend.compute(job, _look_group, backend, group, options, point, request_id, job, granted=True)
 
     return answer_lines(request, backend.settings.request, deal, lambda error: _line(None, _item(error, request_id)))
 

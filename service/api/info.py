@@ -13,7 +13,7 @@ from models.job import Job
 from models.pipeline import Pipeline
 from models.runtime import SessionDescription
 from models.synthetic import synthetic_pictures
-from service.api.dependencies import UsesBackend
+from service.api.dependencies import PROBE_S, UsesBackend
 from service.api.problems import documented_problems
 from service.api.responses import (
     BoundOut,
@@ -31,7 +31,6 @@ from service.version import VERSION
 
 router = APIRouter(tags=["operation"])
 
-_PROBE_S = 5.0  # an engine that takes longer, behind at most a queue, does not work
 _UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
 
 
@@ -81,7 +80,7 @@ async def readyz(backend: UsesBackend) -> Health:
 def _try_inference(pipeline: Pipeline) -> None:
     template = pipeline.embedder.template
     (picture,) = synthetic_pictures(1, template.height, template.width)
-    job = Job(_PROBE_S)
+    job = Job(PROBE_S)
     pipeline.detector.detect(picture, job)
     embedding, _ = pipeline.embedder.embed(picture[None], job)
     if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from models.errors import JobAbandoned, VultusError
+from models.errors import JobAbandoned, JobError, VultusError
 from service.api.responses import Problem
 from service.errors import (
     INTERNAL_CODE,
@@ -96,9 +96,13 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
 
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
-    if problem.status >= 500:
+    if problem.status >= 500 and not isinstance(error, JobError):  # whose time a client may set to nothing
         _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error)
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
+    headers: dict[str, str] = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(error.retry_after_s)
+        if "expect" in request.headers:  # its body will not come, and the next request must not be taken for it
+            headers["Connection"] = "close"
     return _respond(problem, headers)
 
 

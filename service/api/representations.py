@@ -1,7 +1,7 @@
 """The forms in which an answer with embeddings can be had, chosen by the header `Accept` (RFC 9110, section 12.5.1)."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from service.errors import NotAcceptable
 Form = Literal["array", "base64", "msgpack"]
 
 JSON, BASE64, MSGPACK = "application/json", "application/json; embedding=base64", "application/msgpack"
+
+_MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
+_NAMED = 99  # precedence over ranges, which count by their length: `*/*` is shorter than `application/*`
 
 
 class Written(NamedTuple):
@@ -29,15 +32,15 @@ def choose_form(accept: str | None) -> Form:
     Raises:
         NotAcceptable: None of them is accepted.
     """
-    liked: dict[Form, float] = {}
+    liked: dict[Form, tuple[int, float]] = {}
     for entry in (accept or "*/*").lower().split(","):
-        name, *parameters = (piece.strip().replace(" ", "") for piece in entry.split(";"))
-        options = dict(parameter.partition("=")[::2] for parameter in parameters)
-        form = _form(name, options.get("embedding"))
-        if form is not None:
-            liked[form] = max(liked.get(form, 0.0), _quality(options.get("q", "1")))
-    best = max(liked, key=lambda form: (liked[form], form == "array"), default=None)
-    if best is None or not liked[best]:
+        name, *parameters = (piece.strip() for piece in entry.split(";"))
+        options = {key.strip(): value.strip(' "') for key, _, value in (one.partition("=") for one in parameters)}
+        quality = _quality(options.get("q", "1"))
+        for form, precedence in _forms(name, options.get("embedding")):
+            liked[form] = max(liked.get(form, (0, 0.0)), (precedence, quality))
+    best = max(liked, key=lambda form: (liked[form][1], form == "array"), default=None)
+    if best is None or not liked[best][1]:
         raise NotAcceptable(f"embeddings can be had as {JSON}, {BASE64} or {MSGPACK}")
     return best
 
@@ -58,10 +61,17 @@ def _with(encode: Callable[[bytes], object]) -> Callable[[NDArray[np.float32]], 
     return lambda embedding: encode(embedding.astype("<f4", copy=False).tobytes())
 
 
-def _form(name: str, embedding: str | None) -> Form | None:
-    if name in ("application/json", "application/*", "*/*"):
-        return {None: "array", "array": "array", "base64": "base64"}.get(embedding)  # type: ignore[return-value]
-    return "msgpack" if name in (MSGPACK, "application/x-msgpack", "application/vnd.msgpack") else None
+def _forms(name: str, embedding: str | None) -> Iterator[tuple[Form, int]]:
+    """List what a media range stands for; the more it says, the more its quality counts."""
+    if name in ("application/*", "*/*"):
+        yield from (("array", len(name)), ("msgpack", len(name)))
+    elif name == JSON:
+        if embedding in (None, "array"):
+            yield "array", _NAMED
+        elif embedding == "base64":
+            yield "base64", _NAMED
+    elif name in _MSGPACK_NAMES:
+        yield "msgpack", _NAMED
 
 
 def _quality(text: str) -> float:

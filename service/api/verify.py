@@ -135,7 +135,7 @@ def _embed(
     missing = [part for part in images if part not in photos]
     embedded = backend.models.pipeline.embed([images[part] for part in missing], policy, job)
     photos |= zip(missing, embedded, strict=True)
-    if reference is not None and isinstance(found := photos[_REFERENCE], EmbeddedPhoto):
+    if reference is not None and _REFERENCE in missing and isinstance(found := photos[_REFERENCE], EmbeddedPhoto):
         backend.references.keep(reference, policy, found)
     return photos
 

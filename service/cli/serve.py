@@ -18,7 +18,6 @@ from service.memory import return_large_blocks
 from service.settings import Settings, load_settings
 
 _IDLE_S = 75  # longer than proxies keep a connection, so that they close it and never send into one that just closed
-_LAST_ANSWERS_S = 10  # a client that keeps its request open does not keep the service from ending
 
 _log = logging.getLogger("vultus")
 
@@ -30,6 +29,7 @@ def serve(
 ) -> None:
     """Serve the pack over HTTP. Never downloads: fetch it first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a body its sender is told
     return_large_blocks()
     leave_cores_to_engines()
     settings = load_settings()
@@ -44,7 +44,7 @@ def serve(
             port=port,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            timeout_graceful_shutdown=settings.request.last_answers_s,
             timeout_keep_alive=_IDLE_S,
         )
 
@@ -63,6 +63,7 @@ def open_for_models(
         try:
             yield galleries, models
         finally:
+            models.close()  # first: what still computes may want to store
             galleries.close()
     finally:
         models.close()

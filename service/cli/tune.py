@@ -1,5 +1,6 @@
 """`vultus tune`: measure how this machine runs the model fastest; the service uses what is found."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,19 +16,19 @@ from rich.table import Table
 from models.artefact import open_artefact
 from models.assembly import Models
 from models.cropping import CroppedPhoto
-from models.errors import PackDamaged, PackMissing, PicturesUnfit
+from models.errors import ImageError, PackDamaged, PackMissing, PicturesUnfit
 from models.imaging import SUFFIXES, Photo
 from models.job import Job
 from models.packs import PackStore, find_manifest
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.runtime.threads import leave_cores_to_engines
 from models.synthetic import synthetic_pictures
-from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, tune_graph
+from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, make_directory, tune_graph
 from models.tuning.graphs import common_canvas, detector_to_tune, recognizer_to_tune, tuning_subject
 from service.cli.serve import load_configured_models
 from service.settings import Settings, load_settings
 
-_DRAWN, _MOST_PHOTOS = 16, 64
+_DRAWN, _MOST_PHOTOS, _CANVASES = 16, 64, 4
 _PHOTOS_OF_OURS = "demo-photos"
 
 _out = Console()
@@ -50,6 +51,7 @@ def tune(
     """
     leave_cores_to_engines()
     settings = load_settings()
+    make_directory(settings.tunings_dir)  # now, not when all is measured
     models = load_configured_models(settings)
     pack = PackStore(settings.packs_dir).path(find_manifest(settings.pack))
     directory = settings.model or pack / RECOGNIZER_DIRECTORY
@@ -87,6 +89,8 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
             directory = PackStore(settings.packs_dir).verify(find_manifest(_PHOTOS_OF_OURS))
         except (PackMissing, PackDamaged):
             return []
+    if not directory.is_dir():
+        raise PicturesUnfit(f"{directory} is no directory")
     files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise PicturesUnfit(f"{directory} has no photos")
@@ -103,9 +107,14 @@ def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
 
 def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return photos in the size of a canvas, or a drawn picture if there are none."""
-    if not files:
+    pixels: list[NDArray[np.uint8]] = []
+    for file in files:
+        with suppress(ImageError):  # it has no faces either
+            pixels.append(Photo(file).raster().pixels)
+        if len(pixels) == _CANVASES:
+            break
+    if not pixels:
         return synthetic_pictures(1, *size)
-    pixels = [Photo(file).raster().pixels for file in files[:4]]
     return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for one in pixels])
 
 

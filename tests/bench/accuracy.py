@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _similarities(model: EvaluatedModel, lfw: Path, pairs: list[Pair]) -> tuple[Floats, float]:
-    """Return the similarity of each pair, NaN where no face was found, and the one at the rate in all non-mated pairs."""
+    """Return the similarity of each pair, NaN without a face, and the one at the rate in all non-mated pairs."""
     names = photos(pairs)
     faces = model.embed(model.photos(POLICY), [Picture(name, lfw / "images" / name) for name in names], "LFW View 2")
     place = {name: number for number, name in enumerate(names)}

@@ -1,5 +1,6 @@
 """Under load nobody gets another's answer, what finds no place is refused at once, what nobody waits for ends."""
 
+import base64
 import socket
 import threading
 import time
@@ -177,6 +178,93 @@ def test_the_service_s_own_limit_is_kept_while_the_body_is_sent(gated: GatedSess
     assert b"body_too_slow" in answer
 
 
+def test_work_that_is_late_keeps_its_turn_and_its_place_until_it_ends(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated, lanes=4), tmp_path, concurrency=2, waiting=1) as served:
+        for _ in range(2):
+            assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
+        admission, turns = served.backend.admission, served.backend.turns
+        assert (admission._inside, turns.borrowed_tokens) == (2, 2)
+        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504  # it had no turn
+        until(lambda: admission._inside == 2)
+        gated.gate.set()
+        until(lambda: admission._inside == 0 and turns.borrowed_tokens == 0)
+        assert embed(served.port).status_code == 200
+    assert [shape[0] for shape in gated.batches] == [1, 1, 1]
+
+
+def test_an_error_gives_its_place_back(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        for _ in range(3):
+            assert httpx.post(f"http://127.0.0.1:{served.port}/v1/embed", content=b"x").status_code == 415
+        assert embed(served.port).status_code == 200
+
+
+def test_bodies_have_a_bounded_share_of_the_memory(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, buffered_bytes=100_000) as served:
+        address = ("127.0.0.1", served.port)
+        head = b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 90000\r\n\r\n"
+        with socket.create_connection(address) as first, socket.create_connection(address) as second:
+            first.sendall(head + bytes(80_000))
+            until(lambda: served.backend.bodies._left <= 20_000)
+            second.sendall(head + bytes(80_000))
+            assert second.recv(4096).startswith(b"HTTP/1.1 429")
+        until(lambda: served.backend.bodies._left == 100_000)
+        assert embed(served.port).status_code == 200
+
+
+def test_lines_are_let_in_like_other_requests_and_have_their_time(gated: GatedSession, tmp_path: Path) -> None:
+    line = orjson.dumps({"image": base64.b64encode(faces_png(1)).decode()}) + b"\n"
+    headers = {"Content-Type": "application/x-ndjson", "X-Request-Timeout-Ms": "200"}
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        address = f"http://127.0.0.1:{served.port}"
+        httpx.post(f"{address}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        late = httpx.post(f"{address}/v1/identify?gallery=g", content=line, headers=headers)
+        assert orjson.loads(late.content)["problem"]["code"] == "deadline_exceeded"
+        assert httpx.post(f"{address}/v1/identify?gallery=g", content=line, headers=headers).status_code == 429
+        gated.gate.set()
+        until(lambda: served.backend.admission._inside == 0)
+
+
+def test_readiness_answers_though_the_engine_hangs(
+    gated: GatedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.dependencies.PROBE_S", 0.2)
+    with running(sharing_models(gated), tmp_path) as served:
+        for _ in range(2):
+            unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz", timeout=5)
+            assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        gated.gate.set()
+        until(lambda: served.backend.probes.borrowed_tokens == 0)
+        monkeypatch.setattr("service.api.dependencies.PROBE_S", 5.0)
+        assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
+
+
+def test_what_is_told_to_be_late_is_not_enrolled(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path) as served:
+        address = f"http://127.0.0.1:{served.port}/v1/galleries"
+        httpx.post(address, json={"gallery": "g"}).raise_for_status()
+        templates = f"{address}/g/subjects/ann/templates"
+        files = {"images": faces_png(1)}
+        late = httpx.post(templates, files=files, headers={"X-Request-Timeout-Ms": "200"})
+        assert late.status_code == 504
+        gated.gate.set()
+        until(lambda: served.backend.admission._inside == 0)
+        assert httpx.get(f"{address}/g").json()["templates"] == 0
+        assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
+
+
+def test_a_client_that_asked_before_sending_is_told_to_close(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
+        with socket.create_connection(("127.0.0.1", served.port)) as asking:
+            asking.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+            answer = asking.recv(4096).lower()
+        assert answer.startswith(b"http/1.1 429")
+        assert b"connection: close" in answer
+
+
 class BreaksOn(GatedSession):
     """Dies of a picture that only a photo with five faces has."""
 
@@ -211,6 +299,12 @@ def test_admission_says_when_to_come_back() -> None:
         with admission.place(), pytest.raises(Overloaded) as refused:
             admission.require_room()
     assert refused.value.retry_after_s == 6  # three inside, one leaves every two seconds
+    now += 2
+    with admission.place(), admission.place(), admission.place():
+        with pytest.raises(Overloaded), admission.place():  # whoever finds room early may find none later
+            pass
+        with admission.place(granted=True):
+            assert admission._inside == 4
     admission.require_room()
 
 
@@ -240,5 +334,6 @@ def test_settings_scale_with_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.settings.usable_cores", lambda: 5)
     assert (RequestSettings().turns, RequestSettings().places) == (10, 40)
     assert RequestSettings(concurrency=3, waiting=0).places == 3
+    assert RequestSettings(concurrency=3, waiting=7).pressed_places == 10  # what was asked for stands
     assert RequestSettings(concurrency=4).pressed_places == 5
     assert BatchingSettings().largest is None

@@ -20,6 +20,7 @@ from service.api.representations import choose_form
 from service.app import create_app
 from service.errors import MultipartMalformed, NotAcceptable, TooManyImages
 from service.gallery.galleries import Galleries
+from service.reference_cache import ReferenceCache
 from service.settings import CacheSettings, Settings
 from tests.pictures import faces_png
 
@@ -91,6 +92,9 @@ def test_a_form_that_is_none_is_refused(body: bytes, content_type: str, reason: 
         ("application/msgpack;q=0.5, application/json", "array"),
         ("application/msgpack, application/json", "array"),
         ("text/html, application/vnd.msgpack;q=0.1", "msgpack"),
+        ('application/json; embedding="base64"', "base64"),
+        ("application/json;q=0, */*", "msgpack"),
+        ("*/*;q=0.1, application/*;q=0, application/json", "array"),
     ],
 )
 def test_accept_chooses_the_form(accept: str | None, form: str) -> None:
@@ -168,6 +172,45 @@ def test_a_reference_that_is_compared_again_is_embedded_once(
         verify(1, enrolled, "largest")  # another policy may mean another face
         verify(50, faces_png(1, 51))  # a probe is not remembered
     assert counts == embedded
+
+
+def test_a_reference_is_remembered_whatever_the_probe_is(
+    fake_models: Models, kept: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = counted_crops(fake_models, monkeypatch)
+    photo = base64.b64encode(faces_png(1, 9)).decode()
+    numbers = [1.0] + [0.0] * 127
+    with TestClient(create_app(fake_models, kept, Settings())) as client:
+        for _ in range(2):
+            body = {"probe": {"embedding": numbers}, "reference": {"image": photo}}
+            assert client.post("/v1/verify", json=body).status_code == 200
+    assert counts == [1]
+
+
+def test_what_is_remembered_has_no_picture_and_is_bounded_in_faces_and_time(
+    fake_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.reference_cache._clock", lambda: now)
+    cache = ReferenceCache(5, 10.0)
+    photos = {count: faces_png(count, count) for count in (2, 3, 4, 6)}
+
+    def keep(count: int) -> None:
+        (photo,) = fake_models.pipeline.embed([photos[count]], "all", Job())
+        assert isinstance(photo, EmbeddedPhoto)
+        cache.keep(photos[count], "all", photo)
+
+    keep(2)
+    keep(3)
+    found = cache.find(photos[2], "all")
+    assert found is not None
+    assert [face.crop.size for face in found.faces] == [0, 0]
+    keep(4)  # the other two give way
+    assert [cache.find(photos[count], "all") is None for count in (2, 3, 4)] == [True, True, False]
+    keep(6)  # more than there is room for
+    assert cache.find(photos[6], "all") is None
+    now = 10.5
+    assert cache.find(photos[4], "all") is None
 
 
 def test_a_reference_without_a_face_is_not_remembered(client: TestClient) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed, JobAbandoned
 from models.job import Job
-from models.runtime.batching import BatchedSession, Batching, _Arrivals
+from models.runtime.batching import BatchedSession, Batching, _Arrivals, _Entry
 from models.runtime.fake import FakeSession
 from models.runtime.session import Arrays, Images
 from tests.gates import GatedSession, until
@@ -215,23 +215,100 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPool
         assert [numbers_of(future.result()) for future in taken] == [[1], [2], [3]]
 
 
+def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, lanes=2) as shared:
+        alone = [callers.submit(shared.run, pictures(number)) for number in (1, 2)]
+        for _ in alone:
+            session.entered.acquire()
+        queued_behind = callers.submit(shared.run, pictures(3))
+        queued(shared, 1)
+        closing = callers.submit(shared.close)
+        until(lambda: not shared.whole)
+        session.gate.set()
+        closing.result(5)
+        assert [numbers_of(future.result()) for future in (*alone, queued_behind)] == [[1], [2], [3]]
+        assert not any(lane.is_alive() for lane in shared._lanes)
+
+
+def test_nobody_overtakes_what_waits() -> None:
+    session = GatedSession()
+    with batched(session, largest=1, wait_s=0.3) as shared:
+        for _ in range(40):  # a rush, so that company is worth waiting for
+            shared._arrivals.note(time.monotonic(), 1)
+            time.sleep(0.002)
+        session.gate.set()
+        shared._queue.append(waiting := _Entry(pictures(1), None, time.monotonic()))
+        assert numbers_of(shared.run(pictures(2))) == [2]
+        assert waiting.answer.done()
+    assert [shape[0] for shape in session.batches] == [1, 1]
+    assert session.first_pixels == [1, 2]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: ThreadPoolExecutor) -> None:
+    class Small(GatedSession):
+        def run(self, images: Images, job: Job | None = None) -> Arrays:
+            answer = super().run(images, job)
+            if len(images) > 1 or numbers_of(answer) == [13]:
+                raise MemoryError
+            return answer
+
+    session = Small()
+    with batched(session) as shared:
+        first = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        others = [callers.submit(shared.run, pictures(number)) for number in (12, 13)]
+        queued(shared, 2)
+        session.gate.set()
+        assert numbers_of(first.result()) == [1]
+        assert numbers_of(others[0].result()) == [12]
+        with pytest.raises(InferenceFailed, match="not enough memory"):
+            others[1].result()
+        assert shared.whole
+
+
+def test_a_job_is_told_what_it_spent_in_the_queue(callers: ThreadPoolExecutor) -> None:
+    session, job = GatedSession(), Job()
+    with batched(session) as shared:
+        first = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        waiting = callers.submit(shared.run, pictures(2), job)
+        queued(shared, 1)
+        time.sleep(0.02)
+        session.gate.set()
+        first.result()
+        waiting.result()
+    assert 20 <= job.milliseconds["queue"] < 5000
+
+
 def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
-    arrivals, longest = _Arrivals(), 0.002
-    assert arrivals.patience(0.0, 7, longest) == 0  # nothing ever came
+    longest = 0.002
+    arrivals = _Arrivals(longest)
+    assert arrivals.patience(0.0, 7) == 0  # nothing ever came
     now = 10.0
     arrivals.note(now, 1)
-    assert arrivals.patience(now, 7, longest) == 0  # one says nothing about a rate
-    for _ in range(30):
+    assert arrivals.patience(now, 7) == 0  # one says nothing about a rate
+    for _ in range(50):
         now += 0.0002
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7, longest) == pytest.approx(0.0014, rel=0.05)
-    assert arrivals.patience(now, 100, longest) == longest
-    assert arrivals.patience(now, 0, longest) == 0  # the batch is full
-    assert arrivals.patience(now + 0.01, 7, longest) == 0  # the rush is over
+    assert arrivals.patience(now, 7) == pytest.approx(0.0014, rel=0.05)
+    assert arrivals.patience(now, 100) == longest
+    assert arrivals.patience(now, 0) == 0  # the batch is full
+    assert arrivals.patience(now + 0.01, 7) == 0  # the rush is over
     for _ in range(30):
         now += 0.05
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7, longest) == 0  # one in 50 ms: the next will not come in time
+    assert arrivals.patience(now, 7) == 0  # one in 50 ms: the next will not come in time
+    now += 3600
+    for _ in range(12):  # after an idle hour a dozen are enough
+        now += 0.0002
+        arrivals.note(now, 1)
+    assert arrivals.patience(now, 7) > 0
+    together = _Arrivals(longest)
+    for _ in range(30):
+        now += 0.004
+        together.note(now, 4)  # four at once are as good as one in a millisecond
+    assert together.patience(now, 1) == pytest.approx(0.001, rel=0.05)
 
 
 def test_a_lone_request_is_not_kept_waiting() -> None:

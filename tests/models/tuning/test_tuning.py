@@ -12,7 +12,8 @@ import pytest
 from models.artefact import EMBEDDER_GRAPH
 from models.assembly import Models, Sharing, load_models
 from models.detection import DetectionOptions
-from models.errors import EngineMissing, InferenceFailed
+from models.digests import value_digest
+from models.errors import EngineMissing, InferenceFailed, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.build import RECOGNIZER_DIRECTORY
 from models.runtime import RuntimeOptions, Session
@@ -119,6 +120,33 @@ def test_an_engine_that_fails_is_left_out_and_all_of_them_are_an_error() -> None
         tune_graph(fake_graph(ways=(absent,)), lambda *_: None)
 
 
+@pytest.mark.usefixtures("engines")
+def test_a_way_that_fails_later_is_not_chosen_and_a_hopeless_one_is_not_measured_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    pretend: Any = vars(tuner)["open_session"]
+
+    def counted(graph: Path, outputs: Any, sizes: Any, options: Any) -> Session:
+        opened.append(options.precision)
+        if options.precision == "int8" and opened.count("int8") > 1:
+            raise EngineMissing("it is gone")
+        return pretend(graph, outputs, sizes, options)
+
+    monkeypatch.setattr(tuner, "open_session", counted)
+    tuned = tune_graph(fake_graph(ways=(WIDE, BF16, INT8)), lambda *_: None)
+    assert tuned.way == BF16
+    assert "it is gone" in tuned.left_out[0]
+    assert (opened.count("fp32"), opened.count("int8")) == (1, 2)  # a quarter of the best, and dead
+
+
+@pytest.mark.usefixtures("engines")
+def test_all_streams_are_busy_while_they_are_timed() -> None:
+    tuned = tune_graph(fake_graph(ways=(WIDE, NARROW)), lambda *_: None)
+    rates = {one.way: one.rate for one in tuned.timings if one.batch == 1}
+    assert rates[NARROW] == pytest.approx(2 * rates[WIDE], rel=0.3)
+
+
 def test_layouts_go_from_one_wide_stream_to_one_for_each_core() -> None:
     assert list(layouts(1)) == [1]
     assert list(layouts(2)) == [1, 2]
@@ -141,6 +169,29 @@ def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_pat
     assert find_tuning(tmp_path, SUBJECT._replace(recognizer="other")) is None
     assert find_tuning(tmp_path, SUBJECT._replace(max_side_px=1024)) is None
     assert find_tuning(tmp_path, SUBJECT._replace(device="cuda")) is None
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("largest", 0), ("largest", "x"), ("largest", 3), ("timings", []), ("way.engine", "bogus"), ("way.streams", 0)],
+)
+def test_a_choice_that_was_never_measured_is_none(member: str, value: object, tmp_path: Path) -> None:
+    path = keep_tuning(tmp_path, TUNING)
+    content = json.loads(path.read_text())
+    del content["digest"]
+    part = content["recognizer"]
+    *outer, name = member.split(".")
+    for step in outer:
+        part = part[step]
+    part[name] = value
+    path.write_text(json.dumps({**content, "digest": value_digest(content)}))
+    assert find_tuning(tmp_path, SUBJECT) is None
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed):
+        keep_tuning(tmp_path / "file" / "tunings", TUNING)
 
 
 @pytest.mark.parametrize("change", ["altered", "cut", "version", "absent"])
@@ -202,7 +253,7 @@ def test_serving_uses_what_was_measured_and_settings_stand_above_it(
     keep_tuning(tmp_path, Tuning(subject, "now", chosen, chosen))
     manifest = find_manifest("opencv-zoo")
     tuned = load_models(store, manifest, sharing=Sharing(2), tunings=tmp_path)
-    other = load_models(store, manifest, RuntimeOptions("openvino"), sharing=Sharing(2, largest=3), tunings=tmp_path)
+    other = load_models(store, manifest, RuntimeOptions(streams=1), sharing=Sharing(2, largest=3), tunings=tmp_path)
     try:
         assert tuned.embedder_session.engine == tuned.detector_session.engine == "onnxruntime"
         assert (tuned.embedder_session.streams, tuned.untuned_because) == (2, None)
@@ -215,3 +266,17 @@ def test_serving_uses_what_was_measured_and_settings_stand_above_it(
         tuned.close()
         other.close()
     assert common_canvas(DetectionOptions()) == (480, 640)
+
+
+def test_a_choice_that_the_proof_does_not_cover_any_more_is_passed_over(
+    real_models: Models, store: PackStore, tmp_path: Path
+) -> None:
+    subject = tuning_subject(real_models.recognizer, real_models.detector, DetectionOptions(), "cpu")
+    way = Way("openvino", "cpu", "fp16", 2, 1)
+    chosen = GraphTuning(way, 4, (Timing(way, 4, 1.0, 1.0),), ())
+    keep_tuning(tmp_path, Tuning(subject, "now", chosen, chosen))
+    models = load_models(store, find_manifest("opencv-zoo"), tunings=tmp_path)
+    assert models.tuning is None
+    assert "run vultus tune" in str(models.untuned_because)
+    assert "fp16" in str(models.untuned_because)
+    assert models.embedder_session.engine == real_models.embedder_session.engine
