@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_a_way_that_fails_later_is_not_chosen_and_a_hopeless_one_is_not_measured
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[str] = []
-    pretend: Any = vars(tuner)["open_session"]
+    pretend: Callable[..., Session] = vars(tuner)["open_session"]
 
     def counted(graph: Path, outputs: Any, sizes: Any, options: Any) -> Session:
         opened.append(options.precision)
