@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,11 +95,13 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
 
 @contextmanager
 def serving(**settings: str) -> Iterator[Served]:
-    """Run `vultus serve` with the cache of references switched off, so that every photo is work."""
-    environment = {**os.environ, "VULTUS_CACHE__REFERENCES": "0", **settings}
+    """Run `vultus serve` with galleries of its own and without the cache of references: every photo is work."""
     port = _free_port()
-    with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:
-        yield served
+    with tempfile.TemporaryDirectory() as galleries:
+        own = {"VULTUS_CACHE__REFERENCES": "0", "VULTUS_GALLERY__DIRECTORY": galleries}
+        environment = {**os.environ, **own, **settings}
+        with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:
+            yield served
 
 
 @contextmanager
@@ -113,17 +116,19 @@ def plain_service(detector: Path, recognizer: Path) -> Iterator[Served]:
 @contextmanager
 def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[Served]:
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx2.Client(trust_env=False) as client:
-            while not _is_ready(client, port):
-                if process.poll() is not None:
-                    raise SystemExit(f"the service did not start: {' '.join(command)}")
-                time.sleep(0.01)
-        yield Served(port, process, time.perf_counter() - start)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            with httpx2.Client(trust_env=False) as client:
+                while not _is_ready(client, port):
+                    if process.poll() is not None:
+                        said.seek(0)
+                        raise SystemExit(f"the service did not start: {said.read().decode()[-500:]}")
+                    time.sleep(0.01)
+            yield Served(port, process, time.perf_counter() - start)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
 
 
 def _is_ready(client: httpx2.Client, port: int) -> bool:

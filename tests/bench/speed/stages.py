@@ -35,6 +35,7 @@ from models.runtime import RuntimeOptions
 from service.settings import load_settings
 
 ROUNDS, WARM_UP, BURST = 20, 2, 3
+_SETTLE_S = 0.02
 SMALL, LARGE = "0.25 MP", "12 MP"
 ENGINES = {"openvino": RuntimeOptions(engine="openvino"), "onnxruntime": RuntimeOptions(engine="onnxruntime")}
 
@@ -178,7 +179,8 @@ def _measure(steps: dict[tuple[str, str, str], Step], console: Console) -> dict[
     spent: dict[tuple[str, str, str], list[float]] = {key: [] for key in steps}
     for index in track(range(ROUNDS + WARM_UP), "rounds", console=console, transient=True):
         for key, step in steps.items():
-            step()  # the first run after a switch meets threads of the other library that still spin
+            time.sleep(_SETTLE_S)  # threads of the library that ran before still spin, waiting for more
+            step()
             for _ in range(BURST):
                 start = time.perf_counter()
                 step()
