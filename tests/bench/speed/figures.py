@@ -22,7 +22,7 @@ def draw_latency(serving: Serving, path: Path) -> None:
         refused = outcome.statuses.get(429, 0) / sum(outcome.statuses.values())
         if refused:
             place = (load, outcome.percentile(0.99))
-            axes.annotate(f"{refused:.0%} refused", place, textcoords="offset points", xytext=(-6, 6), ha="right")
+            axes.annotate(f"{refused:.0%} refused", place, textcoords="offset points", xytext=(-8, -2), ha="right")
     axes.axvline(100, color="grey", linestyle=":", linewidth=1)
     axes.set(
         xlabel=f"requests sent, % of the capacity of {serving.capacity:.0f} a second",
@@ -30,6 +30,7 @@ def draw_latency(serving: Serving, path: Path) -> None:
         title="verify of two photos of 0.25 MP, constant rate",
     )
     axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -39,16 +40,19 @@ def draw_latency(serving: Serving, path: Path) -> None:
 def draw_throughput(speeds: list[Speed], path: Path) -> None:
     """Draw faces a second over the batch, one panel for each network."""
     names = list(dict.fromkeys(speed.network for speed in speeds))
+    labels = list(dict.fromkeys(f"{speed.way}, {speed.precision}" for speed in speeds))
+    colours = {label: f"C{number}" for number, label in enumerate(labels)}  # the same in every panel
     figure, panels = plt.subplots(1, len(names), figsize=(4 * len(names), 4), layout="constrained", squeeze=False)
     for axes, name in zip(panels[0], names, strict=True):
         for speed in (one for one in speeds if one.network == name):
-            axes.plot(BATCHES, [speed.rates[batch] for batch in BATCHES], "o-", label=f"{speed.way}, {speed.precision}")
+            label = f"{speed.way}, {speed.precision}"
+            axes.plot(BATCHES, [speed.rates[batch] for batch in BATCHES], "o-", color=colours[label], label=label)
         axes.set(xscale="log", xlabel="faces of one run", title=name)
         axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("faces a second")
-    handles, labels = max((axes.get_legend_handles_labels() for axes in panels[0]), key=lambda pair: len(pair[1]))
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    handles = [Line2D([], [], marker="o", color=colours[label], label=label) for label in labels]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
