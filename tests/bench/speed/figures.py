@@ -9,6 +9,7 @@ from tests.bench.speed.serving import Serving
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend is chosen first
+from matplotlib.lines import Line2D
 
 
 def draw_latency(serving: Serving, path: Path) -> None:
