@@ -319,5 +319,7 @@ def test_info_says_what_runs(client: TestClient, fake_models: Models) -> None:
         "provider": "none",
         "precision": "fp32",
         "threads": 1,
+        "streams": 1,
     }
+    assert (info["tuning"], info["untuned_because"]) == (None, None)  # made without looking for one
     assert [point["name"] for point in info["operating_points"]] == ["fmr_1e-2", "fmr_1e-3"]
