@@ -32,7 +32,7 @@ from models.runtime import (
 )
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
-from models.tuning import GraphTuning, Subject, Tuning, find_tuning
+from models.tuning import Subject, Tuning, find_tuning
 from models.tuning.graphs import tuning_subject
 
 _WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
@@ -81,7 +81,7 @@ class Models:
         calibration: Operating points, or None.
         uncalibrated_because: Why there are none.
         embedder_session, detector_session: What really runs.
-        shared: The sessions whose runs are shared between requests.
+        shared: Recognizer and detector, where their runs are shared between requests.
         tuning: What was measured on this machine and is used, or None.
         untuned_because: Why there is none.
     """
@@ -212,23 +212,16 @@ def load_models(
     subject = tuning_subject(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, subject)
     try:
-        chosen = _tuned(tuning.recognizer, runtime) if tuning else runtime
-        embedder_runtime, embedder_session = _open_recognizer(directory, card, proof, chosen)
+        engines = _open_engines(path, directory, card, proof, runtime, detection, tuning)
     except (ArtefactUnfit, EngineError) as error:
         if tuning is None:
             raise
         tuning, untuned_because = None, f"what was tuned cannot be used any more, run vultus tune: {error}"
-        embedder_runtime, embedder_session = _open_recognizer(directory, card, proof, runtime)
-    detector_runtime = _tuned(tuning.detector, runtime) if tuning else runtime
-    detector_session = _open_detector(path, detector_runtime, detection)
-    shared: tuple[BatchedSession, ...] = ()
-    if sharing is not None:
-        faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACES_AT_ONCE)
-        photos = tuning.detector.largest if tuning else _PHOTOS_AT_ONCE[runtime.device]
-        lanes = embedder_runtime.streams or 1, detector_runtime.streams or 1
-        embedder_session = BatchedSession(embedder_session, Batching(faces, lanes[0], sharing.wait_s))
-        detector_session = BatchedSession(detector_session, Batching(photos, lanes[1], sharing.wait_s))
-        shared = (detector_session, embedder_session)
+        engines = _open_engines(path, directory, card, proof, runtime, detection, None)
+    embedder_session, detector_session = engines.recognizer, engines.detector
+    shared = _share(engines, sharing, tuning, runtime.device) if sharing else ()
+    if shared:
+        embedder_session, detector_session = shared
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     _warm_up(detector, embedder, detection)
@@ -268,8 +261,42 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     return store.verify(manifest)
 
 
-def _tuned(graph: GraphTuning, wanted: RuntimeOptions) -> RuntimeOptions:
-    return replace(graph.way.options, engines=wanted.engines)
+class _Engines(NamedTuple):
+    """Graphs in their engines, and the runs that each makes side by side."""
+
+    recognizer: Session
+    recognizer_streams: int
+    detector: Session
+    detector_streams: int
+
+
+def _open_engines(
+    pack: Path,
+    recognizer: Path,
+    card: Card,
+    proof: dict[str, Any],
+    runtime: RuntimeOptions,
+    detection: DetectionOptions,
+    tuning: Tuning | None,
+) -> _Engines:
+    """Load both graphs as tuned, else as `runtime` says."""
+    wanted = tuning.recognizer.way.options(runtime.engines) if tuning else runtime
+    detector_runtime = tuning.detector.way.options(runtime.engines) if tuning else runtime
+    embedder_runtime, session = _open_recognizer(recognizer, card, proof, wanted)
+    detector = _open_detector(pack, detector_runtime, detection)
+    return _Engines(session, embedder_runtime.streams or 1, detector, detector_runtime.streams or 1)
+
+
+def _share(
+    engines: _Engines, sharing: Sharing, tuning: Tuning | None, device: Device
+) -> tuple[BatchedSession, BatchedSession]:
+    """Share the runs of recognizer and detector."""
+    faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACES_AT_ONCE)
+    photos = tuning.detector.largest if tuning else _PHOTOS_AT_ONCE[device]
+    return (
+        BatchedSession(engines.recognizer, Batching(faces, engines.recognizer_streams, sharing.wait_s)),
+        BatchedSession(engines.detector, Batching(photos, engines.detector_streams, sharing.wait_s)),
+    )
 
 
 def _open_recognizer(
@@ -294,7 +321,9 @@ def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOpti
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) -> tuple[Tuning | None, str | None]:
     """Find what was measured for this machine and model, unless the user says how to run."""
-    if directory is None or wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines):
+    if directory is None:
+        return None, None
+    if wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines):
         return None, "the settings say how to run"
     found = find_tuning(directory, subject)
     return found, None if found else "this model was never tuned on this machine: run vultus tune"

@@ -18,10 +18,8 @@ import numpy as np
 
 from models.errors import EngineStopped, InferenceFailed, JobError, VultusError
 from models.job import Job
+from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
-
-_MEMORY = 0.8  # of the moving average of the time between arrivals; ten arrivals renew it
-_LONG_GAP = 10.0  # times the longest wait: beyond, a gap says no more than that nobody came
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class BatchedSession:
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._arrivals = _Arrivals(batching.wait_s)
+        self._arrivals = Arrivals(batching.wait_s)
         self._living = self._free = batching.lanes
         self._lanes = [
             threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True) for number in range(batching.lanes)
@@ -238,32 +236,6 @@ class BatchedSession:
             self._changed.notify_all()
         for entry in (*batch, *orphans):
             entry.fail(InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}"))
-
-
-class _Arrivals:
-    """How fast entries come, and so how long company is worth waiting for."""
-
-    def __init__(self, longest: float) -> None:
-        """Begin without any; `longest` is the most seconds that an entry may wait."""
-        self._longest = longest
-        self._gap = float("inf")
-        self._last = float("-inf")
-
-    def note(self, now: float, count: int) -> None:
-        """Count entries that came together."""
-        gap = min((now - self._last) / count, _LONG_GAP * self._longest)
-        self._gap = gap if self._gap == float("inf") else _MEMORY * self._gap + (1 - _MEMORY) * gap
-        self._last = now
-
-    def patience(self, now: float, room: int) -> float:
-        """Return the seconds that the oldest entry should wait: until the batch is likely full, if one more will come.
-
-        Args:
-            now: Of the clock.
-            room: Pictures that still fit.
-        """
-        gap = max(self._gap, now - self._last)  # a rate of long ago promises nothing
-        return 0.0 if room <= 0 or gap > self._longest else min(self._longest, gap * room)
 
 
 def _joined(answers: Sequence[Arrays]) -> Arrays:

@@ -71,7 +71,7 @@ def recognizer_to_tune(
         return "; ".join(compare(raw, Embeddings(*session.run(faces))).failures(way.precision)) or None
 
     def file(way: Way) -> Path:
-        graph, _ = proven_runtime(card, proof, way.options)
+        graph, _ = proven_runtime(card, proof, way.options())
         return engine_of(directory, graph) if way.engine == "tensorrt" else directory / graph
 
     ways = [way for way in _ways(device, card.graphs) if _is_proven(card, proof, way)]
@@ -120,7 +120,7 @@ def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
 
 def _is_proven(card: Card, proof: dict[str, Any], way: Way) -> bool:
     try:
-        proven_runtime(card, proof, way.options)
+        proven_runtime(card, proof, way.options())
     except ArtefactUnfit:
         return False
     return True

@@ -28,10 +28,9 @@ class Way:
     threads: int
     streams: int
 
-    @property
-    def options(self) -> RuntimeOptions:
-        """The same, as engines take it."""
-        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams)
+    def options(self, engines: Path | None = None) -> RuntimeOptions:
+        """Return the same as engines take it; `engines` is where those of TensorRT are kept."""
+        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams, engines)
 
 
 @dataclass(frozen=True, slots=True)

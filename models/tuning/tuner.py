@@ -42,6 +42,7 @@ class TunedGraph:
         ways: All that can be had here.
         batches: Sizes to try.
         check: Says why a session is not the same model any more; None if it is.
+        engines: Where engines of TensorRT are kept.
     """
 
     file: Callable[[Way], Path]
@@ -50,6 +51,7 @@ class TunedGraph:
     ways: Sequence[Way]
     batches: Sequence[int]
     check: Check
+    engines: Path | None = None
 
 
 def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "throughput") -> GraphTuning:
@@ -70,7 +72,7 @@ def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "thro
         for place, way in enumerate(hopeful):
             progress(turn * len(graph.ways) + place, _ROUNDS * len(graph.ways), _name(way))
             try:
-                session = open_session(graph.file(way), graph.outputs, (graph.picture,), way.options)
+                session = open_session(graph.file(way), graph.outputs, (graph.picture,), way.options(graph.engines))
                 why = graph.check(way, session) if turn == 0 else None
                 if why is not None:
                     left_out[way] = why

@@ -1,6 +1,7 @@
 """`vultus tune`: measure how this machine runs the model fastest; the service uses what is found."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +61,7 @@ def tune(
     files = _photos(settings, photos)
     faces, canvases = _faces(models, files), _on_canvas(files, common_canvas(detection))
     recognizer, left_out = recognizer_to_tune(directory, card, proof, device, faces, len(faces) > _DRAWN)
+    recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_to_tune(pack / DETECTOR_DIRECTORY, detection, device, canvases)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     found: list[GraphTuning] = []

@@ -10,7 +10,8 @@ import pytest
 
 from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed, JobAbandoned
 from models.job import Job
-from models.runtime.batching import BatchedSession, Batching, _Arrivals, _Entry
+from models.runtime.arrivals import Arrivals
+from models.runtime.batching import BatchedSession, Batching, _Entry
 from models.runtime.fake import FakeSession
 from models.runtime.session import Arrays, Images
 from tests.gates import GatedSession, until
@@ -283,7 +284,7 @@ def test_a_job_is_told_what_it_spent_in_the_queue(callers: ThreadPoolExecutor) -
 
 def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
     longest = 0.002
-    arrivals = _Arrivals(longest)
+    arrivals = Arrivals(longest)
     assert arrivals.patience(0.0, 7) == 0  # nothing ever came
     now = 10.0
     arrivals.note(now, 1)
@@ -304,7 +305,7 @@ def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
         now += 0.0002
         arrivals.note(now, 1)
     assert arrivals.patience(now, 7) > 0
-    together = _Arrivals(longest)
+    together = Arrivals(longest)
     for _ in range(30):
         now += 0.004
         together.note(now, 4)  # four at once are as good as one in a millisecond

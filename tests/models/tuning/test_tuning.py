@@ -262,7 +262,7 @@ def test_serving_uses_what_was_measured_and_settings_stand_above_it(
         assert [session._batching.lanes for session in tuned.shared] == [2, 2]
         assert (other.embedder_session.engine, other.tuning) == ("openvino", None)
         assert "settings" in str(other.untuned_because)
-        assert [session._batching.largest for session in other.shared] == [1, 3]
+        assert [session._batching.largest for session in other.shared] == [3, 1]
     finally:
         tuned.close()
         other.close()
