@@ -1,25 +1,43 @@
 """Verify two photos in a loop with the pipeline alone, and print how many times a second. Photos on standard input."""
 
+import argparse
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from models.job import Job
+from models.runtime.threads import leave_cores_to_engines
 from service.cli.serve import load_configured_models
 from service.settings import load_settings
 
 
 def main() -> None:
+    """Loop for so long."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--callers", type=int, default=1)
+    parser.add_argument("--settled", action="store_true", help="keep OpenCV and BLAS from starting threads")
+    arguments = parser.parse_args()
     packed = sys.stdin.buffer.read()
     first = int.from_bytes(packed[:8], "big")
     pair = (packed[8 : 8 + first], packed[8 + first :])
+    if arguments.settled:
+        leave_cores_to_engines()
     pipeline = load_configured_models(load_settings()).pipeline
     for _ in range(20):
         pipeline.embed(pair, "largest", Job())
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < float(sys.argv[1]):
-        pipeline.embed(pair, "largest", Job())
-        count += 1
-    print(count / (time.perf_counter() - start))
+    start = time.perf_counter()
+
+    def loop(_: int) -> int:
+        count = 0
+        while time.perf_counter() - start < arguments.seconds:
+            pipeline.embed(pair, "largest", Job())
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(arguments.callers) as callers:
+        done = sum(callers.map(loop, range(arguments.callers)))
+    print(done / (time.perf_counter() - start))
 
 
 if __name__ == "__main__":

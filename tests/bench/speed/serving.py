@@ -47,6 +47,7 @@ class Serving:
     Attributes:
         ready_s: From the start of the process to `/readyz`; median of three.
         bare, plain: Verifications a second of the bare pipeline in a loop, and of the plain service at 16 clients.
+        settled, unsettled: Of the bare pipeline with four callers, where OpenCV and BLAS start no threads, and may.
         closed: Outcome by number of clients.
         opened: Outcome by share of the capacity.
         capacity: Verifications a second at 16 clients.
@@ -55,6 +56,8 @@ class Serving:
     ready_s: float
     bare: float
     plain: float
+    settled: float
+    unsettled: float
     closed: dict[int, Outcome]
     opened: dict[float, Outcome]
     capacity: float
@@ -64,12 +67,16 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
     """Measure start, capacity and latency under load; the three that are compared take turns."""
     requests, similarity = _requests(pair)
     bare: list[float] = []
+    settled: list[float] = []
+    unsettled: list[float] = []
     plain: list[float] = []
     ready: list[float] = []
     closed: dict[int, list[Outcome]] = {clients: [] for clients in CLIENTS}
     for turn in range(_ROUNDS):
         tell(f"serving, round {turn + 1} of {_ROUNDS}")
         bare.append(_bare_rate(pair))
+        settled.append(_bare_rate(pair, "--callers", "4", "--settled"))
+        unsettled.append(_bare_rate(pair, "--callers", "4"))
         with plain_service(detector, recognizer) as served:
             loose = [Request(requests[0].wire, lambda *_: True)]  # OpenCV computes another similarity
             closed_loop(served.port, loose, 16, 1.0)
@@ -90,7 +97,9 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
     middle = {
         clients: sorted(outcomes, key=lambda one: one.rate)[len(outcomes) // 2] for clients, outcomes in closed.items()
     }
-    return Serving(median(ready), median(bare), median(plain), middle, opened, capacity)
+    return Serving(
+        median(ready), median(bare), median(plain), median(settled), median(unsettled), middle, opened, capacity
+    )
 
 
 @contextmanager
@@ -158,9 +167,9 @@ def _requests(pair: Pair) -> tuple[list[Request], float]:
     return [Request(wire, right) for wire in wires], similarity
 
 
-def _bare_rate(pair: Pair) -> float:
+def _bare_rate(pair: Pair, *options: str) -> float:
     """Run the pipeline in a loop in a process of its own, as a script would."""
-    command = [sys.executable, "-m", "tests.bench.speed.bare", str(_SECONDS)]
+    command = [sys.executable, "-m", "tests.bench.speed.bare", "--seconds", str(_SECONDS), *options]
     done = subprocess.run(command, input=_packed(pair), capture_output=True, check=True)
     return float(done.stdout)
 
