@@ -32,6 +32,18 @@ def write_text(path: Path, text: str) -> None:
         raise StorageFailed(f"{path} cannot be written: {error.strerror}") from error
 
 
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it, unless it is there.
+
+    Raises:
+        StorageFailed: The file system refused.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"{directory} cannot be made: {error.strerror}") from error
+
+
 def replace_directory(new: Path, target: Path, scratch: Path) -> None:
     """Put a complete directory in the place of another, which stays until then.
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from models.directories import make_directory
 from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
 from models.runtime.session import (
     BATCH_BUCKETS,
@@ -56,6 +57,8 @@ class OrtSession(BucketedSession):
         if precision == "bf16":
             raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
         provider = _CPU if device == "cpu" else _CUDA if engines is None else _TENSORRT
+        if provider == _TENSORRT and engines is not None:
+            make_directory(engines)
         # A run has threads of its own beside the caller's, which all runs share: with one, every caller runs alone.
         options = _provider_options(provider, precision or "fp32", sizes, engines)
         self._session = _open(graph, provider, options, max(1, threads // streams))

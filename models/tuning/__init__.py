@@ -1,7 +1,7 @@
 """How this machine runs a model fastest: measured once, kept, and used at every start."""
 
 from models.tuning.machine import describe_machine
-from models.tuning.records import GraphTuning, Subject, Timing, Tuning, Way, find_tuning, keep_tuning, make_directory
+from models.tuning.records import GraphTuning, Subject, Timing, Tuning, Way, find_tuning, keep_tuning
 from models.tuning.tuner import Preference, TunedGraph, tune_graph
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "describe_machine",
     "find_tuning",
     "keep_tuning",
-    "make_directory",
     "tune_graph",
 ]

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from models.digests import value_digest
-from models.directories import write_text
-from models.errors import StorageFailed
+from models.directories import make_directory, write_text
 from models.runtime.loading import Engine, RuntimeOptions
 from models.runtime.session import Device, Precision
 
@@ -121,18 +120,6 @@ def keep_tuning(directory: Path, tuning: Tuning) -> Path:
     content = {**asdict(tuning), "version": _VERSION, "subject": tuning.subject._asdict()}
     write_text(path, json.dumps({**content, "digest": value_digest(_plain(content))}, indent=1) + "\n")
     return path
-
-
-def make_directory(directory: Path) -> None:
-    """Make the directory of choices.
-
-    Raises:
-        StorageFailed: The file system refused.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFailed(f"{directory} cannot be made: {error.strerror}") from error
 
 
 def find_tuning(directory: Path, subject: Subject) -> Tuning | None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from models.artefact import open_artefact
 from models.assembly import Models
 from models.cropping import CroppedPhoto
+from models.directories import make_directory
 from models.errors import ImageError, PackDamaged, PackMissing, PicturesUnfit
 from models.imaging import SUFFIXES, Photo
 from models.job import Job
@@ -24,7 +25,7 @@ from models.packs import PackStore, find_manifest
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.runtime.threads import leave_cores_to_engines
 from models.synthetic import synthetic_pictures
-from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, make_directory, tune_graph
+from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, tune_graph
 from models.tuning.graphs import common_canvas, detector_to_tune, recognizer_to_tune, tuning_subject
 from service.cli.serve import load_configured_models
 from service.settings import Settings, load_settings

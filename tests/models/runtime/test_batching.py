@@ -232,6 +232,19 @@ def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> 
         assert not any(lane.is_alive() for lane in shared._lanes)
 
 
+def test_closing_waits_for_no_company(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    session.gate.set()
+    with batched(session, largest=1000, wait_s=8.0) as shared:
+        shared._arrivals._gap, shared._arrivals._last = 0.1, time.monotonic()  # ten a second: seconds are worth waiting
+        waiting = callers.submit(shared.run, pictures(1))
+        queued(shared, 1)
+        start = time.monotonic()
+        shared.close()
+        assert numbers_of(waiting.result()) == [1]
+        assert time.monotonic() - start < 4
+
+
 def test_nobody_overtakes_what_waits() -> None:
     session = GatedSession()
     with batched(session, largest=1, wait_s=0.3) as shared:

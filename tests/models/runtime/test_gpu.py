@@ -328,6 +328,7 @@ def test_onnxruntime_has_tensorrt_keep_its_engines_where_it_is_told(tiny: Path, 
     (_, _, ((_, told),), _) = FakeOrtSession.opened
     assert set(told) <= KNOWN_TO_TENSORRT
     assert told["trt_engine_cache_path"] == str(tmp_path / "kept")
+    assert (tmp_path / "kept").is_dir()
     assert (told["trt_fp16_enable"], told["trt_int8_enable"]) == ("1", "0")
     assert told["trt_profile_max_shapes"] == "faces:32x8x8x3"
 
