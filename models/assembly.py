@@ -316,7 +316,7 @@ def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOpti
     if runtime.engine in TENSORRT_ENGINES:  # whose engines are made for one size of picture; photos have several
         runtime = replace(runtime, engine="onnxruntime")
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
-    return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime)
+    return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, one_by_one=runtime.device == "cpu")
 
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) -> tuple[Tuning | None, str | None]:

@@ -48,7 +48,12 @@ def usable_cores() -> int:
 
 
 def open_session(
-    graph: Path, outputs: tuple[str, ...], sizes: tuple[tuple[int, int], ...], options: RuntimeOptions
+    graph: Path,
+    outputs: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+    options: RuntimeOptions,
+    *,
+    one_by_one: bool = False,
 ) -> Session:
     """Load a graph.
 
@@ -57,6 +62,7 @@ def open_session(
         outputs: Names of the outputs wanted, in the order in which `run` shall give them.
         sizes: (height, width) of every picture that will be given; others are refused at run.
         options: How to run it.
+        one_by_one: Prepare for one picture a run, where the engine is faster so; batches are taken nevertheless.
 
     Raises:
         EngineMissing, EngineConflict, PrecisionUnsupported: As named.
@@ -75,7 +81,7 @@ def open_session(
     if engine == "openvino":  # each engine is imported only where it is wanted: none of them has to be installed
         from models.runtime.openvino_engine import OpenVinoSession
 
-        return OpenVinoSession(graph, outputs, sizes, precision, threads, streams)
+        return OpenVinoSession(graph, outputs, sizes, precision, threads, streams, one_by_one)
     from models.runtime.onnxruntime_engine import OrtSession
 
     engines = (options.engines or graph.parent) if engine == "onnxruntime-tensorrt" else None

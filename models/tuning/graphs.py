@@ -24,7 +24,7 @@ from models.tuning.records import Subject, Way
 from models.tuning.tuner import TunedGraph, layouts
 
 FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32)}
-PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4), "cuda": (1, 4, 8, 16)}
+PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1,), "cuda": (1, 4, 8, 16)}
 
 _CPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 _GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -107,7 +107,8 @@ def detector_to_tune(directory: Path, detection: DetectionOptions, device: Devic
         return None
 
     ways = [way for way in _ways(device, ("fp32",)) if way.engine not in TENSORRT_ENGINES]
-    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, ways, PHOTO_BATCHES[device], check)
+    one_by_one, batches = device == "cpu", PHOTO_BATCHES[device]
+    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, ways, batches, check, one_by_one=one_by_one)
 
 
 def common_canvas(detection: DetectionOptions) -> tuple[int, int]:

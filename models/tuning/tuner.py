@@ -43,6 +43,7 @@ class TunedGraph:
         batches: Sizes to try.
         check: Says why a session is not the same model any more; None if it is.
         engines: Where engines of TensorRT are kept.
+        one_by_one: As `open_session` takes it.
     """
 
     file: Callable[[Way], Path]
@@ -52,6 +53,12 @@ class TunedGraph:
     batches: Sequence[int]
     check: Check
     engines: Path | None = None
+    one_by_one: bool = False
+
+    def open(self, way: Way) -> Session:
+        """Load the graph as it will be served."""
+        options = way.options(self.engines)
+        return open_session(self.file(way), self.outputs, (self.picture,), options, one_by_one=self.one_by_one)
 
 
 def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "throughput") -> GraphTuning:
@@ -72,7 +79,7 @@ def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "thro
         for place, way in enumerate(hopeful):
             progress(turn * len(graph.ways) + place, _ROUNDS * len(graph.ways), _name(way))
             try:
-                session = open_session(graph.file(way), graph.outputs, (graph.picture,), way.options(graph.engines))
+                session = graph.open(way)
                 why = graph.check(way, session) if turn == 0 else None
                 if why is not None:
                     left_out[way] = why

@@ -46,6 +46,15 @@ def test_onnxruntime_reports_the_provider_that_runs(tiny: Path) -> None:
     assert description.precision == "fp32"
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_prepared_for_one_picture_it_takes_a_batch_all_the_same(tiny: Path, engine: str) -> None:
+    faces, options = synthetic_pictures(3, 8, 8), RuntimeOptions(engine, precision="fp32")  # type: ignore[arg-type]
+    singly = open_session(tiny, OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
+    for one, other in zip(singly, open_session(tiny, OUTPUTS, ((8, 8),), options).run(faces), strict=True):
+        assert one.shape[0] == 3
+        assert np.allclose(one, other, atol=1e-6)
+
+
 def test_a_missing_provider_is_an_error_and_never_the_cpu(tiny: Path) -> None:
     with pytest.raises(EngineMissing, match="CUDAExecutionProvider"):
         load(tiny, device="cuda")

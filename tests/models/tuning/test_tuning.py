@@ -85,7 +85,7 @@ class Slow(FakeSession):
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuner, "_TIMED_S", 0.02)
 
-    def pretend(_graph: Path, _outputs: Any, _sizes: Any, options: Any) -> Session:
+    def pretend(_graph: Path, _outputs: Any, _sizes: Any, options: Any, **_: Any) -> Session:
         if options.precision == "fp16":
             raise EngineMissing("there is no such engine")
         return Slow(Way("openvino", "cpu", options.precision, options.threads, options.streams))
@@ -128,11 +128,11 @@ def test_a_way_that_fails_later_is_not_chosen_and_a_hopeless_one_is_not_measured
     opened: list[str] = []
     pretend: Callable[..., Session] = vars(tuner)["open_session"]
 
-    def counted(graph: Path, outputs: Any, sizes: Any, options: Any) -> Session:
+    def counted(graph: Path, outputs: Any, sizes: Any, options: Any, **more: Any) -> Session:
         opened.append(options.precision)
         if options.precision == "int8" and opened.count("int8") > 1:
             raise EngineMissing("it is gone")
-        return pretend(graph, outputs, sizes, options)
+        return pretend(graph, outputs, sizes, options, **more)
 
     monkeypatch.setattr(tuner, "open_session", counted)
     tuned = tune_graph(fake_graph(ways=(WIDE, BF16, INT8)), lambda *_: None)
