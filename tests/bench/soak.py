@@ -34,6 +34,7 @@ def main() -> None:
                 f"{sent:7} requests, {time.perf_counter() - start:5.0f} s: {held:.1f} MB, "
                 f"{held / first - 1:+.1%} since {_FIRST}; {outcome.statuses}, {outcome.wrong} wrong",
                 highlight=False,
+                soft_wrap=True,
             )
 
 

@@ -77,28 +77,34 @@ def _print_speeds(speeds: list[Speed], peak: Peak, console: Console) -> None:
         title=f"faces a second, one wide stream; matrix rate of the machine in 1e9 a second: {rates}",
         title_justify="left",
     )
-    for column in ("network", "engine", "precision", "batch 1", "2", "4", "8", "16", "times", "of the matrix rate"):
-        table.add_column(column, justify="left" if column in ("network", "engine", "precision") else "right")
+    texts = ("network", "engine", "precision")
+    for column in (*texts, "batch 1", "2", "4", "8", "16", "times", "of the matrix rate", "left out"):
+        table.add_column(column, justify="left" if column in texts else "right")
     for speed in speeds:
         cells = [f"{rate:.0f}" for rate in speed.rates.values()]
-        table.add_row(speed.network, speed.way, speed.precision, *cells, f"{speed.against:.2f}", f"{speed.share:.0%}")
+        left_out = "" if speed.kept is None else str(speed.kept)
+        shares = f"{speed.against:.2f}", f"{speed.share:.0%}"
+        table.add_row(speed.network, speed.way, speed.precision, *cells, *shares, left_out)
     console.print(table)
     console.print("times: ArcFaceONNX of the same network at batch 8; where that is absent, OpenVINO fp32 at batch 16")
+    console.print("left out: layers that an int8 graph keeps in higher precision")
 
 
 def _print_serving(serving: Serving, console: Console) -> None:
-    table = Table(title="verify of two photos of 0.25 MP over HTTP, every answer checked", title_justify="left")
+    how = "as tuned on this machine" if serving.tuned else "untuned"
+    title = f"verify of two photos of 0.25 MP over HTTP, {how}, every answer checked; the middle one of three runs each"
+    table = Table(title=title, title_justify="left")
     for column in ("load", "answered a second", "p50 ms", "p99 ms", "refused", "wrong or lost"):
         table.add_column(column, justify="right")
     outcomes = {f"{clients} clients": outcome for clients, outcome in serving.closed.items()}
     outcomes |= {f"{load:.0%} of capacity": outcome for load, outcome in serving.opened.items()}
     for name, one in outcomes.items():
-        lost = sum(count for status, count in one.statuses.items() if status not in (200, 429)) + one.wrong
         p50, p99 = one.percentile(0.5), one.percentile(0.99)
-        table.add_row(name, f"{one.rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", str(one.statuses.get(429, 0)), str(lost))
+        table.add_row(name, f"{one.rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", str(one.statuses.get(429, 0)), str(one.lost))
     console.print(table)
     console.print(
-        f"ready after {serving.ready_s:.2f} s; bare pipeline in a loop {serving.bare:.1f} a second "
+        f"lost or wrong in all runs: {serving.lost}; ready after {serving.ready_s:.2f} s; "
+        f"bare pipeline in a loop {serving.bare:.1f} a second "
         f"({serving.capacity / serving.bare:.0%} of it over HTTP); plain FastAPI and OpenCV {serving.plain:.1f} "
         f"(ours is {serving.capacity / serving.plain:.2f} times as fast); bare pipeline with four callers "
         f"{serving.settled:.1f}, and {serving.unsettled:.1f} where OpenCV and BLAS may start threads of their own",

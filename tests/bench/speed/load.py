@@ -52,6 +52,11 @@ class Outcome:
         """Right answers for each second."""
         return len(self.latencies_ms) / self.seconds
 
+    @property
+    def lost(self) -> int:
+        """Requests that were neither answered rightly nor refused with 429."""
+        return self.wrong + sum(count for status, count in self.statuses.items() if status not in (200, 429))
+
     def percentile(self, share: float) -> float:
         """Milliseconds within which that share of the right answers came."""
         return float(np.percentile(self.latencies_ms, share * 100)) if self.latencies_ms else float("nan")

@@ -1,9 +1,12 @@
 """The recognizers that are timed: the usual networks with drawn weights, made once by `vultus export` and kept.
 
-Speed does not depend on what weights say, so nothing has to be downloaded. int8 is calibrated on drawn pictures;
-whether its proof passes with drawn weights is of no matter here, so graphs are opened without it.
+Speed does not depend on what weights say, so nothing has to be downloaded. Only which layers int8 leaves out does: as
+in trained networks the branches of the residual blocks add little to what passes by them, or rounding would add up over
+the blocks and the exporter would leave out more than the first and the last layer. int8 is calibrated on drawn
+pictures; whether its proof passes with drawn weights is of no matter here, so graphs are opened without it.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 import onnx
 from onnx import shape_inference
 
+from models.artefact import Card, read_card
 from models.backbones import Plan, iresnet, mobilefacenet
 from models.synthetic import synthetic_pictures
 from tests.checkpoints import save, weights_for
@@ -26,6 +31,8 @@ _PLANS: dict[str, Callable[[], Plan]] = {
     "mbf": lambda: mobilefacenet.arcface_plan(2, (1, 4, 6, 2)),
 }
 _CALIBRATION = 96
+_BRANCH = 0.12  # of what is drawn for the last batch-norm of a residual branch
+_LAST_NORM = re.compile(r"\.bn3\.weight|\.layers\.2\.layers\.1\.weight")  # of a branch, in IResNet and MobileFaceNet
 
 
 class Network(NamedTuple):
@@ -36,12 +43,14 @@ class Network(NamedTuple):
         graphs: File by precision, `int8-cpu` where the exporter thought it worth having.
         insightface: File for insightface's `ArcFaceONNX`; None where there is none.
         flops: Operations of one face, two for each multiplication with addition.
+        kept: Layers that stay in higher precision, by precision.
     """
 
     name: str
     graphs: dict[str, Path]
     insightface: Path | None
     flops: float
+    kept: dict[str, int]
 
 
 def prepare(kept: Path, tell: Callable[[str], None]) -> Iterator[Network]:
@@ -58,7 +67,9 @@ def network(name: str, artefact: Path, insightface: Path | None = None) -> Netwo
     """Describe an artefact."""
     kinds = {"fp32": "embedder.onnx", "int8": "embedder.int8.onnx", "int8-cpu": "embedder.int8-cpu.onnx"}
     graphs = {kind: artefact / file for kind, file in kinds.items() if (artefact / file).exists()}
-    return Network(name, graphs, insightface, flops_of(graphs["fp32"]))
+    card = read_card(artefact, Card)
+    kept = {kind: len(card.higher_precision[kinds[kind]]) for kind in graphs if kinds[kind] in card.higher_precision}
+    return Network(name, graphs, insightface, flops_of(graphs["fp32"]), kept)
 
 
 def flops_of(graph: Path) -> float:
@@ -86,7 +97,9 @@ def flops_of(graph: Path) -> float:
 
 def _export(plan: Plan, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = save(weights_for(plan), directory / "drawn.pth")
+    weights = weights_for(plan)
+    weights |= {key: array * np.float32(_BRANCH) for key, array in weights.items() if _LAST_NORM.search(key)}
+    checkpoint = save(weights, directory / "drawn.pth")
     faces = directory / "drawn"
     faces.mkdir(exist_ok=True)
     for number, picture in enumerate(synthetic_pictures(_CALIBRATION, SIDE, SIDE)):

@@ -32,6 +32,7 @@ class Speed(NamedTuple):
         rates: Faces a second by batch; medians of interleaved rounds.
         against: Times the rate of `ArcFaceONNX` at batch 8, or of OpenVINO in float32 at batch 16 where that is absent.
         share: Of the machine's matrix rate in that precision, at its best batch.
+        kept: Layers that an int8 graph leaves in higher precision.
     """
 
     network: str
@@ -40,6 +41,7 @@ class Speed(NamedTuple):
     rates: dict[int, float]
     against: float
     share: float
+    kept: int | None
 
 
 def measure_networks(networks: Iterable[Network], peak: Peak, tell: Callable[[str], None]) -> list[Speed]:
@@ -76,6 +78,7 @@ def _measure(network: Network, peak: Peak) -> list[Speed]:
             if theirs
             else medians[way, precision, 16] / medians["OpenVINO", "fp32", 16],
             max(medians[way, precision, batch] for batch in BATCHES) * network.flops / peak.of(precision),
+            network.kept.get(precision),
         )
         for way, precision in ways
     ]

@@ -1,7 +1,7 @@
 """Milliseconds by stage, beside what one would write with OpenCV or ONNX Runtime alone.
 
-All rows are timed in turn within the same rounds of the same process, so that noise of the machine meets all of them
-alike; medians are shown, and ratios within one run are what counts.
+All rows are timed within the same rounds of the same process, one library after another, so that noise of the machine
+meets all of them alike; medians are shown, and ratios within one run are what counts.
 """
 
 import io
@@ -35,7 +35,7 @@ from models.runtime import RuntimeOptions
 from service.settings import load_settings
 
 ROUNDS, WARM_UP, BURST = 20, 2, 3
-_SETTLE_S = 0.02
+_SETTLE_S = 0.1
 SMALL, LARGE = "0.25 MP", "12 MP"
 ENGINES = {"openvino": RuntimeOptions(engine="openvino"), "onnxruntime": RuntimeOptions(engine="onnxruntime")}
 
@@ -177,15 +177,17 @@ def _verify(pipeline: Pipeline, pair: tuple[bytes, bytes]) -> float:
 
 def _measure(steps: dict[tuple[str, str, str], Step], console: Console) -> dict[tuple[str, str, str], float]:
     spent: dict[tuple[str, str, str], list[float]] = {key: [] for key in steps}
+    libraries = list(dict.fromkeys(library for _, _, library in steps))
     for index in track(range(ROUNDS + WARM_UP), "rounds", console=console, transient=True):
-        for key, step in steps.items():
+        for library in libraries:
             time.sleep(_SETTLE_S)  # threads of the library that ran before still spin, waiting for more
-            step()
-            for _ in range(BURST):
-                start = time.perf_counter()
-                step()
-                if index >= WARM_UP:
-                    spent[key].append((time.perf_counter() - start) * 1000)
+            for key in (key for key in steps if key[2] == library):
+                steps[key]()
+                for _ in range(BURST):
+                    start = time.perf_counter()
+                    steps[key]()
+                    if index >= WARM_UP:
+                        spent[key].append((time.perf_counter() - start) * 1000)
     return {key: median(values) for key, values in spent.items()}
 
 
