@@ -139,7 +139,7 @@ def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
         content = json.loads((directory / CARD).read_text())
         version, digest = content.pop("version"), content.pop("digest")
         intact = digest == value_digest({"version": version, **content})
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise PackDamaged(f"{place} is absent or is not a card") from error
     if not intact:
         raise PackDamaged(f"{place} was altered")

@@ -14,7 +14,7 @@ from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canv
 from models.detection.detector import OUTPUTS as DETECTOR_OUTPUTS
 from models.embedding import Embedder
 from models.errors import ArtefactUnfit, CalibrationUnfit, EngineError, EngineStopped, ManifestInvalid
-from models.imaging import ImageLimits
+from models.imaging import ImageLimits, load_decoders
 from models.packs import Manifest, PackStore
 from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.packs.manifest import calibration_file
@@ -330,7 +330,8 @@ def _tuning(directory: Path | None, wanted: RuntimeOptions, subject: Subject) ->
 
 
 def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOptions) -> None:
-    """Run every size once, so that no request pays for the engine's first run."""
+    """Run every size once and load all decoders, so that no request pays for the first time."""
+    load_decoders()
     for height, width in canvases(options):
         detector.session.run(np.zeros((1, height, width, 3), np.uint8))
     template = embedder.template

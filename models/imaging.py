@@ -143,6 +143,11 @@ class Photo:
         return pixels
 
 
+def load_decoders() -> None:
+    """Load what decoding needs now; else the first photo waits for it."""
+    Image.init()
+
+
 def _open(encoded: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(encoded), formats=FORMATS)

@@ -13,9 +13,13 @@ class Arrivals:
         self._gap = float("inf")
         self._last = float("-inf")
 
-    def note(self, now: float, count: int) -> None:
-        """Count entries that came together."""
-        gap = min((now - self._last) / count, _LONG_GAP * self._longest)
+    def note(self, now: float, count: int, lone: bool = False) -> None:
+        """Count entries that came together; `lone` are those that found nobody else's running or waiting.
+
+        They promise no company, however soon they come: a single client sends again as soon as it is answered.
+        """
+        longest = _LONG_GAP * self._longest
+        gap = longest if lone else min((now - self._last) / count, longest)
         self._gap = gap if self._gap == float("inf") else _MEMORY * self._gap + (1 - _MEMORY) * gap
         self._last = now
 

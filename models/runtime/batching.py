@@ -21,6 +21,8 @@ from models.job import Job
 from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
+_LAST_RUN_S = 5.0  # longer than any run of an engine that works
+
 
 @dataclass(frozen=True, slots=True)
 class Batching:
@@ -128,7 +130,7 @@ class BatchedSession:
         with self._changed:
             if self._closing or not self._living:
                 raise EngineStopped("the engine has stopped; it takes no more work")
-            self._arrivals.note(now, len(entries))
+            self._arrivals.note(now, len(entries), lone=self._free == self._living and not self._queue)
             alone = len(entries) == 1 and self._free > 0 and not self._queue and not self._patience(entries[0])
             if alone:
                 self._free -= 1
@@ -141,12 +143,12 @@ class BatchedSession:
         return answers[0] if len(answers) == 1 else _joined(answers)
 
     def close(self) -> None:
-        """Take no more work, finish what was taken, and end the lanes."""
+        """Take no more work, finish what was taken, and end the lanes; a run that hangs is not waited for."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for lane in self._lanes:
-            lane.join()
+            lane.join(_LAST_RUN_S)
 
     def _lane(self) -> None:
         while batch := self._next_batch():
@@ -234,8 +236,10 @@ class BatchedSession:
             if not self._living:
                 self._queue.clear()
             self._changed.notify_all()
+        failure = InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}")
+        failure.__cause__ = error  # for the log
         for entry in (*batch, *orphans):
-            entry.fail(InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}"))
+            entry.fail(failure)
 
 
 def _joined(answers: Sequence[Arrays]) -> Arrays:

@@ -1,6 +1,7 @@
 """What was measured and chosen, as it is kept: one file for each machine and model."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -10,7 +11,7 @@ from models.directories import make_directory, write_text
 from models.runtime.loading import Engine, RuntimeOptions
 from models.runtime.session import Device, Precision
 
-_VERSION = 1
+_VERSION = 2  # 1 let detectors take several photos at once on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +130,11 @@ def find_tuning(directory: Path, subject: Subject) -> Tuning | None:
         digest = content.pop("digest")
         if digest != value_digest(content) or content.pop("version") != _VERSION:
             return None
-        return Tuning(
-            Subject(**content["subject"]),
-            content["measured_at"],
-            _graph_tuning(content["recognizer"]),
-            _graph_tuning(content["detector"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if Subject(**content["subject"]) != subject:  # whatever the file is called
+            return None
+        graphs = _graph_tuning(content["recognizer"]), _graph_tuning(content["detector"])
+        return Tuning(subject, str(content["measured_at"]), *graphs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -145,7 +144,8 @@ def _graph_tuning(content: dict[str, Any]) -> GraphTuning:
     way = tuned.way
     known = way.engine in get_args(Engine) and way.precision in get_args(Precision) and way.device in get_args(Device)
     whole = all(type(number) is int and number >= 0 for number in (way.threads, way.streams - 1, tuned.largest - 1))
-    if not known or not whole or not any((one.way, one.batch) == (way, tuned.largest) for one in timings):
+    measured = all(0 < one.rate < math.inf and 0 < one.latency_ms < math.inf for one in timings)
+    if not (known and whole and measured) or not any((one.way, one.batch) == (way, tuned.largest) for one in timings):
         raise ValueError("this is no choice that was measured")
     return tuned
 

@@ -1,12 +1,14 @@
 """A request as it came. The event loop does no more than put its pieces aside: reading them is work for threads."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import Headers, QueryParams
 
+from models.errors import EngineStopped
 from models.job import Job
 from service.errors import BodyTooLarge, BodyTooSlow
 from service.settings import RequestSettings
@@ -42,35 +44,48 @@ def bare_media_type(header: str | None) -> str:
     return (header or "").partition(";")[0].strip().lower()
 
 
-async def receive(
-    request: Request, limits: RequestSettings, take: Callable[[int], None], job: Job | None = None
-) -> Sent:
+@contextmanager
+def refused_at_the_end() -> Iterator[None]:
+    """Answer what the service cuts off when it ends and the time for last answers is over.
+
+    Raises:
+        EngineStopped: It was cut off.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise EngineStopped("the service is ending; ask again") from error
+
+
+async def receive(request: Request, limits: RequestSettings, take: Callable[[int], None], job: Job) -> Sent:
     """Wait for the body.
 
     Args:
         request: Whose it is.
         limits: What it may hold.
         take: Told the bytes of each piece; may refuse them.
-        job: Says how long to wait; without one for as long as it takes.
+        job: Says how long to wait.
 
     Raises:
         BodyTooLarge: It announces, or has, more bytes than allowed.
         BodyTooSlow: It did not come in time.
         Overloaded: There is no memory left for it.
+        EngineStopped: The service ends.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limits.max_bytes:
         raise BodyTooLarge(f"the body has {announced} bytes; at most {limits.max_bytes} are accepted")
     pieces, size = [], 0
     try:
-        async with asyncio.timeout(None if job is None else job.remaining_s):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limits.max_bytes:
-                    raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
-                if piece:
-                    take(len(piece))
-                    pieces.append(piece)
+        with refused_at_the_end():
+            async with asyncio.timeout(job.remaining_s):
+                async for piece in request.stream():
+                    size += len(piece)
+                    if size > limits.max_bytes:
+                        raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
+                    if piece:
+                        take(len(piece))
+                        pieces.append(piece)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not come within the time for the whole request") from error
     return Sent(request.headers, request.query_params, pieces, request.state.request_id)

@@ -15,7 +15,7 @@ from models.assembly import Models
 from models.errors import EngineStopped
 from models.job import Job
 from service.admission import Admission, BodyBudget
-from service.api.body import Sent, receive
+from service.api.body import Sent, receive, refused_at_the_end
 from service.api.intake import read_members, time_limit
 from service.errors import NotReady
 from service.gallery.galleries import Galleries
@@ -95,19 +95,25 @@ class Backend:
 
         running = asyncio.ensure_future(run())
         try:
-            await asyncio.wait({running}, timeout=job.remaining_s)
-        except asyncio.CancelledError as error:  # at the end of the service, when the time for last answers is over
+            with refused_at_the_end():
+                await asyncio.wait({running}, timeout=job.remaining_s)
+        except EngineStopped:
             job.abandon()
             running.add_done_callback(_forget)
-            raise EngineStopped("the service is ending; ask again") from error
+            raise
         if running.done():
             return running.result()
         running.add_done_callback(_forget)
         raise job.late()
 
     async def consult(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Read or change galleries off the event loop, without waiting behind inference."""
-        return await to_thread.run_sync(work, *arguments, limiter=self.clerks)
+        """Read or change galleries off the event loop, without waiting behind inference.
+
+        Raises:
+            EngineStopped: The service ends.
+        """
+        with refused_at_the_end():
+            return await to_thread.run_sync(work, *arguments, limiter=self.clerks)
 
     async def read(self, request: Request, schema: type[Schema]) -> Schema:
         """Read a request that is a JSON object, off the event loop.
@@ -115,8 +121,9 @@ class Backend:
         Raises:
             RequestError: One of its kinds, naming the member that is meant.
         """
+        limits = self.settings.request
         with self.bodies.account() as take:
-            sent = await receive(request, self.settings.request, take)
+            sent = await receive(request, limits, take, Job(limits.timeout_s))
             return await self.consult(read_members, sent, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from models.errors import EngineStopped
 from service import errors
 from service.api.dependencies import UsesBackend
 from service.api.galleries import STORE_ERRORS
@@ -46,6 +47,7 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
         errors.EmbeddingWrongDimension,
         errors.EmbeddingNotFinite,
         errors.EmbeddingZero,
+        EngineStopped,
         *STORE_ERRORS,
     ),
     openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {"schema": _LINES}}}},

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request
 
-from models.errors import CalibrationUnfit, QualityUnvalidated
+from models.errors import CalibrationUnfit, DeadlineExceeded, QualityUnvalidated
 from models.quality import Gate
 from service import errors
 from service.api.dependencies import Backend, UsesBackend
-from service.api.detect import INTAKE_ERRORS
+from service.api.detect import INTAKE_ERRORS, LOAD_ERRORS
 from service.api.gallery_requests import AuditRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.gallery_responses import AuditResponse, GalleryOut, GalleryPage, ReceiptOut
 from service.api.intake import read_query
@@ -22,7 +22,10 @@ from service.gallery.records import Receipt
 router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
 STORE_ERRORS = (errors.StorageFull, errors.StoreFailed)
-BODY_ERRORS = tuple(error for error in INTAKE_ERRORS if error is not errors.MultipartMalformed)
+BODY_ERRORS = (
+    *(error for error in INTAKE_ERRORS if error is not errors.MultipartMalformed),
+    *(error for error in LOAD_ERRORS if error is not DeadlineExceeded),
+)
 _GATE = (CalibrationUnfit, QualityUnvalidated)
 _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 

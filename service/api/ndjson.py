@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from models.errors import VultusError
+from service.api.body import refused_at_the_end
 from service.api.intake import NDJSON
 from service.errors import BodyTooLarge
 from service.settings import RequestSettings
@@ -35,10 +36,16 @@ async def read_lines(request: Request, longest: int) -> AsyncIterator[list[bytes
 
     Raises:
         BodyTooLarge: A line is longer than allowed.
+        EngineStopped: The service ends.
     """
     begun: list[bytes] = []  # pieces of a line whose end has not come yet
     size = 0
-    async for chunk in request.stream():
+    arriving = request.stream()
+    while True:
+        with refused_at_the_end():
+            chunk = await anext(arriving, None)
+        if chunk is None:
+            break
         first, *others = chunk.split(b"\n")
         begun.append(first)
         size += len(first)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from models.errors import JobAbandoned, JobError, VultusError
+from models.errors import InferenceFailed, JobAbandoned, JobError, VultusError
 from service.api.responses import Problem
 from service.errors import (
     INTERNAL_CODE,
@@ -97,7 +97,8 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
     if problem.status >= 500 and not isinstance(error, JobError):  # whose time a client may set to nothing
-        _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error)
+        cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # what the engine itself said
+        _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error, exc_info=cause)
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_s)

@@ -1,6 +1,7 @@
 """`vultus serve`: check, load, say what runs, answer."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -11,10 +12,11 @@ from rich.console import Console
 
 from models.assembly import CalibrationPlaces, Models, Sharing, load_models
 from models.packs import PackStore, find_manifest
+from models.runtime import usable_cores
 from models.runtime.threads import leave_cores_to_engines
 from service.app import create_app
 from service.gallery.galleries import Galleries
-from service.memory import return_large_blocks
+from service.memory import keep_memory_small
 from service.settings import Settings, load_settings
 
 _IDLE_S = 75  # longer than proxies keep a connection, so that they close it and never send into one that just closed
@@ -30,7 +32,7 @@ def serve(
     """Serve the pack over HTTP. Never downloads: fetch it first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a body its sender is told
-    return_large_blocks()
+    keep_memory_small(usable_cores())
     leave_cores_to_engines()
     settings = load_settings()
     with open_for_models(settings, sharing_of(settings)) as (galleries, models):
@@ -38,6 +40,7 @@ def serve(
         if hints:
             _print_hints(host, port)
         app = create_app(models, galleries, settings)
+        signal.signal(signal.SIGTERM, _end)
         uvicorn.run(
             app,
             host=host,
@@ -47,6 +50,11 @@ def serve(
             timeout_graceful_shutdown=settings.request.last_answers_s,
             timeout_keep_alive=_IDLE_S,
         )
+
+
+def _end(*_: object) -> None:
+    """End the process in order: uvicorn hands on the signal by which it was stopped, and that would be its death."""
+    raise SystemExit(0)
 
 
 @contextmanager

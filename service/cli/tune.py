@@ -94,10 +94,13 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
             return []
     if not directory.is_dir():
         raise PicturesUnfit(f"{directory} is no directory")
-    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise PicturesUnfit(f"{directory} has no photos")
-    return [path.read_bytes() for path in files[:_MOST_PHOTOS]]
+    try:
+        return [path.read_bytes() for path in files[:_MOST_PHOTOS]]
+    except OSError as error:
+        raise PicturesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
@@ -116,6 +119,8 @@ def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
             pixels.append(Photo(file).raster().pixels)
         if len(pixels) == _CANVASES:
             break
+    if files and not pixels:
+        raise PicturesUnfit("not one of the photos can be read as a picture")
     if not pixels:
         return synthetic_pictures(1, *size)
     return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for one in pixels])

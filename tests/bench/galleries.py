@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from models.runtime import usable_cores
 from service.app import create_app
 from service.gallery.administration import change_gallery, create_gallery, list_subjects, read_gallery
 from service.gallery.erasure import erase_subject
@@ -34,7 +35,7 @@ from service.gallery.index.graph import EFFORT
 from service.gallery.index.scan import read_blocks, scan
 from service.gallery.index.vectors import new_vectors
 from service.gallery.records import IndexKind
-from service.memory import return_large_blocks
+from service.memory import keep_memory_small
 from service.settings import Settings
 from tests.conftest import models_without_weights
 from tests.service.test_end_to_end import free_port
@@ -94,7 +95,7 @@ def milliseconds(*works: Callable[[], object], rounds: int = ROUNDS) -> list[flo
 
 def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> None:
     """Open the gallery with one kind of index and measure it."""
-    return_large_blocks()  # as `vultus serve` does
+    keep_memory_small(usable_cores())  # as `vultus serve` does
     models = models_without_weights(dimensions)
     empty_mb = resident_mb()
     begun = time.perf_counter()

@@ -46,6 +46,7 @@ def sharing_models(session: GatedSession, lanes: int = 1) -> Models:
 class Running(NamedTuple):
     port: int
     backend: Backend
+    server: uvicorn.Server
 
     @property
     def queue(self) -> list[Any]:
@@ -56,15 +57,16 @@ class Running(NamedTuple):
 @contextmanager
 def running(models: Models, directory: Path, **limits: Any) -> Iterator[Running]:
     """Serve on a free port, in a thread of this process."""
-    settings = Settings(request=RequestSettings(**limits))
+    settings = Settings(request=RequestSettings(**{"last_answers_s": 10, **limits}))
     with galleries_for(models, directory) as galleries, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(models, galleries, settings)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10))
+        last_answers_s = settings.request.last_answers_s
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=last_answers_s))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         until(lambda: server.started)
         try:
-            yield Running(listener.getsockname()[1], app.state.backend)
+            yield Running(listener.getsockname()[1], app.state.backend, server)
         finally:
             for shared in models.shared:
                 shared._session.gate.set()  # type: ignore[attr-defined]
@@ -209,6 +211,45 @@ def test_an_error_gives_its_place_back(gated: GatedSession, tmp_path: Path) -> N
         assert embed(served.port).status_code == 200
 
 
+def unfinished(port: int, path: str, media_type: str) -> socket.socket:
+    """Send a request whose body announces 1,000 bytes, and the first of them."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
+    connection.sendall(head.encode() + b"{")
+    return connection
+
+
+def test_no_body_is_waited_for_without_end(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path, timeout_s=0.3) as served:
+        for path, media_type in (("/v1/galleries", "application/json"), ("/v1/detect", "image/jpeg")):
+            with unfinished(served.port, path, media_type) as slow:
+                answer = slow.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"body_too_slow" in answer
+
+
+def test_what_is_cut_off_at_the_end_is_told_so(gated: GatedSession, tmp_path: Path) -> None:
+    with ExitStack() as connections:
+        with running(sharing_models(gated), tmp_path, last_answers_s=1) as served:
+            galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
+            httpx.post(galleries, json={"gallery": "g"}).raise_for_status()
+            cut_off = [
+                connections.enter_context(unfinished(served.port, path, media_type))
+                for path, media_type in (
+                    ("/v1/detect", "image/jpeg"),
+                    ("/v1/galleries", "application/json"),
+                    ("/v1/galleries/g/import", "application/x-ndjson"),
+                    ("/v1/galleries/g/templates", "application/x-ndjson"),
+                )
+            ]
+            until(lambda: len(served.server.server_state.tasks) == len(cut_off))
+        answers = [connection.makefile("rb").read() for connection in cut_off]
+    *whole, lines = answers
+    assert [answer[:12] for answer in whole] == [b"HTTP/1.1 503"] * 3
+    assert lines.startswith(b"HTTP/1.1 200")  # it had begun; its last line says why it ends
+    assert all(b"engine_stopped" in answer for answer in answers)
+
+
 def test_bodies_have_a_bounded_share_of_the_memory(gated: GatedSession, tmp_path: Path) -> None:
     gated.gate.set()
     with running(sharing_models(gated), tmp_path, buffered_bytes=100_000) as served:
@@ -284,13 +325,16 @@ class BreaksOn(GatedSession):
         return answer
 
 
-def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(tmp_path: Path) -> None:
+def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = BreaksOn(fake_embedding)
     broken.gate.set()
     with running(sharing_models(broken, lanes=2), tmp_path) as served:
         assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
         lost = embed(served.port, faces=5)
         assert (lost.status_code, lost.json()["code"]) == (500, "inference_failed")
+        assert "SystemError: the engine is broken" in caplog.text  # for whoever runs the service
         assert embed(served.port, faces=2).status_code == 200
         unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz")
         assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")

@@ -70,9 +70,18 @@ def test_a_directory_without_photos_is_refused(tmp_path: Path) -> None:
     assert "is no directory" in str(done.exception)
 
 
+@pytest.mark.usefixtures("data_dir")
+def test_photos_of_which_none_can_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"junk")
+    done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
+    assert "not one of the photos" in str(done.exception)
+
+
 @pytest.mark.usefixtures("data_dir", "quick")
 def test_photos_that_cannot_be_read_are_passed_over(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"junk")
+    (tmp_path / "c.jpg").symlink_to(tmp_path / "absent")
+    (tmp_path / "d.jpg").mkdir()
     (tmp_path / "b.jpg").write_bytes((photos / "group.jpg").read_bytes())
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert done.exit_code == 0, done.output

@@ -234,14 +234,16 @@ def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> 
 
 def test_closing_waits_for_no_company(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
-    session.gate.set()
-    with batched(session, largest=1000, wait_s=8.0) as shared:
+    with batched(session, largest=1000, lanes=2, wait_s=8.0) as shared:
+        running = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
         shared._arrivals._gap, shared._arrivals._last = 0.1, time.monotonic()  # ten a second: seconds are worth waiting
-        waiting = callers.submit(shared.run, pictures(1))
+        waiting = callers.submit(shared.run, pictures(2))
         queued(shared, 1)
+        session.gate.set()
         start = time.monotonic()
         shared.close()
-        assert numbers_of(waiting.result()) == [1]
+        assert [numbers_of(one.result()) for one in (running, waiting)] == [[1], [2]]
         assert time.monotonic() - start < 4
 
 
@@ -318,6 +320,10 @@ def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
         now += 0.0002
         arrivals.note(now, 1)
     assert arrivals.patience(now, 7) > 0
+    for _ in range(30):
+        now += 0.0002
+        arrivals.note(now, 1, lone=True)
+    assert arrivals.patience(now, 7) == 0  # one client that asks again and again
     together = Arrivals(longest)
     for _ in range(30):
         now += 0.004
@@ -329,5 +335,22 @@ def test_a_lone_request_is_not_kept_waiting() -> None:
     session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32),))
     with batched(session, wait_s=5.0) as shared:
         start = time.monotonic()
-        shared.run(pictures(1))
+        for _ in range(30):
+            shared.run(pictures(1))
         assert time.monotonic() - start < 1
+
+
+def test_closing_does_not_wait_for_an_engine_that_hangs(
+    callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.runtime.batching._LAST_RUN_S", 0.05)
+    session = GatedSession()
+    with batched(session) as shared:
+        hangs = callers.submit(shared.run, pictures(1))
+        session.entered.acquire()
+        waits = callers.submit(shared.run, pictures(2))
+        queued(shared, 1)
+        shared.close()
+        assert not hangs.done()
+        session.gate.set()
+        assert [numbers_of(one.result()) for one in (hangs, waits)] == [[1], [2]]

@@ -174,7 +174,16 @@ def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_pat
 
 @pytest.mark.parametrize(
     ("member", "value"),
-    [("largest", 0), ("largest", "x"), ("largest", 3), ("timings", []), ("way.engine", "bogus"), ("way.streams", 0)],
+    [
+        ("largest", 0),
+        ("largest", "x"),
+        ("largest", 3),
+        ("timings", []),
+        ("timings.0.rate", "quick"),
+        ("timings.1.latency_ms", 0),
+        ("way.engine", "bogus"),
+        ("way.streams", 0),
+    ],
 )
 def test_a_choice_that_was_never_measured_is_none(member: str, value: object, tmp_path: Path) -> None:
     path = keep_tuning(tmp_path, TUNING)
@@ -183,7 +192,7 @@ def test_a_choice_that_was_never_measured_is_none(member: str, value: object, tm
     part = content["recognizer"]
     *outer, name = member.split(".")
     for step in outer:
-        part = part[step]
+        part = part[int(step) if step.isdigit() else step]
     part[name] = value
     path.write_text(json.dumps({**content, "digest": value_digest(content)}))
     assert find_tuning(tmp_path, SUBJECT) is None
@@ -195,7 +204,13 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         keep_tuning(tmp_path / "file" / "tunings", TUNING)
 
 
-@pytest.mark.parametrize("change", ["altered", "cut", "version", "absent"])
+def test_the_choice_for_another_machine_is_none_whatever_its_file_is_called(tmp_path: Path) -> None:
+    other = SUBJECT._replace(machine={"cpu": "y", "cores": "2"})
+    keep_tuning(tmp_path, TUNING).rename(tmp_path / f"{other.key}.json")
+    assert find_tuning(tmp_path, other) is None
+
+
+@pytest.mark.parametrize("change", ["altered", "cut", "version", "absent", "deep"])
 def test_a_file_that_cannot_be_used_is_none(change: str, tmp_path: Path) -> None:
     path = keep_tuning(tmp_path, TUNING)
     content = json.loads(path.read_text())
@@ -203,7 +218,7 @@ def test_a_file_that_cannot_be_used_is_none(change: str, tmp_path: Path) -> None
         content["recognizer"]["largest"] = 32
     if change == "version":
         content["version"] = 99
-    path.write_text("{" if change == "cut" else json.dumps(content))
+    path.write_text({"cut": "{", "deep": "[" * 100_000}.get(change) or json.dumps(content))
     if change == "absent":
         path.unlink()
     assert find_tuning(tmp_path, SUBJECT) is None
