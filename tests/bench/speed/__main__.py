@@ -106,7 +106,8 @@ def _print_serving(serving: Serving, console: Console) -> None:
         f"lost or wrong in all runs: {serving.lost}; ready after {serving.ready_s:.2f} s; "
         f"bare pipeline in a loop {serving.bare:.1f} a second "
         f"({serving.capacity / serving.bare:.0%} of it over HTTP); plain FastAPI and OpenCV {serving.plain:.1f} "
-        f"(ours is {serving.capacity / serving.plain:.2f} times as fast); bare pipeline with four callers "
+        f"(ours is {serving.capacity / serving.plain:.2f} times as fast); with references remembered "
+        f"{serving.remembered:.1f} ({serving.remembered / serving.plain:.2f} times); bare pipeline with four callers "
         f"{serving.settled:.1f}, and {serving.unsettled:.1f} where OpenCV and BLAS may start threads of their own",
         highlight=False,
         soft_wrap=True,

@@ -20,7 +20,7 @@ import orjson
 from models.job import Job
 from models.pipeline import EmbeddedPhoto
 from service.cli.serve import load_configured_models
-from service.settings import load_settings
+from service.settings import CacheSettings, load_settings
 from tests.bench.speed.load import Outcome, Request, closed_loop, multipart, open_loop
 
 CLIENTS = (1, 2, 4, 8, 16)
@@ -28,6 +28,7 @@ LOADS = (0.5, 0.7, 0.9, 1.2)
 
 _VULTUS = [sys.executable, "-c", "from service.cli import main; main()"]
 _ROUNDS, _SECONDS, _OPEN_SECONDS, _WARM_S = 3, 4.0, 10.0, 2.0
+_REMEMBERED = str(CacheSettings().references)
 
 Pair = tuple[bytes, bytes]
 
@@ -47,6 +48,7 @@ class Serving:
     Attributes:
         ready_s: From the start of the process to `/readyz`; median of three.
         bare, plain: Verifications a second of the bare pipeline in a loop, and of the plain service at 16 clients.
+        remembered: The same of ours, where it remembers references, as it does by default, and sees both photos again.
         settled, unsettled: Of the bare pipeline with four callers, where OpenCV and BLAS start no threads, and may.
         closed: Outcome by number of clients; the middle one of three by its rate.
         opened: Outcome by share of the capacity; the middle one of three by its p99.
@@ -58,6 +60,7 @@ class Serving:
     ready_s: float
     bare: float
     plain: float
+    remembered: float
     settled: float
     unsettled: float
     closed: dict[int, Outcome]
@@ -74,6 +77,7 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
     settled: list[float] = []
     unsettled: list[float] = []
     plain: list[float] = []
+    remembered: list[float] = []
     ready: list[float] = []
     closed: dict[int, list[Outcome]] = {clients: [] for clients in CLIENTS}
     for turn in range(_ROUNDS):
@@ -90,6 +94,9 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
             closed_loop(served.port, requests, 4, 1.0)
             for clients in CLIENTS:
                 closed[clients].append(closed_loop(served.port, requests, clients, _SECONDS))
+        with serving(VULTUS_CACHE__REFERENCES=_REMEMBERED) as served:
+            closed_loop(served.port, requests, 4, 1.0)
+            remembered.append(closed_loop(served.port, requests, 16, _SECONDS).rate)
     capacity = median(outcome.rate for outcome in closed[16])
     opened: dict[float, list[Outcome]] = {load: [] for load in LOADS}
     with serving() as served:
@@ -103,6 +110,7 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
         ready_s=median(ready),
         bare=median(bare),
         plain=median(plain),
+        remembered=median(remembered),
         settled=median(settled),
         unsettled=median(unsettled),
         closed={clients: _middle(outcomes, lambda one: one.rate) for clients, outcomes in closed.items()},
