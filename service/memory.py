@@ -2,9 +2,8 @@
 
 import ctypes
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h of glibc
 _LARGE_BYTES = 4 * 2**20  # more than the pixels of an ordinary photo at the scale at which it is looked at
-_KEPT_BYTES = 16 * 2**20  # at the end of a heap, or every photo's pixels would be given back and asked for again
 _FEWEST_HEAPS = 2
 
 
@@ -22,5 +21,4 @@ def keep_memory_small(cores: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_ARENA_MAX, max(_FEWEST_HEAPS, cores))
