@@ -12,7 +12,7 @@ def keep_memory_small(cores: int) -> None:
 
     By default it raises the size from which it maps whenever such a block is freed, up to 32 MiB, and keeps smaller
     ones: after a few photos of 40 megapixels with transparency a process stays 600 MB larger. And it makes eight heaps
-    for each core, which all end in fragments: on two cores `make bench-soak` held 630 MB with them and 555 MB with two.
+    for each core, which all end in fragments: on two cores `make bench-soak` held 630 MB with them and 575 MB with two.
     Other C libraries are left as they are.
 
     Args:
