@@ -147,8 +147,9 @@ class BatchedSession:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        end = time.monotonic() + _LAST_RUN_S
         for lane in self._lanes:
-            lane.join(_LAST_RUN_S)
+            lane.join(max(0.0, end - time.monotonic()))
 
     def _lane(self) -> None:
         while batch := self._next_batch():

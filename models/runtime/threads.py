@@ -2,7 +2,7 @@
 
 A service has as many threads that compute as it has cores: the streams of the engines, and the callers that decode and
 align. OpenCV and BLAS would each start as many again for steps of a tenth of a millisecond, and FAISS for each search;
-then all wait for each other. `make bench` shows what that costs.
+then all wait for each other. `make bench` times the pipeline both ways; on two cores they hardly differ.
 
 * Engines: OpenVINO `INFERENCE_NUM_THREADS` and `NUM_STREAMS`, ONNX Runtime `intra_op_num_threads`, see
   `RuntimeOptions`. OpenVINO's threads are not pinned: pinned ones queue for one core while another idles.

@@ -50,7 +50,7 @@ def main() -> None:
 
 def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
     """Measure a part, print its table and draw its picture."""
-    console = Console(width=120)
+    console = Console(width=130)
     with tempfile.TemporaryDirectory() as folder, console.status(part) as told:
         published, folded = fetch_models(Path(folder))
         if part == "recognizers":
@@ -96,7 +96,7 @@ def _print_serving(serving: Serving, console: Console) -> None:
     table = Table(title=title, title_justify="left")
     for column in ("load", "answered a second", "p50 ms", "p99 ms", "refused", "wrong or lost"):
         table.add_column(column, justify="right")
-    outcomes = {f"{clients} clients": outcome for clients, outcome in serving.closed.items()}
+    outcomes = {f"{clients} client{'s' if clients > 1 else ''}": outcome for clients, outcome in serving.closed.items()}
     outcomes |= {f"{load:.0%} of capacity": outcome for load, outcome in serving.opened.items()}
     for name, one in outcomes.items():
         p50, p99 = one.percentile(0.5), one.percentile(0.99)
