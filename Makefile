@@ -8,9 +8,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := deploy/locks
 TORCH ?= torch==2.13.0
-export VULTUS_DATA_DIR ?= $(CURDIR)/.vultus
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+# Data lies where `vultus` itself looks for it: in VULTUS_DATA_DIR, else in the user's data directory.
+.PHONY: moved
+moved:
+	@if [ -d .vultus ] && [ -z "$$VULTUS_DATA_DIR" ]; then \
+		echo "the directory .vultus is not used any more; to keep what is in it: export VULTUS_DATA_DIR=$(CURDIR)/.vultus"; \
+	fi
 
 help:
 	@echo "make demo         set up, start the service, send real photos to it, show the answers (A=one.jpg B=two.jpg: yours)"
@@ -51,14 +57,14 @@ $(VENV)/dev.stamp: $(VENV)/export.stamp $(LOCKS)/dev.txt
 	@$(INSTALL) -r $(LOCKS)/dev.txt
 	@touch $@
 
-export: $(VENV)/export.stamp
+export: $(VENV)/export.stamp moved
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@echo "ready: .venv/bin/vultus export CHECKPOINT --out artefacts/NAME"
 
-demo: $(VENV)/run.stamp
+demo: $(VENV)/run.stamp moved
 	@$(BIN)/vultus demo $(if $(A),--a "$(A)") $(if $(B),--b "$(B)")
 
-serve: $(VENV)/run.stamp
+serve: $(VENV)/run.stamp moved
 	@$(BIN)/vultus packs fetch "$${VULTUS_PACK:-opencv-zoo}"
 	@$(BIN)/vultus serve --hints
 
@@ -115,4 +121,4 @@ lock:
 	$(LOCKS)/update.sh
 
 clean:
-	rm -rf $(VENV) .vultus .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -53,8 +53,8 @@ VultusError
 │   ├── ParityFailed
 │   ├── StepDied
 │   └── ExtraMissing
-├── JobError                 the work is not wanted any more
-│   ├── JobAbandoned
+├── CancellationError        the request ended before its work did
+│   ├── RequestCancelled
 │   └── DeadlineExceeded
 └── EngineError              the machine cannot run it
     ├── EngineMissing
@@ -382,17 +382,17 @@ class ExtraMissing(ExportError):
     code = "extra_missing"
 
 
-class JobError(VultusError):
-    """The work is not wanted any more."""
+class CancellationError(VultusError):
+    """The request ended before its work did."""
 
 
-class JobAbandoned(JobError):
-    """Whoever wanted the answer has left."""
+class RequestCancelled(CancellationError):
+    """The client has left."""
 
-    code = "abandoned"
+    code = "request_cancelled"
 
 
-class DeadlineExceeded(JobError):
+class DeadlineExceeded(CancellationError):
     """The answer did not come within the time that it was given."""
 
     code = "deadline_exceeded"

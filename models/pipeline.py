@@ -1,17 +1,53 @@
-"""From photos to faces with embeddings: the one place where the steps meet."""
+"""From photos to faces with embeddings: the one place where the steps meet.
 
-from collections.abc import Iterator, Sequence
+`FaceCropper` decodes, detects and aligns; `Pipeline` adds the recognizer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.cropping import FaceCropper, FacePolicy
+from models.alignment import Template, align, alignment_matrix, crop_scale
+from models.deadline import Deadline
 from models.detection import Face, FaceDetector
+from models.detection.policy import FacePolicy, select_faces
 from models.embedding import Embedder
-from models.errors import VultusError
-from models.imaging import ImageLimits
-from models.job import Job
+from models.errors import CancellationError, VultusError
+from models.imaging import ImageLimits, Photo, Raster
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectedPhoto:
+    """A photo and its faces.
+
+    Attributes:
+        width, height: Pixels of the upright photo.
+        faces: In pixels of the upright photo, best score first.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CroppedPhoto:
+    """A photo, its faces and their crops.
+
+    Attributes:
+        photo: Size and faces.
+        crops: (F, H, W, 3) uint8, RGB, aligned, one for each of the F faces.
+    """
+
+    photo: DetectedPhoto
+    crops: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +81,108 @@ class EmbeddedPhoto:
     faces: list[EmbeddedFace]
 
 
+class FaceCropper:
+    """Decodes, detects and aligns. Safe for use by several threads at once.
+
+    Photos are prepared side by side, which hides the decoding of one behind the detection of another. Every photo has
+    an outcome of its own: a bad one fails alone.
+    """
+
+    def __init__(
+        self, detector: FaceDetector, template: Template, limits: ImageLimits | None = None, workers: int = 2
+    ) -> None:
+        """Join the steps.
+
+        Args:
+            detector: Finds faces.
+            template: What crops are aligned to.
+            limits: What to refuse before decoding.
+            workers: Photos that are prepared side by side.
+        """
+        self.detector = detector
+        self.template = template
+        self.limits = limits or ImageLimits()
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
+
+    def detect(
+        self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
+    ) -> list[DetectedPhoto | VultusError]:
+        """Find the faces of photos.
+
+        Args:
+            encoded: Image files.
+            policy: Which faces of a photo are meant.
+            deadline: Whose work it is; told what was spent.
+
+        Returns:
+            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
+
+        Raises:
+            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+        """
+
+        def look(image: bytes) -> DetectedPhoto:
+            photo, faces = self._find(image, policy, deadline)
+            return DetectedPhoto(photo.width, photo.height, faces)
+
+        return self._each(encoded, look)
+
+    def crop(
+        self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
+    ) -> list[CroppedPhoto | VultusError]:
+        """Find the faces of photos and align those that the policy means.
+
+        Args:
+            encoded: Image files.
+            policy: Which faces of a photo are meant.
+            deadline: Whose work it is; told what was spent.
+
+        Returns:
+            For each photo, in order, its crops or why there are none: an `ImageError` or `FaceError`.
+
+        Raises:
+            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+        """
+
+        def look(image: bytes) -> CroppedPhoto:
+            photo, faces = self._find(image, policy, deadline)
+            return CroppedPhoto(DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, deadline))
+
+        return self._each(encoded, look)
+
+    def _each(self, encoded: Sequence[bytes], look: Callable[[bytes], Outcome]) -> list[Outcome | VultusError]:
+        """Look at every photo, several at a time, and keep what goes wrong with one in its place."""
+
+        def attempt(image: bytes) -> Outcome | VultusError:
+            try:
+                return look(image)
+            except CancellationError:
+                raise
+            except VultusError as error:
+                return error
+
+        others = [self._workers.submit(attempt, image) for image in encoded[1:]]
+        return [attempt(image) for image in encoded[:1]] + [other.result() for other in others]
+
+    def _find(self, encoded: bytes, policy: FacePolicy, deadline: Deadline) -> tuple[Photo, list[Face]]:
+        with deadline.stage("decode"):
+            photo = Photo(encoded, self.limits)
+            raster = photo.raster(self.detector.max_side_px / max(photo.width, photo.height))
+        with deadline.stage("detect"):
+            faces = self.detector.detect(raster.pixels, deadline)
+        faces = [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
+        return photo, select_faces(faces, policy, (photo.width, photo.height))
+
+    def _crops(self, photo: Photo, faces: list[Face], deadline: Deadline) -> NDArray[np.uint8]:
+        template = self.template
+        with deadline.stage("align"):
+            needed = max((crop_scale(alignment_matrix(face.landmarks, template)) for face in faces), default=0.0)
+        with deadline.stage("decode"):
+            raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
+        with deadline.stage("align"):
+            return _align_all(raster, faces, template)
+
+
 class Pipeline(FaceCropper):
     """A cropper and the recognizer behind it. Safe for use by several threads at once.
 
@@ -58,24 +196,26 @@ class Pipeline(FaceCropper):
         super().__init__(detector, embedder.template, limits, workers)
         self.embedder = embedder
 
-    def embed(self, encoded: Sequence[bytes], policy: FacePolicy, job: Job) -> list[EmbeddedPhoto | VultusError]:
+    def embed(
+        self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
+    ) -> list[EmbeddedPhoto | VultusError]:
         """Find the faces of photos and embed those that the policy means.
 
         Args:
             encoded: Image files.
             policy: Which faces of a photo are meant.
-            job: Whose work it is; told what was spent.
+            deadline: Whose work it is; told what was spent.
 
         Returns:
             For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
 
         Raises:
             InferenceFailed: The engine failed.
-            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
+            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
         """
-        outcomes = self.crop(encoded, policy, job)
+        outcomes = self.crop(encoded, policy, deadline)
         crops = [outcome.crops for outcome in outcomes if not isinstance(outcome, VultusError)]
-        embedded = iter(self._embed(np.concatenate(crops), job) if any(map(len, crops)) else ())
+        embedded = iter(self._embed(np.concatenate(crops), deadline) if any(map(len, crops)) else ())
         return [
             outcome
             if isinstance(outcome, VultusError)
@@ -90,7 +230,27 @@ class Pipeline(FaceCropper):
             for outcome in outcomes
         ]
 
-    def _embed(self, crops: NDArray[np.uint8], job: Job) -> Iterator[tuple[NDArray[np.float32], float]]:
-        with job.measure("embed"):
-            embeddings = self.embedder.embed(crops, job)
+    def _embed(self, crops: NDArray[np.uint8], deadline: Deadline) -> Iterator[tuple[NDArray[np.float32], float]]:
+        with deadline.stage("embed"):
+            embeddings = self.embedder.embed(crops, deadline)
         return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
+
+
+def _align_all(raster: Raster, faces: list[Face], template: Template) -> NDArray[np.uint8]:
+    """Align faces, each from the level of a pyramid at which its crop is shrunk by less than half.
+
+    A warp reads four pixels for each of its own: of a large face in a large photo it would skip most of them.
+    """
+    crops = np.empty((len(faces), template.height, template.width, 3), np.uint8)
+    levels = [raster.pixels]
+    for crop, face in zip(crops, faces, strict=True):
+        own = face.scaled(raster.scale)
+        halvings = max(0, int(-np.log2(crop_scale(alignment_matrix(own.landmarks, template)))))
+        while len(levels) <= halvings:
+            height, width = (-(-side // 2) for side in levels[-1].shape[:2])
+            shrunk = cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_AREA)
+            levels.append(shrunk.astype(np.uint8, copy=False))
+        pixels = levels[halvings]
+        factor = (pixels.shape[1] / raster.pixels.shape[1], pixels.shape[0] / raster.pixels.shape[0])
+        crop[:] = align(pixels, own.scaled(factor).landmarks[None], template)[0]
+    return crops

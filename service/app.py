@@ -1,44 +1,45 @@
-"""The application: wiring and nothing else."""
+"""The application factory: it wires and does nothing else."""
 
 import anyio
 from fastapi import FastAPI
 
-from models.assembly import Models
-from service.admission import Admission, BodyBudget
-from service.api import detect, enrol, exchange, galleries, identify, info, subjects, verify
-from service.api.dependencies import Backend
+from models.serving.models import Models
+from service.api.admission import Admission, BodyBudget
+from service.api.backend import Backend
 from service.api.problems import install_problem_handlers
+from service.api.request_id import RequestIdMiddleware
+from service.api.routes import ROUTERS
 from service.gallery.galleries import Galleries
-from service.reference_cache import ReferenceCache
-from service.request_id import RequestIdMiddleware
+from service.operations.reference_cache import ReferenceCache
 from service.settings import Settings
 from service.version import VERSION
 
-_CLERKS = 8  # requests that read or change galleries at the same time
+_GALLERY_WORKERS = 8  # requests that read or change galleries at the same time
+_PROBE_WORKERS = 1
 
 
-def create_app(models: Models, kept: Galleries, settings: Settings) -> FastAPI:
-    """Make the application around models that are loaded and warm, and galleries that are open."""
+def create_app(models: Models, galleries: Galleries, settings: Settings) -> FastAPI:
+    """Make the application from warmed-up models and open galleries."""
     app = FastAPI(
         title="Vultus",
         version=VERSION,
         summary="Self-hosted face verification: every decision with its measured error rate.",
-        docs_url=None,  # these pages would load their scripts from somebody else's server
+        docs_url=None,  # these pages would load their scripts from another server
         redoc_url=None,
     )
     app.state.backend = Backend(
-        models,
-        settings,
-        kept,
-        ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
-        Admission(settings.request.places, settings.request.pressed_places),
-        BodyBudget(settings.request.buffered_bytes),
-        anyio.CapacityLimiter(settings.request.turns),
-        anyio.CapacityLimiter(_CLERKS),
-        anyio.CapacityLimiter(1),
+        models=models,
+        settings=settings,
+        galleries=galleries,
+        references=ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
+        admission=Admission(settings.request.places, settings.request.pressed_places),
+        bodies=BodyBudget(settings.request.buffered_bytes),
+        inference_workers=anyio.CapacityLimiter(settings.request.workers),
+        gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),
+        probe_workers=anyio.CapacityLimiter(_PROBE_WORKERS),
     )
     app.add_middleware(RequestIdMiddleware)
     install_problem_handlers(app)
-    for room in (detect, verify, identify, galleries, subjects, enrol, exchange, info):
-        app.include_router(room.router)
+    for router in ROUTERS:
+        app.include_router(router)
     return app

@@ -117,19 +117,19 @@ class RequestSettings(_Group):
     ] = 25
 
     @property
-    def turns(self) -> int:
+    def workers(self) -> int:
         """Requests that compute at the same time."""
         return self.concurrency or 2 * usable_cores()
 
     @property
     def places(self) -> int:
         """Requests that are let in."""
-        return self.turns + (6 * usable_cores() if self.waiting is None else self.waiting)
+        return self.workers + (6 * usable_cores() if self.waiting is None else self.waiting)
 
     @property
     def pressed_places(self) -> int:
         """Requests that are let in while more come than can be answered: unless set, no more than keep turns taken."""
-        return self.places if self.waiting is not None else self.turns + max(1, self.turns // 4)
+        return self.places if self.waiting is not None else self.workers + max(1, self.workers // 4)
 
 
 class CacheSettings(_Group):

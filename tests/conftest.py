@@ -12,16 +12,17 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from models.alignment import TEMPLATES
-from models.artefact import Card, DetectorCard, NormStatistics
-from models.assembly import Models, load_models
+from models.artefact.card import Card, DetectorCard, NormStatistics
 from models.calibration import Bound, Calibration, OperatingPoint, ScoreMap
+from models.deadline import Deadline
 from models.detection import Face
 from models.embedding import Embedder
-from models.job import Job
 from models.packs import PackStore, find_manifest
 from models.pipeline import Pipeline
 from models.quality import GeometryRange, QualityScale
 from models.runtime.fake import FakeSession, fake_embedding
+from models.serving.load import load_models
+from models.serving.models import Models
 from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
@@ -78,7 +79,7 @@ class FakeDetector:
     family = "fake"
     max_side_px = 640
 
-    def detect(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:  # noqa: ARG002
+    def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:  # noqa: ARG002
         count = int(image[0, 0, 0])
         points = np.array(TEMPLATES["arcface-112"].points, np.float32) / 4
         return [
@@ -129,12 +130,12 @@ def fake_calibration(contract_id: str = "ec1-x") -> Calibration:
 
 
 @pytest.fixture
-def kept(fake_models: Models, tmp_path: Path) -> Iterator[Galleries]:
+def galleries(fake_models: Models, tmp_path: Path) -> Iterator[Galleries]:
     with galleries_for(fake_models, tmp_path / "galleries") as galleries:
         yield galleries
 
 
 @pytest.fixture
-def client(fake_models: Models, kept: Galleries) -> Iterator[TestClient]:
-    with TestClient(create_app(fake_models, kept, Settings())) as client:
+def client(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
+    with TestClient(create_app(fake_models, galleries, Settings())) as client:
         yield client

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.job import Job
+from models.deadline import Deadline
 from models.runtime.fake import FakeSession
 from models.runtime.session import Arrays, Images
 
@@ -21,12 +21,12 @@ class GatedSession(FakeSession):
         self.batches: list[tuple[int, ...]] = []
         self.first_pixels: list[int] = []
 
-    def run(self, images: Images, job: Job | None = None) -> Arrays:
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         self.entered.release()
         assert self.gate.wait(10)
         self.batches.append(images.shape)
         self.first_pixels.append(int(images[0, 0, 0, 0]))
-        return super().run(images, job)
+        return super().run(images, deadline)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Arrows point one way: api -> pipeline -> detection, alignment, embedding -> runtime."""
+"""Imports point one way: api, cli -> operations -> gallery, pipeline -> detection, alignment, embedding -> runtime."""
 
 import ast
 import subprocess
@@ -10,11 +10,39 @@ import pytest
 
 from tests.conftest import ROOT
 
-ENGINES = {"onnxruntime", "openvino", "tensorrt", "torch"}
+ROOMS = [  # of the core; each may import those before it
+    "errors",
+    "types",
+    "extras",
+    "artefact",
+    "deadline",
+    "pickles",
+    "synthetic",
+    "imaging",
+    "runtime",
+    "alignment",
+    "detection",
+    "embedding",
+    "fusion",
+    "pipeline",
+    "quality",
+    "calibration",
+    "packs",
+    "serving",
+    "graph",
+    "checkpoint",
+    "backbones",
+    "evaluation",
+    "export",
+]
+ENGINES = {"onnxruntime", "openvino", "tensorrt"}
+NEVER_SERVED = {"models.graph", "models.checkpoint", "models.backbones", "models.evaluation", "models.export"}
+HEAVY = {"torch", "scipy", "onnx", "onnx_ir", "matplotlib", "jinja2", "safetensors", "sklearn"}
 
 
 def modules(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    path = ROOT / folder
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -30,6 +58,13 @@ def roots(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(path)}
 
 
+def imported(code: str) -> set[str]:
+    """Return the modules that a fresh process has loaded after running some code."""
+    code = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
 @pytest.mark.parametrize("path", modules("models"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_core_knows_nothing_of_the_service(path: Path) -> None:
     assert not roots(path) & {"service", "fastapi", "starlette", "uvicorn", "tests"}
@@ -37,15 +72,39 @@ def test_the_core_knows_nothing_of_the_service(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("service"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_service_knows_no_engine(path: Path) -> None:
-    assert not roots(path) & (ENGINES | {"tests"})
+    assert not roots(path) & (ENGINES | {"torch", "tests"})
 
 
-def test_faiss_stays_in_its_room_and_galleries_know_nothing_of_http() -> None:
-    for path in [*modules("models"), *modules("service")]:
-        assert "faiss" not in roots(path) or path.name in ("vectors.py", "device.py")
+@pytest.mark.parametrize("place", range(len(ROOMS)), ids=ROOMS)
+def test_a_room_of_the_core_imports_only_rooms_below_it(place: int) -> None:
+    above = {f"models.{room}" for room in ROOMS[place + 1 :]}
+    for path in modules(f"models/{ROOMS[place]}"):
+        assert not {".".join(name.split(".")[:2]) for name in imports(path)} & above, path
+
+
+def test_every_room_of_the_core_has_its_place() -> None:
+    rooms = {path.stem for path in (ROOT / "models").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert rooms - {"__init__", "__pycache__"} == set(ROOMS)
+
+
+def test_operations_and_galleries_know_nothing_of_http_or_of_the_command_line() -> None:
+    for path in [*modules("service/operations"), *modules("service/gallery")]:
+        assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer", "rich"}, path
+        assert not any(name.startswith(("service.api", "service.cli")) for name in imports(path)), path
     for path in modules("service/gallery"):
-        assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer"}
-        assert not any(name.startswith(("service.api", "service.cli", "models.pipeline")) for name in imports(path))
+        assert not any(name.startswith(("service.operations", "models.pipeline")) for name in imports(path)), path
+
+
+def test_the_api_and_the_command_line_do_not_know_each_other() -> None:
+    for path in modules("service/api"):
+        assert not any(name.startswith("service.cli") for name in imports(path)), path
+    for path in modules("service/cli"):
+        assert not any(name.startswith("service.api") for name in imports(path)), path
+
+
+def test_faiss_stays_behind_the_index() -> None:
+    for path in [*modules("models"), *modules("service")]:
+        assert "faiss" not in roots(path) or path.is_relative_to(ROOT / "service/gallery/index"), path
 
 
 def test_engines_are_imported_in_their_own_files_only() -> None:
@@ -57,19 +116,20 @@ def test_engines_are_imported_in_their_own_files_only() -> None:
             assert path.is_relative_to(ROOT / "models/export") or path.is_relative_to(ROOT / "models/backbones")
 
 
-def test_the_service_starts_without_torch() -> None:
-    """Whatever it imports on the way, and whatever the exporter needs."""
-    code = "import sys, service.app, service.cli, models.assembly; print({'torch', 'safetensors'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == "set()"
+@pytest.mark.parametrize("folder", ["service/api", "service/operations", "service/gallery", "service/app"])
+def test_what_serves_imports_nothing_that_exports_or_evaluates(folder: str) -> None:
+    for path in modules(folder):
+        assert not any(name.startswith(tuple(NEVER_SERVED)) for name in imports(path)), path
 
 
-def test_lower_rooms_do_not_look_up() -> None:
-    order = ["errors", "digests", "directories", "pickles", "imaging", "runtime", "graph", "checkpoint", "alignment"]
-    order += ["detection", "cropping", "embedding", "artefact", "quality", "calibration", "packs", "pipeline"]
-    order += ["assembly", "evaluation"]
-    for position, room in enumerate(order):
-        files = modules(f"models/{room}") or [ROOT / "models" / f"{room}.py"]
-        above = {f"models.{name}" for name in order[position + 1 :]}
-        for path in files:
-            assert not {".".join(name.split(".")[:2]) for name in imports(path)} & above
+def test_importing_the_application_loads_nothing_that_only_export_or_evaluation_needs() -> None:
+    loaded = imported("import service.app, service.cli.serve, models.serving.load")
+    assert not {name.partition(".")[0] for name in loaded} & HEAVY
+    assert not {".".join(name.split(".")[:2]) for name in loaded} & NEVER_SERVED
+
+
+def test_loading_the_default_pack_loads_nothing_that_only_export_or_evaluation_needs() -> None:
+    code = "from service.startup import load_configured_models; load_configured_models().close()"
+    loaded = imported(code)
+    assert not {name.partition(".")[0] for name in loaded} & HEAVY
+    assert not {".".join(name.split(".")[:2]) for name in loaded} & NEVER_SERVED

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.artefact import NormStatistics
+from models.artefact.card import NormStatistics
+from models.artefact.digests import value_digest
+from models.artefact.directories import write_text
 from models.calibration.checks import check
 from models.calibration.records import Bound, Calibration, OperatingPoint, ScoreMap
-from models.digests import value_digest
-from models.directories import write_text
 from models.errors import CalibrationUnfit, StorageFailed
 from models.quality import GeometryRange, QualityScale
 

@@ -13,7 +13,7 @@ import numpy as np
 from models.errors import OperatingPointUnknown
 from models.quality import QualityScale
 
-LEAST_ERRORS = 30  # fewer, and a rate gets no point: see `models.evaluation.operating_points`
+LEAST_ERRORS = 30  # fewer, and a rate gets no point: see `models.evaluation.metrics.operating_points`
 
 Decision = Literal["match", "no_match", "inconclusive"]
 
@@ -140,3 +140,11 @@ class Calibration:
                 return point
         names = ", ".join(point.name for point in self.points)
         raise OperatingPointUnknown(f"there is no operating point {wanted!r}; measured ones are {names}")
+
+
+def bound_text(bound: float) -> str:
+    """Write an upper bound with one digit, rounded up; 0 is 0."""
+    if bound <= 0:
+        return "0"
+    exponent = math.floor(math.log10(bound))
+    return f"{math.ceil(round(bound / 10**exponent, 9)) * 10**exponent:.1g}"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artefact.digests import file_digest
 from models.checkpoint.containers import read_tree
 from models.checkpoint.sidecar import Sidecar, read_sidecar
 from models.checkpoint.unpickling import TensorRecord
-from models.digests import file_digest
 from models.errors import CheckpointUnreadable, CheckpointWithoutWeights, WeightsNotFinite
 
 Weights = dict[str, NDArray[Any]]

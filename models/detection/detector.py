@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
 from models.detection.face import Face
 from models.detection.heads import STRIDES, DetectorHead, Floats
-from models.job import Job
 from models.runtime import Session
 
-OUTPUTS = ("scores", "boxes", "landmarks")
+DETECTOR_OUTPUTS = ("scores", "boxes", "landmarks")
 
 _NMS_IOU = 0.3  # OpenCV's FaceDetectorYN
 _COARSE_SIDE, _COARSE_PADDING = 160, 32  # best landmarks on close-ups of LFW at that cost; 128 px is clearly worse
@@ -73,7 +73,7 @@ class AnchorDetector:
         """Wrap a session.
 
         Args:
-            session: Loaded with `OUTPUTS` for all of `canvases(options)`.
+            session: Loaded with `DETECTOR_OUTPUTS` for all of `canvases(options)`.
             head: The network's family.
             options: How closely to look.
         """
@@ -94,26 +94,26 @@ class AnchorDetector:
         """See `FaceDetector.max_side_px`."""
         return self._options.max_side_px
 
-    def detect(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """See `FaceDetector.detect`."""
         longer = max(image.shape[:2])
         seen = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
-        faces = self._look(seen, job)
+        faces = self._look(seen, deadline)
         if not faces or faces[0].score < self._head.sure_score:
-            faces = self._best_turn(seen, faces, job)
+            faces = self._best_turn(seen, faces, deadline)
         factor = (image.shape[1] / seen.shape[1], image.shape[0] / seen.shape[0])
         return [face.scaled(factor) for face in faces]
 
-    def detect_once(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:
+    def detect_once(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """Find faces at the picture's own scale and orientation alone; its longer side is at most `max_side_px`."""
-        return self._suppress(self._candidates(image, 0, job))
+        return self._suppress(self._candidates(image, 0, deadline))
 
-    def _look(self, image: NDArray[np.uint8], job: Job | None) -> list[Face]:
-        fine = self._candidates(image, 0, job)
+    def _look(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
+        fine = self._candidates(image, 0, deadline)
         if not self._may_hide_a_close_up(fine, image):
             return self._suppress(fine)
         thumbnail = _resize(image, _COARSE_SIDE / max(image.shape[:2]))
-        coarse = self._candidates(thumbnail, _COARSE_PADDING, job)
+        coarse = self._candidates(thumbnail, _COARSE_PADDING, deadline)
         factor = np.float32(max(image.shape[:2]) / max(thumbnail.shape[:2]))
         shift = (factor - 1) / 2  # pixel centres are whole numbers
         boxes, landmarks = coarse.boxes * factor + shift, coarse.landmarks * factor + shift
@@ -128,16 +128,16 @@ class AnchorDetector:
         unsure = fine.scores.max(initial=0) < self._head.sure_score
         return bool(unsure or _sides(fine.boxes).max(initial=0) >= _LARGE_FACE_PX / 2)
 
-    def _best_turn(self, image: NDArray[np.uint8], faces: list[Face], job: Job | None) -> list[Face]:
+    def _best_turn(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None) -> list[Face]:
         """Look at small copies of the other orientations, and closely at one that shows a surer face."""
         small = _resize(image, min(1.0, _MIN_SIDE / max(image.shape[:2])))
         square = _on_canvas([_turned(small, turn) for turn in _TURNS], (_MIN_SIDE, _MIN_SIDE), 0)
-        scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0, job)]
+        scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0, deadline)]
         best = int(np.argmax(scores))
         bar = (faces[0].score if faces else 0.0) + _TURN_MARGIN
         if scores[best] <= bar:
             return faces
-        found = self._look(_turned(image, _TURNS[best]), job)
+        found = self._look(_turned(image, _TURNS[best]), deadline)
         if not found or found[0].score <= bar:
             return faces
         turned = [_turn_back(face, _TURNS[best], image.shape) for face in found]
@@ -145,15 +145,15 @@ class AnchorDetector:
         others = [face for face in faces if not any(_covers(other, face) for other in turned)]
         return sorted(turned + others, key=lambda face: -face.score)
 
-    def _candidates(self, image: NDArray[np.uint8], padding: int, job: Job | None) -> Candidates:
+    def _candidates(self, image: NDArray[np.uint8], padding: int, deadline: Deadline | None) -> Candidates:
         height, width = image.shape[0] + 2 * padding, image.shape[1] + 2 * padding
         size = next((rows, columns) for rows, columns in self._canvases if height <= rows and width <= columns)
-        (candidates,) = self._run(_on_canvas([image], size, padding), padding, job)
+        (candidates,) = self._run(_on_canvas([image], size, padding), padding, deadline)
         return candidates
 
-    def _run(self, canvas: NDArray[np.uint8], padding: int, job: Job | None) -> list[Candidates]:
+    def _run(self, canvas: NDArray[np.uint8], padding: int, deadline: Deadline | None) -> list[Candidates]:
         found = []
-        for scores, boxes, landmarks in zip(*self._session.run(canvas, job), strict=True):
+        for scores, boxes, landmarks in zip(*self._session.run(canvas, deadline), strict=True):
             kept = np.flatnonzero(scores >= self._head.min_score)
             anchors = self._anchors[canvas.shape[1:3]][kept]
             found.append(

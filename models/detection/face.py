@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.job import Job
+from models.deadline import Deadline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,17 +47,17 @@ class FaceDetector(Protocol):
     def max_side_px(self) -> int:
         """Longest side at which a picture is looked at; more pixels are not used."""
 
-    def detect(self, image: NDArray[np.uint8], job: Job | None = None) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """Find the faces of a picture.
 
         Args:
             image: (H, W, 3) uint8, RGB, upright or lying on any side.
-            job: Whose work it is.
+            deadline: Whose work it is.
 
         Returns:
             Faces in pixels of `image`, best score first.
 
         Raises:
             InferenceFailed: The engine refused, or gave a number that is not finite.
-            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
+            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
         """

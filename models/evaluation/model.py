@@ -1,21 +1,20 @@
 """A model under evaluation: what serves, with what is known from before, and how it is described."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from models.alignment import Template
-from models.assembly import Models
-from models.cropping import FacePolicy
-from models.digests import value_digest
-from models.evaluation.acquisition import Acquisition, FromPhotos
-from models.evaluation.embedding_cache import EmbeddingCache
-from models.evaluation.embedding_run import EmbeddingRun, conditions_of
-from models.evaluation.pictures import FaceTable, Picture, require_present
-
-Tell = Callable[[str, int, int], None]
+from models.artefact.digests import value_digest
+from models.detection.policy import FacePolicy
+from models.evaluation.acquire.acquisition import Acquisition, FromPhotos
+from models.evaluation.acquire.embedding_cache import EmbeddingCache
+from models.evaluation.acquire.embedding_run import EmbeddingRun, conditions_of
+from models.evaluation.acquire.pictures import FaceTable, Picture, require_present
+from models.serving.models import Models
+from models.types import Progress, no_progress
 
 
 class EvaluatedModel:
@@ -25,7 +24,7 @@ class EvaluatedModel:
         self,
         models: Models,
         cache: Path | None = None,
-        tell: Tell = lambda *_: None,
+        progress: Progress = no_progress,
         most_missing: int = 0,
         artefact: Path | None = None,
     ) -> None:
@@ -34,11 +33,11 @@ class EvaluatedModel:
         Args:
             models: What serves.
             cache: Directory of known embeddings; none are kept without it.
-            tell: Told what is done, and how many of how many.
+            progress: Called as work gets done.
             most_missing: How many files of a set may be missing.
             artefact: Where its recognizer was exported to, if it is not a pack's.
         """
-        self.models, self.tell, self.most_missing, self.artefact = models, tell, most_missing, artefact
+        self.models, self.progress, self.most_missing, self.artefact = models, progress, most_missing, artefact
         self._cache = cache
 
     @property
@@ -89,7 +88,7 @@ class EvaluatedModel:
                 cache.close()
 
     def embed(
-        self, acquisition: Acquisition, pictures: Sequence[Picture], what: str = "embedding", mirror: bool = False
+        self, acquisition: Acquisition, pictures: Sequence[Picture], step: str = "embedding", mirror: bool = False
     ) -> FaceTable:
         """Embed the pictures of a set.
 
@@ -99,7 +98,7 @@ class EvaluatedModel:
         require_present(pictures, self.most_missing)
         with self.run(acquisition, mirror) as run:
             dimensions = self.models.recognizer.dimensions
-            return run.table(pictures, dimensions, lambda done, count: self.tell(what, done, count))
+            return run.table(pictures, dimensions, step, self.progress)
 
     def conditions(self, **more: Any) -> dict[str, Any]:
         """Describe what is measured."""

@@ -1,22 +1,21 @@
 """Add TensorRT engines to an artefact, and to its card."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.artefact import CARD, open_artefact, write_card
-from models.digests import directory_digests
+from models.artefact.card import CARD, write_card
+from models.artefact.digests import directory_digests
+from models.artefact.integrity import open_artefact
 from models.errors import StorageFailed
-from models.export.tensorrt import Progress, build_engine
+from models.export.tensorrt import build_engine
 from models.runtime.gpu import Gpu, engine_file, engine_key
+from models.types import Progress
 
 _NOT_FOR_GPUS = {"int8-cpu"}  # unsigned activations, which TensorRT does not take
 
-Announce = Callable[[str], None]
 
-
-def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, announce: Announce, progress: Progress) -> list[Path]:
+def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, progress: Progress) -> list[Path]:
     """Build an engine for each graph of an artefact and write them into it; engines for other machines stay.
 
     Args:
@@ -24,8 +23,7 @@ def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, announce: Anno
         trt: The module `tensorrt`.
         gpu: What the engines are for.
         caches: Directory of timing caches.
-        announce: Told the name of each engine before it is built.
-        progress: Told phase, steps done and steps in all.
+        progress: Called with the name of each engine before it is built, then with TensorRT's phases.
 
     Returns:
         The engines' files.
@@ -43,7 +41,7 @@ def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, announce: Anno
             if kind in _NOT_FOR_GPUS:
                 continue
             target = artefact / engine_file(graph, gpu, version)
-            announce(target.name)
+            progress(f"building {target.name}", 0, None)
             cache = caches / f"{engine_key(gpu, version)}.timing"
             build_engine(trt, artefact / graph, (card.height, card.width), target, cache, progress)
             built.append(target)

@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models import artefact
 from models.alignment import TEMPLATES, Template
-from models.artefact import Card, read_card, write_card
-from models.cropping import FaceCropper
-from models.digests import directory_digests
-from models.directories import replace_directory
+from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, read_card, write_card
+from models.artefact.digests import directory_digests
+from models.artefact.directories import replace_directory
+from models.artefact.parity import GraphKind, pair_similarities
+from models.artefact.proof import Proof
 from models.errors import (
     ArtefactUnfit,
     GraphUnsupported,
@@ -33,18 +33,19 @@ from models.errors import (
     WeightsNotFinite,
 )
 from models.export import steps
-from models.export.half import write_float16
 from models.export.isolation import in_own_process
-from models.export.parity import GraphKind, pair_similarities
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
-from models.export.proof import Proof, Reference, prove, prove_insightface
-from models.export.quantization import Int8Graphs, write_int8
-from models.export.steps import Description, Request
-from models.graph import CONVERSION
+from models.export.precision.float16 import write_float16
+from models.export.precision.int8 import Int8Graphs, write_int8
+from models.export.proof import Reference, prove, prove_insightface
+from models.export.steps import Description, SourceSpec
+from models.graph.weights import weights_file
+from models.pipeline import FaceCropper
+from models.types import Progress, no_progress
 
 Layout = Literal["vultus", "insightface"]
 GRAPH_FILES: dict[GraphKind, str] = {
-    "fp32": artefact.EMBEDDER_GRAPH,
+    "fp32": EMBEDDER_GRAPH,
     "fp16": "embedder.fp16.onnx",
     "int8": "embedder.int8.onnx",
     "int8-cpu": "embedder.int8-cpu.onnx",
@@ -56,11 +57,11 @@ _CALIBRATION, _SKELETON = "calibration.npy", "skeleton.onnx"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is wanted.
+class ExportSpec:
+    """What to make, and from what.
 
     Attributes:
-        request: The checkpoint, or the published graph, and what its user says about it.
+        source: The checkpoint, or the published graph, and what its user says about it.
         out: Directory of the artefact.
         name, licence: For the card.
         precisions: Beside fp32, which is always made.
@@ -71,7 +72,7 @@ class Order:
         published: The file is ONNX already.
     """
 
-    request: Request
+    source: SourceSpec
     out: Path
     name: str
     licence: str
@@ -84,32 +85,19 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """Where progress goes.
-
-    Attributes:
-        step: Told the name of each step as it begins.
-        count: Told how many of how many pictures were read.
-        note: Told what was found out on the way.
-    """
-
-    step: Callable[[str], None]
-    count: Callable[[int, int], None]
-    note: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
 class Exported:
     """What was made.
 
     Attributes:
         path: Where the artefact lies; beside `out` if it failed and another was to be replaced.
         card, proof: As written.
+        notes: What was found on the way, as sentences.
     """
 
     path: Path
     card: Card
     proof: Proof
+    notes: tuple[str, ...] = ()
 
 
 class Exporter:
@@ -117,23 +105,24 @@ class Exporter:
 
     def __init__(
         self,
-        order: Order,
+        spec: ExportSpec,
         make_cropper: Callable[[Template], FaceCropper],
-        telling: Telling,
+        progress: Progress = no_progress,
         isolate: Callable[..., Any] = in_own_process,
     ) -> None:
         """Prepare; nothing is read yet.
 
         Args:
-            order: What is wanted.
+            spec: What to make.
             make_cropper: Gives what finds faces in photos; called only if there are photos.
-            telling: Where progress goes.
+            progress: Called with each step and the pictures or layers done.
             isolate: Calls a function with arguments, in a process of its own or not.
         """
-        self._order = order
-        self._request = order.request
+        self._spec = spec
+        self._source = spec.source
         self._make_cropper = make_cropper
-        self._telling = telling
+        self._progress = progress
+        self._notes: list[str] = []
         self._isolate = isolate
 
     def run(self) -> Exported:
@@ -144,21 +133,21 @@ class Exporter:
             ExportError: One of its kinds, for whatever is wrong with the file.
             StorageFailed: The file system refused to write.
         """
-        out = self._order.out
-        if out.exists() and not self._order.force:
+        out = self._spec.out
+        if out.exists() and not self._spec.force:
             raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
         if out.exists() and not _is_replaceable(out):
             raise OutputExists(f"{out} is no artefact; --force does not replace it, give another --out")
-        if out.exists() and out.resolve() in self._request.path.resolve().parents:
+        if out.exists() and out.resolve() in self._source.path.resolve().parents:
             raise OutputExists(f"{out} holds the file that is to be exported; give another --out")
         blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
         if blocked is not None:
             raise StorageFailed(f"{out} could not be written: {blocked} is no directory")
-        if self._order.layout == "insightface" and self._order.labelled is not None:
+        if self._spec.layout == "insightface" and self._spec.labelled is not None:
             raise GraphUnsupported("the layout insightface is proven without a labelled set; leave --labelled out")
-        if self._order.layout == "insightface" and set(self._order.precisions) - {"fp32"}:
+        if self._spec.layout == "insightface" and set(self._spec.precisions) - {"fp32"}:
             raise GraphUnsupported("the layout insightface is made in fp32 only")
-        if "int8" in self._order.precisions and self._order.calibration is None:
+        if "int8" in self._spec.precisions and self._spec.calibration is None:
             raise PicturesUnfit("int8 is calibrated on real faces: give --calibration-images DIR")
         try:
             with _scratch_beside(out) as scratch:
@@ -169,58 +158,58 @@ class Exporter:
     def _make(self, scratch: Path) -> Exported:
         new = scratch / "artefact"
         new.mkdir()
-        self._telling.step("reading and recognising")
-        describe = steps.describe_onnx if self._order.published else steps.describe_checkpoint
-        description: Description = self._isolate(describe, self._request)
+        self._progress("reading and recognising", 0, None)
+        describe = steps.describe_onnx if self._spec.published else steps.describe_checkpoint
+        description: Description = self._isolate(describe, self._source)
         if description.contradiction:
-            self._telling.note(f"the colour order is as you say, against {description.color_from}")
+            self._notes.append(f"the colour order is as you say, against {description.color_from}")
         reference = self._reference(description, TEMPLATES[description.template], scratch)
         _refuse_broken(reference)
         graphs, kept = self._graphs(description, reference, scratch, new)
-        self._telling.step("proving")
+        self._progress("proving", 0, None)
         proof = self._prove(graphs, reference)
         card = self._card(description, graphs, kept, int(reference.embeddings.shape[1]))
-        (new / artefact.PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
-        card = replace(card, files=directory_digests(new, artefact.CARD))
+        (new / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
+        card = replace(card, files=directory_digests(new, CARD))
         write_card(new, card)
-        target = self._order.out
+        target = self._spec.out
         if target.exists() and not proof.passed:  # what was there before is worth more than what failed
             target = _beside(target)
         replace_directory(new, target, scratch)
-        return Exported(target, card, proof)
+        return Exported(target, card, proof, tuple(self._notes))
 
     def _reference(self, description: Description, template: Template, scratch: Path) -> Reference:
         """Gather the pictures and have the network itself embed them."""
-        order, tell = self._order, self._telling
+        spec, progress = self._spec, self._progress
         faces, labelled = drawn_faces(template), None
         drawn = len(faces.crops)
-        if order.calibration is not None:
-            tell.step("reading faces to calibrate with")
-            own = calibration_faces(order.calibration, template, partial(self._make_cropper, template), tell.count)
+        if spec.calibration is not None:
+            progress("reading faces to calibrate with", 0, None)
+            own = calibration_faces(spec.calibration, template, partial(self._make_cropper, template), progress)
             held_out = np.arange(len(own.crops)) % _HELD_OUT == 0
             np.save(scratch / _CALIBRATION, own.crops[~held_out])
             crops = np.concatenate([faces.crops, own.crops[held_out]])
             about = f"{faces.about}, and {held_out.sum()} that did not calibrate of {own.about}"
             faces = Faces(crops, about)
-        if order.labelled is not None:
-            tell.step("reading the labelled set")
-            labelled = labelled_faces(order.labelled, scratch, self._make_cropper(template), tell.count)
+        if spec.labelled is not None:
+            progress("reading the labelled set", 0, None)
+            labelled = labelled_faces(spec.labelled, scratch, self._make_cropper(template), progress)
         stored = scratch / "faces.npy"
         np.save(stored, faces.crops)
         files = [stored, *([labelled.faces] if labelled else [])]
-        tell.step("embedding by the network itself")
-        if order.published:
+        progress("embedding by the network itself", 0, None)
+        if spec.published:
             embeddings, runtime = self._isolate(
-                steps.embed_by_published, self._request, description.preprocessing, files, tell=tell.count
+                steps.embed_by_published, self._source, description.preprocessing, files, progress=progress
             )
         else:
             embeddings, runtime = self._isolate(
                 steps.embed_by_checkpoint,
-                self._request,
+                self._source,
                 description.preprocessing,
                 files,
                 scratch / _SKELETON,
-                tell=tell.count,
+                progress=progress,
             )
         source = {**description.source, "runtime": runtime}
         more = embeddings[1] if labelled else None
@@ -230,48 +219,50 @@ class Exporter:
         self, description: Description, reference: Reference, scratch: Path, new: Path
     ) -> tuple[dict[GraphKind, Path], dict[str, list[str]]]:
         """Write a graph for each precision; return them, and which layers each computes in a higher one."""
-        order, tell, kept = self._order, self._telling, dict[str, list[str]]()
+        spec, progress, kept = self._spec, self._progress, dict[str, list[str]]()
         graphs: dict[GraphKind, Path] = {"fp32": new / GRAPH_FILES["fp32"]}
-        notes = self._notes(description)
-        tell.step("writing fp32")
-        common = (description.preprocessing, graphs["fp32"], order.layout, notes)
-        if order.published:
-            self._isolate(steps.write_imported, self._request, *common)
+        notes = self._metadata(description)
+        progress("writing fp32", 0, None)
+        common = (description.preprocessing, graphs["fp32"], spec.layout, notes)
+        if spec.published:
+            self._isolate(steps.write_imported, self._source, *common)
         else:
-            self._isolate(steps.write_graph, self._request, scratch / _SKELETON, *common)
-        if "fp16" in order.precisions:
-            tell.step("writing fp16")
+            self._isolate(steps.write_graph, self._source, scratch / _SKELETON, *common)
+        if weights_file(graphs["fp32"]).exists() and set(spec.precisions) - {"fp32"}:
+            raise GraphUnsupported("a network larger than 2 GB is exported in fp32 only; leave --precision out")
+        if "fp16" in spec.precisions:
+            progress("writing fp16", 0, None)
             graphs["fp16"] = new / GRAPH_FILES["fp16"]
             kept[graphs["fp16"].name] = self._isolate(
                 write_float16, graphs["fp32"], reference.faces, graphs["fp16"], notes
             )
-        if "int8" in order.precisions:
-            tell.step("writing int8: measuring what each layer costs")
+        if "int8" in spec.precisions:
+            progress("writing int8: measuring what each layer costs", 0, None)
             paths = [new / GRAPH_FILES[kind] for kind in ("int8", "int8-cpu")]
             made: Int8Graphs = self._isolate(
-                write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, tell=tell.count
+                write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, progress=progress
             )
             graphs["int8"] = paths[0]
             if made.cpu:
                 graphs["int8-cpu"] = paths[1]
             kept.update({path.name: made.kept for path in paths if path.is_file()})
-            tell.note(made.comparison)
+            self._notes.append(made.comparison)
         return graphs, kept
 
     def _prove(self, graphs: dict[GraphKind, Path], reference: Reference) -> Proof:
-        if self._order.layout == "insightface":
+        if self._spec.layout == "insightface":
             return prove_insightface(graphs["fp32"], reference, self._isolate)
-        return prove(graphs, reference, self._telling.step, self._isolate, self._telling.count)
+        return prove(graphs, reference, self._progress, self._isolate)
 
     def _card(
         self, description: Description, graphs: dict[GraphKind, Path], kept: dict[str, list[str]], dimensions: int
     ) -> Card:
         template = TEMPLATES[description.template]
         return Card(
-            name=self._order.name,
+            name=self._spec.name,
             family=description.family,
             architecture=description.architecture,
-            licence=self._order.licence,
+            licence=self._spec.licence,
             weights=description.weights,
             conversion=CONVERSION,
             height=template.height,
@@ -286,19 +277,19 @@ class Exporter:
             graphs={precision: path.name for precision, path in graphs.items()},
             higher_precision=kept,
             norm_statistics=description.norm_statistics(),
-            layout=self._order.layout,
+            layout=self._spec.layout,
         )
 
-    def _notes(self, description: Description) -> dict[str, str]:
+    def _metadata(self, description: Description) -> dict[str, str]:
         """Say in the file what the card says, for those who meet the file alone."""
         return {
-            "name": self._order.name,
+            "name": self._spec.name,
             "family": description.family,
             "architecture": description.architecture,
             "weights": description.weights,
             "template": description.template,
             "preprocessing": json.dumps(description.preprocessing.record()),
-            "licence": self._order.licence,
+            "licence": self._spec.licence,
             "program": f"vultus {metadata.version('vultus')}",
         }
 

@@ -11,39 +11,34 @@ from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 from models.errors import StepDied
+from models.types import Progress
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
-Tell = Callable[[int, int], None]  # done, of how many
-
 _FAREWELL_S = 10.0
 
 
-def silent(done: int, total: int) -> None:
-    """Tell nobody."""
-
-
-def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = None) -> Answer:
+def in_own_process(function: Callable[..., Answer], *args: Any, progress: Progress | None = None) -> Answer:
     """Call a module-level function in a fresh process and return its answer, or raise what it raised.
 
     Args:
-        step: Takes `tell` as well if it is given here.
+        function: At module level; takes `progress` as well if it is given here.
         args: What it is called with.
-        tell: Told about its progress.
+        progress: Called with what the step reports.
 
     Raises:
         StepDied: The system ended the process.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, step, args, tell is not None), daemon=True)
+    process = context.Process(target=_work, args=(sender, function, args, progress is not None), daemon=True)
     with ExitStack() as waiting:
         waiting.enter_context(_signals_wait())
         process.start()
         try:
             sender.close()
             waiting.close()
-            answer: Answer = _listen(receiver, tell)
+            answer: Answer = _listen(receiver, progress)
             return answer
         except (KeyboardInterrupt, SystemExit):
             process.terminate()
@@ -54,7 +49,7 @@ def in_own_process(step: Callable[..., Answer], *args: Any, tell: Tell | None = 
             process.join()
 
 
-def _listen(receiver: Connection, tell: Tell | None) -> Any:
+def _listen(receiver: Connection, progress: Progress | None) -> Any:
     try:
         while True:
             kind, content = receiver.recv()
@@ -62,8 +57,8 @@ def _listen(receiver: Connection, tell: Tell | None) -> Any:
                 return content
             if kind == "error":
                 raise content
-            if tell is not None:
-                tell(*content)
+            if progress is not None:
+                progress(*content)
     except EOFError as error:
         raise StepDied(
             "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
@@ -97,18 +92,18 @@ def _signals_wait() -> Iterator[None]:
         signal.raise_signal(number)
 
 
-def _work(sender: Connection, step: Callable[..., Any], args: tuple[Any, ...], tells: bool) -> None:
-    more = {"tell": partial(_send, sender)} if tells else {}
+def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...], reports: bool) -> None:
+    more = {"progress": partial(_send, sender)} if reports else {}
     try:
-        sender.send(("answer", step(*args, **more)))
+        sender.send(("answer", function(*args, **more)))
     except Exception as error:  # whatever it is, it is the parent's
         sender.send(("error", error))
 
 
-def _send(sender: Connection, done: int, total: int) -> None:
-    sender.send(("progress", (done, total)))
+def _send(sender: Connection, step: str, done: int, total: int | None) -> None:
+    sender.send(("progress", (step, done, total)))
 
 
-def call(step: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+def call(function: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
     """Call a function here: for models so small that a process of their own would cost more than they do."""
-    return step(*args, **kwargs)
+    return function(*args, **kwargs)

@@ -22,11 +22,13 @@ from models.alignment import TEMPLATES
 from models.backbones import Plan
 from models.checkpoint import Weights
 from models.errors import ArchitectureUnknown, BuilderUnfit
-from models.export.isolation import Tell, silent
 from models.graph import Preprocessing
+from models.types import Progress, no_progress
 
 OPSET = 18  # what torch's exporter writes without a conversion
 _BATCH = 8
+EMBEDDING_STEP = "embedding by the network itself"
+
 _WRAPPER = "inner."  # the member of `_Raw` that holds the network
 
 
@@ -57,13 +59,15 @@ class Network:
             raise ArchitectureUnknown(f"the weights do not fit {plan.architecture}: {_first_lines(error)}") from error
         self._module.eval()
 
-    def embed(self, faces: NDArray[np.uint8], preprocessing: Preprocessing, tell: Tell = silent) -> NDArray[np.float32]:
+    def embed(
+        self, faces: NDArray[np.uint8], preprocessing: Preprocessing, progress: Progress = no_progress
+    ) -> NDArray[np.float32]:
         """Embed faces the way the official evaluation does, independently of what is put into the graph.
 
         Args:
             faces: (N, H, W, 3) uint8, RGB.
             preprocessing: What the network wants to see.
-            tell: Told how many faces are done.
+            progress: Called after each batch with the faces done.
 
         Returns:
             (N, D) float32 before normalisation.
@@ -75,7 +79,7 @@ class Network:
         for start in range(0, len(faces), _BATCH):
             batch = faces[start : start + _BATCH]
             parts.append(self._embed(_network_input(batch, preprocessing), preprocessing))
-            tell(start + len(batch), len(faces))
+            progress(EMBEDDING_STEP, start + len(batch), len(faces))
         return np.concatenate(parts)
 
     def _embed(self, planes: Tensor, preprocessing: Preprocessing) -> NDArray[np.float32]:

@@ -8,19 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alignment import Template
-from models.cropping import FaceCropper, FacePolicy
+from models.deadline import Deadline
+from models.detection.policy import FacePolicy
 from models.errors import PicturesUnfit, VultusError
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
-from models.export.proof import Labelled
+from models.export.labelled import Labelled
 from models.imaging import SUFFIXES, Photo
-from models.job import Job
+from models.pipeline import FaceCropper
 from models.synthetic import synthetic_pictures
+from models.types import Progress
 
 SYNTHETIC_FACES = 16
 MIN_CALIBRATION_FACES, MAX_CALIBRATION_FACES = 32, 512
 
 Crops = NDArray[np.uint8]
-Counter = Callable[[int, int], None]
 MakeCropper = Callable[[], FaceCropper]
 
 
@@ -43,14 +44,14 @@ def drawn_faces(template: Template) -> Faces:
     return Faces(crops, f"{SYNTHETIC_FACES} synthetic, seed 0")
 
 
-def calibration_faces(directory: Path, template: Template, make_cropper: MakeCropper, progress: Counter) -> Faces:
+def calibration_faces(directory: Path, template: Template, make_cropper: MakeCropper, progress: Progress) -> Faces:
     """Read faces from a directory: pictures of the crop's own size as they are, photos through the detector.
 
     Args:
         directory: Searched with its subdirectories; at most 512 pictures, spread evenly over the sorted names.
         template: What faces are aligned to.
         make_cropper: Gives what finds faces in photos; called only if there are photos.
-        progress: Told how many of how many pictures were read.
+        progress: Called after each picture.
 
     Raises:
         PicturesUnfit: There are too few usable faces.
@@ -68,7 +69,7 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
             cropper = cropper or make_cropper()
             own = _from_photo(path, cropper, "largest")
         crops.extend([] if own is None else [own])
-        progress(position + 1, len(chosen))
+        progress("reading faces to calibrate with", position + 1, len(chosen))
     if len(crops) < MIN_CALIBRATION_FACES:
         raise PicturesUnfit(
             f"int8 needs at least {MIN_CALIBRATION_FACES} faces to calibrate with; "
@@ -77,14 +78,14 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
     return Faces(np.stack(crops), f"{len(crops)} faces of {directory.name}")
 
 
-def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Counter) -> Labelled:
+def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Progress) -> Labelled:
     """Align every face of LFW's View 2, or of a set laid out like it.
 
     Args:
         lfw: Directory with `pairs.txt` and `images/`.
         scratch: Where to put the crops.
         cropper: Finds the faces; the central one of a photo is meant.
-        progress: Told how many of how many photos were read.
+        progress: Called after each photo.
 
     Raises:
         SetUnreadable, OneClassOnly: There is no such set.
@@ -102,7 +103,7 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Cou
         if crop is not None:
             place[name] = position
             crops[position] = crop
-        progress(position + 1, len(names))
+        progress("reading the labelled set", position + 1, len(names))
     if not place:
         raise PicturesUnfit(f"no face was found in the photos of {lfw.name}")
     crops.flush()
@@ -132,7 +133,7 @@ def _as_crop(path: Path, template: Template) -> Crops | None:
 
 def _from_photo(path: Path, cropper: FaceCropper, policy: FacePolicy) -> Crops | None:
     try:
-        (outcome,) = cropper.crop([path.read_bytes()], policy, Job())
+        (outcome,) = cropper.crop([path.read_bytes()], policy, Deadline())
     except OSError:
         return None
     return None if isinstance(outcome, VultusError) else outcome.crops[0]

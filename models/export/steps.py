@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models.alignment import TEMPLATES
-from models.artefact import NormStatistics
+from models.artefact.card import NormStatistics
+from models.artefact.digests import file_digest, value_digest
 from models.checkpoint import Checkpoint, Head, read_checkpoint
-from models.digests import file_digest, value_digest
 from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
-from models.export.isolation import Tell, silent
 from models.graph import (
     Preprocessing,
     UnsupportedGraph,
@@ -34,20 +33,21 @@ from models.graph import (
 from models.graph.contract import ColorOrder
 from models.graph.weights import Outside, fill
 from models.runtime.onnxruntime_engine import PlainGraph
+from models.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from models.backbones import Plan
 
-MAX_GRAPH_BYTES = 2**31 - 2**20  # one ONNX file is one protobuf message
+EMBEDDING_STEP = "embedding by the published graph"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SourceSpec:
     """What the user says about a checkpoint or a published graph.
 
     Attributes:
         path: The file.
-        color: Order of the channels, where the user says it.
+        color: ExportSpec of the channels, where the user says it.
         mean, std: What the network sees is `(pixel - mean) / std` of 0..255 values; None as the family has it.
         template: Alignment template; None as the family has it.
         mirror: Add the embedding of the mirror image.
@@ -95,7 +95,7 @@ class Description:
         return NormStatistics(self.head.mean, self.head.deviation, self.head.h)
 
 
-def describe_checkpoint(request: Request) -> Description:
+def describe_checkpoint(source: SourceSpec) -> Description:
     """Read a checkpoint and recognise it.
 
     Raises:
@@ -103,17 +103,17 @@ def describe_checkpoint(request: Request) -> Description:
     """
     from models.export.color import decide_color
 
-    checkpoint = read_checkpoint(request.path)
-    plan = _plan(checkpoint, request)
-    color, because, contradiction = decide_color(checkpoint, plan, request.color)
+    checkpoint = read_checkpoint(source.path)
+    plan = _plan(checkpoint, source)
+    color, because, contradiction = decide_color(checkpoint, plan, source.color)
     weights = checkpoint.weights_digest()
     return Description(
         family=plan.family,
         architecture=plan.architecture,
         template=plan.template,
-        preprocessing=Preprocessing(color, plan.mean, plan.std, request.mirror),
+        preprocessing=Preprocessing(color, plan.mean, plan.std, source.mirror),
         color_from=because,
-        weights=value_digest([weights, request.builder]) if request.builder else weights,
+        weights=value_digest([weights, source.builder]) if source.builder else weights,
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "form": checkpoint.wrapper},
         head=checkpoint.head,
         contradiction=contradiction,
@@ -121,7 +121,11 @@ def describe_checkpoint(request: Request) -> Description:
 
 
 def embed_by_checkpoint(
-    request: Request, preprocessing: Preprocessing, files: Sequence[Path], skeleton: Path, tell: Tell = silent
+    source: SourceSpec,
+    preprocessing: Preprocessing,
+    files: Sequence[Path],
+    skeleton: Path,
+    progress: Progress = no_progress,
 ) -> tuple[list[NDArray[np.float32]], str]:
     """Embed the faces of `.npy` files by the network itself, and write its graph without weights.
 
@@ -132,20 +136,25 @@ def embed_by_checkpoint(
 
     from models.export.network import Network, structure
 
-    checkpoint = read_checkpoint(request.path)
-    plan = _plan(checkpoint, request)
+    checkpoint = read_checkpoint(source.path)
+    plan = _plan(checkpoint, source)
     network = Network(plan, checkpoint.weights, checkpoint.stored)
-    embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, tell) for path in files]
+    embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, progress) for path in files]
     onnx.save(structure(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
 
 
 def write_graph(
-    request: Request, skeleton: Path, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+    source: SourceSpec,
+    skeleton: Path,
+    preprocessing: Preprocessing,
+    target: Path,
+    layout: str,
+    notes: Mapping[str, str],
 ) -> None:
     """Put the weights into the graph and bring it to its contract, in float32."""
     model = onnx.load(skeleton, load_external_data=False)
-    outside = _fill_from(request.path, model)
+    outside = _fill_from(source.path, model)
     simplify_in_place(model, outside)
     _write_contract(model, preprocessing, target, layout, notes, outside)
 
@@ -157,83 +166,83 @@ def _fill_from(path: Path, skeleton: onnx.ModelProto) -> Outside:
     return fill(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
 
 
-def describe_onnx(request: Request) -> Description:
+def describe_onnx(source: SourceSpec) -> Description:
     """Check that a published graph is a recognizer and that everything the file cannot tell was said.
 
     Raises:
         GraphUnsupported: It is no recognizer.
         ColorUnknown: The colour order, mean or deviation was not given.
     """
-    if request.color is None or request.mean is None or request.std is None:
+    if source.color is None or source.mean is None or source.std is None:
         raise ColorUnknown(
-            f"{request.path.name} does not say what it wants to see; say it with --color rgb or --color bgr, and with "
+            f"{source.path.name} does not say what it wants to see; say it with --color rgb or --color bgr, and with "
             "--mean and --std of 0..255 values (127.5 and 127.5 for most, 0 and 1 for none)"
         )
-    model = _published(request.path)
-    given = _input(model, request.path).type.tensor_type
+    model = _published(source.path)
+    given = _input(model, source.path).type.tensor_type
     if given.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(given.elem_type).lower()
-        raise GraphUnsupported(f"{request.path.name} takes {kind}; only float32 graphs are imported")
+        raise GraphUnsupported(f"{source.path.name} takes {kind}; only float32 graphs are imported")
     sizes = [dim.dim_value or "any" for dim in given.shape.dim]
     fitting = {item.name for item in TEMPLATES.values() if [3, item.height, item.width] == sizes[1:]}
-    template = request.template or next(iter(fitting), None)
+    template = source.template or next(iter(fitting), None)
     if template not in fitting:
         known = ", ".join(f"{item.height}x{item.width} ({item.name})" for item in TEMPLATES.values())
         raise GraphUnsupported(
-            f"{request.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] of {known}"
+            f"{source.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] of {known}"
         )
     assert template is not None
-    digest = file_digest(request.path)
+    digest = file_digest(source.path)
     return Description(
         family="imported",
         architecture=model.graph.name or "onnx",
         template=template,
-        preprocessing=Preprocessing(request.color, request.mean, request.std, request.mirror),
+        preprocessing=Preprocessing(source.color, source.mean, source.std, source.mirror),
         color_from="its user",
         weights=digest,
-        source={"file": request.path.name, "sha256": digest, "form": "onnx"},
+        source={"file": source.path.name, "sha256": digest, "form": "onnx"},
     )
 
 
 def embed_by_published(
-    request: Request, preprocessing: Preprocessing, files: Sequence[Path], tell: Tell = silent
+    source: SourceSpec, preprocessing: Preprocessing, files: Sequence[Path], progress: Progress = no_progress
 ) -> tuple[list[NDArray[np.float32]], str]:
     """Embed the faces of `.npy` files by the graph as it was published; see `embed_by_checkpoint`."""
-    recognizer = PlainGraph(request.path)
+    recognizer = PlainGraph(source.path)
     faces = [np.load(path, mmap_mode="r") for path in files]
-    return [_embed_published(recognizer, array, preprocessing, tell) for array in faces], recognizer.version
+    return [_embed_published(recognizer, array, preprocessing, progress) for array in faces], recognizer.version
 
 
 def write_imported(
-    request: Request, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
+    source: SourceSpec, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
 ) -> None:
     """Bring a published graph to the contract, in float32."""
     try:
-        _write_contract(simplify(_published(request.path)), preprocessing, target, layout, notes)
+        _write_contract(simplify(_published(source.path)), preprocessing, target, layout, notes)
     except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphUnsupported(f"{request.path.name} cannot be brought to the contract: {error}") from error
+        raise GraphUnsupported(f"{source.path.name} cannot be brought to the contract: {error}") from error
 
 
-def _plan(checkpoint: Checkpoint, request: Request) -> "Plan":
+def _plan(checkpoint: Checkpoint, source: SourceSpec) -> "Plan":
     from models.backbones import recognise
 
     shapes = {key: array.shape for key, array in checkpoint.weights.items()}
-    if request.builder is None:
+    if source.builder is None:
         plan = recognise(shapes)
     else:
         from models.export.network import builder_plan
 
-        if request.color is None or request.mean is None or request.std is None:
+        if source.color is None or source.mean is None or source.std is None:
             raise BuilderUnfit(
-                f"with --builder {request.builder} nobody but you knows what the network wants to see; "
+                f"with --builder {source.builder} nobody but you knows what the network wants to see; "
                 "say it with --color, --mean and --std (0..255 values)"
             )
-        plan = builder_plan(request.builder, request.template or "arcface-112")
+        plan = builder_plan(source.builder, source.template or "arcface-112")
     return replace(
         plan,
-        mean=plan.mean if request.mean is None else request.mean,
-        std=plan.std if request.std is None else request.std,
-        template=request.template or plan.template,
+        mean=plan.mean if source.mean is None else source.mean,
+        std=plan.std if source.std is None else source.std,
+        template=source.template or plan.template,
     )
 
 
@@ -255,7 +264,7 @@ def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
 
 
 def _embed_published(
-    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing, tell: Tell
+    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing, progress: Progress
 ) -> NDArray[np.float32]:
     """Preprocess outside of the graph, independently of what the conversion puts inside."""
     mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
@@ -268,7 +277,7 @@ def _embed_published(
         if preprocessing.mirror:
             raw = raw + recognizer.run(np.ascontiguousarray(planes[..., ::-1]))[0]
         parts.append(raw)
-        tell(start + len(batch), len(faces))
+        progress(EMBEDDING_STEP, start + len(batch), len(faces))
     return np.concatenate(parts)
 
 
@@ -284,6 +293,4 @@ def _write_contract(
     convert = insightface_graph if layout == "insightface" else recognizer_graph
     convert(model, preprocessing, outside)
     annotate(model, notes)
-    if model.ByteSize() + sum(array.nbytes for array in (outside or {}).values()) > MAX_GRAPH_BYTES:
-        raise GraphUnsupported("the network is larger than 2 GB, which one ONNX file cannot hold")
     save_checked(model, target, outside)

@@ -5,17 +5,15 @@ strongly typed, the flags for float16 and int8 are gone since 11. The first laye
 which is all that TensorRT takes uint8 for.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.errors import EngineBuildFailed
+from models.types import Progress
 
 WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT takes all memory of the device
 OPTIMIZATION_LEVEL = 3  # of 0..5, TensorRT's own default
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def build_engine(
         size: (height, width) of a crop.
         target: File of the engine.
         timing_cache: File that keeps what was timed, so that the next build is quicker; made if absent.
-        progress: Told phase, steps done and steps in all.
+        progress: Called with TensorRT's phases and their steps.
         batches: Numbers of faces to build for.
 
     Raises:

@@ -6,7 +6,6 @@ that nothing is left for a caller to get wrong.
 
 from models.graph.batchnorm import fold_batch_norms
 from models.graph.contract import (
-    CONVERSION,
     DetectorOutputs,
     Preprocessing,
     UnsupportedGraph,
@@ -19,7 +18,6 @@ from models.graph.contract import (
 from models.graph.simplify import simplify, simplify_in_place
 
 __all__ = [
-    "CONVERSION",
     "DetectorOutputs",
     "Preprocessing",
     "UnsupportedGraph",

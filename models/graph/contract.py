@@ -19,8 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from models.graph.simplify import drop_unused
 from models.graph.weights import Outside, Weights, write
 
-CONVERSION = 2  # goes up when the same published file becomes another graph; packs converted before are made anew
-
 ColorOrder = Literal["rgb", "bgr"]
 
 

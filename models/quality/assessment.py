@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from models.alignment import Template
-from models.artefact import NormStatistics
+from models.artefact.card import NormStatistics
 from models.detection import Face
 from models.errors import DegenerateLandmarks, QualityUnvalidated
 from models.quality.geometry import FaceGeometry, GeometryRange, geometry_of

@@ -2,13 +2,13 @@
 
 AdaFace (M. Kim, A. Jain, X. Liu, CVPR 2022, arXiv 2204.00964) takes the length of the embedding before normalisation
 for a measure of image quality. That holds for many recognizers with a margin loss and fails for some, so a scale made
-of it must be validated for each before it may refuse anybody: see `models.evaluation.quality_validation`.
+of it must be validated for each before it may refuse anybody: see `models.evaluation.calibrate.quality_validation`.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artefact import NormStatistics
+from models.artefact.card import NormStatistics
 
 SMALLEST_NORM, LARGEST_NORM = 1e-3, 100.0  # head.py of AdaFace's repository clips to these
 ADAFACE_H = 0.333  # likewise; three deviations reach the end of the scale

@@ -1,9 +1,9 @@
-"""Pictures of many callers in common runs of one session.
+"""Dynamic batching: images of concurrent callers share the runs of one session.
 
-A session makes so many runs side by side: its lanes. A caller that finds a lane free and nobody waiting runs at once,
-in its own thread. Otherwise it queues, and the lanes' own threads take the oldest entry and all others of its picture
-size, up to the largest batch that pays: batches grow by themselves while lanes are busy. Beyond that a batch waits for
-company only as long as the rate of arrivals promises some: not at all when requests are rare.
+A session has a number of workers, which run side by side. A caller that finds a worker free and the queue empty runs at
+once, in its own thread. Otherwise it queues; a worker's thread then takes the oldest entry and the others of the same
+image size, up to the maximum batch, so batches grow while the workers are busy. A batch waits for more entries only
+while the rate of arrivals promises some, and not at all when requests are rare.
 """
 
 import threading
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.errors import EngineStopped, InferenceFailed, JobError, VultusError
-from models.job import Job
+from models.deadline import Deadline
+from models.errors import CancellationError, EngineStopped, InferenceFailed, VultusError
 from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
@@ -30,12 +30,12 @@ class Batching:
 
     Attributes:
         largest: Most pictures of one run; more do not pay, or do not fit.
-        lanes: Runs side by side.
+        workers: Runs side by side.
         wait_s: Longest wait for company, under a load that promises it.
     """
 
     largest: int = 8
-    lanes: int = 1
+    workers: int = 1
     wait_s: float = 0.002
 
 
@@ -44,7 +44,7 @@ class _Entry:
     """Pictures of one caller, at most a batch."""
 
     images: Images
-    job: Job | None
+    deadline: Deadline | None
     arrived: float
     answer: Future[Arrays] = field(default_factory=Future)
 
@@ -54,14 +54,14 @@ class _Entry:
         return self.images.shape[1:]
 
     @property
-    def wanted(self) -> bool:
+    def active(self) -> bool:
         """Whether somebody still waits for the answer."""
-        return self.job is None or self.job.wanted
+        return self.deadline is None or self.deadline.active
 
     def await_answer(self) -> Arrays:
-        """Wait for the answer, no longer than the job may take."""
+        """Wait for the answer, no longer than the deadline may take."""
         try:
-            return self.answer.result(None if self.job is None else self.job.remaining_s)
+            return self.answer.result(None if self.deadline is None else self.deadline.remaining_s)
         except TimeoutError:
             self.refuse()
             return self.answer.result()
@@ -79,9 +79,9 @@ class _Entry:
     def refuse(self) -> None:
         """Answer with the reason for which it is not wanted any more."""
         try:
-            if self.job is not None:
-                self.job.require_wanted()
-        except JobError as error:
+            if self.deadline is not None:
+                self.deadline.check()
+        except CancellationError as error:
             self.fail(error)
 
 
@@ -89,10 +89,10 @@ class BatchedSession:
     """A session whose runs are shared by its callers. Safe for use by several threads at once."""
 
     def __init__(self, session: Session, batching: Batching, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start the lanes.
+        """Start the workers.
 
         Args:
-            session: What runs; called by as many threads at once as there are lanes.
+            session: What runs; called by as many threads at once as there are workers.
             batching: How runs are shared.
             clock: Tells the seconds.
         """
@@ -103,30 +103,31 @@ class BatchedSession:
         self._changed = threading.Condition()
         self._closing = False
         self._arrivals = Arrivals(batching.wait_s)
-        self._living = self._free = batching.lanes
-        self._lanes = [
-            threading.Thread(target=self._lane, name=f"lane-{number}", daemon=True) for number in range(batching.lanes)
+        self._living = self._free = batching.workers
+        self._workers = [
+            threading.Thread(target=self._worker, name=f"worker-{number}", daemon=True)
+            for number in range(batching.workers)
         ]
-        for lane in self._lanes:
-            lane.start()
+        for worker in self._workers:
+            worker.start()
 
     @property
-    def whole(self) -> bool:
-        """Whether every lane still lives."""
-        return self._living == self._batching.lanes and not self._closing
+    def alive(self) -> bool:
+        """Whether every worker still lives."""
+        return self._living == self._batching.workers and not self._closing
 
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
         return self._session.describe()
 
-    def run(self, images: Images, job: Job | None = None) -> Arrays:
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """See `Session.run`.
 
         Raises:
-            EngineStopped: No lane lives any more.
+            EngineStopped: No worker lives any more.
         """
         now, most = self._clock(), self._batching.largest
-        entries = [_Entry(images[start : start + most], job, now) for start in range(0, len(images) or 1, most)]
+        entries = [_Entry(images[start : start + most], deadline, now) for start in range(0, len(images) or 1, most)]
         with self._changed:
             if self._closing or not self._living:
                 raise EngineStopped("the engine has stopped; it takes no more work")
@@ -138,26 +139,26 @@ class BatchedSession:
                 self._queue.extend(entries)
                 self._changed.notify_all()
         if alone:
-            self._run_lane(entries)
+            self._run_worker(entries)
         answers = [entry.await_answer() for entry in entries]
         return answers[0] if len(answers) == 1 else _joined(answers)
 
     def close(self) -> None:
-        """Take no more work, finish what was taken, and end the lanes; a run that hangs is not waited for."""
+        """Take no more work, finish what was taken, and end the workers; a run that hangs is not waited for."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         end = time.monotonic() + _LAST_RUN_S
-        for lane in self._lanes:
-            lane.join(max(0.0, end - time.monotonic()))
+        for worker in self._workers:
+            worker.join(max(0.0, end - time.monotonic()))
 
-    def _lane(self) -> None:
+    def _worker(self) -> None:
         while batch := self._next_batch():
-            if not self._run_lane(batch):
+            if not self._run_worker(batch):
                 return
 
-    def _run_lane(self, batch: Sequence[_Entry]) -> bool:
-        """Answer a batch on a lane that was taken for it, and free the lane; tell whether it lives."""
+    def _run_worker(self, batch: Sequence[_Entry]) -> bool:
+        """Answer a batch on a worker that was taken for it, and free the worker; tell whether it lives."""
         try:
             self._answer(batch)
         except BaseException as error:  # whatever it was, the engine cannot be trusted: readiness must know
@@ -170,12 +171,12 @@ class BatchedSession:
         return True
 
     def _next_batch(self) -> list[_Entry]:
-        """Wait for work and a free lane, take both; nothing when closed and all is done, or no lane is left."""
+        """Wait for work and a free worker, take both; nothing when closed and all is done, or no worker is left."""
         with self._changed:
             while True:
                 self._drop_unwanted()
                 if not self._living or (self._closing and not self._queue):
-                    self._changed.notify_all()  # the other lanes may be waiting for work that will not come
+                    self._changed.notify_all()  # the other workers may be waiting for work that will not come
                     return []
                 if not self._queue or not self._free:
                     self._changed.wait()
@@ -203,12 +204,12 @@ class BatchedSession:
                 batch.append(entry)
                 pictures += len(entry.images)
                 self._queue.remove(entry)
-                if entry.job is not None:
-                    entry.job.add("queue", (self._clock() - entry.arrived) * 1000)
+                if entry.deadline is not None:
+                    entry.deadline.add("queue", (self._clock() - entry.arrived) * 1000)
         return batch
 
     def _drop_unwanted(self) -> None:
-        for entry in [entry for entry in self._queue if not entry.wanted]:
+        for entry in [entry for entry in self._queue if not entry.active]:
             self._queue.remove(entry)
             entry.refuse()
 

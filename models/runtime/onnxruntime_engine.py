@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from models.directories import make_directory
+from models.artefact.directories import make_directory
 from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
 from models.runtime.session import (
     BATCH_BUCKETS,

@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
 from models.errors import InferenceFailed
-from models.job import Job
 
 BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
 
@@ -47,19 +47,19 @@ class SessionDescription:
 class Session(Protocol):
     """A loaded graph. Safe for use by several threads at once."""
 
-    def run(self, images: Images, job: Job | None = None) -> Arrays:
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """Run the graph.
 
         Args:
             images: (N, H, W, 3) uint8, RGB, N at least 1.
-            job: Whose work it is.
+            deadline: Whose work it is.
 
         Returns:
             The graph's outputs in the order in which they were named at loading, float32, first axis N.
 
         Raises:
             InferenceFailed: The engine refused, or gave a number that is not finite.
-            JobAbandoned, DeadlineExceeded: Nobody waits for the answer any more.
+            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
         """
 
     def describe(self) -> SessionDescription:
@@ -73,14 +73,14 @@ class BucketedSession(ABC):
     does, and a session may pad.
     """
 
-    def run(self, images: Images, job: Job | None = None) -> Arrays:
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """See `Session.run`."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
             raise InferenceFailed(f"a graph takes uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
         pieces, start = [], 0
         while start < len(images):
-            if job is not None:
-                job.require_wanted()
+            if deadline is not None:
+                deadline.check()
             size = self._bucket(len(images) - start)
             piece = images[start : start + size]
             arrays = self._run_bucket(np.ascontiguousarray(_padded(piece, size)))

@@ -8,7 +8,7 @@ then all wait for each other. `make bench` times the pipeline both ways; on two 
   `RuntimeOptions`. OpenVINO's threads are not pinned: pinned ones queue for one core while another idles.
 * OpenCV: none of its own, below.
 * BLAS of numpy and scipy: none of their own, below. A search in several segments is several threads with one each.
-* FAISS: none of its own; `service.gallery.index.vectors` says so to each thread that searches.
+* FAISS: none of its own; `service.gallery.index.faiss_vectors` says so to each thread that searches.
 """
 
 import cv2

@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.api.intake import TIMEOUT_HEADER
-from service.api.representations import BASE64, MSGPACK
+from service.api.intake.members import TIMEOUT_HEADER
+from service.api.wire.representations import BASE64, MSGPACK
 
 _IMAGE = {"type": "string", "format": "binary"}
 TIME_LIMIT = {

@@ -9,8 +9,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from models.errors import InferenceFailed, JobAbandoned, JobError, VultusError
-from service.api.responses import Problem
+from models.errors import CancellationError, InferenceFailed, RequestCancelled, VultusError
+from service.api.request_id import HEADER
+from service.api.wire.responses import Problem
 from service.errors import (
     INTERNAL_CODE,
     STATUS,
@@ -21,7 +22,6 @@ from service.errors import (
     RouteUnknown,
     status_of,
 )
-from service.request_id import HEADER
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -61,7 +61,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(VultusError, _on_vultus_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(ClientDisconnect, _on_departed_client)
-    app.add_exception_handler(JobAbandoned, _on_departed_client)
+    app.add_exception_handler(RequestCancelled, _on_departed_client)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -96,7 +96,7 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
 
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
-    if problem.status >= 500 and not isinstance(error, JobError):  # whose time a client may set to nothing
+    if problem.status >= 500 and not isinstance(error, CancellationError):  # whose time a client may set to nothing
         cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # what the engine itself said
         _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error, exc_info=cause)
     headers: dict[str, str] = {}

@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
-from models.artefact import CALIBRATION
-from models.assembly import own_calibration
+from models.artefact.card import CALIBRATION
 from models.calibration import write_calibration
 from models.errors import StorageFailed
-from models.evaluation.calibrating import calibrate as measure
-from models.evaluation.calibration_report import describe_calibration
-from models.evaluation.document import Evaluation
+from models.evaluation.calibrate.calibrating import calibrate as measure
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.sections import add_acquisition, add_duplicates
-from service.cli.measuring import TERMINAL, Directory, Listed, Policy, measured, read_set, require_place
+from models.evaluation.reports.calibration import describe_calibration
+from models.evaluation.reports.document import Evaluation
+from models.evaluation.reports.sections import add_acquisition, add_duplicates
+from models.evaluation.sets.own import read_set
+from models.serving.calibrations import own_calibration
+from service.cli.measuring import TERMINAL, Directory, Listed, Policy, measured, require_place
 from service.settings import load_settings
 
 

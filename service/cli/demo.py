@@ -15,18 +15,17 @@ from typing import Annotated, Any
 import httpx2
 import typer
 from PIL import Image, ImageDraw, ImageOps
-from rich.console import Console
 from rich.table import Table
 
 from models.errors import VultusError
 from models.packs import PackStore, find_manifest
+from service.cli.output import out
 from service.cli.packs import fetch_with_progress
 from service.settings import load_settings
 
 _START_TIMEOUT_S = 120.0
 _REQUEST_TIMEOUT_S = 60.0
 _STAGES = ("decode", "detect", "align", "embed")
-_out = Console()
 
 
 class DemoFailed(VultusError):
@@ -65,7 +64,7 @@ def demo(
         _show_service(client)
         _show_detections(client, sorted({path for pair in pairs for path in (pair.probe, pair.reference)}), pictures)
         _show_decisions(client, pairs)
-    _out.print(f"Annotated photos: {pictures}", soft_wrap=True, highlight=False)
+    out.print(f"Annotated photos: {pictures}", soft_wrap=True, highlight=False)
 
 
 def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
@@ -90,7 +89,7 @@ def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
 def _service() -> Iterator[httpx2.Client]:
     """Run `vultus serve` as its user would, on a free port of this machine, until the block ends."""
     with contextlib.ExitStack() as stack:
-        command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0"]
+        command = [sys.executable, "-c", "from service.cli.main import main; main()", "serve", "--port", "0"]
         scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's own galleries may be in use
         environment = {**os.environ, "VULTUS_GALLERY__DIRECTORY": scratch}
         process = stack.enter_context(
@@ -117,7 +116,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 def _show_service(client: httpx2.Client) -> None:
     info = client.get("/v1/info").raise_for_status().json()
     session = info["recognizer"]["session"]
-    _out.print(
+    out.print(
         f"\nVultus {info['version']} serves {info['pack']} by {session['engine']} {session['version']} on "
         f"{session['provider']} in {session['precision']} with {session['threads']} threads\n",
         highlight=False,
@@ -137,7 +136,7 @@ def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) 
         boxes = [" ".join(f"{side:4.0f}" for side in face["box"]) + f" ({face['score']:.2f})" for face in item["faces"]]
         table.add_row(path.name, f"{item['width']} x {item['height']}", "\n".join(boxes))
         _annotate(path, item["faces"], pictures / f"{path.stem}-annotated.png")
-    _out.print(table)
+    out.print(table)
 
 
 def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
@@ -166,18 +165,18 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
         spent = [*(stages.get(stage, 0.0) for stage in _STAGES), response.elapsed.total_seconds() * 1000]
         times.add_row(pair.what, pair.faces, *(f"{milliseconds:.1f}" for milliseconds in spent))
         point, because = answer["operating_point"], answer["uncalibrated_because"]
-    _out.print(decisions)
+    out.print(decisions)
     if point is not None:
         low, high = point["interval"]
-        _out.print(
+        out.print(
             f"A match needs a similarity of {point['threshold']:.3f} ({point['name']}): false match rate (FMR) "
             f"{point['rate']:g},\n95 % interval {low:.1g} to {high:.1g}, measured on\n{point['measured_on']}.\n",
             highlight=False,
             soft_wrap=True,
         )
     if because is not None:
-        _out.print(f"There are similarities but no decisions: {because}.\n", highlight=False, soft_wrap=True)
-    _out.print(times)
+        out.print(f"There are similarities but no decisions: {because}.\n", highlight=False, soft_wrap=True)
+    out.print(times)
     if point is None and not times.rows:
         raise DemoFailed("no comparison succeeded; the table above says why")
 

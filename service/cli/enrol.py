@@ -10,28 +10,25 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from models.assembly import Models
+from models.deadline import Deadline
 from models.errors import ImageUnreadable, StorageFailed, VultusError
-from models.job import Job
+from models.evaluation.sets.own import read_set
 from models.quality import Gate
-from service.acquisition import Requirements
+from models.serving.models import Models
 from service.cli.gallery import require_or_make
-from service.cli.measuring import read_set
-from service.cli.serve import open_for_models
-from service.enrolment import Enrolled, Entry, enrol_entries
+from service.cli.output import out, progress_bars, say
 from service.gallery.galleries import Galleries
+from service.operations.acquire import Requirements
+from service.operations.enrol import Enrolled, Entry
+from service.operations.enrol import enrol as enrol_photos
+from service.startup import open_models_and_galleries
 
 _BATCH = 16
 _SIDE_BY_SIDE = 2  # batches; while one is embedded the other is decoded
 _SOME_REFUSED = 1
 _SHOWN = 20
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +74,10 @@ def enrol(
     requirements = Requirements(faces, min_face_px, min_norm, Gate(min_quality))
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
-    columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     if report:
         _write(report, ())  # before the work: a place that cannot be written is told now
-    with (
-        open_for_models() as (galleries, models),
-        Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
-    ):
+    with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
         require_or_make(galleries, gallery)
-        task = bars.add_task("", total=len(found))
         try:
             for batch in _dealt_with(galleries, models, gallery, found, requirements):
                 for one, outcome in batch:
@@ -94,7 +86,7 @@ def enrol(
                         counts[outcome.code] += 1
                     else:
                         counts[outcome.outcome] += 1
-                bars.advance(task, len(batch))
+                progress("enrolling", counts.total(), len(found))
         finally:  # of what was done before an interrupt as well
             if report:
                 _write(report, refused)
@@ -118,7 +110,7 @@ def _dealt_with(
             except (OSError, ValueError) as error:  # the latter of a name that no file can have
                 why = getattr(error, "strerror", None) or error
                 outcomes[one] = ImageUnreadable(f"the file cannot be read: {why}")
-        enrolled = enrol_entries(galleries, models, gallery, list(entries.values()), requirements, Job())
+        enrolled = enrol_photos(galleries, models, gallery, list(entries.values()), requirements, Deadline())
         outcomes |= dict(zip(entries, enrolled, strict=True))
         return [(one, outcomes[one]) for one in batch]
 
@@ -133,11 +125,11 @@ def _show(counts: Counter[str], refused: Sequence[Refused], listed_elsewhere: bo
     table = Table("outcome", "photos")
     for outcome in ("enrolled", "duplicate", *sorted(set(counts) - {"enrolled", "duplicate"})):
         table.add_row(outcome, f"{counts[outcome]:,}")
-    _out.print(table)
+    out.print(table)
     for one in refused[: 0 if listed_elsewhere else _SHOWN]:
-        _out.print(f"{one.path}: {one.reason}", highlight=False, soft_wrap=True, markup=False)
+        say(f"{one.path}: {one.reason}")
     if len(refused) > _SHOWN and not listed_elsewhere:
-        _out.print(f"… {len(refused) - _SHOWN} more; --report FILE.csv has them all", highlight=False)
+        say(f"… {len(refused) - _SHOWN} more; --report FILE.csv has them all")
 
 
 def _write(report: Path, refused: Sequence[Refused]) -> None:

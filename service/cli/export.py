@@ -3,31 +3,27 @@
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models.alignment import TEMPLATES, Template
+from models.artefact.proof import LabelledScore, Proof
 from models.errors import ParityFailed
+from models.export.exporter import Exported, Exporter, ExportSpec
+from models.export.steps import SourceSpec
 from models.packs import PackStore, find_manifest
-from service.cli.extra import require_export_extra
+from models.pipeline import FaceCropper
+from models.serving.load import load_detector
+from service.cli.output import err, out, progress_bars, say
 from service.settings import load_settings
-
-if TYPE_CHECKING:
-    from models.alignment import Template
-    from models.cropping import FaceCropper
-    from models.export.exporter import Exported, Order
-    from models.export.proof import LabelledScore, Proof
 
 Color = Literal["rgb", "bgr"]
 
 _TERMINATED = 143  # 128 + SIGTERM, as shells have it
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
-_out = Console()
-_err = Console(stderr=True)
 
 Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .safetensors, or a directory with model.pt.")]
 Published = Annotated[Path, typer.Argument(help="A recognizer in ONNX: float [N, 3, H, W] to [N, D].")]
@@ -73,14 +69,12 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained checkpoint into an artefact, and prove that it is still the same model."""
-    require_export_extra()
-    from models.export.exporter import Order
-    from models.export.steps import Request
-
-    request = Request(
+    request = SourceSpec(
         checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
     )
-    order = Order(request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force)
+    order = ExportSpec(
+        request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force
+    )
     _run(order, as_json)
 
 
@@ -102,70 +96,50 @@ def import_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Turn a recognizer that is already ONNX into an artefact, and prove that it is still the same model."""
-    require_export_extra()
-    from models.export.exporter import Order
-    from models.export.steps import Request
-
-    request = Request(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
-    order = Order(
+    request = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
+    order = ExportSpec(
         request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
     )
     _run(order, as_json)
 
 
-def _run(order: "Order", as_json: bool) -> None:
-    from models.export.exporter import Exporter, Telling
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
-        shown = [bars.add_task("starting", total=None)]
-
-        def step(what: str) -> None:
-            bars.remove_task(shown.pop())
-            shown.append(bars.add_task(what, total=None))
-
-        def count(done: int, total: int) -> None:
-            bars.update(shown[-1], completed=done, total=total)
-
+def _run(spec: ExportSpec, as_json: bool) -> None:
+    with progress_bars(one_line=True) as progress:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # leave through the scratch directory's own end
-        exported = Exporter(order, _make_cropper, Telling(step, count, bars.console.print)).run()
+        exported = Exporter(spec, _make_cropper, progress).run()
+    for note in exported.notes:
+        err.print(note, highlight=False, soft_wrap=True)
     if as_json:
-        _out.print_json(data=exported.proof.record())
+        out.print_json(data=exported.proof.record())
     else:
         show_proof(exported)
     if not exported.proof.passed:
         raise ParityFailed(f"{exported.path} is not the same model any more; it is marked unfit and will not be served")
 
 
-def show_proof(exported: "Exported") -> None:
+def show_proof(exported: Exported) -> None:
     """Print what was measured, and what the artefact is."""
     card, proof = exported.card, exported.proof
-    _say(
+    say(
         f"{card.name}: {card.family} {card.architecture}, {card.dimensions} numbers, "
         f"{card.preprocessing['color']} as told by {card.color_from}"
     )
-    _out.print(_parity_table(proof))
-    _say(f"against {proof.reference['runtime']} on {proof.pictures}")
-    _say("spread: how far different pictures stay apart, of what they do in the network itself")
+    out.print(_parity_table(proof))
+    say(f"against {proof.reference['runtime']} on {proof.pictures}")
+    say("spread: how far different pictures stay apart, of what they do in the network itself")
     if proof.labelled_reference is not None:
-        _out.print(_labelled_table(proof, proof.labelled_reference))
+        out.print(_labelled_table(proof, proof.labelled_reference))
     for row in proof.rows:
         if not row.passed:
             label = "failed" if row.asked else "not to be served"
-            _say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
+            say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
     for file, kept in card.higher_precision.items():
         if kept:
-            _say(f"{file}: {len(kept)} layers in higher precision, listed on the card")
-    _say(str(exported.path))
+            say(f"{file}: {len(kept)} layers in higher precision, listed on the card")
+    say(str(exported.path))
 
 
-def _parity_table(proof: "Proof") -> Table:
+def _parity_table(proof: Proof) -> Table:
     table = Table(
         *(
             "graph",
@@ -199,7 +173,7 @@ def _parity_table(proof: "Proof") -> Table:
     return table
 
 
-def _labelled_table(proof: "Proof", reference: "LabelledScore") -> Table:
+def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
     table = Table(
         "graph", "engine", "10-fold accuracy", "FNMR at FMR 1e-3", title=proof.labelled_set, box=box.SIMPLE_HEAD
     )
@@ -210,15 +184,8 @@ def _labelled_table(proof: "Proof", reference: "LabelledScore") -> Table:
     return table
 
 
-def _say(text: str) -> None:
-    _out.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _make_cropper(template: "Template") -> "FaceCropper":
+def _make_cropper(template: Template) -> FaceCropper:
     """Load the detector of the pack that is set, fetched before."""
-    from models.assembly import load_detector
-    from models.cropping import FaceCropper
-
     settings = load_settings()
     detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())
     return FaceCropper(detector, template, settings.image.limits())
@@ -241,8 +208,6 @@ def _numbers(text: str | None, positive: bool = False) -> float | tuple[float, f
 
 
 def _template(name: str | None) -> str | None:
-    from models.alignment import TEMPLATES
-
     if name is not None and name not in TEMPLATES:
         raise typer.BadParameter(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
     return name

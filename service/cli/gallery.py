@@ -7,30 +7,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.directories import sync
+from models.artefact.directories import sync
 from models.errors import StorageFailed
+from service.cli.output import err, out, progress_bars, say
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
-from service.gallery.audit import verify_erasure, verify_gallery
+from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import Imported, export_lines, import_lines
 from service.gallery.galleries import Galleries
 from service.settings import load_settings
+from service.startup import open_models_and_galleries
 
-app = typer.Typer(help="Galleries of the data directory, while no service has them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Galleries of the data directory, while no service has them.", no_args_is_help=True, add_completion=False
+)
 
 Name = Annotated[str, typer.Argument(help="Name of a gallery.")]
 
 _FAULTY = 1
 _ALL = -1
 
-_out = Console()
-_err = Console(stderr=True)
+_SHOWN_EVERY = 1024  # lines
 
 
 @app.command("list")
@@ -42,7 +44,7 @@ def list_all() -> None:
     with _opened(build=False) as galleries:
         for gallery, subjects, templates in list_galleries(galleries, "", _ALL):
             table.add_row(escape(gallery.name), f"{subjects:,}", f"{templates:,}", gallery.index, gallery.contract_id)
-    _out.print(table)
+    out.print(table)
 
 
 @app.command()
@@ -50,7 +52,7 @@ def stats(name: Name) -> None:
     """Tell what a gallery holds."""
     with _opened(build=False) as galleries:
         gallery, subjects, templates = read_gallery(galleries, name)
-        counts = sorted(subject.templates for subject in list_subjects(galleries, name, "", _ALL))
+        counts = sorted(subject.template_count for subject in list_subjects(galleries, name, "", _ALL))
         store_bytes = sum(path.stat().st_size for path in galleries.directory.iterdir())
     table = Table(show_header=False)
     for label, value in (
@@ -67,7 +69,7 @@ def stats(name: Name) -> None:
         ("all galleries on the disk", f"{store_bytes / 2**20:,.1f} MiB"),
     ):
         table.add_row(label, value)
-    _out.print(table)
+    out.print(table)
 
 
 @app.command()
@@ -83,14 +85,16 @@ def verify(
         names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
         for one in names:
             with _busy(f"comparing {one}"):
-                audit = verify_gallery(galleries, one)
-            _say(f"{one}: {audit.templates:,} templates, index {audit.index}: {'; '.join(audit.faults) or 'agrees'}")
+                audit = check_consistency(galleries, one)
+            say(
+                f"{one}: {audit.template_count:,} templates, index {audit.index}: {'; '.join(audit.faults) or 'agrees'}"
+            )
             faults += audit.faults
         if erasure:
             with _busy("writing the store anew"):
-                done = verify_erasure(galleries)
+                done = check_erasure(galleries)
             found = "; ".join(done.faults) or "nothing that was erased is in any of them"
-            _say(f"{done.files} files, {done.bytes_before:,} bytes before, {done.bytes_after:,} after: {found}")
+            say(f"{done.files} files, {done.bytes_before:,} bytes before, {done.bytes_after:,} after: {found}")
             faults += done.faults
     if faults:
         raise typer.Exit(_FAULTY)
@@ -102,8 +106,8 @@ def rebuild(name: Name) -> None:
     with _opened(build=False) as galleries, _busy(f"building the index of {name}"):
         gallery, _, templates = read_gallery(galleries, name)
         live = galleries.live(gallery)
-        galleries.mend(live, anew=True).result()
-    _say(f"{name}: index {live.current.kind if live.current else 'missing'} of {templates:,} templates")
+        galleries.rebuild(live, anew=True).result()
+    say(f"{name}: index {live.current.kind if live.current else 'missing'} of {templates:,} templates")
 
 
 @app.command("export")
@@ -115,15 +119,13 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
     with _opened(build=False) as galleries:
         _, _, templates = read_gallery(galleries, name)
         lines = export_lines(galleries, name)
-        columns = (TextColumn("templates"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with (
-                os.fdopen(descriptor, "wb") as file,
-                Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
-            ):
-                for line in bars.track(lines, total=templates + 2):
+            with os.fdopen(descriptor, "wb") as file, progress_bars() as progress:
+                for number, line in enumerate(lines):
                     file.write(line)
+                    if number % _SHOWN_EVERY == 0:
+                        progress("templates", number, templates)
             sync(part)
             part.rename(out)
         except BaseException as error:  # an interrupt as well: half of it is nobody's to find
@@ -132,7 +134,7 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
             if isinstance(error, OSError):
                 raise StorageFailed(f"{out} cannot be written: {error.strerror}") from error
             raise
-    _say(f"{name}: {templates:,} templates in {out}")
+    say(f"{name}: {templates:,} templates in {out}")
 
 
 @app.command("import")
@@ -140,34 +142,25 @@ def import_(
     name: Name, path: Annotated[Path, typer.Argument(help="File of `vultus gallery export`.", dir_okay=False)]
 ) -> None:
     """Store the templates of an export; what is there already is passed over. The gallery is made if need be."""
-    from service.cli.serve import open_for_models
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     done = Imported()
     try:
         with (
             path.open("rb") as file,
-            open_for_models() as (galleries, _),
-            Progress(*columns, console=_err, transient=not _err.is_terminal) as bars,
+            open_models_and_galleries() as (galleries, _),
+            progress_bars("bytes") as progress,
         ):
             made = require_or_make(galleries, name)
-            task = bars.add_task("importing", total=path.stat().st_size)
-
-            def lines() -> Iterator[bytes]:
-                for line in file:
-                    yield line
-                    bars.advance(task, len(line))
-
+            size = path.stat().st_size
             try:
-                for done in import_lines(galleries, name, lines()):  # noqa: B007  # the last one counts
-                    pass
+                for done in import_lines(galleries, name, file):  # noqa: B007  # the last one counts
+                    progress("importing", file.tell(), size)
             except ContractMismatch:
                 if made:
                     erase_gallery(galleries, name)
                 raise
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
-    _say(f"{name}: {done.templates:,} templates new, {done.duplicates:,} there already, {done.refused:,} of others")
+    say(f"{name}: {done.enrolled:,} templates new, {done.duplicates:,} there already, {done.refused:,} of others")
 
 
 @app.command()
@@ -181,12 +174,12 @@ def erase(
     if not yes:
         typer.confirm(f"Erase {what}? It cannot be had back.", abort=True)
     with _opened() as galleries:
-        galleries.settle()
+        galleries.wait_idle()
         receipt = erase_subject(galleries, name, subject) if subject else erase_gallery(galleries, name)
-        galleries.settle()
-    _say(
-        f"erasure {receipt.erasure}: {receipt.what}, {receipt.subjects} subjects, {receipt.templates} templates, "
-        f"{receipt.crops} crops"
+        galleries.wait_idle()
+    say(
+        f"erasure {receipt.erasure}: {receipt.what}, {receipt.subject_count} subjects, "
+        f"{receipt.template_count} templates, {receipt.crop_count} crops"
     )
 
 
@@ -212,10 +205,6 @@ def _opened(build: bool = True) -> Iterator[Galleries]:
 @contextmanager
 def _busy(what: str) -> Iterator[None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=_err, transient=True) as bars:
+    with Progress(*columns, console=err, transient=True) as bars:
         bars.add_task(what, total=None)
         yield
-
-
-def _say(text: str) -> None:
-    _out.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -4,29 +4,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.assembly import Models
-from models.calibration import OperatingPoint
-from models.cropping import FacePolicy
+from models.calibration.records import bound_text
+from models.deadline import Deadline
+from models.detection.policy import FacePolicy
 from models.errors import ImageUnreadable, VultusError
-from models.evaluation.operating_points import upper
-from models.job import Job
-from models.pipeline import EmbeddedPhoto
 from models.quality import Gate
-from service.acquisition import JudgedFace, judge_faces
-from service.cli.serve import open_for_models
-from service.gallery.identification import LEAST, NO_POINT, comparisons, identify_photos, least_quality
-from service.gallery.records import Candidate, Fusion
+from models.serving.models import Models
+from service.cli.output import out
+from service.gallery.galleries import Galleries
+from service.gallery.records import Fusion
+from service.operations.identify import Identification, IdentifiedProbe, Search
+from service.operations.identify import identify as identify_photos
+from service.startup import open_models_and_galleries
 
 _SOME_FAILED = 1
+_PHOTOS_AT_ONCE = 16
 
-_Found = tuple[JudgedFace, list[Candidate]]
-_Answer = tuple[Path, list[_Found] | VultusError]
-
-_out = Console()
+_Answer = tuple[Path, IdentifiedProbe | VultusError]
 
 
 def identify(
@@ -45,80 +42,55 @@ def identify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look for the faces of photos in galleries; status 1 if a photo could not be used."""
-    with open_for_models() as (galleries, models):
-        point = None if operating_point == NO_POINT else models.operating_point(operating_point)
-        compared = comparisons(galleries, gallery, fusion)
-        gate = Gate(min_quality).at_least(least_quality(galleries, gallery))
-        models.require_gate(gate)
-        outcomes = [
-            one if isinstance(one, VultusError) else judge_faces(models, one, gate)
-            for one in _embedded(photos, models, faces)
-        ]
-        found = iter(
-            identify_photos(
-                galleries,
-                gallery,
-                [
-                    [judged.face.embedding for judged in one if judged.refusal is None]
-                    for one in outcomes
-                    if not isinstance(one, VultusError)
-                ],
-                k,
-                fusion,
-                point.threshold if point else LEAST,
-                assign == "unique",
-            )
-        )
-        answers: list[_Answer] = [
-            (path, one if isinstance(one, VultusError) else _found(one, next(found)))
-            for path, one in zip(photos, outcomes, strict=True)
-        ]
+    search = Search(tuple(gallery), k, fusion, assign == "unique", faces, operating_point, Gate(min_quality))
+    answers: list[_Answer] = []
+    with open_models_and_galleries() as (galleries, models):
+        found = identify_photos(galleries, models, [], search, Deadline())  # what cannot be searched is refused at once
+        for start in range(0, len(photos), _PHOTOS_AT_ONCE):
+            answers += _identified(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search)
     if as_json:
-        _out.print_json(data=[_record(*answer, decides=point is not None) for answer in answers])
+        out.print_json(data=[_record(*answer) for answer in answers])
     else:
-        _show(answers, point, compared, models)
-    if any(isinstance(one, VultusError) for one in outcomes):
+        _show(answers, found, models)
+    if any(isinstance(one, VultusError) for _, one in answers):
         raise typer.Exit(_SOME_FAILED)
 
 
-def _embedded(paths: list[Path], models: Models, policy: FacePolicy) -> list[EmbeddedPhoto | VultusError]:
-    outcomes: list[EmbeddedPhoto | VultusError] = []
+def _identified(galleries: Galleries, models: Models, paths: list[Path], search: Search) -> list[_Answer]:
+    images: list[bytes | VultusError] = []
     for path in paths:
         try:
-            outcomes += models.pipeline.embed([path.read_bytes()], policy, Job())
+            images.append(path.read_bytes())
         except (OSError, ValueError) as error:  # the latter of a name that no file can have
-            outcomes.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
-    return outcomes
+            images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
+    contents = [image for image in images if isinstance(image, bytes)]
+    probes = iter(identify_photos(galleries, models, contents, search, Deadline()).probes)
+    return [
+        (path, next(probes) if isinstance(image, bytes) else image) for path, image in zip(paths, images, strict=True)
+    ]
 
 
-def _found(faces: list[JudgedFace], candidates: list[list[Candidate]]) -> list[_Found]:
-    """Give the faces that were looked for what was found, and the others none."""
-    found = iter(candidates)
-    return [(judged, next(found) if judged.refusal is None else []) for judged in faces]
-
-
-def _record(path: Path, outcome: list[_Found] | VultusError, decides: bool) -> dict[str, Any]:
+def _record(path: Path, outcome: IdentifiedProbe | VultusError) -> dict[str, Any]:
     if isinstance(outcome, VultusError):
         return {"image": str(path), "status": "error", "code": outcome.code, "detail": str(outcome)}
     described = []
-    for (face, assessment, refusal), own in outcome:
-        candidates = [{"gallery": c.gallery, "subject": c.subject, "similarity": c.similarity} for c in own]
-        decision = ("candidates" if own else "unknown") if decides else None
-        if refusal is not None:
-            decision = "rejected"
+    for one in outcome.faces:
+        judged = one.judged
         described.append(
             {
-                "box": face.face.box.tolist(),
-                "quality": assessment.quality,
-                "decision": decision,
-                "refusal": refusal.code if refusal else None,
-                "candidates": candidates,
+                "box": judged.face.face.box.tolist() if judged else None,
+                "quality": judged.assessment.quality if judged else None,
+                "decision": one.decision,
+                "refusal": judged.refusal.code if judged and judged.refusal else None,
+                "candidates": [
+                    {"gallery": c.gallery, "subject": c.subject, "similarity": c.similarity} for c in one.candidates
+                ],
             }
         )
     return {"image": str(path), "status": "ok", "faces": described}
 
 
-def _show(answers: list[_Answer], point: OperatingPoint | None, compared: int, models: Models) -> None:
+def _show(answers: list[_Answer], found: Identification, models: Models) -> None:
     table = Table("photo", "face: x1 y1 x2 y2", "subject", "similarity")
     for column in table.columns:
         column.overflow = "fold"  # a name that is cut short is another name
@@ -126,31 +98,32 @@ def _show(answers: list[_Answer], point: OperatingPoint | None, compared: int, m
         if isinstance(outcome, VultusError):
             table.add_row(escape(path.name), "", escape(str(outcome)), "")
             continue
-        if not outcome:
+        if not outcome.faces:
             table.add_row(escape(path.name), "none", "", "")
-        for (face, _, refusal), own in outcome:
-            box = " ".join(f"{edge:4.0f}" for edge in face.face.box)
+        for one in outcome.faces:
+            box = " ".join(f"{edge:4.0f}" for edge in one.judged.face.face.box) if one.judged else ""
+            refusal = one.judged.refusal if one.judged else None
             nobody = f"rejected: {refusal.code}" if refusal else "unknown"
             table.add_row(
                 escape(path.name),
                 box,
-                escape("\n".join(f"{c.gallery}/{c.subject}" for c in own) or nobody),
-                "\n".join(f"{c.similarity:.3f}" for c in own),
+                escape("\n".join(f"{c.gallery}/{c.subject}" for c in one.candidates) or nobody),
+                "\n".join(f"{c.similarity:.3f}" for c in one.candidates),
             )
-    _out.print(table)
-    if point:
-        _out.print(
-            f"{point.name}: similarity from {point.threshold:.3f}. Each face was compared with {compared:,}: somebody "
-            f"who is not enrolled gets a candidate in up to {_percent(min(1.0, point.rate * compared))} of cases "
+    out.print(table)
+    if (point := found.point) and (bound := found.fpir_bound) is not None:
+        out.print(
+            f"{point.name}: similarity from {point.threshold:.3f}. Each face was compared with "
+            f"{found.comparisons:,}: somebody who is not enrolled gets a candidate in up to {_percent(bound)} of cases "
             f"(measured on {point.measured_on}).",
             highlight=False,
             soft_wrap=True,
         )
     elif models.uncalibrated_because:
-        _out.print(f"no decisions: {models.uncalibrated_because}", highlight=False, soft_wrap=True)
+        out.print(f"no decisions: {models.uncalibrated_because}", highlight=False, soft_wrap=True)
 
 
 def _percent(bound: float) -> str:
     """Write an upper bound, never as 0."""
     percent = 100 * bound
-    return f"{percent:.1f}%" if percent >= 1 else f"{upper(percent)}%"
+    return f"{percent:.1f}%" if percent >= 1 else f"{bound_text(percent)}%"

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from models.artefact import CARD, PROOF, Card, check_files, read_card
+from models.artefact.card import CARD, PROOF, Card, read_card
+from models.artefact.integrity import check_files
 from models.errors import PackDamaged
-from service.cli.extra import require_export_extra
-
-_out = Console()
+from models.extras import require_extra
+from service.cli.output import out
 
 
 def inspect(
@@ -24,12 +23,12 @@ def inspect(
     """Tell what a checkpoint or an artefact is, without exporting or serving it."""
     described = _artefact(path) if (path / CARD).is_file() else _checkpoint(path, color)
     if as_json:
-        _out.print_json(data=described)
+        out.print_json(data=described)
         return
     table = Table(show_header=False)
     for name, value in _flat(described):
         table.add_row(name, value)
-    _out.print(table)
+    out.print(table)
 
 
 def _artefact(path: Path) -> dict[str, Any]:
@@ -54,8 +53,8 @@ def _artefact(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path, color: str | None) -> dict[str, Any]:
-    require_export_extra()
-    from models.export.inspection import inspect_checkpoint
+    require_extra("export")
+    from models.export.inspection import inspect_checkpoint  # needs the extra; inspecting an artefact does not
     from models.export.isolation import in_own_process
 
     if color not in (None, "rgb", "bgr"):

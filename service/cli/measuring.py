@@ -11,27 +11,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from models.assembly import load_models
-from models.directories import write_text
+from models.artefact.directories import write_text
 from models.errors import StorageFailed
-from models.evaluation.document import Evaluation, printable
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.report import cell_text, require_report_extra, write_report
-from models.evaluation.sets.own import PictureSet, read_folders, read_listed
+from models.evaluation.reports.document import Evaluation
+from models.evaluation.reports.html import cell_text, write_report
+from models.extras import require_extra
 from models.packs import PackStore, find_manifest
+from models.serving.load import load_models
+from service.cli.output import out, printable, progress_bars, say
 from service.settings import load_settings
 from service.version import VERSION
 
@@ -59,8 +50,6 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="All numbers; - is
 
 TERMINAL = Path("-")
 _LONGEST_TABLE = 12
-_out = Console()
-_err = Console(stderr=True)
 
 
 def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
@@ -121,33 +110,9 @@ def evaluated_model(
         settings.image.limits(),
         artefact,
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, count: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(printable(what)), total=count)
-            bars.update(tasks[what], completed=done, total=count)
-
+    with progress_bars() as progress:
         cache = None if no_cache else settings.data_dir / "evaluations"
-        yield EvaluatedModel(models, cache, show, max_missing, artefact)
-
-
-def read_set(directory: Path, listed: Path | None) -> PictureSet:
-    """Read pictures of known subjects: listed ones, or a folder for each subject."""
-    return read_listed(listed, directory) if listed else read_folders(directory)
-
-
-def _say(text: str) -> None:
-    """Print a line as it is, but for what would steer the terminal."""
-    _out.print(printable(text), highlight=False, soft_wrap=True, markup=False)
+        yield EvaluatedModel(models, cache, progress, max_missing, artefact)
 
 
 def _require_writable(html: Path | None, json_file: Path | None) -> None:
@@ -158,7 +123,7 @@ def _require_writable(html: Path | None, json_file: Path | None) -> None:
         StorageFailed: The directory of a file is not there.
     """
     if html is not None:
-        require_report_extra()
+        require_extra("evaluate")
     for path in (html, json_file):
         if path is not None and path != TERMINAL:
             require_place(path)
@@ -191,7 +156,7 @@ def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None
         for one in found:
             _show(one)
         if html is not None:
-            _say(f"report: {html}")
+            say(f"report: {html}")
 
 
 def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
@@ -203,12 +168,12 @@ def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
 
 
 def _show(evaluation: Evaluation) -> None:
-    _out.print(f"\n[bold]{escape(printable(evaluation.title))}[/bold]", highlight=False)
+    out.print(f"\n[bold]{escape(printable(evaluation.title))}[/bold]", highlight=False)
     about = evaluation.conditions
-    _say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
+    say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
     for figure in evaluation.figures:
         if figure.text:
-            _say(f"  {figure.text}")
+            say(f"  {figure.text}")
     for table in evaluation.tables:
         if table.rows and not table.detail:
             title = escape(printable(table.title))
@@ -223,8 +188,8 @@ def _show(evaluation: Evaluation) -> None:
                 column.overflow = "fold"  # a name that is cut short is another name
             for row in table.rows[:_LONGEST_TABLE]:
                 shown.add_row(*(escape(cell_text(cell)) for cell in row))
-            _out.print(shown)
+            out.print(shown)
             if len(table.rows) > _LONGEST_TABLE:
-                _say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
+                say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
     for note in evaluation.notes:
-        _say(note)
+        say(note)

@@ -4,34 +4,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from models.errors import VultusError
+from models.export.packs import fetch_pack
 from models.packs import Manifest, PackStore, find_manifest, list_manifests
+from service.cli.output import out, progress_bars
 from service.settings import load_settings
 
-app = typer.Typer(help="Models and photos by name.", no_args_is_help=True)
+app = typer.Typer(help="Models and photos by name.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="Name of a pack, or path of a manifest that ends in .toml.")]
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 def fetch_with_progress(store: PackStore, manifest: Manifest, mirror: Path | None = None) -> Path:
     """Fetch a pack, showing what arrives."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        return store.fetch(manifest, show, mirror)
+    with progress_bars("bytes") as progress:
+        return fetch_pack(store, manifest, progress, mirror)
 
 
 @app.command("list")
@@ -43,7 +32,7 @@ def list_packs() -> None:
         entries = (manifest.detector, manifest.recognizer)
         licences = ", ".join(sorted({entry.licence for entry in entries if entry}))
         table.add_row(manifest.name, manifest.summary, licences, _state(store, manifest))
-    _out.print(table)
+    out.print(table)
 
 
 @app.command()
@@ -55,14 +44,14 @@ def fetch(
 ) -> None:
     """Fetch a pack, convert it and prove the conversion; nothing is done if it is here and whole."""
     path = fetch_with_progress(PackStore(load_settings().packs_dir), find_manifest(name), mirror)
-    _out.print(f"{name} is here and whole: {path}", soft_wrap=True)
+    out.print(f"{name} is here and whole: {path}", soft_wrap=True)
 
 
 @app.command()
 def verify(name: Name) -> None:
     """Check every byte of a pack against its digests."""
     path = PackStore(load_settings().packs_dir).verify(find_manifest(name))
-    _out.print(f"{name} is whole: {path}", soft_wrap=True)
+    out.print(f"{name} is whole: {path}", soft_wrap=True)
 
 
 @app.command()

@@ -2,22 +2,19 @@
 
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 import uvicorn
 from rich.console import Console
 
-from models.assembly import CalibrationPlaces, Models, Sharing, load_models
-from models.packs import PackStore, find_manifest
 from models.runtime import usable_cores
 from models.runtime.threads import leave_cores_to_engines
+from models.serving.models import Models
+from service.allocator import keep_memory_small
 from service.app import create_app
-from service.gallery.galleries import Galleries
-from service.memory import keep_memory_small
-from service.settings import Settings, load_settings
+from service.settings import load_settings
+from service.startup import open_models_and_galleries, sharing_of
 
 _IDLE_S = 75  # longer than proxies keep a connection, so that they close it and never send into one that just closed
 
@@ -35,7 +32,7 @@ def serve(
     keep_memory_small(usable_cores())
     leave_cores_to_engines()
     settings = load_settings()
-    with open_for_models(settings, sharing_of(settings)) as (galleries, models):
+    with open_models_and_galleries(settings, sharing_of(settings)) as (galleries, models):
         _announce(models)
         if hints:
             _print_hints(host, port)
@@ -57,46 +54,6 @@ def _end(*_: object) -> None:
     raise SystemExit(0)
 
 
-@contextmanager
-def open_for_models(
-    settings: Settings | None = None, sharing: Sharing | None = None
-) -> Iterator[tuple[Galleries, Models]]:
-    """Load what the settings name, and open the galleries of the data directory for it."""
-    settings = settings or load_settings()
-    models = load_configured_models(settings, sharing)
-    try:
-        galleries = Galleries(
-            settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
-        )
-        try:
-            yield galleries, models
-        finally:
-            models.close()  # first: what still computes may want to store
-            galleries.close()
-    finally:
-        models.close()
-
-
-def sharing_of(settings: Settings) -> Sharing:
-    """Say how requests share the engines."""
-    return Sharing(settings.request.turns, settings.batching.wait_ms / 1000, settings.batching.largest)
-
-
-def load_configured_models(settings: Settings, sharing: Sharing | None = None) -> Models:
-    """Load what the settings name."""
-    return load_models(
-        PackStore(settings.packs_dir),
-        find_manifest(settings.pack),
-        settings.runtime_options,
-        settings.detection.options(),
-        settings.image.limits(),
-        settings.model,
-        CalibrationPlaces(settings.calibrations_dir, settings.calibration),
-        sharing,
-        settings.tunings_dir if sharing else None,
-    )
-
-
 def _announce(models: Models) -> None:
     for name, session in (("recognizer", models.embedder_session), ("detector", models.detector_session)):
         _log.info(
@@ -112,8 +69,8 @@ def _announce(models: Models) -> None:
     if models.untuned_because:
         _log.info("not tuned: %s", models.untuned_because)
     _log.info("embedding contract %s", models.contract_id)
-    if models.calibrated_otherwise:
-        _log.warning("%s: thresholds may be off by some thousandths", models.calibrated_otherwise)
+    if models.calibration_mismatch:
+        _log.warning("%s: thresholds may be off by some thousandths", models.calibration_mismatch)
     if models.quality and not models.quality.validated:
         _log.warning("quality is not validated and cannot gate: %s", models.quality.because)
     if models.uncalibrated_because:

@@ -10,31 +10,27 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.artefact import open_artefact
-from models.assembly import Models
-from models.cropping import CroppedPhoto
-from models.directories import make_directory
+from models.artefact.directories import make_directory
+from models.artefact.integrity import open_artefact
+from models.deadline import Deadline
 from models.errors import ImageError, PackDamaged, PackMissing, PicturesUnfit
 from models.imaging import SUFFIXES, Photo
-from models.job import Job
 from models.packs import PackStore, find_manifest
-from models.packs.build import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
+from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
+from models.pipeline import CroppedPhoto
 from models.runtime.threads import leave_cores_to_engines
+from models.serving.models import Models
+from models.serving.tuning import GraphTuning, Preference, Tuning, tune_graph, write_tuning
+from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
-from models.tuning import GraphTuning, Preference, Tuning, keep_tuning, tune_graph
-from models.tuning.graphs import common_canvas, detector_to_tune, recognizer_to_tune, tuning_subject
-from service.cli.serve import load_configured_models
+from service.cli.output import out, progress_bars, say
 from service.settings import Settings, load_settings
+from service.startup import load_configured_models
 
 _DRAWN, _MOST_PHOTOS, _CANVASES = 16, 64, 4
 _PHOTOS_OF_OURS = "demo-photos"
-
-_out = Console()
-_err = Console(stderr=True)
 
 
 def tune(
@@ -43,7 +39,7 @@ def tune(
         typer.Option(help="Photos of faces to check answers on; without it those of the demonstration."),
     ] = None,
     prefer: Annotated[
-        Preference, typer.Option(help="Of ways about as fast: those for many requests at once, or for a lone one.")
+        Preference, typer.Option(help="Of choices about as fast: those for many requests at once, or for a lone one.")
     ] = "throughput",
 ) -> None:
     """Measure engines, precisions, streams and batches on this machine, and keep the fastest that answers alike.
@@ -61,29 +57,26 @@ def tune(
     detection, device = settings.detection.options(), settings.runtime.device
     files = _photos(settings, photos)
     faces, canvases = _faces(models, files), _on_canvas(files, common_canvas(detection))
-    recognizer, left_out = recognizer_to_tune(directory, card, proof, device, faces, len(faces) > _DRAWN)
+    recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _DRAWN)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
-    detector = detector_to_tune(pack / DETECTOR_DIRECTORY, detection, device, canvases)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
     found: list[GraphTuning] = []
-    with Progress(*columns, console=_err, transient=True) as bars:
-        for name, graph in (("recognizer", recognizer), ("detector", detector)):
-            task = bars.add_task(name)
+    for name, graph in (("recognizer", recognizer), ("detector", detector)):
+        with progress_bars(one_line=True) as progress:
 
-            def show(done: int, steps: int, way: str, name: str = name, task: int = task) -> None:
-                bars.update(task, description=f"{name}: {way}", completed=done, total=steps)  # type: ignore[arg-type]
+            def report(step: str, done: int, total: int | None, name: str = name) -> None:
+                progress(f"{name}: {step}", done, total)
 
-            found.append(tune_graph(graph, show, prefer))
-            bars.remove_task(task)
-    subject = tuning_subject(card, models.detector, detection, device)
+            found.append(tune_graph(graph, report, prefer))
+    key = tuning_key(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-    tuning = Tuning(subject, measured_at, *found)
+    tuning = Tuning(key, measured_at, *found)
     for title, graph_tuning in ((card.name, tuning.recognizer), (models.detector.family, tuning.detector)):
         _print(title, graph_tuning)
-    for why in (*left_out, *tuning.recognizer.left_out, *tuning.detector.left_out):
-        _out.print(f"left out: {why}", highlight=False, soft_wrap=True)
-    _out.print(f"kept for {subject.machine['cpu']}, {subject.machine['cores']} cores", highlight=False, soft_wrap=True)
-    _out.print(str(keep_tuning(settings.tunings_dir, tuning)), highlight=False, soft_wrap=True)
+    for why in (*excluded, *tuning.recognizer.excluded, *tuning.detector.excluded):
+        say(f"left out: {why}")
+    say(f"kept for {key.machine['cpu']}, {key.machine['cores']} cores")
+    say(str(write_tuning(settings.tunings_dir, tuning)))
 
 
 def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
@@ -107,7 +100,9 @@ def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
     """Return drawn pictures, and all faces of the photos."""
     template = models.pipeline.template
     crops = [synthetic_pictures(_DRAWN, template.height, template.width)]
-    crops += [photo.crops for photo in models.pipeline.crop(files, "all", Job()) if isinstance(photo, CroppedPhoto)]
+    crops += [
+        photo.crops for photo in models.pipeline.crop(files, "all", Deadline()) if isinstance(photo, CroppedPhoto)
+    ]
     return np.concatenate(crops)
 
 
@@ -127,13 +122,13 @@ def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _print(title: str, tuning: GraphTuning) -> None:
-    ways = list(dict.fromkeys(timing.way for timing in tuning.timings))
+    choices = list(dict.fromkeys(timing.choice for timing in tuning.timings))
     batches = sorted({timing.batch for timing in tuning.timings})
     table = Table("engine", "precision", "streams x threads", *(f"batch {batch}" for batch in batches), box=None)
     table.title = f"{title}: pictures a second, all streams busy"
-    for way in ways:
-        rates = {timing.batch: timing.rate for timing in tuning.timings if timing.way == way}
-        chosen = tuning.largest if way == tuning.way else None
+    for choice in choices:
+        rates = {timing.batch: timing.rate for timing in tuning.timings if timing.choice == choice}
+        chosen = tuning.largest if choice == tuning.choice else None
         cells = [f"{'* ' if batch == chosen else ''}{rates[batch]:.0f}" for batch in batches]
-        table.add_row(way.engine, way.precision, f"{way.streams} x {way.threads // way.streams}", *cells)
-    _out.print(table)
+        table.add_row(choice.engine, choice.precision, f"{choice.streams} x {choice.threads // choice.streams}", *cells)
+    out.print(table)

@@ -5,9 +5,7 @@ from dataclasses import replace
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import Gallery, IndexKind, Metadata, Subject, Template
-from service.gallery.rows import galleries as gallery_rows
-from service.gallery.rows import subjects as subject_rows
-from service.gallery.rows import templates as template_rows
+from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
 def create_gallery(
@@ -82,7 +80,7 @@ def change_gallery(
         live = galleries.live(gallery)
         live.gallery = gallery
     if live.outdated:
-        galleries.mend(live)
+        galleries.rebuild(live)
     return gallery
 
 
@@ -148,4 +146,4 @@ def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) ->
             subject_rows.require_two(subject, gone)
             moved = subject_rows.merge(connection, subject, gone)
         galleries.live(where).reassigned(moved, subject.key)
-    return replace(subject, templates=subject.templates + len(moved))
+    return replace(subject, template_count=subject.template_count + len(moved))

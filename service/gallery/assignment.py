@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from service.gallery.records import Candidate
 
@@ -21,6 +20,8 @@ def assign_unique(faces: Sequence[Sequence[Candidate]], floor: float) -> list[li
     Returns:
         Candidates of each face: its own identity first, and nobody who was given to another face.
     """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second to load, for this option only
+
     subjects = sorted({(one.gallery, one.key) for face in faces for one in face if one.similarity >= floor})
     columns = {subject: column for column, subject in enumerate(subjects)}
     gain = np.zeros((len(faces), len(subjects)))

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 from service.gallery.galleries import Galleries
 from service.gallery.records import Gallery, Receipt
-from service.gallery.rows import galleries as gallery_rows
-from service.gallery.rows import subjects as subject_rows
-from service.gallery.rows import templates as template_rows
+from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
 def erase_gallery(galleries: Galleries, name: str) -> Receipt:
@@ -20,7 +18,7 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
         galleries.drop(gallery)
-        return replace(receipt, log_cut=galleries.forget())
+        return replace(receipt, log_cut=galleries.truncate_log())
 
 
 def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
@@ -36,7 +34,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
         with galleries.changing() as connection:
             where = gallery_rows.find(connection, gallery)
             receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, where, name))
-        return replace(receipt, log_cut=_let_go(galleries, where, templates))
+        return replace(receipt, log_cut=_erase_from_index(galleries, where, templates))
 
 
 def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -> Receipt:
@@ -49,12 +47,12 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
         with galleries.changing() as connection:
             where = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.find(connection, where, subject), key)
-        return replace(receipt, log_cut=_let_go(galleries, where, [key]))
+        return replace(receipt, log_cut=_erase_from_index(galleries, where, [key]))
 
 
-def _let_go(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
+def _erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     live = galleries.live(gallery)
     live.removed(templates)
-    if live.current is not None and (live.outdated or live.unkept):
-        galleries.mend(live)
-    return galleries.forget()
+    if live.current is not None and (live.outdated or live.needs_snapshot):
+        galleries.rebuild(live)
+    return galleries.truncate_log()

@@ -15,14 +15,12 @@ import numpy as np
 
 from models.errors import VultusError
 from service.errors import GalleryError, LineMalformed, RequestError
-from service.gallery.enrolment import enrol
+from service.gallery.embeddings import source_of, unit_vector
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import LARGEST_NORM, METADATA_MOST, Metadata, NewTemplate
-from service.gallery.rows import galleries as gallery_rows
-from service.gallery.rows import subjects as subject_rows
-from service.gallery.rows import templates as template_rows
-from service.gallery.vectors import source_of, unit_vector
+from service.gallery.store import gallery_rows, subject_rows, template_rows
+from service.gallery.templates import store_templates
 from service.strict_json import parse_object
 
 FORMAT = "vultus-templates/1"
@@ -38,7 +36,7 @@ _LAST_SECOND = 253402300799  # of the year 9999
 class Imported:
     """What became of lines so far; all of it is on the disk."""
 
-    templates: int = 0
+    enrolled: int = 0
     duplicates: int = 0
     refused: int = 0
 
@@ -146,9 +144,9 @@ class Importer:
                 metadata.setdefault(subject, own)
                 if template is not None:
                     entries.append((subject, template))
-        outcomes = [one.outcome for one in enrol(self._galleries, self._name, entries, metadata)]
+        outcomes = [one.outcome for one in store_templates(self._galleries, self._name, entries, metadata)]
         self._done = Imported(
-            self._done.templates + outcomes.count("enrolled"),
+            self._done.enrolled + outcomes.count("enrolled"),
             self._done.duplicates + outcomes.count("duplicate"),
             self._done.refused + outcomes.count("refused"),
         )

@@ -15,13 +15,13 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from service.errors import ContractMismatch, StorageFull, StoreFailed
-from service.gallery.database import Database
+from service.gallery.index.faiss_vectors import search_threads
 from service.gallery.index.live import IndexLimits, LiveIndex
-from service.gallery.index.snapshot import sweep
-from service.gallery.index.vectors import search_threads
+from service.gallery.index.snapshot import remove_partial
 from service.gallery.ownership import Ownership
 from service.gallery.records import Gallery
-from service.gallery.rows import galleries as rows
+from service.gallery.store import gallery_rows as rows
+from service.gallery.store.database import Database
 
 STORE = "store.sqlite"
 _CUT_AGAIN_S = 1.0
@@ -74,8 +74,8 @@ class Galleries:
             raise StoreFailed(f"galleries cannot be kept in {directory}: {error.strerror}") from error
         try:
             self.database = Database(directory / STORE)
-            self._forgotten()  # a process that was killed may have left in the log what it was erasing
-            sweep(directory)
+            self._try_truncate_log()  # a process that was killed may have left in the log what it was erasing
+            remove_partial(directory)
         except BaseException:
             self._owner.release()
             raise
@@ -92,7 +92,7 @@ class Galleries:
         for gallery in found:
             live = self.begin(gallery)
             if build:
-                self.mend(live)
+                self.rebuild(live)
 
     def close(self) -> None:
         """Break off the building of indices and give the directory back."""
@@ -166,7 +166,7 @@ class Galleries:
         if live is not None:
             live.drop()
 
-    def mend(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
+    def rebuild(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
         """Have an index built in the background. At most one such task waits for each gallery while one runs."""
         key = live.gallery.key
         with self._planning:
@@ -174,42 +174,42 @@ class Galleries:
             if waiting is None or (anew and not waiting.anew):
                 task = _Task(anew)
                 self._waiting[key] = task
-                task.done = self._tasks[key] = self._upkeep.submit(self._mend, live, task)
+                task.done = self._tasks[key] = self._upkeep.submit(self._rebuild, live, task)
                 return task.done
             return waiting.done
 
-    def forget(self) -> bool:
+    def truncate_log(self) -> bool:
         """Cut what was erased from the store's log; where a reader or a full disk is in the way, a little later."""
-        cut = self._forgotten()
+        cut = self._try_truncate_log()
         if not cut:
-            self._upkeep.submit(self._forget_later)
+            self._upkeep.submit(self._truncate_log_later)
         return cut
 
-    def settle(self) -> None:
+    def wait_idle(self) -> None:
         """Wait until no index is being built."""
         with self._planning:
             tasks = list(self._tasks.values())
         wait(tasks)
 
-    def _forgotten(self) -> bool:
+    def _try_truncate_log(self) -> bool:
         try:
-            return self.database.forget()
+            return self.database.checkpoint()
         except (StorageFull, StoreFailed) as error:  # what was erased is erased; only its traces remain
             _log.warning("the log of the store was not cut: %s", error)
             return False
 
-    def _forget_later(self) -> None:
-        while not self._forgotten() and not self._closing.wait(_CUT_AGAIN_S):
+    def _truncate_log_later(self) -> None:
+        while not self._try_truncate_log() and not self._closing.wait(_CUT_AGAIN_S):
             pass
 
-    def _mend(self, live: LiveIndex, task: "_Task") -> None:
+    def _rebuild(self, live: LiveIndex, task: "_Task") -> None:
         with self._planning:  # what is asked for from now on needs another task
             if self._waiting.get(live.gallery.key) is task:
                 del self._waiting[live.gallery.key]
         try:
             if task.anew or live.outdated:
                 live.build(task.anew or live.current is not None)  # its snapshot is what is outdated
-            live.keep()
+            live.save_snapshot()
         except Exception as error:  # whatever it is, the next gallery's turn comes, and the store answers meanwhile
             _log.error("upkeep of index %d failed: %s: %s", live.gallery.key, type(error).__name__, error)
 

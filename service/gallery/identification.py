@@ -9,8 +9,7 @@ from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.ranking import Ranked, rank
 from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
-from service.gallery.rows import subjects as subject_rows
-from service.gallery.rows import templates as template_rows
+from service.gallery.store import subject_rows, template_rows
 
 LEAST = -1.0  # no similarity is smaller
 NO_POINT = "none"  # in place of an operating point: the nearest, whatever they are, without a decision

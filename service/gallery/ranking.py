@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fusion import fuse
-from service.gallery.database import Database
 from service.gallery.index.base import NOTHING, Hits
 from service.gallery.index.live import LiveIndex
 from service.gallery.records import Fusion, TemplateSet
-from service.gallery.rows import templates as rows
+from service.gallery.store import template_rows as rows
+from service.gallery.store.database import Database
 
 _MARGIN = 32  # templates more than subjects are wanted, at first
 _DEEPER = 4
@@ -74,7 +74,7 @@ def _rank(
     while len(pending):
         some = probes[pending]
         hits, rounding = live.search(some, depth)
-        whole = hits.templates.shape[1] < depth
+        whole = hits.template_keys.shape[1] < depth
         last = hits.similarities[:, -1:]
         if fusion == "max":
             hits = _that_matter(hits, k, rounding, floor)
@@ -125,11 +125,13 @@ def _reachable(last: float, fusion: Fusion) -> float:
 def _that_matter(hits: Hits, k: int, rounding: float, floor: float) -> Hits:
     """Leave out templates that cannot be the nearest of one of the k nearest subjects, however they were rounded."""
     matter = hits.similarities >= floor - rounding
-    for own, subjects, similarities in zip(matter, hits.subjects, hits.similarities, strict=True):
+    for own, subjects, similarities in zip(matter, hits.subject_keys, hits.similarities, strict=True):
         nearest = _best(subjects, similarities)
         if len(nearest) > k:
             own &= similarities >= sorted(one.similarity for one in nearest)[-k] - 2 * rounding
-    return Hits(hits.similarities, *(np.where(matter, keys, NOTHING) for keys in (hits.templates, hits.subjects)))
+    return Hits(
+        hits.similarities, *(np.where(matter, keys, NOTHING) for keys in (hits.template_keys, hits.subject_keys))
+    )
 
 
 def _scores(
@@ -137,27 +139,27 @@ def _scores(
 ) -> Callable[[int], Sequence[Ranked]]:
     """Prepare what gives the subjects hit by a probe, by its place, their similarities."""
     if fusion == "max" and exact:
-        return lambda place: _best(hits.subjects[place], hits.similarities[place])
+        return lambda place: _best(hits.subject_keys[place], hits.similarities[place])
     if fusion == "max":
-        wanted = np.unique(hits.templates[hits.templates != NOTHING])
+        wanted = np.unique(hits.template_keys[hits.template_keys != NOTHING])
         with database.reading() as connection:
             keys, owners, vectors = rows.vectors(connection, wanted.tolist(), dimensions)
         order = np.argsort(keys)
         keys, owners, vectors = keys[order], owners[order], vectors[order]
 
         def again(place: int) -> Sequence[Ranked]:
-            own = np.flatnonzero(np.isin(keys, hits.templates[place]))
+            own = np.flatnonzero(np.isin(keys, hits.template_keys[place]))
             return _best(owners[own], vectors[own] @ probes[place])
 
         return again
     with database.reading() as connection:
-        subjects = np.unique(hits.subjects[hits.subjects != NOTHING]).tolist()
+        subjects = np.unique(hits.subject_keys[hits.subject_keys != NOTHING]).tolist()
         sets = rows.sets(connection, subjects, dimensions)
     keys = np.array(sorted(sets), np.int64)
     together = np.stack([_together(sets[key], fusion) for key in keys]) if sets else np.empty((0, dimensions))
 
     def fused(place: int) -> Sequence[Ranked]:
-        own = np.flatnonzero(np.isin(keys, hits.subjects[place]))
+        own = np.flatnonzero(np.isin(keys, hits.subject_keys[place]))
         similarities = together[own] @ probes[place]
         return [Ranked(int(key), float(one)) for key, one in zip(keys[own], similarities, strict=True)]
 

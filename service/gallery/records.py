@@ -53,14 +53,14 @@ class Subject:
         name: The user's own id of the person, unique in the gallery.
         metadata: The user's own.
         created: Seconds since 1970.
-        templates: How many there are.
+        template_count: Number of its templates.
     """
 
     key: int
     name: str
     metadata: Metadata
     created: float
-    templates: int
+    template_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,17 @@ class Block:
     """Templates in one piece, in the order of their keys.
 
     Attributes:
-        templates, subjects: (N,) int64 keys.
+        template_keys, subject_keys: (N,) int64.
         vectors: (N, D) float32.
     """
 
-    templates: NDArray[np.int64]
-    subjects: NDArray[np.int64]
+    template_keys: NDArray[np.int64]
+    subject_keys: NDArray[np.int64]
     vectors: NDArray[np.float32]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Block":
         """Keep the templates that are chosen, (N,)."""
-        return Block(self.templates[chosen], self.subjects[chosen], self.vectors[chosen])
+        return Block(self.template_keys[chosen], self.subject_keys[chosen], self.vectors[chosen])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,16 +157,16 @@ class Receipt:
     Attributes:
         erasure: Number of the erasure.
         what: What was erased.
-        subjects, templates, crops: How many.
+        subject_count, template_count, crop_count: How many were erased.
         erased: Seconds since 1970.
         log_cut: Whether the store's log was cut; if a reader or a full disk was in the way, that follows.
     """
 
     erasure: int
     what: Literal["gallery", "subject", "template"]
-    subjects: int
-    templates: int
-    crops: int
+    subject_count: int
+    template_count: int
+    crop_count: int
     erased: float
     log_cut: bool = False
 

@@ -8,14 +8,14 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from models.artefact import DETECTOR_GRAPH
+from models.artefact.card import DETECTOR_GRAPH
 from models.detection import HEADS, AnchorDetector, DetectionOptions, Face, canvases
-from models.detection.detector import OUTPUTS
+from models.detection.detector import DETECTOR_OUTPUTS
+from models.export.packs import build_detector
 from models.imaging import Photo
 from models.packs import PackStore, find_manifest
-from models.packs.build import build_detector
 from models.packs.manifest import DetectorEntry
-from models.packs.store import fetch_published
+from models.packs.sources import fetch_published
 from models.runtime import RuntimeOptions, open_session
 from tests.models.test_detection import overlap
 
@@ -25,7 +25,7 @@ PRECISIONS = [("onnxruntime", "fp32"), ("openvino", "fp32")]
 
 def load(graph: Path, family: str, engine: str, precision: str) -> AnchorDetector:
     options = RuntimeOptions(engine=engine, precision=precision)  # type: ignore[arg-type]
-    session = open_session(graph, OUTPUTS, canvases(DetectionOptions()), options)
+    session = open_session(graph, DETECTOR_OUTPUTS, canvases(DetectionOptions()), options)
     return AnchorDetector(session, HEADS[family])
 
 

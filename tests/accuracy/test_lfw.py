@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.assembly import Models
 from models.calibration import read_calibration
-from models.evaluation.all_pairs import compare_all
-from models.evaluation.document import Evaluation
+from models.evaluation.acquire.pictures import FaceTable, Picture
+from models.evaluation.metrics.all_pairs import compare_all
+from models.evaluation.metrics.pair_scores import PairScores
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pair_scores import PairScores
-from models.evaluation.pictures import FaceTable, Picture
 from models.evaluation.protocols.lfw_view2 import POLICY, evaluate_lfw_view2
+from models.evaluation.reports.document import Evaluation
 from models.evaluation.sets.lfw import photos, read_pairs
 from models.packs.manifest import calibration_file
+from models.serving.models import Models
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from models.alignment import TEMPLATES
 from models.backbones import Plan, recognise
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.export.network import structure
-from models.export.steps import Request, describe_checkpoint, write_graph
+from models.export.steps import SourceSpec, describe_checkpoint, write_graph
 from models.graph import Preprocessing
 from models.imaging import Photo
 from models.quality import adaface_indicator
@@ -81,7 +81,7 @@ def run_exported(path: Path, checkpoint: Checkpoint, preprocessing: Preprocessin
     plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
     structure, graph = path.with_name("skeleton.onnx"), path.with_name("embedder.onnx")
     structure.write_bytes(_skeleton_of(plan))
-    write_graph(Request(path), structure, preprocessing, graph, "vultus", {})
+    write_graph(SourceSpec(path), structure, preprocessing, graph, "vultus", {})
     onnx.checker.check_model(graph, full_check=True)
     session = open_session(graph, ("embedding", "norm"), (faces.shape[1:3],), RuntimeOptions(precision="fp32"))
     return session.run(faces)
@@ -116,7 +116,7 @@ def test_the_graph_gives_the_official_embedding_norm_and_quality(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
     specification, checkpoint = build(name, shared, recipe, scratch)
-    described = describe_checkpoint(Request(checkpoint.path))
+    described = describe_checkpoint(SourceSpec(checkpoint.path))
     seen, outputs = described.preprocessing, specification["outputs"]
     assert seen.color == specification["preprocessing"]["channel_order"].lower()
     embedding, norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
@@ -133,7 +133,7 @@ def test_mirror_fusion_in_the_graph_is_the_official_one(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
     specification, checkpoint = build(name, shared, recipe, scratch)
-    seen = describe_checkpoint(Request(checkpoint.path, mirror=True)).preprocessing
+    seen = describe_checkpoint(SourceSpec(checkpoint.path, mirror=True)).preprocessing
     fused, fused_norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
     assert relative(fused, specification["outputs"]["fused_normalized"]) <= TOLERANCE
     np.testing.assert_allclose(fused_norm, np.ravel(specification["outputs"]["fused_norm"]), rtol=TOLERANCE)
@@ -158,7 +158,7 @@ def test_cvlface_says_its_colour_beside_the_file(
     wrapper: str, half: bool, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
     recipe.build(shared / "reference/cvlface_ir18.json", scratch / "own", wrapper, half=half)
-    described = describe_checkpoint(Request(scratch / "own"))
+    described = describe_checkpoint(SourceSpec(scratch / "own"))
     assert (described.architecture, described.preprocessing.color) == ("ir-18", "rgb")
     assert "beside" in described.color_from
 
@@ -175,7 +175,7 @@ def real_checkpoint_error(shared: Path, scratch: Path) -> float:
     """Export the real checkpoint and return the worst relative L2 of the official embeddings of its crops."""
     specification = golden(shared, "mobilefacenet068")
     checkpoint = read_checkpoint(shared / "models/mobilefacenet_arcface_casia_068.ckpt")
-    described = describe_checkpoint(Request(checkpoint.path))
+    described = describe_checkpoint(SourceSpec(checkpoint.path))
     template = TEMPLATES[described.template]
     assert (template.height, template.width) == tuple(specification["preprocessing"]["size_hw"])
     files = [shared / "reference" / crop["file"] for crop in specification["crops"]]

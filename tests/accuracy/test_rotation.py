@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.assembly import Models
 from models.imaging import Photo
+from models.serving.models import Models
 
 
 def turned_points(points: NDArray[np.float32], turn: int, side: int) -> NDArray[np.float32]:

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import ArtefactUnfit, EngineMissing, PrecisionUnsupported
+from models.evaluation.acquire.pictures import Picture
+from models.evaluation.metrics.verification import distances_of, ten_fold_accuracy
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pictures import Picture
 from models.evaluation.protocols.lfw_view2 import POLICY
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
-from models.evaluation.verification import distances_of, ten_fold_accuracy
 from models.runtime.session import Precision
 from service.cli.measuring import evaluated_model
 

@@ -22,18 +22,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from models.assembly import load_models
-from models.evaluation.all_pairs import compare_all
-from models.evaluation.embedding_cache import KnownFace
-from models.evaluation.embedding_run import Group, Progress
+from models.evaluation.acquire.embedding_cache import KnownFace
+from models.evaluation.acquire.embedding_run import Group
+from models.evaluation.acquire.pictures import Picture
+from models.evaluation.metrics.all_pairs import compare_all
+from models.evaluation.metrics.operating_points import RATES
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.operating_points import RATES
-from models.evaluation.pictures import Picture
 from models.evaluation.protocols.ijb import evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
 from models.evaluation.sets.ijb import read_template_pairs
 from models.packs import PackStore, find_manifest
 from models.quality import FaceGeometry
+from models.serving.load import load_models
+from models.types import Progress, no_progress
 from service.settings import load_settings
 
 IMAGES, TEMPLATES, PAIRS = 469_375, 19_593, 15_658_489  # of IJB-C
@@ -91,8 +92,8 @@ class Simulated(EvaluatedModel):
     def run(self, *_: Any, **__: Any) -> Any:
         yield self
 
-    def groups(self, images: Sequence[Picture], progress: Progress = lambda *_: None) -> Iterator[Group]:
-        del progress
+    def groups(self, images: Sequence[Picture], step: str = "", progress: Progress = no_progress) -> Iterator[Group]:
+        del step, progress
         rng = np.random.default_rng(1)
         for start in range(0, len(images), 4096):
             count = min(4096, len(images) - start)

@@ -76,7 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save(weights_for(iresnet.plan(DEPTH)), Path(folder, "r100.pth"))
         size = checkpoint.stat().st_size / 1e6
-        vultus = [sys.executable, "-c", "from service.cli import main; main()"]
+        vultus = [sys.executable, "-c", "from service.cli.main import main; main()"]
         plain = _PLAIN.format(depth=DEPTH)
         rows = {
             "vultus export, with the fp32 proof": [*vultus, "export", str(checkpoint), "--out", f"{folder}/artefact"],

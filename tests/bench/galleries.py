@@ -25,17 +25,17 @@ from rich.console import Console
 from rich.table import Table
 
 from models.runtime import usable_cores
+from service.allocator import keep_memory_small
 from service.app import create_app
 from service.gallery.administration import change_gallery, create_gallery, list_subjects, read_gallery
 from service.gallery.erasure import erase_subject
 from service.gallery.exchange import import_lines
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
+from service.gallery.index.faiss_vectors import new_vectors
 from service.gallery.index.graph import EFFORT
 from service.gallery.index.scan import read_blocks, scan
-from service.gallery.index.vectors import new_vectors
 from service.gallery.records import IndexKind
-from service.memory import keep_memory_small
 from service.settings import Settings
 from tests.conftest import models_without_weights
 from tests.service.test_end_to_end import free_port
@@ -100,12 +100,12 @@ def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> N
     empty_mb = resident_mb()
     begun = time.perf_counter()
     galleries = Galleries(directory, models.contract_id, dimensions)
-    galleries.settle()
+    galleries.wait_idle()
     found: dict[str, Any] = {"kind": kind, "start_s": time.perf_counter() - begun}
     if read_gallery(galleries, NAME)[0].index != kind:
         begun = time.perf_counter()
         change_gallery(galleries, NAME, index=kind)
-        galleries.settle()
+        galleries.wait_idle()
         found["build_s"] = time.perf_counter() - begun
         galleries.close()
         sender.send(found)
@@ -145,7 +145,7 @@ def _agreement(galleries: Galleries, probes: NDArray[np.float32]) -> dict[str, f
     _, many = person(1, BLOCK // EACH * EACH, probes.shape[1])
     everybody = np.concatenate([probes, many])
     gallery = read_gallery(galleries, NAME)[0]
-    exact = scan(galleries.database, gallery, everybody, 1).subjects[:, 0]
+    exact = scan(galleries.database, gallery, everybody, 1).subject_keys[:, 0]
     agreed = [
         own[0].key == subject
         for start in range(0, len(everybody), PROBES)
@@ -261,7 +261,7 @@ def fill(directory: Path, templates: int, dimensions: int) -> dict[str, Any]:
     for _ in import_lines(galleries, NAME, timed()):
         pass
     spent = time.perf_counter() - begun - drawn
-    galleries.settle()
+    galleries.wait_idle()
     galleries.close()
     _out.print(
         f"imported {templates:,} lines in {spent:.1f} s without drawing them: {templates / spent:,.0f} each second"

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.alignment import TEMPLATES, align, alignment_matrix, crop_scale
-from models.assembly import Models
 from models.errors import DegenerateLandmarks
 from models.imaging import Photo
+from models.serving.models import Models
 
 ARCFACE = TEMPLATES["arcface-112"]
 

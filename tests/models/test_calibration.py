@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artefact import Card, DetectorCard, read_card
+from models.artefact.card import Card, DetectorCard, read_card
+from models.artefact.digests import value_digest
 from models.calibration import read_calibration, write_calibration
-from models.digests import value_digest
 from models.errors import CalibrationUnfit, OperatingPointUnknown, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.manifest import calibration_file

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.alignment import align
-from models.assembly import Models
 from models.detection import SCRFD, YUNET, AnchorDetector, DetectionOptions, DetectorHead, canvases
 from models.imaging import Photo
 from models.runtime.fake import FakeSession
+from models.serving.models import Models
 
 Image = NDArray[np.uint8]
 

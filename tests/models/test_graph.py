@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from models.embedding import OUTPUTS
+from models.embedding import EMBEDDER_OUTPUTS
 from models.graph import Preprocessing, UnsupportedGraph, fold_batch_norms, recognizer_graph, simplify
-from models.graph.weights import Weights, fill, write
+from models.graph.weights import Weights, fill, weights_file, write
 from models.runtime import RuntimeOptions, open_session
 
 
@@ -76,7 +76,7 @@ def test_takes_uint8_rgb_whatever_the_network_wanted(
     model, weights = tiny_recognizer(first)
     onnx.save(recognizer_graph(simplify(model), preprocessing), tmp_path / "g.onnx")
     options = RuntimeOptions(engine=engine, precision="fp32")  # type: ignore[arg-type]
-    session = open_session(tmp_path / "g.onnx", OUTPUTS, ((8, 8),), options)
+    session = open_session(tmp_path / "g.onnx", EMBEDDER_OUTPUTS, ((8, 8),), options)
     faces = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     embedding, norm = session.run(faces)
     ordered = faces if preprocessing.color == "rgb" else faces[..., ::-1]
@@ -89,7 +89,7 @@ def test_takes_uint8_rgb_whatever_the_network_wanted(
 def test_an_embedding_of_zeros_stays_finite(tmp_path: Path) -> None:
     model, _ = tiny_recognizer()
     onnx.save(recognizer_graph(simplify(model), Preprocessing("rgb")), tmp_path / "g.onnx")
-    session = open_session(tmp_path / "g.onnx", OUTPUTS, ((8, 8),), RuntimeOptions(engine="onnxruntime"))
+    session = open_session(tmp_path / "g.onnx", EMBEDDER_OUTPUTS, ((8, 8),), RuntimeOptions(engine="onnxruntime"))
     embedding, norm = session.run(np.zeros((1, 8, 8, 3), np.uint8))
     assert norm.tolist() == [0.0]
     assert not embedding.any()
@@ -185,6 +185,22 @@ def test_large_weights_lie_beside_the_graph_until_it_is_written(tmp_path: Path) 
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in read.graph.initializer}
     np.testing.assert_array_equal(found["large"], large)
     np.testing.assert_array_equal(found["small"], small)
+
+
+def test_weights_that_one_file_cannot_hold_are_written_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.graph.weights.MAX_FILE_BYTES", 100_000)
+    graph = helper.make_graph([], "a", [], [], [])
+    large = np.arange(40_000, dtype=np.float32)
+    outside: dict[str, NDArray[np.float32]] = {}
+    Weights(graph, outside)["large"] = large
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    write(model, tmp_path / "a.onnx", outside)
+    assert (tmp_path / "a.onnx").stat().st_size < 1000
+    assert weights_file(tmp_path / "a.onnx").stat().st_size >= large.nbytes
+    (tensor,) = onnx.load(tmp_path / "a.onnx").graph.initializer
+    np.testing.assert_array_equal(numpy_helper.to_array(tensor), large)
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])

@@ -14,9 +14,10 @@ import pytest
 import trustme
 from numpy.typing import NDArray
 
-from models.artefact import CARD, PROOF
-from models.digests import file_digest
+from models.artefact.card import CARD, PROOF
+from models.artefact.digests import file_digest
 from models.errors import ArtefactUnfit, ManifestInvalid, PackDamaged, PackMissing, PackUnknown, SourceUnavailable
+from models.export.packs import build_recognizer, fetch_pack
 from models.packs import PackStore, find_manifest, list_manifests
 from models.packs.manifest import Manifest, read_manifest
 
@@ -106,11 +107,11 @@ def test_a_damaged_file_is_found_and_named(store: PackStore, tmp_path: Path, nam
 def test_a_damaged_pack_is_fetched_again(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
     store = PackStore(tmp_path / "packs")
-    path = store.fetch(manifest, quiet)
+    path = fetch_pack(store, manifest, quiet)
     (path / "one.bin").write_bytes(b"altered")
     with pytest.raises(PackDamaged, match=r"one\.bin"):
         store.verify(manifest)
-    assert (store.fetch(manifest, quiet) / "one.bin").read_bytes() == b"picture"
+    assert (fetch_pack(store, manifest, quiet) / "one.bin").read_bytes() == b"picture"
     left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
     assert left == [".own.lock", "own"], "no scratch is left behind"
 
@@ -119,7 +120,7 @@ def test_what_a_killed_fetch_left_behind_is_swept(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
     for name in (".own+killed", ".own-larger+busy"):  # the second is of another pack, which is being fetched
         (tmp_path / "packs" / name / "published").mkdir(parents=True)
-    PackStore(tmp_path / "packs").fetch(manifest, quiet)
+    fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
     left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
     assert left == [".own-larger+busy", ".own.lock", "own"]
 
@@ -132,7 +133,7 @@ def test_two_fetches_at_once_fetch_once(tmp_path: Path, fetched: Progress) -> No
     manifest = Manifest.model_validate({**manifest.model_dump(), "files": [file]})
     store = PackStore(tmp_path / "packs")
     with ThreadPoolExecutor(3) as threads:
-        paths = list(threads.map(lambda _: store.fetch(manifest, lambda *step: fetched.append(step)), range(3)))
+        paths = list(threads.map(lambda _: fetch_pack(store, manifest, lambda *step: fetched.append(step)), range(3)))
     assert paths == [tmp_path / "packs" / "own"] * 3
     assert [step[1] for step in fetched].count(0) == 1, "one download was begun"
 
@@ -146,23 +147,23 @@ def test_a_published_file_that_is_no_graph_is_unfit(tmp_path: Path) -> None:
     file = {"name": "x.onnx", "sha256": file_digest(source / "x.onnx"), "sources": [{"directory": str(source)}]}
     pack = {"name": "own", "summary": "", "kind": "models", "detector": network, "recognizer": recognizer}
     with pytest.raises(ArtefactUnfit, match="cannot be converted"):
-        PackStore(tmp_path / "packs").fetch(Manifest.model_validate({**pack, "files": [file]}), quiet)
+        fetch_pack(PackStore(tmp_path / "packs"), Manifest.model_validate({**pack, "files": [file]}), quiet)
 
 
 def test_a_whole_pack_is_not_fetched_again(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
     store = PackStore(tmp_path / "packs")
-    store.fetch(manifest, quiet)
+    fetch_pack(store, manifest, quiet)
     shutil.rmtree(tmp_path / "source")
-    store.fetch(manifest, quiet)
+    fetch_pack(store, manifest, quiet)
 
 
 def test_a_failed_fetch_leaves_the_old_pack_and_nothing_half_written(tmp_path: Path) -> None:
     store = PackStore(tmp_path / "packs")
-    path = store.fetch(photos_manifest(tmp_path / "a", b"old", directory=str(tmp_path / "a")), quiet)
+    path = fetch_pack(store, photos_manifest(tmp_path / "a", b"old", directory=str(tmp_path / "a")), quiet)
     newer = photos_manifest(tmp_path / "b", b"new")
     with pytest.raises(SourceUnavailable, match="no source"):
-        store.fetch(newer, quiet)
+        fetch_pack(store, newer, quiet)
     assert (path / "one.bin").read_bytes() == b"old"
     assert sorted(entry.name for entry in (tmp_path / "packs").iterdir()) == [".own.lock", "own"]
 
@@ -176,9 +177,9 @@ def test_sources_are_tried_in_order_and_refusals_are_told(tmp_path: Path) -> Non
     file = {**manifest.files[0].model_dump(), "sources": sources}
     broken = Manifest.model_validate({**manifest.model_dump(), "files": [file]})
     with pytest.raises(SourceUnavailable, match=r"void.*wrong: its SHA-256") as caught:
-        PackStore(tmp_path / "packs").fetch(broken, quiet)
+        fetch_pack(PackStore(tmp_path / "packs"), broken, quiet)
     assert "one.bin" in str(caught.value)
-    path = PackStore(tmp_path / "packs").fetch(broken, quiet, mirror=tmp_path / "good")
+    path = fetch_pack(PackStore(tmp_path / "packs"), broken, quiet, mirror=tmp_path / "good")
     assert (path / "one.bin").read_bytes() == b"picture"
 
 
@@ -204,7 +205,7 @@ def https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_fetches_over_https_with_progress(https: str, tmp_path: Path, fetched: Progress) -> None:
     content = bytes(3_000_000)
     manifest = photos_manifest(tmp_path / "www", content, url=f"{https}/one.bin")
-    path = PackStore(tmp_path / "packs").fetch(manifest, lambda *step: fetched.append(step))
+    path = fetch_pack(PackStore(tmp_path / "packs"), manifest, lambda *step: fetched.append(step))
     assert (path / "one.bin").read_bytes() == content
     assert fetched[-1] == ("one.bin", len(content), len(content))
     assert len(fetched) >= 3
@@ -213,27 +214,27 @@ def test_fetches_over_https_with_progress(https: str, tmp_path: Path, fetched: P
 def test_a_missing_web_file_is_a_refusal(https: str, tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "elsewhere", url=f"{https}/absent.bin")
     with pytest.raises(SourceUnavailable, match="404"):
-        PackStore(tmp_path / "packs").fetch(manifest, quiet)
+        fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
 
 
 def test_an_untrusted_web_server_is_a_refusal(https: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = photos_manifest(tmp_path / "www", url=f"{https}/one.bin")
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(SourceUnavailable, match=r"(?i)certificate"):
-        PackStore(tmp_path / "packs").fetch(manifest, quiet)
+        fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
 
 
 def test_a_wheel_without_the_member_is_a_refusal(tmp_path: Path, fetched: Progress) -> None:
     manifest = photos_manifest(tmp_path / "source", wheel="iniconfig==2.3.1", member="no/such.file")
     with pytest.raises(SourceUnavailable, match=r"no member no/such\.file"):
-        PackStore(tmp_path / "packs").fetch(manifest, lambda *step: fetched.append(step))
+        fetch_pack(PackStore(tmp_path / "packs"), manifest, lambda *step: fetched.append(step))
     assert fetched, "pip's download is shown"
 
 
 def test_a_wheel_that_does_not_exist_is_a_refusal(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", wheel="iniconfig==0.0.0.1", member="x")
     with pytest.raises(SourceUnavailable, match="iniconfig"):
-        PackStore(tmp_path / "packs").fetch(manifest, quiet)
+        fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
 
 
 @pytest.mark.parametrize(
@@ -264,18 +265,18 @@ def test_a_recognizer_that_answers_differently_is_refused(
     """A channel swap in the conversion must not go unnoticed."""
     manifest = find_manifest("opencv-zoo")
     assert manifest.recognizer is not None
-    from models.packs import build
+    from models.export import packs as build
 
     published = tmp_path / "published.onnx"
     model = onnx.load(store.path(manifest) / "recognizer" / "embedder.onnx")
     onnx.save(_raw_sface(model), published)
     entry = manifest.recognizer.model_copy(update={"file": published.name})
-    build.build_recognizer(entry, published, tmp_path / "good")
+    build_recognizer(entry, published, tmp_path / "good")
     assert (tmp_path / "good" / CARD).is_file()
     swapped = entry.model_copy(update={"color": "bgr"})
     monkeypatch.setattr(build, "_network_input", lambda faces, _: _rgb(faces))
     with pytest.raises(ArtefactUnfit, match="differs"):
-        build.build_recognizer(swapped, published, tmp_path / "bad")
+        build_recognizer(swapped, published, tmp_path / "bad")
 
 
 def _rgb(faces: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.alignment import alignment_matrix, crop_scale
-from models.assembly import Models
-from models.cropping import FacePolicy, choose
+from models.deadline import Deadline
 from models.detection import Face
-from models.embedding import Embeddings
+from models.detection.policy import FacePolicy, select_faces
 from models.errors import ImageUnreadable, NoFace, SeveralFaces
 from models.imaging import ImageLimits, Photo, Raster
-from models.job import Job
 from models.pipeline import EmbeddedFace, EmbeddedPhoto, Pipeline
+from models.serving.models import Models
+from models.types import Embeddings
 from tests.pictures import encode, faces_png
 
 
@@ -23,9 +23,9 @@ def batches(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     embedder, counts = fake_models.pipeline.embedder, list[int]()
     embed = embedder.embed
 
-    def count_and_embed(crops: NDArray[np.uint8], job: Job) -> Embeddings:
+    def count_and_embed(crops: NDArray[np.uint8], deadline: Deadline) -> Embeddings:
         counts.append(len(crops))
-        return embed(crops, job)
+        return embed(crops, deadline)
 
     monkeypatch.setattr(embedder, "embed", count_and_embed)
     return counts
@@ -35,47 +35,47 @@ def face(x: float, size: float, score: float = 0.9) -> Face:
     return Face(np.array([x, 0, x + size, size], np.float32), np.zeros((5, 2), np.float32), score)
 
 
-def embed_one(pipeline: Pipeline, photo: bytes, policy: FacePolicy, job: Job) -> list[EmbeddedFace]:
-    (outcome,) = pipeline.embed([photo], policy, job)
+def embed_one(pipeline: Pipeline, photo: bytes, policy: FacePolicy, deadline: Deadline) -> list[EmbeddedFace]:
+    (outcome,) = pipeline.embed([photo], policy, deadline)
     assert isinstance(outcome, EmbeddedPhoto)
     return outcome.faces
 
 
 def test_policies_pick_what_they_say() -> None:
     left, middle, right = faces = [face(0, 30, 0.99), face(90, 20), face(150, 40)]
-    assert choose(faces, "largest", (200, 100)) == [right]
-    assert choose(faces, "central", (200, 20)) == [middle]
-    assert choose(faces, "all", (200, 100)) == [left, middle, right]
-    assert choose([left], "single", (200, 100)) == [left]
+    assert select_faces(faces, "largest", (200, 100)) == [right]
+    assert select_faces(faces, "central", (200, 20)) == [middle]
+    assert select_faces(faces, "all", (200, 100)) == [left, middle, right]
+    assert select_faces([left], "single", (200, 100)) == [left]
     with pytest.raises(SeveralFaces, match="3 faces"):
-        choose(faces, "single", (200, 100))
+        select_faces(faces, "single", (200, 100))
     for policy in ("largest", "central", "single"):
         with pytest.raises(NoFace):
-            choose([], policy, (200, 100))
-    assert choose([], "all", (200, 100)) == []
+            select_faces([], policy, (200, 100))
+    assert select_faces([], "all", (200, 100)) == []
 
 
 def test_embeds_only_the_faces_that_are_meant(fake_models: Models, batches: list[int]) -> None:
     pipeline = fake_models.pipeline
-    job = Job()
+    deadline = Deadline()
     for policy, count in (("largest", 1), ("all", 5)):
-        assert len(embed_one(pipeline, faces_png(5), policy, job)) == count  # type: ignore[arg-type]
+        assert len(embed_one(pipeline, faces_png(5), policy, deadline)) == count  # type: ignore[arg-type]
     assert batches == [1, 5]
-    assert set(job.milliseconds) == {"decode", "detect", "align", "embed"}
+    assert set(deadline.stage_ms) == {"decode", "detect", "align", "embed"}
 
 
 def test_photos_keep_their_order_fail_alone_and_share_one_batch(fake_models: Models, batches: list[int]) -> None:
     pipeline = fake_models.pipeline
     photos = [faces_png(count, seed=count) for count in (2, 0, 3, 1)] + [b"broken"]
-    outcomes = pipeline.embed(photos, "all", Job())
+    outcomes = pipeline.embed(photos, "all", Deadline())
     assert batches == [6]
     assert isinstance(outcomes.pop(), ImageUnreadable)
     for photo, outcome in zip(photos, outcomes, strict=False):
         assert isinstance(outcome, EmbeddedPhoto)
-        for together, alone in zip(outcome.faces, embed_one(pipeline, photo, "all", Job()), strict=True):
+        for together, alone in zip(outcome.faces, embed_one(pipeline, photo, "all", Deadline()), strict=True):
             np.testing.assert_array_equal(together.embedding, alone.embedding)
     assert [len(outcome.faces) for outcome in outcomes if isinstance(outcome, EmbeddedPhoto)] == [2, 0, 3, 1]
-    assert pipeline.embed([faces_png(0)], "all", Job())[0].faces == []  # type: ignore[union-attr]
+    assert pipeline.embed([faces_png(0)], "all", Deadline())[0].faces == []  # type: ignore[union-attr]
 
 
 def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
@@ -96,7 +96,7 @@ def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
     for side in (500, 1000, 2500):
         canvas = Image.new("RGB", (3200, 2600), "grey")
         canvas.paste(portrait.resize((side, side)), (300, 50))
-        (found,) = embed_one(pipeline, encode(canvas, "JPEG", quality=90), "largest", Job())
+        (found,) = embed_one(pipeline, encode(canvas, "JPEG", quality=90), "largest", Deadline())
         enlargement = crop_scale(alignment_matrix(found.face.landmarks, pipeline.embedder.template))
         used = min(rasters[-1].scale)
         assert enlargement / used <= max(1.0, enlargement) + 0.02
@@ -112,13 +112,13 @@ def test_a_large_noisy_photo_gives_the_embedding_of_a_small_one(
     pipeline = real_models.pipeline
     with Image.open(photos / "astronaut.png") as image:
         portrait = image.convert("RGB")
-    (small,) = embed_one(pipeline, encode(portrait), policy, Job())
+    (small,) = embed_one(pipeline, encode(portrait), policy, Deadline())
     noise = np.random.default_rng(0).normal(0, 25, (2000, 2000, 3))
     noisy = np.clip(np.asarray(portrait.resize((2000, 2000))) + noise, 0, 255).astype(np.uint8)
     options = {"quality": 95} if file_format == "JPEG" else {}
     limits, pipeline.limits = pipeline.limits, ImageLimits(max_bytes=20_000_000)
     try:
-        (large,) = embed_one(pipeline, encode(Image.fromarray(noisy), file_format, **options), policy, Job())
+        (large,) = embed_one(pipeline, encode(Image.fromarray(noisy), file_format, **options), policy, Deadline())
     finally:
         pipeline.limits = limits
     assert small.embedding @ large.embedding > 0.93
@@ -131,5 +131,5 @@ def test_a_large_photo_gives_the_embedding_of_a_small_one(real_models: Models, p
     embeddings = []
     for side in (512, 3000):
         photo = encode(portrait.resize((side, side)), "JPEG", quality=95)
-        embeddings.append(embed_one(pipeline, photo, "single", Job())[0].embedding)
+        embeddings.append(embed_one(pipeline, photo, "single", Deadline())[0].embedding)
     assert embeddings[0] @ embeddings[1] > 0.95

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.alignment import TEMPLATES
-from models.artefact import NormStatistics
+from models.artefact.card import NormStatistics
 from models.detection import Face
 from models.errors import CalibrationUnfit, CutOff, ExtremePose, FaceTooSmall, LowQuality, QualityUnvalidated
 from models.quality import (

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.pictures import empty_png, encode, noise_jpeg, png_bomb
 
-COMMAND = [sys.executable, "-c", "from service.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from service.cli.main import main; main()"]
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ AT_START_ONLY = {
     *core.EvaluationError.__subclasses__(),
 }
 
-NEVER_SEEN = {core.JobAbandoned}  # whoever sent the request has left
+NEVER_SEEN = {core.RequestCancelled}  # whoever sent the request has left
 OURS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
     *(errors.NotReady, errors.StorageFull, errors.StoreFailed),

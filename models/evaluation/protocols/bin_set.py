@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from models.errors import SetIncomplete
-from models.evaluation.acquisition import FromCrops
-from models.evaluation.document import Evaluation, Figure, Table
+from models.evaluation.acquire.acquisition import FromCrops
+from models.evaluation.metrics.pair_scores import listed_pairs
+from models.evaluation.metrics.verification import folded_rates, squared_distances, ten_fold_accuracy, validation_rate
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pair_scores import listed_pairs
-from models.evaluation.sections import (
+from models.evaluation.reports.document import Evaluation, Figure, Table
+from models.evaluation.reports.sections import (
     add_accuracy,
     add_acquisition,
     add_discard,
@@ -22,7 +23,6 @@ from models.evaluation.sections import (
     add_mistakes,
 )
 from models.evaluation.sets.bin_file import read_bin
-from models.evaluation.verification import folded_rates, squared_distances, ten_fold_accuracy, validation_rate
 
 
 def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:

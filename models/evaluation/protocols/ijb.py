@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SetIncomplete
-from models.evaluation.acquisition import FromLandmarks
-from models.evaluation.document import Evaluation, Figure, Table
-from models.evaluation.embedding_cache import KnownFailure
-from models.evaluation.embedding_run import Group, add_views
-from models.evaluation.identification import search, search_officially
+from models.evaluation.acquire.acquisition import FromLandmarks
+from models.evaluation.acquire.embedding_cache import KnownFailure
+from models.evaluation.acquire.embedding_run import Group, add_views
+from models.evaluation.acquire.pictures import Failure, require_present
+from models.evaluation.metrics.identification import search, search_officially
+from models.evaluation.metrics.pair_scores import listed_pairs
+from models.evaluation.metrics.roc import roc_curve, tar_at_far
+from models.evaluation.metrics.templates import TemplateBuilder, score_pairs
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pair_scores import listed_pairs
-from models.evaluation.pictures import Failure, require_present
-from models.evaluation.roc import roc_curve, tar_at_far
-from models.evaluation.sections import add_acquisition, add_error_rates
+from models.evaluation.reports.document import Evaluation, Figure, Table
+from models.evaluation.reports.sections import add_acquisition, add_error_rates
 from models.evaluation.sets.ijb import (
     IjbImages,
     IjbName,
@@ -31,7 +32,6 @@ from models.evaluation.sets.ijb import (
     read_probes,
     read_template_pairs,
 )
-from models.evaluation.templates import TemplateBuilder, score_pairs
 
 Variant = Literal["insightface", "adaface"]
 
@@ -74,7 +74,7 @@ def build_templates(model: EvaluatedModel, images: IjbImages, variant: Variant) 
     builder = TemplateBuilder(images.templates, images.media)
     failures: list[Failure] = []
     with model.run(FromLandmarks(model.template), mirror=not model.has_mirror) as run:
-        for group in run.groups(images.pictures, lambda done, count: model.tell("images", done, count)):
+        for group in run.groups(images.pictures, "images", model.progress):
             _add_group(builder, group, images, variant, failures)
     return Templates(builder, builder.finish(), failures, [picture.name for picture in images.pictures])
 

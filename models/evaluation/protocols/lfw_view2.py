@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.cropping import FacePolicy
-from models.evaluation.cohorts import add_cohorts
-from models.evaluation.document import Evaluation
+from models.detection.policy import FacePolicy
+from models.evaluation.acquire.pictures import Picture
+from models.evaluation.metrics.pair_scores import listed_pairs
+from models.evaluation.metrics.verification import distances_of, ten_fold_accuracy
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pair_scores import listed_pairs
-from models.evaluation.pictures import Picture
-from models.evaluation.sections import (
+from models.evaluation.reports.cohorts import add_cohorts
+from models.evaluation.reports.document import Evaluation
+from models.evaluation.reports.sections import (
     add_accuracy,
     add_acquisition,
     add_discard,
@@ -24,7 +25,6 @@ from models.evaluation.sections import (
 )
 from models.evaluation.sets.lfw import photos, read_pairs
 from models.evaluation.sets.own import read_cohorts
-from models.evaluation.verification import distances_of, ten_fold_accuracy
 
 POLICY: FacePolicy = "central"
 

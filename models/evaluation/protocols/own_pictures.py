@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.cropping import FacePolicy
-from models.evaluation.all_pairs import compare_all, sample_pairs, similarities
-from models.evaluation.cohorts import add_cohorts
-from models.evaluation.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.identification import Identification, search
+from models.detection.policy import FacePolicy
+from models.evaluation.acquire.pictures import FaceTable
+from models.evaluation.metrics.all_pairs import compare_all, sample_pairs, similarities
+from models.evaluation.metrics.identification import Identification, search
+from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.pair_scores import PairScores, listed_pairs
-from models.evaluation.pictures import FaceTable
-from models.evaluation.sections import (
+from models.evaluation.reports.cohorts import add_cohorts
+from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+from models.evaluation.reports.sections import (
     add_acquisition,
     add_discard,
     add_duplicates,
@@ -107,7 +107,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
         of_gallery[kept],
         probed.embedding,
         of_probes,
-        lambda done, count: model.tell("searching", done, count),
+        model.progress,
     )
     title = f"{probes.name} in {gallery.name}"
     evaluation = Evaluation("search", title, model.conditions(face_policy=policy))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SetUnreadable, SetUnsafe, VultusError
-from models.evaluation.pictures import Picture
+from models.evaluation.acquire.pictures import Picture
 from models.pickles import Sealed, SealedType, has_large_memo, stand_in
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import OneClassOnly, SetUnreadable
-from models.evaluation.pictures import Picture
+from models.evaluation.acquire.pictures import Picture
 
 IjbName = Literal["ijbb", "ijbc"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SetUnreadable
-from models.evaluation.pictures import Picture
+from models.evaluation.acquire.pictures import Picture
 from models.imaging import SUFFIXES
 
 _TRUE, _FALSE = {"1", "true", "yes", "same", "mated"}, {"0", "false", "no", "different", "non-mated", "nonmated"}
@@ -89,6 +89,11 @@ def read_listed(path: Path, directory: Path) -> PictureSet:
     rows = _rows(path, ("image", "subject"))
     pictures = [Picture(row["image"], directory / row["image"]) for row in rows]
     return PictureSet(path.stem, pictures, [row["subject"] for row in rows])
+
+
+def read_set(directory: Path, listed: Path | None) -> PictureSet:
+    """Read pictures of known subjects: listed ones, or a folder for each subject."""
+    return read_listed(listed, directory) if listed else read_folders(directory)
 
 
 def read_pair_list(path: Path, directory: Path) -> PairSet:

@@ -20,12 +20,12 @@ class Hits:
 
     Attributes:
         similarities: (Q, K) float32, falling; -inf where there is none.
-        templates, subjects: (Q, K) int64 keys; `NOTHING` where there is none.
+        template_keys, subject_keys: (Q, K) int64; `NOTHING` where there is none.
     """
 
     similarities: NDArray[np.float32]
-    templates: NDArray[np.int64]
-    subjects: NDArray[np.int64]
+    template_keys: NDArray[np.int64]
+    subject_keys: NDArray[np.int64]
 
 
 class TemplateIndex(Protocol):
@@ -63,8 +63,8 @@ def nearest(parts: list[Hits], depth: int) -> Hits:
     """Join hits of several parts into the best of them."""
     joined = Hits(
         np.concatenate([part.similarities for part in parts], axis=1),
-        np.concatenate([part.templates for part in parts], axis=1),
-        np.concatenate([part.subjects for part in parts], axis=1),
+        np.concatenate([part.template_keys for part in parts], axis=1),
+        np.concatenate([part.subject_keys for part in parts], axis=1),
     )
     if joined.similarities.shape[1] > _SORTED_AT_ONCE * depth:  # sorting all of them would take longer than searching
         joined = _picked(joined, np.argpartition(-joined.similarities, depth, axis=1)[:, :depth])
@@ -74,8 +74,8 @@ def nearest(parts: list[Hits], depth: int) -> Hits:
 def _picked(hits: Hits, order: NDArray[np.int64]) -> Hits:
     return Hits(
         np.take_along_axis(hits.similarities, order, 1),
-        np.take_along_axis(hits.templates, order, 1),
-        np.take_along_axis(hits.subjects, order, 1),
+        np.take_along_axis(hits.template_keys, order, 1),
+        np.take_along_axis(hits.subject_keys, order, 1),
     )
 
 
@@ -89,7 +89,7 @@ def stacked(parts: Sequence[Hits]) -> Hits:
             [np.pad(own, ((0, 0), (0, width - own.shape[1])), constant_values=fill) for own in arrays]
         )
 
-    return Hits(column("similarities", -np.inf), column("templates", NOTHING), column("subjects", NOTHING))
+    return Hits(column("similarities", -np.inf), column("template_keys", NOTHING), column("subject_keys", NOTHING))
 
 
 def no_hits(probes: int) -> Hits:

@@ -10,7 +10,7 @@ from typing import Any
 
 import faiss
 
-from service.gallery.index.vectors import Holding
+from service.gallery.index.faiss_vectors import Encoding
 
 
 class GpuCopies:
@@ -46,9 +46,9 @@ class GpuCopy:
             return self._index.search(probes, depth)
 
 
-def gpu_copies(holding: Holding) -> GpuCopies | None:
+def gpu_copies(encoding: Encoding) -> GpuCopies | None:
     """Return what copies indices to the GPU; None without one, or where vectors are held as no GPU index holds them."""
     found = getattr(faiss, "get_num_gpus", int)()
-    if not found or holding not in ("flat", "flat-fp16"):
+    if not found or encoding not in ("flat", "flat-fp16"):
         return None
-    return GpuCopies(half=holding == "flat-fp16")
+    return GpuCopies(half=encoding == "flat-fp16")

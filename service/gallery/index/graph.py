@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.index.base import NOTHING, Hits, nearest, stacked
+from service.gallery.index.faiss_vectors import blank, search_graph, stored_vectors
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.segmented import SegmentedIndex
-from service.gallery.index.vectors import blank, search_graph, stored_vectors
 from service.gallery.records import Block
 
 EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 is then that of the exact search
@@ -48,7 +48,7 @@ class GraphIndex:
             threads: In which the tail is searched.
         """
         self.graph = graph
-        self.templates = templates
+        self.template_keys = templates
         self._subjects = subjects
         self._gone = np.zeros(len(templates), bool)
         self._tail = SegmentedIndex("flat-fp16", dimensions, threads)
@@ -58,18 +58,18 @@ class GraphIndex:
     @property
     def count(self) -> int:
         """How many templates can be found."""
-        return len(self.templates) - int(self._gone.sum()) + self._tail.count
+        return len(self.template_keys) - int(self._gone.sum()) + self._tail.count
 
     @property
     def worn(self) -> bool:
         """Whether it should be built anew."""
-        tail_limit = max(_TAIL_ROWS, _TAIL_SHARE * len(self.templates))
-        return self._tail.count > tail_limit or self._gone.sum() > _GONE_SHARE * len(self.templates)
+        tail_limit = max(_TAIL_ROWS, _TAIL_SHARE * len(self.template_keys))
+        return self._tail.count > tail_limit or self._gone.sum() > _GONE_SHARE * len(self.template_keys)
 
     def sealed(self) -> NDArray[np.int64]:
         """Give (N,) keys of the sealed templates, negative where one was taken out."""
         with self._lock.reading():
-            return np.where(self._gone, -self.templates, self.templates)
+            return np.where(self._gone, -self.template_keys, self.template_keys)
 
     def add(self, block: Block) -> None:
         """Add templates whose keys are larger than all before."""
@@ -96,12 +96,12 @@ class GraphIndex:
         def look(some: NDArray[np.float32]) -> Hits:
             with self._lock.reading():
                 similarities, places = search_graph(
-                    self.graph, some, min(depth, len(self.templates)), EFFORT, np.flatnonzero(self._gone)
+                    self.graph, some, min(depth, len(self.template_keys)), EFFORT, np.flatnonzero(self._gone)
                 )
                 found = places >= 0
                 return Hits(
                     np.where(found, similarities, -np.inf).astype(np.float32),
-                    np.where(found, self.templates[places], NOTHING),
+                    np.where(found, self.template_keys[places], NOTHING),
                     np.where(found, self._subjects[places], NOTHING),
                 )
 
@@ -111,13 +111,13 @@ class GraphIndex:
 
     def blocks(self) -> Iterator[Block]:
         """Give all templates as the index has them; nothing may change meanwhile."""
-        for start in range(0, len(self.templates), _BLOCK_ROWS):
-            some = slice(start, min(start + _BLOCK_ROWS, len(self.templates)))
+        for start in range(0, len(self.template_keys), _BLOCK_ROWS):
+            some = slice(start, min(start + _BLOCK_ROWS, len(self.template_keys)))
             vectors = stored_vectors(self.graph, start, some.stop - start)
-            yield Block(self.templates[some], self._subjects[some], vectors).where(~self._gone[some])
+            yield Block(self.template_keys[some], self._subjects[some], vectors).where(~self._gone[some])
         yield from self._tail.blocks()
 
     def _places(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
-        places = np.searchsorted(self.templates, templates).clip(max=len(self.templates) - 1)
-        sealed: NDArray[np.int64] = places[(self.templates[places] == templates) & ~self._gone[places]]
+        places = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
+        sealed: NDArray[np.int64] = places[(self.template_keys[places] == templates) & ~self._gone[places]]
         return sealed

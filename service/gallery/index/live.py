@@ -14,19 +14,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.directories import sync
+from models.artefact.directories import sync
 from service.errors import SnapshotUnfit
-from service.gallery.database import Database
 from service.gallery.index.base import NOTHING, Hits, TemplateIndex
+from service.gallery.index.faiss_vectors import new_graph, within
 from service.gallery.index.graph import GraphIndex
 from service.gallery.index.scan import BLOCK_ROWS, read_blocks, scan
 from service.gallery.index.segmented import SegmentedIndex
 from service.gallery.index.snapshot import Origin, Snapshot, publish, read_snapshot, write_snapshot
-from service.gallery.index.vectors import new_graph, within
 from service.gallery.records import Block, Gallery, IndexKind
-from service.gallery.rows import templates as rows
+from service.gallery.store import template_rows as rows
+from service.gallery.store.database import Database
 
-Holding = Literal["flat", "flat-fp16", "sq8", "hnsw"]
+ServedKind = Literal["flat", "flat-fp16", "sq8", "hnsw"]
 
 _NEIGHBOURS, _EFFORT = 32, 80
 _SAMPLE_BLOCKS = 4
@@ -47,7 +47,7 @@ class IndexLimits:
     learned_least: int = 10_000
 
 
-def holding_for(kind: IndexKind, templates: int, limits: IndexLimits) -> Holding:
+def served_kind(kind: IndexKind, templates: int, limits: IndexLimits) -> ServedKind:
     """Choose how that many templates are held."""
     if kind == "auto":
         return "flat" if templates <= limits.flat_most else "flat-fp16"
@@ -109,10 +109,10 @@ class LiveIndex:
             return True
         if isinstance(index, GraphIndex) and index.worn:
             return True
-        return index.kind != holding_for(self.gallery.index, index.count, self._limits)
+        return index.kind != served_kind(self.gallery.index, index.count, self._limits)
 
     @property
-    def unkept(self) -> bool:
+    def needs_snapshot(self) -> bool:
         """Whether it takes long to build and has no snapshot."""
         return isinstance(self._index, GraphIndex) and not self._path.exists()
 
@@ -125,7 +125,7 @@ class LiveIndex:
 
     def added(self, block: Block) -> None:
         """Follow the store: templates were added. They are on the disk, so what fails here fails nobody's request."""
-        if self._index is None or not len(block.templates):
+        if self._index is None or not len(block.template_keys):
             return
         try:
             self._index.add(block)
@@ -137,7 +137,7 @@ class LiveIndex:
         """Follow the store: the gallery was erased. No snapshot of it appears any more."""
         self._dropped = True
         self._index = None
-        self.forget()
+        self.remove_snapshot()
 
     def removed(self, templates: list[int]) -> None:
         """Follow the store: templates were erased. A snapshot that has them is gone when this returns."""
@@ -145,7 +145,7 @@ class LiveIndex:
         if templates:
             self._erasures += 1
             if self._path.exists():
-                self.forget()
+                self.remove_snapshot()
 
     def reassigned(self, templates: list[int], subject: int) -> None:
         """Follow the store: templates have another subject."""
@@ -160,13 +160,13 @@ class LiveIndex:
     def snapshot_keys(self) -> NDArray[np.int64]:
         """Read the keys of the templates that the snapshot holds."""
         try:
-            keys = read_snapshot(self._path, self._origin()).templates
+            keys = read_snapshot(self._path, self._origin()).template_keys
             return keys[keys > 0]
         except SnapshotUnfit:
-            self.forget()
+            self.remove_snapshot()
             return np.empty(0, np.int64)
 
-    def forget(self) -> None:
+    def remove_snapshot(self) -> None:
         """Remove the snapshot."""
         self._path.unlink(missing_ok=True)
         sync(self._path.parent)
@@ -182,19 +182,19 @@ class LiveIndex:
             with self._database.reading() as connection:
                 templates = rows.count(connection, self.gallery)
         try:
-            holding = holding_for(self.gallery.index, templates, self._limits)
+            holding = served_kind(self.gallery.index, templates, self._limits)
             if holding != "hnsw":
-                self.forget()
+                self.remove_snapshot()
                 self._build_segments(holding)
             elif anew or not self._load_graph():
                 self._build_graph()
         finally:
             self._missed = None
 
-    def keep(self) -> None:
+    def save_snapshot(self) -> None:
         """Write a snapshot if the index takes long to build and there is none."""
         index = self._index
-        while isinstance(index, GraphIndex) and self.unkept and not self._over:
+        while isinstance(index, GraphIndex) and self.needs_snapshot and not self._over:
             before = self._erasures
             part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self._origin())
             with self._database.exclusive():
@@ -211,7 +211,7 @@ class LiveIndex:
             if self._over:
                 return
             index.add(block)
-            last = int(block.templates[-1])
+            last = int(block.template_keys[-1])
         self._put(index, last)
 
     def _build_graph(self) -> None:
@@ -225,18 +225,18 @@ class LiveIndex:
                 return
             inside = within(block.vectors, sample)
             graph.add(block.vectors[inside])
-            sealed.append(Block(block.templates[inside], block.subjects[inside], block.vectors[:0]))
+            sealed.append(Block(block.template_keys[inside], block.subject_keys[inside], block.vectors[:0]))
             outside.append(block.where(~inside))
-            last = int(block.templates[-1])
+            last = int(block.template_keys[-1])
         if not graph.ntotal:  # everybody was erased meanwhile
             self._build_segments("flat")
             return
-        templates = np.concatenate([block.templates for block in sealed])
-        subjects = np.concatenate([block.subjects for block in sealed])
+        templates = np.concatenate([block.template_keys for block in sealed])
+        subjects = np.concatenate([block.subject_keys for block in sealed])
         index = GraphIndex(graph, templates, subjects, self.gallery.dimensions, self._threads)
         for block in outside:
             index.add(block)
-        self.forget()
+        self.remove_snapshot()
         self._put(index, last)
 
     def _load_graph(self) -> bool:
@@ -245,7 +245,7 @@ class LiveIndex:
         except SnapshotUnfit as error:
             if self._path.exists():
                 _log.warning("index %d is built anew: %s", self.gallery.key, error)
-            self.forget()
+            self.remove_snapshot()
             return False
         with self._database.reading() as connection:
             keys, subjects = rows.owners(connection, self.gallery)
@@ -256,7 +256,7 @@ class LiveIndex:
         index = GraphIndex(graph, templates, own, self.gallery.dimensions, self._threads)
         index.remove(templates[~there])
         if (sealed[~there] > 0).any():  # erased, and the process ended before the snapshot was
-            self.forget()
+            self.remove_snapshot()
         missing = keys[~np.isin(keys, sealed, assume_unique=True)]
         for start in range(0, len(missing), BLOCK_ROWS):
             with self._database.reading() as connection:
@@ -281,7 +281,7 @@ class LiveIndex:
         """Catch up with the store and take the place of the index before."""
         for block in read_blocks(self._database, self.gallery, last):
             index.add(block)
-            last = int(block.templates[-1])
+            last = int(block.template_keys[-1])
         with self._database.exclusive():
             for block in read_blocks(self._database, self.gallery, last):
                 index.add(block)

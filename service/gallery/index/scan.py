@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.database import Database
 from service.gallery.index.base import Hits, nearest, no_hits
 from service.gallery.records import Block, Gallery
-from service.gallery.rows import templates as rows
+from service.gallery.store import template_rows as rows
+from service.gallery.store.database import Database
 
 BLOCK_ROWS = 8192
 
@@ -18,10 +18,10 @@ def read_blocks(database: Database, gallery: Gallery, after: int = 0) -> Iterato
     while True:
         with database.reading() as connection:
             block = rows.block(connection, gallery, after, BLOCK_ROWS)
-        if len(block.templates):
+        if len(block.template_keys):
             yield block
-            after = int(block.templates[-1])
-        if len(block.templates) < BLOCK_ROWS:
+            after = int(block.template_keys[-1])
+        if len(block.template_keys) < BLOCK_ROWS:
             return
 
 
@@ -32,8 +32,8 @@ def scan(database: Database, gallery: Gallery, probes: NDArray[np.float32], dept
         similarities = probes @ block.vectors.T
         here = Hits(
             similarities,
-            np.broadcast_to(block.templates, similarities.shape),
-            np.broadcast_to(block.subjects, similarities.shape),
+            np.broadcast_to(block.template_keys, similarities.shape),
+            np.broadcast_to(block.subject_keys, similarities.shape),
         )
         best = nearest([best, here], depth)
     return best

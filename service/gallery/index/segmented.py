@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from service.gallery.index.base import NOTHING, Hits, nearest, no_hits, stacked
 from service.gallery.index.device import gpu_copies
+from service.gallery.index.faiss_vectors import Encoding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.index.locking import ReadWriteLock
-from service.gallery.index.vectors import Holding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.records import Block
 
 _SEGMENT_ROWS = 32768
 _BLOCK_ROWS = 8192
 _MOST_HITS = 2**21  # of all segments together, before the best are picked; some 60 MB
-_ROUNDING: dict[Holding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
+_ROUNDING: dict[Encoding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
 
 
 class _Segment:
@@ -29,39 +29,39 @@ class _Segment:
     def __init__(self, vectors: Any) -> None:
         self.vectors = vectors
         self.copied: Any = None  # to a GPU, once it is full
-        self.templates = np.empty(0, np.int64)  # rising
-        self.subjects = np.empty(0, np.int64)
+        self.template_keys = np.empty(0, np.int64)  # rising
+        self.subject_keys = np.empty(0, np.int64)
 
     def add(self, block: Block) -> None:
         self.copied = None
         self.vectors.add(np.ascontiguousarray(block.vectors))
-        self.templates = np.concatenate([self.templates, block.templates])
-        self.subjects = np.concatenate([self.subjects, block.subjects])
+        self.template_keys = np.concatenate([self.template_keys, block.template_keys])
+        self.subject_keys = np.concatenate([self.subject_keys, block.subject_keys])
 
     def rows_of(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
-        if not len(self.templates):
+        if not len(self.template_keys):
             return np.empty(0, np.int64)
-        places = np.searchsorted(self.templates, templates).clip(max=len(self.templates) - 1)
-        rows: NDArray[np.int64] = places[self.templates[places] == templates]
+        places = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
+        rows: NDArray[np.int64] = places[self.template_keys[places] == templates]
         return rows
 
     def remove(self, rows: NDArray[np.int64]) -> None:
         self.copied = None
         self.vectors.remove_ids(rows)
-        self.templates = np.delete(self.templates, rows)
-        self.subjects = np.delete(self.subjects, rows)
+        self.template_keys = np.delete(self.template_keys, rows)
+        self.subject_keys = np.delete(self.subject_keys, rows)
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
-        if not len(self.templates):  # emptied since it was chosen
+        if not len(self.template_keys):  # emptied since it was chosen
             return no_hits(len(probes))
-        similarities, rows = (self.copied or self.vectors).search(probes, min(depth, len(self.templates)))
+        similarities, rows = (self.copied or self.vectors).search(probes, min(depth, len(self.template_keys)))
         if (found := rows >= 0).all():
-            return Hits(similarities, self.templates[rows], self.subjects[rows])
+            return Hits(similarities, self.template_keys[rows], self.subject_keys[rows])
         similarities = np.where(found, similarities, -np.inf).astype(np.float32)
         return Hits(
             similarities,
-            np.where(found, self.templates[rows], NOTHING),
-            np.where(found, self.subjects[rows], NOTHING),
+            np.where(found, self.template_keys[rows], NOTHING),
+            np.where(found, self.subject_keys[rows], NOTHING),
         )
 
 
@@ -70,7 +70,7 @@ class SegmentedIndex:
 
     def __init__(
         self,
-        holding: Holding,
+        encoding: Encoding,
         dimensions: int,
         threads: Executor,
         sample: NDArray[np.float32] | None = None,
@@ -79,19 +79,19 @@ class SegmentedIndex:
         """Make an empty index.
 
         Args:
-            holding: How vectors are held.
+            encoding: How vectors are held.
             dimensions: D.
             threads: In which segments are searched.
             sample: (N, D) of what will come, from which `sq8` learns its range.
             segment_rows: Most templates of a segment.
         """
-        self.kind: str = holding
-        self.rounding = _ROUNDING[holding]
+        self.kind: str = encoding
+        self.rounding = _ROUNDING[encoding]
         sample = np.empty((0, dimensions), np.float32) if sample is None else sample
-        self._copies = gpu_copies(holding)
-        self._empty = new_vectors("flat" if self._copies else holding, dimensions, sample)
+        self._copies = gpu_copies(encoding)
+        self._empty = new_vectors("flat" if self._copies else encoding, dimensions, sample)
         self._sample_range = np.array([[sample.min(initial=0)], [sample.max(initial=0)]], np.float32)
-        self._outside = SegmentedIndex("flat", dimensions, threads) if holding == "sq8" else None
+        self._outside = SegmentedIndex("flat", dimensions, threads) if encoding == "sq8" else None
         self._threads = threads
         self._segment_rows = segment_rows
         self._segments: list[_Segment] = []
@@ -100,7 +100,7 @@ class SegmentedIndex:
     @property
     def count(self) -> int:
         """How many templates can be found."""
-        own = sum(len(segment.templates) for segment in self._segments)
+        own = sum(len(segment.template_keys) for segment in self._segments)
         return own + (self._outside.count if self._outside else 0)
 
     def add(self, block: Block) -> None:
@@ -110,13 +110,13 @@ class SegmentedIndex:
             self._outside.add(block.where(~inside))
             block = block.where(inside)
         start = 0
-        while start < len(block.templates):
+        while start < len(block.template_keys):
             with self._lock.writing():
-                if not self._segments or len(self._segments[-1].templates) >= self._segment_rows:
+                if not self._segments or len(self._segments[-1].template_keys) >= self._segment_rows:
                     self._segments.append(_Segment(empty_copy(self._empty)))
                 tail = self._segments[-1]
-                end = start + self._segment_rows - len(tail.templates)
-                tail.add(Block(block.templates[start:end], block.subjects[start:end], block.vectors[start:end]))
+                end = start + self._segment_rows - len(tail.template_keys)
+                tail.add(Block(block.template_keys[start:end], block.subject_keys[start:end], block.vectors[start:end]))
             start = end
 
     def remove(self, templates: NDArray[np.int64]) -> None:
@@ -127,7 +127,7 @@ class SegmentedIndex:
             for segment in self._segments:
                 if len(rows := segment.rows_of(templates)):
                     segment.remove(rows)
-            self._segments = [segment for segment in self._segments if len(segment.templates)]
+            self._segments = [segment for segment in self._segments if len(segment.template_keys)]
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
         """Give templates another subject."""
@@ -135,7 +135,7 @@ class SegmentedIndex:
             self._outside.reassign(templates, subject)
         with self._lock.writing():
             for segment in self._segments:
-                segment.subjects[segment.rows_of(templates)] = subject
+                segment.subject_keys[segment.rows_of(templates)] = subject
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         """Find the nearest templates of (Q, D) probes."""
@@ -146,7 +146,7 @@ class SegmentedIndex:
     def _search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         def look(segment: _Segment) -> Hits:
             with self._lock.reading():
-                if self._copies and not segment.copied and len(segment.templates) >= self._segment_rows:
+                if self._copies and not segment.copied and len(segment.template_keys) >= self._segment_rows:
                     segment.copied = self._copies.copy(segment.vectors)
                 return segment.search(probes, depth)
 
@@ -158,9 +158,9 @@ class SegmentedIndex:
     def blocks(self) -> Iterator[Block]:
         """Give all templates as the index has them; nothing may change meanwhile."""
         for segment in self._segments:
-            for start in range(0, len(segment.templates), _BLOCK_ROWS):
-                some = slice(start, min(start + _BLOCK_ROWS, len(segment.templates)))
+            for start in range(0, len(segment.template_keys), _BLOCK_ROWS):
+                some = slice(start, min(start + _BLOCK_ROWS, len(segment.template_keys)))
                 vectors = stored_vectors(segment.vectors, start, some.stop - start)
-                yield Block(segment.templates[some], segment.subjects[some], vectors)
+                yield Block(segment.template_keys[some], segment.subject_keys[some], vectors)
         if self._outside:
             yield from self._outside.blocks()

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.directories import sync
+from models.artefact.directories import sync
 from service.errors import SnapshotUnfit
-from service.gallery.index.vectors import read, write
+from service.gallery.index.faiss_vectors import read, write
 
 _FORMAT = "vultus-graph/1"
 _DIGEST_BYTES = 32
@@ -28,7 +28,7 @@ class Snapshot(NamedTuple):
     """A graph and the (N,) int64 keys of its templates, rising but for the sign, negative where one was taken out."""
 
     graph: Any
-    templates: NDArray[np.int64]
+    template_keys: NDArray[np.int64]
 
 
 class Origin(NamedTuple):
@@ -47,7 +47,7 @@ class Origin(NamedTuple):
 
 def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
     """Write a snapshot beside its place, and return where; `publish` puts it there."""
-    header = {"format": _FORMAT, **origin._asdict(), "templates": len(snapshot.templates)}
+    header = {"format": _FORMAT, **origin._asdict(), "templates": len(snapshot.template_keys)}
     digest = hashlib.sha256()
     part = path.with_name(path.name + _PART)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -59,7 +59,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
                 file.write(piece)
 
             put(json.dumps(header).encode() + b"\n")
-            put(snapshot.templates.astype("<i8").tobytes())
+            put(snapshot.template_keys.astype("<i8").tobytes())
             write(snapshot.graph, put)
             file.write(digest.digest())
             file.flush()
@@ -108,7 +108,7 @@ def read_snapshot(path: Path, now: Origin) -> Snapshot:
         raise SnapshotUnfit("there is no snapshot that can be read") from error
 
 
-def sweep(directory: Path) -> None:
+def remove_partial(directory: Path) -> None:
     """Remove what a process that was ended left half-written."""
     for part in directory.glob(f"*{_PART}"):
         part.unlink()

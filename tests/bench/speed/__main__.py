@@ -15,7 +15,7 @@ from rich.table import Table
 
 from models.packs import PackStore
 from models.runtime import usable_cores
-from models.tuning import describe_machine
+from models.serving.tuning import describe_machine
 from service.settings import load_settings
 from tests.bench.speed.figures import draw_latency, draw_throughput
 from tests.bench.speed.matrix import Peak, measure_peak

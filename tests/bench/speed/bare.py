@@ -5,10 +5,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from models.job import Job
+from models.deadline import Deadline
 from models.runtime.threads import leave_cores_to_engines
-from service.cli.serve import load_configured_models
 from service.settings import load_settings
+from service.startup import load_configured_models
 
 
 def main() -> None:
@@ -25,13 +25,13 @@ def main() -> None:
         leave_cores_to_engines()
     pipeline = load_configured_models(load_settings()).pipeline
     for _ in range(20):
-        pipeline.embed(pair, "largest", Job())
+        pipeline.embed(pair, "largest", Deadline())
     start = time.perf_counter()
 
     def loop(_: int) -> int:
         count = 0
         while time.perf_counter() - start < arguments.seconds:
-            pipeline.embed(pair, "largest", Job())
+            pipeline.embed(pair, "largest", Deadline())
             count += 1
         return count
 

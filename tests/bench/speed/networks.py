@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import shape_inference
 
-from models.artefact import Card, read_card
+from models.artefact.card import Card, read_card
 from models.backbones import Plan, iresnet, mobilefacenet
 from models.synthetic import synthetic_pictures
 from tests.checkpoints import save, weights_for
@@ -104,7 +104,7 @@ def _export(plan: Plan, directory: Path) -> None:
     faces.mkdir(exist_ok=True)
     for number, picture in enumerate(synthetic_pictures(_CALIBRATION, SIDE, SIDE)):
         cv2.imwrite(str(faces / f"{number}.png"), picture[..., ::-1])
-    vultus = [sys.executable, "-c", "from service.cli import main; main()", "export", str(checkpoint), "--force"]
+    vultus = [sys.executable, "-c", "from service.cli.main import main; main()", "export", str(checkpoint), "--force"]
     for out, more in (
         ("artefact", ["--precision", "fp32,int8", "--calibration-images", str(faces)]),
         ("insightface", ["--layout", "insightface"]),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.embedding import OUTPUTS
+from models.embedding import EMBEDDER_OUTPUTS
 from models.runtime import RuntimeOptions, open_session, usable_cores
 from models.runtime.openvino_engine import has_bf16
 from tests.bench.speed.matrix import Peak
@@ -100,7 +100,7 @@ def _ways(network: Network) -> dict[tuple[str, str], Run]:
     for engine, label, kind in runs:
         precision = label.partition("-")[0]
         options = RuntimeOptions(engine, "cpu", precision, cores)  # type: ignore[arg-type]
-        session = open_session(network.graphs[kind], OUTPUTS, (size,), options)
+        session = open_session(network.graphs[kind], EMBEDDER_OUTPUTS, (size,), options)
         ways["OpenVINO" if engine == "openvino" else "ONNX Runtime", label] = session.run
     return ways
 

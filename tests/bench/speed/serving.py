@@ -17,16 +17,16 @@ from typing import NamedTuple
 import httpx2
 import orjson
 
-from models.job import Job
+from models.deadline import Deadline
 from models.pipeline import EmbeddedPhoto
-from service.cli.serve import load_configured_models
 from service.settings import CacheSettings, load_settings
+from service.startup import load_configured_models
 from tests.bench.speed.load import Outcome, Request, closed_loop, multipart, open_loop
 
 CLIENTS = (1, 2, 4, 8, 16)
 LOADS = (0.5, 0.7, 0.9, 1.2)
 
-_VULTUS = [sys.executable, "-c", "from service.cli import main; main()"]
+_VULTUS = [sys.executable, "-c", "from service.cli.main import main; main()"]
 _ROUNDS, _SECONDS, _OPEN_SECONDS, _WARM_S = 3, 4.0, 10.0, 2.0
 _REMEMBERED = str(CacheSettings().references)
 
@@ -179,7 +179,7 @@ def _requests(pair: Pair) -> list[Request]:
     """Make a verification of two photos in either order, whose similarity is known."""
     settings = load_settings()
     models = load_configured_models(settings)
-    one, other = models.pipeline.embed(pair, "largest", Job())
+    one, other = models.pipeline.embed(pair, "largest", Deadline())
     assert isinstance(one, EmbeddedPhoto)
     assert isinstance(other, EmbeddedPhoto)
     similarity = float(one.faces[0].embedding @ other.faces[0].embedding)

@@ -23,15 +23,16 @@ from rich.progress import track
 from rich.table import Table
 
 from models.alignment import TEMPLATES, align
-from models.assembly import Models, load_models
+from models.deadline import Deadline
 from models.detection import AnchorDetector
 from models.graph import simplify
 from models.imaging import Photo, Raster
-from models.job import Job
 from models.packs import PackStore, find_manifest
-from models.packs.store import fetch_published
+from models.packs.sources import fetch_published
 from models.pipeline import EmbeddedPhoto, Pipeline
 from models.runtime import RuntimeOptions
+from models.serving.load import load_models
+from models.serving.models import Models
 from service.settings import load_settings
 
 ROUNDS, WARM_UP, BURST = 20, 2, 3
@@ -169,7 +170,7 @@ def _decode(pipeline: Pipeline, encoded: bytes) -> Raster:
 
 def _verify(pipeline: Pipeline, pair: tuple[bytes, bytes]) -> float:
     """What `POST /v1/verify` does between request and answer."""
-    probe, reference = pipeline.embed(pair, "largest", Job())
+    probe, reference = pipeline.embed(pair, "largest", Deadline())
     assert isinstance(probe, EmbeddedPhoto)
     assert isinstance(reference, EmbeddedPhoto)
     return float(probe.faces[0].embedding @ reference.faces[0].embedding)

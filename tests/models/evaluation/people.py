@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.alignment import TEMPLATES
-from models.assembly import Models
 from models.embedding import Embedder
 from models.pipeline import Pipeline
 from models.runtime.fake import FakeSession
 from models.runtime.session import Arrays
+from models.serving.models import Models
 from tests.conftest import FakeDetector, models_without_weights
 
 

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.alignment import Template
-from models.artefact import CARD, PROOF, Card, NormStatistics, open_artefact, read_card
-from models.assembly import Models, load_models
+from models.artefact.card import CARD, PROOF, Card, NormStatistics, read_card
+from models.artefact.directories import replace_directory
+from models.artefact.integrity import open_artefact
 from models.backbones import Plan
-from models.cropping import FaceCropper
-from models.directories import replace_directory
 from models.errors import (
     ArtefactUnfit,
     BuilderUnfit,
@@ -33,31 +32,32 @@ from models.errors import (
     WeightsNotFinite,
 )
 from models.export import steps
-from models.export.exporter import Exported, Exporter, Order, Telling
+from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.isolation import call, in_own_process
-from models.export.steps import Request
+from models.export.steps import SourceSpec
 from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
-from models.proven import proven_runtime
+from models.pipeline import FaceCropper
 from models.runtime import RuntimeOptions, open_session
+from models.serving.choice import proven_runtime
+from models.serving.load import load_models
+from models.serving.models import Models
 from models.synthetic import synthetic_pictures
-from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
+from tests.checkpoints import DIMENSIONS, adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
 from tests.pictures import encode
-
-SILENT = Telling(lambda _: None, lambda *_: None, lambda _: None)
 
 
 def no_cropper(template: Template) -> FaceCropper:
     raise AssertionError(f"no photo needs cropping to {template.name}")
 
 
-def order(path: Path, out: Path, published: bool = False, **about: Any) -> Order:
-    own = {name: about.pop(name) for name in list(about) if name in Request.__dataclass_fields__}
-    return Order(Request(path, **own), out, out.name, "a test", published=published, **about)
+def order(path: Path, out: Path, published: bool = False, **about: Any) -> ExportSpec:
+    own = {name: about.pop(name) for name in list(about) if name in SourceSpec.__dataclass_fields__}
+    return ExportSpec(SourceSpec(path, **own), out, out.name, "a test", published=published, **about)
 
 
-def export(wanted: Order) -> Exported:
-    return Exporter(wanted, no_cropper, SILENT, call).run()
+def export(wanted: ExportSpec) -> Exported:
+    return Exporter(wanted, no_cropper, isolate=call).run()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,19 @@ def test_the_same_weights_keep_their_contract_in_another_wrapper(artefact: Expor
     assert other.contract_id("yunet") == artefact.card.contract_id("yunet")
     mirrored = replace(other, preprocessing={**other.preprocessing, "mirror": True})
     assert mirrored.contract_id("yunet") != other.contract_id("yunet")
+
+
+def test_a_network_larger_than_one_file_is_exported_proven_and_digested(
+    checkpoint: Path, store: PackStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.graph.weights.MAX_FILE_BYTES", 100_000)
+    exported = export(order(checkpoint, tmp_path / "large"))
+    assert exported.proof.passed
+    assert {"embedder.onnx", "embedder.onnx.data"} < set(exported.card.files)
+    models = load_models(store, find_manifest("opencv-zoo"), model=exported.path)
+    assert models.recognizer.dimensions == DIMENSIONS
+    with pytest.raises(GraphUnsupported, match="larger than 2 GB"):
+        export(order(checkpoint, tmp_path / "half", precisions=("fp16",)))
 
 
 def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpoint: Path, tmp_path: Path) -> None:

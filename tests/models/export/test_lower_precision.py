@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.export.half import write_float16
-from models.export.quantization import Quantizer, _scale
-from models.export.ranges import BINS, Activation, largest_magnitudes, measure
+from models.export.precision.activations import BINS, Activation, largest_magnitudes, measure
+from models.export.precision.float16 import write_float16
+from models.export.precision.int8 import Quantizer, _scale
 from models.graph import Preprocessing, recognizer_graph, save_checked
 from models.graph.float16 import LARGEST
 from models.graph.quantize import equalize, layers, quantize

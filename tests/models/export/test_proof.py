@@ -10,14 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from models.artefact.parity import compare
+from models.artefact.proof import LabelledScore, Proof
 from models.backbones import Plan
-from models.embedding import Embeddings
 from models.export.isolation import call
+from models.export.labelled import Labelled
 from models.export.network import Network, structure
-from models.export.parity import compare
-from models.export.proof import Labelled, LabelledScore, Proof, Reference, prove
+from models.export.proof import Reference, prove
 from models.graph import Preprocessing, fold_batch_norms, recognizer_graph, save_checked, simplify_in_place
 from models.synthetic import synthetic_pictures
+from models.types import Embeddings, no_progress
 from tests.checkpoints import small_adaface, small_iresnet, weights_for
 
 RIGHT = Preprocessing("bgr", 127.5, 127.5)
@@ -38,7 +40,7 @@ def proof_of(scratch: Path, plan: Plan, seen: Preprocessing, damage: Damage = la
     recognizer_graph(model, seen)
     save_checked(model, scratch / "embedder.onnx")
     reference = Reference({"runtime": "torch"}, scratch / "faces.npy", "8 synthetic", len(faces), wanted)
-    return prove({"fp32": scratch / "embedder.onnx"}, reference, lambda _: None, call)
+    return prove({"fp32": scratch / "embedder.onnx"}, reference, no_progress, call)
 
 
 @pytest.mark.parametrize("plan", [small_iresnet(), small_adaface()], ids=lambda plan: plan.family)

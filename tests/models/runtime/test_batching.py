@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed, JobAbandoned
-from models.job import Job
+from models.deadline import Deadline
+from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed, RequestCancelled
 from models.runtime.arrivals import Arrivals
 from models.runtime.batching import BatchedSession, Batching, _Entry
 from models.runtime.fake import FakeSession
@@ -56,18 +56,18 @@ def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: Th
     sizes = []
     run = session.run
 
-    def spy(images: Images, job: Job | None = None) -> Arrays:
+    def spy(images: Images, deadline: Deadline | None = None) -> Arrays:
         sizes.append(len(images))
         time.sleep(0.0002)  # so that others come meanwhile
-        return run(images, job)
+        return run(images, deadline)
 
     session.run = spy  # type: ignore[method-assign]
     asked = [
         ([int(number) for number in rng.integers(0, 60_000, rng.integers(1, 12))], int(rng.integers(2, 5)))
         for _ in range(4000)
     ]
-    with batched(session, largest=8, lanes=3) as shared:
-        answers = list(callers.map(lambda ask: shared.run(pictures(*ask[0], side=ask[1]), Job(30)), asked))
+    with batched(session, largest=8, workers=3) as shared:
+        answers = list(callers.map(lambda ask: shared.run(pictures(*ask[0], side=ask[1]), Deadline(30)), asked))
     for (numbers, side), answer in zip(asked, answers, strict=True):
         assert numbers_of(answer) == numbers
         np.testing.assert_array_equal(answer[1], pictures(*numbers, side=side).sum(axis=(1, 2, 3)))
@@ -104,16 +104,16 @@ def test_a_large_request_is_cut_so_that_others_come_between(callers: ThreadPoolE
 
 
 def test_what_a_departed_client_asked_for_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
-    session, gone = GatedSession(), Job()
+    session, gone = GatedSession(), Deadline()
     with batched(session) as shared:
         first = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
         left = callers.submit(shared.run, pictures(2), gone)
         stays = callers.submit(shared.run, pictures(3))
         queued(shared, 2)
-        gone.abandon()
+        gone.cancel()
         session.gate.set()
-        with pytest.raises(JobAbandoned):
+        with pytest.raises(RequestCancelled):
             left.result()
         assert numbers_of(first.result()) == [1]
         assert numbers_of(stays.result()) == [3]
@@ -125,7 +125,7 @@ def test_a_deadline_is_kept_while_waiting(callers: ThreadPoolExecutor) -> None:
     with batched(session) as shared:
         running = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
-        waiting = callers.submit(shared.run, pictures(2), Job(0.05))
+        waiting = callers.submit(shared.run, pictures(2), Deadline(0.05))
         with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
             waiting.result(5)
         session.gate.set()
@@ -139,19 +139,19 @@ def test_an_answer_that_comes_too_late_harms_nobody(callers: ThreadPoolExecutor)
     with batched(session, largest=1) as shared:
         first = callers.submit(shared.run, pictures(1, 1))  # two entries: the lane's own thread runs them
         session.entered.acquire()
-        late = callers.submit(shared.run, pictures(2, 2), Job(0.2))
+        late = callers.submit(shared.run, pictures(2, 2), Deadline(0.2))
         with pytest.raises(DeadlineExceeded):
             late.result(5)
         session.gate.set()
         assert numbers_of(first.result()) == [1, 1]
         assert numbers_of(shared.run(pictures(3))) == [3]
-        assert shared.whole
+        assert shared.alive
 
 
 def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: ThreadPoolExecutor) -> None:
     class Picky(GatedSession):
-        def run(self, images: Images, job: Job | None = None) -> Arrays:
-            answer = super().run(images, job)
+        def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+            answer = super().run(images, deadline)
             if 13 in numbers_of(answer):
                 raise InferenceFailed("13 is not finite")
             return answer
@@ -168,24 +168,24 @@ def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: 
         assert numbers_of(others[2].result()) == [14]
         with pytest.raises(InferenceFailed, match="13 is not finite"):
             others[1].result()
-        assert shared.whole
+        assert shared.alive
 
 
 def test_a_lane_that_dies_takes_its_own_requests_with_it_and_no_others(callers: ThreadPoolExecutor) -> None:
     class Deadly(GatedSession):
-        def run(self, images: Images, job: Job | None = None) -> Arrays:
-            answer = super().run(images, job)
+        def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+            answer = super().run(images, deadline)
             if 13 in numbers_of(answer):
                 raise SystemError("the engine is broken")
             return answer
 
     session = Deadly()
-    with batched(session, lanes=2, largest=1) as shared:
-        assert shared.whole
+    with batched(session, workers=2, largest=1) as shared:
+        assert shared.alive
         session.gate.set()
         with pytest.raises(InferenceFailed, match="died of SystemError"):
             shared.run(pictures(13))
-        until(lambda: not shared.whole)
+        until(lambda: not shared.alive)
         assert numbers_of(shared.run(pictures(5))) == [5]  # the other lane goes on
         session.gate.clear()
         last = callers.submit(shared.run, pictures(13))
@@ -208,7 +208,7 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPool
         taken += [callers.submit(shared.run, pictures(number)) for number in (2, 3)]
         queued(shared, 2)
         closing = callers.submit(shared.close)
-        until(lambda: not shared.whole)
+        until(lambda: not shared.alive)
         with pytest.raises(EngineStopped):
             shared.run(pictures(4))
         session.gate.set()
@@ -218,23 +218,23 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPool
 
 def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
-    with batched(session, lanes=2) as shared:
+    with batched(session, workers=2) as shared:
         alone = [callers.submit(shared.run, pictures(number)) for number in (1, 2)]
         for _ in alone:
             session.entered.acquire()
         queued_behind = callers.submit(shared.run, pictures(3))
         queued(shared, 1)
         closing = callers.submit(shared.close)
-        until(lambda: not shared.whole)
+        until(lambda: not shared.alive)
         session.gate.set()
         closing.result(5)
         assert [numbers_of(future.result()) for future in (*alone, queued_behind)] == [[1], [2], [3]]
-        assert not any(lane.is_alive() for lane in shared._lanes)
+        assert not any(lane.is_alive() for lane in shared._workers)
 
 
 def test_closing_waits_for_no_company(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
-    with batched(session, largest=1000, lanes=2, wait_s=8.0) as shared:
+    with batched(session, largest=1000, workers=2, wait_s=8.0) as shared:
         running = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
         shared._arrivals._gap, shared._arrivals._last = 0.1, time.monotonic()  # ten a second: seconds are worth waiting
@@ -263,8 +263,8 @@ def test_nobody_overtakes_what_waits() -> None:
 
 def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: ThreadPoolExecutor) -> None:
     class Small(GatedSession):
-        def run(self, images: Images, job: Job | None = None) -> Arrays:
-            answer = super().run(images, job)
+        def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+            answer = super().run(images, deadline)
             if len(images) > 1 or numbers_of(answer) == [13]:
                 raise MemoryError
             return answer
@@ -280,21 +280,21 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: Thread
         assert numbers_of(others[0].result()) == [12]
         with pytest.raises(InferenceFailed, match="not enough memory"):
             others[1].result()
-        assert shared.whole
+        assert shared.alive
 
 
 def test_a_job_is_told_what_it_spent_in_the_queue(callers: ThreadPoolExecutor) -> None:
-    session, job = GatedSession(), Job()
+    session, deadline = GatedSession(), Deadline()
     with batched(session) as shared:
         first = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
-        waiting = callers.submit(shared.run, pictures(2), job)
+        waiting = callers.submit(shared.run, pictures(2), deadline)
         queued(shared, 1)
         time.sleep(0.02)
         session.gate.set()
         first.result()
         waiting.result()
-    assert 20 <= job.milliseconds["queue"] < 5000
+    assert 20 <= deadline.stage_ms["queue"] < 5000
 
 
 def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:

@@ -10,16 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from models.artefact import EMBEDDER_GRAPH
-from models.assembly import Models
-from models.embedding import OUTPUTS, Embeddings
+from models.artefact.card import EMBEDDER_GRAPH
+from models.artefact.parity import compare
+from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
-from models.export.parity import compare
 from models.graph import Preprocessing, recognizer_graph, simplify
 from models.packs import PackStore, find_manifest
 from models.runtime import RuntimeOptions, loading, open_session
 from models.runtime.fake import FakeSession, fake_embedding
+from models.serving.models import Models
 from models.synthetic import synthetic_pictures
+from models.types import Embeddings
 from tests.models.test_graph import tiny_recognizer
 
 
@@ -31,7 +32,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(graph: Path, **options: object):  # type: ignore[no-untyped-def]
-    return open_session(graph, OUTPUTS, ((8, 8),), RuntimeOptions(**options))  # type: ignore[arg-type]
+    return open_session(graph, EMBEDDER_OUTPUTS, ((8, 8),), RuntimeOptions(**options))  # type: ignore[arg-type]
 
 
 def test_auto_takes_openvino_on_the_cpu_and_says_so(tiny: Path) -> None:
@@ -49,8 +50,8 @@ def test_onnxruntime_reports_the_provider_that_runs(tiny: Path) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_prepared_for_one_picture_it_takes_a_batch_all_the_same(tiny: Path, engine: str) -> None:
     faces, options = synthetic_pictures(3, 8, 8), RuntimeOptions(engine, precision="fp32")  # type: ignore[arg-type]
-    singly = open_session(tiny, OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
-    for one, other in zip(singly, open_session(tiny, OUTPUTS, ((8, 8),), options).run(faces), strict=True):
+    singly = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
+    for one, other in zip(singly, open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options).run(faces), strict=True):
         assert one.shape[0] == 3
         assert np.allclose(one, other, atol=1e-6)
 
@@ -132,10 +133,10 @@ def test_refuses_pictures_that_were_not_declared(tiny: Path, engine: str, images
 def test_engines_leave_no_identifier_and_report_to_nobody(tiny: Path, tmp_path: Path) -> None:
     """Both would write one into the home directory of a process that imports them as they come."""
     program = (
-        "import sys; from pathlib import Path; from models.embedding import OUTPUTS\n"
+        "import sys; from pathlib import Path; from models.embedding import EMBEDDER_OUTPUTS\n"
         "from models.runtime import RuntimeOptions, open_session\n"
         "for engine in ('openvino', 'onnxruntime'):\n"
-        "    open_session(Path(sys.argv[1]), OUTPUTS, ((8, 8),), RuntimeOptions(engine=engine))\n"
+        "    open_session(Path(sys.argv[1]), EMBEDDER_OUTPUTS, ((8, 8),), RuntimeOptions(engine=engine))\n"
     )
     environment = {"HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
     (tmp_path / "home").mkdir()
@@ -163,7 +164,9 @@ def test_engines_and_precisions_agree_on_the_default_recognizer(store: PackStore
     results = {}
     for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
         options = RuntimeOptions(engine=engine, precision=precision)  # type: ignore[arg-type]
-        results[engine, precision] = Embeddings(*open_session(graph, OUTPUTS, ((112, 112),), options).run(faces))
+        results[engine, precision] = Embeddings(
+            *open_session(graph, EMBEDDER_OUTPUTS, ((112, 112),), options).run(faces)
+        )
     reference = results["onnxruntime", "fp32"]
     raw = reference.embedding * reference.norm[:, None]
     assert compare(raw, results["openvino", "fp32"]).failures("fp32") == []

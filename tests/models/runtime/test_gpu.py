@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.artefact import Card
+from models.artefact.card import Card
 from models.errors import ArtefactUnfit, EngineMissing, InferenceFailed
-from models.proven import engine_of, proven_runtime, require_parity
 from models.runtime import RuntimeOptions, loading, open_session
 from models.runtime.fake import FakeSession, fake_embedding
 from models.runtime.gpu import Gpu
 from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
+from models.serving.choice import engine_of, proven_runtime, require_parity
 from tests.models.runtime.test_engines import load, tiny  # noqa: F401
 
 SIDE, NUMBERS, MOST = 4, 6, 8
@@ -261,10 +261,10 @@ def test_tensorrt_takes_what_was_proven_on_onnxruntime(engine: Any) -> None:
 
 
 def test_the_engine_of_this_gpu_and_version_is_taken_and_no_other(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.proven.find_gpu", lambda: Gpu("NVIDIA H100", (9, 0)))
-    monkeypatch.setattr("models.proven.load_tensorrt", lambda: SimpleNamespace(__version__="11.4.0.106"))
+    monkeypatch.setattr("models.serving.choice.find_gpu", lambda: Gpu("NVIDIA H100", (9, 0)))
+    monkeypatch.setattr("models.serving.choice.load_tensorrt", lambda: SimpleNamespace(__version__="11.4.0.106"))
     assert engine_of(plan.parent, "embedder.fp16.onnx") == plan
-    monkeypatch.setattr("models.proven.find_gpu", lambda: Gpu("NVIDIA L4", (8, 9)))
+    monkeypatch.setattr("models.serving.choice.find_gpu", lambda: Gpu("NVIDIA L4", (8, 9)))
     with pytest.raises(EngineMissing, match=r"no embedder\.fp16\.sm89-trt11\.4\.0\.106\.engine; build it"):
         engine_of(plan.parent, "embedder.fp16.onnx")
 
@@ -272,7 +272,7 @@ def test_the_engine_of_this_gpu_and_version_is_taken_and_no_other(plan: Path, mo
 def test_an_engine_that_answers_otherwise_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     same = FakeSession(fake_embedding)
     other = FakeSession(lambda image: fake_embedding(255 - image))
-    monkeypatch.setattr("models.proven.open_session", lambda *_: same)
+    monkeypatch.setattr("models.serving.choice.open_session", lambda *_: same)
     require_parity(same, Path("e.onnx"), CARD)
     with pytest.raises(ArtefactUnfit, match="not the same model"):
         require_parity(other, Path("e.onnx"), CARD)

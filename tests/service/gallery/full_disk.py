@@ -5,8 +5,8 @@ from pathlib import Path
 
 from service.errors import StorageFull
 from service.gallery.administration import create_gallery, read_gallery
-from service.gallery.enrolment import enrol
 from service.gallery.galleries import Galleries
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
 
 root = Path(sys.argv[1])
@@ -17,7 +17,7 @@ create_gallery(galleries, "staff")
 acknowledged = 0
 try:
     for number in range(1000):
-        enrol(galleries, "staff", [(f"s{number}", template(own)) for own in people(1, 64, number)[0]])
+        store_templates(galleries, "staff", [(f"s{number}", template(own)) for own in people(1, 64, number)[0]])
         acknowledged += 64
 except StorageFull as error:
     print(error.code)
@@ -25,7 +25,7 @@ counts = read_gallery(galleries, "staff")
 if counts[1:] == (acknowledged // 64, acknowledged) and not galleries.database.damages() and acknowledged:
     print("whole")
 ballast.unlink()
-enrol(galleries, "staff", [("late", template(people(1, 1, 5000)[0, 0]))])
+store_templates(galleries, "staff", [("late", template(people(1, 1, 5000)[0, 0]))])
 galleries.close()
 galleries = Galleries(root / "galleries", CONTRACT, DIMENSIONS)
 if read_gallery(galleries, "staff")[2] == acknowledged + 1:

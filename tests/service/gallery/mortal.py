@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.administration import list_subjects, read_gallery
-from service.gallery.enrolment import enrol
 from service.gallery.erasure import erase_subject
 from service.gallery.exchange import import_lines
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, template, unit
 
 GALLERY = "staff"
@@ -41,7 +41,7 @@ def say(word: str, operation: str, numbers: Sequence[int]) -> None:
 def enrol_for_ever(galleries: Galleries, first: int) -> None:
     for number in range(first, first + 100_000):
         say("begin", "enrol", [number])
-        enrol(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
+        store_templates(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
         say("done", "enrol", [number])
 
 
@@ -54,7 +54,7 @@ def erase_for_ever(galleries: Galleries, first: int) -> None:
         erase_subject(galleries, GALLERY, str(number))
         say("done", "erase", [number])
         say("begin", "enrol", [new])
-        enrol(galleries, GALLERY, [(str(new), template(own, 2.0)) for own in vectors_of(new)])
+        store_templates(galleries, GALLERY, [(str(new), template(own, 2.0)) for own in vectors_of(new)])
         say("done", "enrol", [new])
     enrol_for_ever(galleries, first + len(there))  # nobody of before is left; the end has yet to come
 
@@ -81,12 +81,12 @@ def snapshot_for_ever(galleries: Galleries, first: int) -> None:
     """Build the graph and write it, again and again, while templates come."""
     live = galleries.live(read_gallery(galleries, GALLERY)[0])
     for number in range(first, first + 100_000):
-        task = galleries.mend(live, anew=True)
+        task = galleries.rebuild(live, anew=True)
         say("begin", "enrol", [number])
-        enrol(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
+        store_templates(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
         say("done", "enrol", [number])
         task.result()
-        live.forget()
+        live.remove_snapshot()
 
 
 OPERATIONS = {

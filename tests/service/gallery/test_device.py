@@ -53,11 +53,11 @@ def test_full_segments_are_copied_once_and_again_after_a_change(gpu: Recorded, h
         def found() -> Hits:
             return index.search(VECTORS, 1)
 
-        np.testing.assert_array_equal(found().templates[:, 0], np.arange(1, 101))
+        np.testing.assert_array_equal(found().template_keys[:, 0], np.arange(1, 101))
         found()
         assert gpu.copies == [(40, holding == "flat-fp16")] * 2  # the third is not full
         index.remove(np.array([5]))
-        assert 5 not in found().templates
+        assert 5 not in found().template_keys
         assert len(gpu.copies) == 2  # one is not full any more, the other did not change
 
 
@@ -65,5 +65,5 @@ def test_what_no_gpu_index_holds_stays_on_the_host(gpu: Recorded) -> None:
     with ThreadPoolExecutor(2) as threads:
         index = SegmentedIndex("sq8", DIMENSIONS, threads, VECTORS, segment_rows=40)
         index.add(Block(np.arange(1, 101), np.arange(1, 101), VECTORS))
-        np.testing.assert_array_equal(index.search(VECTORS, 1).templates[:, 0], np.arange(1, 101))
+        np.testing.assert_array_equal(index.search(VECTORS, 1).template_keys[:, 0], np.arange(1, 101))
         assert gpu.copies == []

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 
 from service.errors import SubjectUnknown
 from service.gallery.administration import create_gallery, merge_subjects, read_subject
-from service.gallery.audit import verify_erasure, verify_gallery
-from service.gallery.enrolment import enrol
+from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
 from service.gallery.records import IndexKind, NewTemplate
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import Open, people, template
 
 
@@ -37,8 +37,8 @@ def fill(galleries: Galleries, kind: IndexKind, vectors: NDArray[np.float32]) ->
     for subject, own in enumerate(vectors):
         entries = [template(vector, 3.0) for vector in own]
         crops = [NewTemplate(one.embedding, one.source, one.norm, None, b"crop" + one.source) for one in entries]
-        enrol(galleries, "staff", [(name(subject), one) for one in crops])
-    galleries.settle()
+        store_templates(galleries, "staff", [(name(subject), one) for one in crops])
+    galleries.wait_idle()
 
 
 @pytest.mark.parametrize("kind", ["flat", "flat-fp16", "sq8", "hnsw"])
@@ -52,17 +52,17 @@ def test_nothing_of_an_erased_subject_is_in_any_file(galleries: Galleries, kind:
     before = [path.read_bytes() for path in snapshots]
     sources = [one.source for one in read_subject(galleries, "staff", name(4))[1]]
     receipt = erase_subject(galleries, "staff", name(4))
-    assert (receipt.subjects, receipt.templates, receipt.crops) == (1, 3, 3)
+    assert (receipt.subject_count, receipt.template_count, receipt.crop_count) == (1, 3, 3)
     assert all(name(4) not in [one.subject for one in own] for own in identify(galleries, ["staff"], vectors[4], 150))
     assert holders(directory, vectors[4]) == []  # without waiting for the audit already
-    audit = verify_erasure(galleries)
+    audit = check_erasure(galleries)
     assert audit.faults == []
     assert holders(directory, vectors[4]) == []
     content = b"".join(path.read_bytes() for path in directory.iterdir())
     assert not any(source in content for source in sources)
     assert name(4).encode() not in content
     assert [path.read_bytes() for path in directory.glob("*.graph")] != before or kind != "hnsw"
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []
 
 
 def test_copies_that_sqlite_left_when_it_moved_rows_go_with_the_audit(galleries: Galleries) -> None:
@@ -72,17 +72,17 @@ def test_copies_that_sqlite_left_when_it_moved_rows_go_with_the_audit(galleries:
     erased = random.permutation(300)[:200]
     for subject in erased:
         erase_subject(galleries, "staff", name(subject))
-    assert verify_erasure(galleries).faults == []
+    assert check_erasure(galleries).faults == []
     assert holders(galleries.directory, vectors[erased]) == []
-    assert verify_gallery(galleries, "staff").templates == 200
+    assert check_consistency(galleries, "staff").template_count == 200
 
 
 def test_a_whole_gallery_goes(galleries: Galleries, reopen: Open) -> None:
     vectors = people(120, 2)
     fill(galleries, "hnsw", vectors)
     receipt = erase_gallery(galleries, "staff")
-    assert (receipt.subjects, receipt.templates, receipt.crops) == (120, 240, 240)
-    audit = verify_erasure(galleries)
+    assert (receipt.subject_count, receipt.template_count, receipt.crop_count) == (120, 240, 240)
+    audit = check_erasure(galleries)
     assert audit.faults == []
     assert audit.bytes_after < audit.bytes_before
     assert holders(galleries.directory, vectors) == []
@@ -94,7 +94,7 @@ def test_a_whole_gallery_goes(galleries: Galleries, reopen: Open) -> None:
 
 def test_a_file_that_does_not_belong_there_is_named(galleries: Galleries) -> None:
     (galleries.directory / "copy.sqlite").write_bytes(b"")
-    assert verify_erasure(galleries).faults == ["the file copy.sqlite is none of the galleries'"]
+    assert check_erasure(galleries).faults == ["the file copy.sqlite is none of the galleries'"]
 
 
 def test_an_index_that_differs_from_the_store_is_found(galleries: Galleries) -> None:
@@ -102,10 +102,10 @@ def test_an_index_that_differs_from_the_store_is_found(galleries: Galleries) -> 
     fill(galleries, "flat", vectors)
     with galleries.database.writing() as connection:
         connection.execute("UPDATE templates SET embedding = ? WHERE key = 5", (vectors[9, 0].tobytes(),))
-    assert verify_gallery(galleries, "staff").faults == ["1 vectors of the index are not those of the store"]
+    assert check_consistency(galleries, "staff").faults == ["1 vectors of the index are not those of the store"]
     with galleries.database.writing() as connection:
         connection.execute("DELETE FROM templates WHERE key IN (7, 8)")
-    assert verify_gallery(galleries, "staff").faults == [
+    assert check_consistency(galleries, "staff").faults == [
         "the index lacks 0 templates and has 2 that are not in the store",
         "1 vectors of the index are not those of the store",
     ]
@@ -114,4 +114,4 @@ def test_an_index_that_differs_from_the_store_is_found(galleries: Galleries) -> 
 def test_a_merge_is_followed_by_every_kind_of_index(galleries: Galleries) -> None:
     fill(galleries, "hnsw", people(150, 2))
     merge_subjects(galleries, "staff", name(1), name(2))
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []

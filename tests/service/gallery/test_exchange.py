@@ -7,10 +7,10 @@ import pytest
 
 from models.errors import VultusError
 from service.gallery.administration import create_gallery, create_subject, read_gallery, read_subject
-from service.gallery.enrolment import enrol
 from service.gallery.exchange import FORMAT, export_lines, import_lines
 from service.gallery.galleries import Galleries
 from service.gallery.identification import templates_of
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
 
 VECTOR = people(1, 1)[0, 0]
@@ -30,14 +30,14 @@ def test_an_export_is_imported_whole_and_once(galleries: Galleries) -> None:
     create_subject(galleries, "staff", "Zoë", {"badge": 7})
     create_subject(galleries, "staff", "nobody yet", {"since": "2026"})
     for number, own in enumerate(people(30, 3)):
-        enrol(galleries, "staff", [(f"s{number}", template(vector, 7.5)) for vector in own])
-    enrol(galleries, "staff", [("Zoë", template(VECTOR))])
+        store_templates(galleries, "staff", [(f"s{number}", template(vector, 7.5)) for vector in own])
+    store_templates(galleries, "staff", [("Zoë", template(VECTOR))])
     lines = list(export_lines(galleries, "staff"))
     create_gallery(galleries, "copy", "sq8")
-    assert [*import_lines(galleries, "copy", lines)][-1].templates == 91
+    assert [*import_lines(galleries, "copy", lines)][-1].enrolled == 91
     assert read_gallery(galleries, "copy")[1:] == (32, 91)
     again = [*import_lines(galleries, "copy", lines)][-1]
-    assert (again.templates, again.duplicates, again.refused) == (0, 91, 0)
+    assert (again.enrolled, again.duplicates, again.refused) == (0, 91, 0)
     np.testing.assert_array_equal(templates_of(galleries, "copy", "Zoë").vectors[0], VECTOR)
     assert read_subject(galleries, "copy", "Zoë")[0].metadata == {"badge": 7}
     assert read_subject(galleries, "copy", "nobody yet")[0].metadata == {"since": "2026"}
@@ -46,7 +46,7 @@ def test_an_export_is_imported_whole_and_once(galleries: Galleries) -> None:
 
 def test_an_export_that_was_cut_off_says_so(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
-    enrol(galleries, "staff", [(f"s{n}", template(own[0])) for n, own in enumerate(people(9, 1))])
+    store_templates(galleries, "staff", [(f"s{n}", template(own[0])) for n, own in enumerate(people(9, 1))])
     lines = list(export_lines(galleries, "staff"))
     create_gallery(galleries, "copy")
     with pytest.raises(VultusError, match="cut off"):
@@ -106,7 +106,7 @@ def test_a_bad_line_is_named_and_those_before_it_stay(galleries: Galleries, bad:
 def test_lines_made_by_hand_are_taken_and_made_of_length_one(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     packed = base64.b64encode((2.5 * VECTOR).astype("<f4").tobytes()).decode()
-    assert [*import_lines(galleries, "staff", [line(embedding=packed), b"", b"\n"])][-1].templates == 1
+    assert [*import_lines(galleries, "staff", [line(embedding=packed), b"", b"\n"])][-1].enrolled == 1
     np.testing.assert_allclose(templates_of(galleries, "staff", "ann").vectors[0], VECTOR, atol=1e-6)
     (one,) = read_subject(galleries, "staff", "ann")[1]
     assert one.norm == pytest.approx(2.5)

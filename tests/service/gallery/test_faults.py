@@ -16,11 +16,11 @@ import pytest
 
 from models.errors import VultusError
 from service.gallery.administration import create_gallery, list_subjects
-from service.gallery.audit import verify_erasure, verify_gallery
-from service.gallery.enrolment import enrol
+from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify, templates_of
+from service.gallery.templates import store_templates
 from tests.conftest import ROOT
 from tests.service.gallery.conftest import Open, people, template
 from tests.service.gallery.mortal import EACH, GALLERY, OPERATIONS, open_galleries, vectors_of
@@ -51,7 +51,7 @@ class Known:
         elif operation == "erase":
             self.there -= numbers
 
-    def settle(self, found: set[int]) -> None:
+    def wait_idle(self, found: set[int]) -> None:
         """Hold the store to it, and take over what became of the unfinished."""
         assert self.there <= found, "an acknowledged subject is lost"
         assert not self.gone & found, "an erased subject is back"
@@ -87,16 +87,16 @@ def test_killed_at_any_moment_nothing_is_lost_or_half_there(tmp_path: Path) -> N
         galleries = open_galleries(directory)
         try:
             before = set(known.gone)
-            subjects = {int(one.name): one.templates for one in list_subjects(galleries, GALLERY, "", -1)}
-            known.settle(set(subjects))
+            subjects = {int(one.name): one.template_count for one in list_subjects(galleries, GALLERY, "", -1)}
+            known.wait_idle(set(subjects))
             assert set(subjects.values()) <= {EACH}, "a subject is half there"
             for subject in chance.sample(sorted(subjects), min(20, len(subjects))):
                 np.testing.assert_array_equal(
                     templates_of(galleries, GALLERY, str(subject)).vectors, vectors_of(subject)
                 )
-            assert verify_gallery(galleries, GALLERY).faults == []
+            assert check_consistency(galleries, GALLERY).faults == []
             if number % 8 == 7 or number == ROUNDS - 1:
-                assert verify_erasure(galleries).faults == []
+                assert check_erasure(galleries).faults == []
                 for path in directory.iterdir():
                     content = path.read_bytes()
                     assert not any(own.tobytes() in content for one in before for own in vectors_of(one))
@@ -107,7 +107,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_half_there(tmp_path: Path) -> N
 
 
 def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) -> None:
-    """32 threads enrol, erase and identify in two galleries."""
+    """32 threads store_templates, erase and identify in two galleries."""
     galleries = reopen()
     names = ("left", "right")
     for name in names:
@@ -124,7 +124,7 @@ def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) 
             number = next(numbers)
         name, subject = chance.choice(names), f"s{number}"
         own = people(1, 2, number)[0]
-        enrol(galleries, name, [(subject, template(vector)) for vector in own])
+        store_templates(galleries, name, [(subject, template(vector)) for vector in own])
         enrolled[name][subject] = own
 
     def erase_one(chance: random.Random) -> None:
@@ -169,8 +169,8 @@ def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) 
     for name in names:
         assert {one.name for one in list_subjects(galleries, name, "", -1)} == set(enrolled[name])
         assert erased[name]
-        assert verify_gallery(galleries, name).faults == []
-    assert verify_erasure(galleries).faults == []
+        assert check_consistency(galleries, name).faults == []
+    assert check_erasure(galleries).faults == []
 
 
 def test_a_kill_leaves_the_lock_free(tmp_path: Path) -> None:

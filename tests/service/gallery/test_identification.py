@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 from models.fusion import fuse
 from service.errors import ContractMismatch, GalleryUnknown
 from service.gallery.administration import change_gallery, create_gallery, merge_subjects, read_gallery
-from service.gallery.enrolment import enrol
 from service.gallery.erasure import erase_subject, erase_template
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
 from service.gallery.index.live import IndexLimits
 from service.gallery.records import Fusion, IndexKind
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, template, unit
 
 KINDS: tuple[IndexKind, ...] = ("auto", "flat", "flat-fp16", "sq8", "hnsw")
@@ -38,8 +38,8 @@ def fill(
         for subject, (own, lengths) in enumerate(zip(vectors, norms, strict=True))
         for vector, norm in zip(own, lengths, strict=True)
     ]
-    enrol(galleries, name, entries)
-    galleries.settle()
+    store_templates(galleries, name, entries)
+    galleries.wait_idle()
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -108,17 +108,17 @@ def test_changes_are_in_the_next_answer(galleries: Galleries, reopen: Open, kind
     assert first() == "staff 9"
     erase_subject(galleries, "staff", "staff 9")
     assert first() not in ("staff 7", "staff 9")
-    enrol(galleries, "staff", [("back", template(probe[0]))])
+    store_templates(galleries, "staff", [("back", template(probe[0]))])
     assert first() == "back"
     erase_template(galleries, "staff", "back", 261)
     assert first() != "back"
     before = first()
     galleries = reopen()
     assert first() == before  # from the store
-    galleries.settle()
+    galleries.wait_idle()
     assert first() == before  # from an index
     change_gallery(galleries, "staff", "crew", index="flat")
-    galleries.settle()
+    galleries.wait_idle()
     (own,) = identify(galleries, ["crew"], probe, 1)
     assert (own[0].gallery, own[0].subject) == ("crew", before)
 
@@ -128,8 +128,10 @@ def test_a_gallery_that_grows_gets_an_index_of_its_size(reopen: Open) -> None:
     create_gallery(galleries, "staff")
     seen = []
     for start in range(0, 200, 50):
-        enrol(galleries, "staff", [(str(start + n), template(own[0])) for n, own in enumerate(people(50, 1, start))])
-        galleries.settle()
+        store_templates(
+            galleries, "staff", [(str(start + n), template(own[0])) for n, own in enumerate(people(50, 1, start))]
+        )
+        galleries.wait_idle()
         index = galleries.live(read_gallery(galleries, "staff")[0]).current
         assert index is not None
         seen.append((index.kind, index.count))
@@ -142,7 +144,7 @@ def test_embeddings_of_another_contract_are_never_compared(galleries: Galleries,
     with pytest.raises(ContractMismatch, match=f"{CONTRACT}.*ec1-other"):
         identify(galleries, ["staff"], people(1, 1)[0], 1)
     with pytest.raises(ContractMismatch):
-        enrol(galleries, "staff", [("x", template(people(1, 1)[0, 0]))])
+        store_templates(galleries, "staff", [("x", template(people(1, 1)[0, 0]))])
     with pytest.raises(GalleryUnknown):
         identify(galleries, ["none"], people(1, 1)[0], 1)
 
@@ -155,8 +157,8 @@ def test_an_outlier_of_its_own_subject_does_not_hide_it(galleries: Galleries) ->
     near = unit(probe + 0.9 / DIMENSIONS**0.5 * random.standard_normal((6, DIMENSIONS)))
     lure = unit(probe + 0.1 / DIMENSIONS**0.5 * random.standard_normal(DIMENSIONS))
     create_gallery(galleries, "staff", "flat")
-    enrol(galleries, "staff", [(f"crowd {n}", template(own[0])) for n, own in enumerate(crowd)])
-    enrol(galleries, "staff", [("steady", template(own)) for own in near])
-    enrol(galleries, "staff", [("mixed", template(lure)), ("mixed", template(-near[0]))])
+    store_templates(galleries, "staff", [(f"crowd {n}", template(own[0])) for n, own in enumerate(crowd)])
+    store_templates(galleries, "staff", [("steady", template(own)) for own in near])
+    store_templates(galleries, "staff", [("mixed", template(lure)), ("mixed", template(-near[0]))])
     best = {fusion: identify(galleries, ["staff"], probe[None], 1, fusion)[0][0].subject for fusion in FUSIONS}
     assert best == {"max": "mixed", "mean": "steady", "quality-weighted": "steady"}

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from service.gallery.administration import create_gallery, read_gallery
-from service.gallery.audit import verify_gallery
-from service.gallery.enrolment import enrol
+from service.gallery.consistency import check_consistency
 from service.gallery.erasure import erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
@@ -19,6 +18,7 @@ from service.gallery.index import live as live_module
 from service.gallery.index.live import LiveIndex
 from service.gallery.index.scan import read_blocks
 from service.gallery.records import Block
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import Open, people, template
 
 VECTORS = people(200, 2)
@@ -26,8 +26,8 @@ VECTORS = people(200, 2)
 
 def fill(galleries: Galleries) -> Path:
     create_gallery(galleries, "staff", "hnsw")
-    enrol(galleries, "staff", [(f"s{n}", template(own)) for n, pair in enumerate(VECTORS) for own in pair])
-    galleries.settle()
+    store_templates(galleries, "staff", [(f"s{n}", template(own)) for n, pair in enumerate(VECTORS) for own in pair])
+    galleries.wait_idle()
     (snapshot,) = galleries.directory.glob("*.graph")
     return snapshot
 
@@ -67,15 +67,15 @@ def test_a_damaged_snapshot_is_built_anew(reopen: Open, damage: Callable[[Path],
     damage(snapshot)
     galleries = reopen()
     assert right(galleries)  # meanwhile
-    galleries.settle()
+    galleries.wait_idle()
     assert right(galleries)
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []
     assert len(snapshot.read_bytes()) == len(whole)
 
 
 def test_a_good_snapshot_is_taken_and_caught_up(reopen: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = fill(reopen())
-    enrol(reopen(), "staff", [("late", template(people(1, 1, 9)[0, 0]))])
+    store_templates(reopen(), "staff", [("late", template(people(1, 1, 9)[0, 0]))])
     reopen().close()
     written = snapshot.stat().st_mtime_ns
 
@@ -84,10 +84,10 @@ def test_a_good_snapshot_is_taken_and_caught_up(reopen: Open, monkeypatch: pytes
 
     monkeypatch.setattr(LiveIndex, "_build_graph", never)
     galleries = reopen()
-    galleries.settle()
+    galleries.wait_idle()
     assert right(galleries)
     assert identify(galleries, ["staff"], people(1, 1, 9)[0], 1)[0][0].subject == "late"
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []
     assert snapshot.stat().st_mtime_ns == written
 
 
@@ -99,11 +99,11 @@ def test_a_snapshot_from_before_an_erasure_gives_nobody_back(reopen: Open, tmp_p
     reopen().close()
     shutil.copy(old, snapshot)
     galleries = reopen()
-    galleries.settle()
+    galleries.wait_idle()
     everybody = {one.subject for own in identify(galleries, ["staff"], VECTORS[3], 200) for one in own}
     assert "s3" not in everybody
     assert len(everybody) > 150
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []
     assert VECTORS[3, 0].tobytes() not in snapshot.read_bytes()
     assert snapshot.read_bytes() != Path(old).read_bytes()
 
@@ -122,12 +122,12 @@ def test_closing_does_not_wait_for_a_graph(reopen: Open, monkeypatch: pytest.Mon
     monkeypatch.setattr(live_module, "read_blocks", slowly)
     live = galleries.live(read_gallery(galleries, "staff")[0])
     monkeypatch.setattr(live, "_sample", lambda: VECTORS[:, 0])
-    galleries.mend(live, anew=True)
+    galleries.rebuild(live, anew=True)
     assert begun.wait(10)
     galleries.close()
     monkeypatch.undo()
     galleries = reopen()
-    galleries.settle()
+    galleries.wait_idle()
     assert right(galleries)
 
 
@@ -144,9 +144,9 @@ def test_a_worn_graph_is_built_anew(reopen: Open) -> None:
     fill(galleries)
     for number in range(60):
         erase_subject(galleries, "staff", f"s{number}")
-    galleries.settle()
-    audit = verify_gallery(galleries, "staff")
-    assert (audit.templates, audit.index, audit.faults) == (280, "hnsw", [])
+    galleries.wait_idle()
+    audit = check_consistency(galleries, "staff")
+    assert (audit.template_count, audit.index, audit.faults) == (280, "hnsw", [])
     found = identify(galleries, ["staff"], VECTORS[:, 1], 3)
     assert all(int(one.subject[1:]) >= 60 for own in found for one in own)
     assert np.mean([own[0].subject == f"s{n}" for n, own in enumerate(found) if n >= 60]) == 1

@@ -30,11 +30,11 @@ from service.gallery.administration import (
     read_gallery,
     read_subject,
 )
-from service.gallery.enrolment import enrol, known_sources
 from service.gallery.erasure import erase_gallery, erase_subject, erase_template
 from service.gallery.galleries import STORE, Galleries
 from service.gallery.identification import templates_of
 from service.gallery.names import clean_name
+from service.gallery.templates import known_sources, store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, template
 
 VECTORS = people(20, 2)[:, 0]
@@ -43,16 +43,16 @@ VECTORS = people(20, 2)[:, 0]
 def test_one_source_is_one_template(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     first, second = template(VECTORS[0]), template(VECTORS[1])
-    (one,) = enrol(galleries, "staff", [("ann", first)])
+    (one,) = store_templates(galleries, "staff", [("ann", first)])
     assert one.outcome == "enrolled"
-    again = enrol(galleries, "staff", [("ann", first), ("ann", second), ("bob", second), ("bob", first)])
+    again = store_templates(galleries, "staff", [("ann", first), ("ann", second), ("bob", second), ("bob", first)])
     assert [stored.outcome for stored in again] == ["duplicate", "enrolled", "refused", "refused"]
     assert [stored.subject for stored in again] == ["ann", "ann", "ann", "ann"]
     assert again[0].template == one.template
     assert [subject.name for subject in list_subjects(galleries, "staff", "", 10)] == ["ann"]
     assert set(known_sources(galleries, "staff", [first.source, b"x" * 32])) == {first.source}
     create_gallery(galleries, "guests")
-    assert enrol(galleries, "guests", [("bob", first)])[0].outcome == "enrolled"
+    assert store_templates(galleries, "guests", [("bob", first)])[0].outcome == "enrolled"
 
 
 def test_galleries_and_subjects_have_names_and_lose_them(galleries: Galleries) -> None:
@@ -87,24 +87,24 @@ def test_galleries_and_subjects_have_names_and_lose_them(galleries: Galleries) -
 
 def test_a_merge_keeps_every_template(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
-    enrol(galleries, "staff", [("ann", template(VECTORS[0])), ("anne", template(VECTORS[1]))])
-    assert merge_subjects(galleries, "staff", "ann", "anne").templates == 2
+    store_templates(galleries, "staff", [("ann", template(VECTORS[0])), ("anne", template(VECTORS[1]))])
+    assert merge_subjects(galleries, "staff", "ann", "anne").template_count == 2
     subject, templates = read_subject(galleries, "staff", "ann")
-    assert subject.templates == len(templates) == 2
+    assert subject.template_count == len(templates) == 2
     assert {one.contract_id for one in templates} == {CONTRACT}
 
 
 def test_a_receipt_says_how_many_and_not_who(galleries: Galleries) -> None:
     create_gallery(galleries, "staff", keep_crops=True)
-    enrol(galleries, "staff", [("ann", template(vector)) for vector in VECTORS[:3]])
-    enrol(galleries, "staff", [("bob", template(vector)) for vector in VECTORS[3:5]])
+    store_templates(galleries, "staff", [("ann", template(vector)) for vector in VECTORS[:3]])
+    store_templates(galleries, "staff", [("bob", template(vector)) for vector in VECTORS[3:5]])
     (key, *_) = [one.key for one in read_subject(galleries, "staff", "ann")[1]]
     receipts = [
         erase_template(galleries, "staff", "ann", key),
         erase_subject(galleries, "staff", "ann"),
         erase_gallery(galleries, "staff"),
     ]
-    assert [(one.what, one.subjects, one.templates) for one in receipts] == [
+    assert [(one.what, one.subject_count, one.template_count) for one in receipts] == [
         ("template", 0, 1),
         ("subject", 1, 2),
         ("gallery", 1, 2),
@@ -195,15 +195,15 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
 
 def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
-    enrol(galleries, "staff", [("ann", template(VECTORS[0]))])
+    store_templates(galleries, "staff", [("ann", template(VECTORS[0]))])
     writer = galleries.database._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
     many = [(f"s{n}", template(own[0])) for n, own in enumerate(people(2000, 1, 4))]
     with pytest.raises(StorageFull):
-        enrol(galleries, "staff", many)
+        store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (1, 1)
     assert galleries.database.damages() == []
     writer.execute("PRAGMA max_page_count = 1073741823")
-    enrol(galleries, "staff", many)
+    store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (2001, 2001)

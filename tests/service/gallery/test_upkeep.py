@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from service.errors import StorageFull
 from service.gallery.administration import change_gallery, create_gallery, create_subject, read_gallery
-from service.gallery.audit import verify_erasure, verify_gallery
-from service.gallery.database import Database
-from service.gallery.enrolment import enrol
+from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import export_lines
 from service.gallery.galleries import STORE, Galleries
@@ -27,6 +25,8 @@ from service.gallery.index.graph import GraphIndex
 from service.gallery.index.scan import read_blocks
 from service.gallery.index.snapshot import write_snapshot
 from service.gallery.records import Block
+from service.gallery.store.database import Database
+from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import DIMENSIONS, Open, people, template, unit
 
 VECTORS = people(200, 1)[:, 0]
@@ -34,8 +34,8 @@ VECTORS = people(200, 1)[:, 0]
 
 def fill(galleries: Galleries, kind: Any = "hnsw", vectors: NDArray[np.float32] = VECTORS, name: str = "staff") -> None:
     create_gallery(galleries, name, kind)
-    enrol(galleries, name, [(f"s{number}", template(own)) for number, own in enumerate(vectors)])
-    galleries.settle()
+    store_templates(galleries, name, [(f"s{number}", template(own)) for number, own in enumerate(vectors)])
+    galleries.wait_idle()
 
 
 @pytest.fixture
@@ -67,16 +67,16 @@ def test_a_gallery_erased_while_its_index_is_built_leaves_no_file(
     fill(galleries, name="other")
     live = galleries.live(read_gallery(galleries, "staff")[0])
     go_on = held()
-    galleries.mend(live, anew=True)
+    galleries.rebuild(live, anew=True)
     assert held.begun.wait(10)  # type: ignore[attr-defined]
     erase_gallery(galleries, "staff")
     go_on.set()
-    galleries.settle()
+    galleries.wait_idle()
     assert [path.name for path in galleries.directory.glob("*.graph*")] == ["2.graph"]
-    assert verify_gallery(galleries, "other").faults == []
-    assert verify_erasure(galleries).faults == []
+    assert check_consistency(galleries, "other").faults == []
+    assert check_erasure(galleries).faults == []
     (galleries.directory / "1.graph").write_bytes(b"of nobody")
-    assert verify_erasure(galleries).faults == ["the file 1.graph is none of the galleries'"]
+    assert check_erasure(galleries).faults == ["the file 1.graph is none of the galleries'"]
 
 
 def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
@@ -84,7 +84,7 @@ def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
 ) -> None:
     fill(galleries)
     live = galleries.live(read_gallery(galleries, "staff")[0])
-    live.forget()
+    live.remove_snapshot()
     write = write_snapshot
 
     def erase_meanwhile(*arguments: Any) -> Path:
@@ -93,7 +93,7 @@ def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
         return part
 
     monkeypatch.setattr(live_module, "write_snapshot", erase_meanwhile)
-    live.keep()
+    live.save_snapshot()
     assert list(galleries.directory.glob("*.graph*")) == []
 
 
@@ -106,7 +106,7 @@ def test_a_gallery_erased_when_its_index_is_ready_is_not_kept_for_ever(
     index = live.current
     erase_gallery(galleries, "staff")
     monkeypatch.setattr(live, "_index", index)
-    ended = threading.Thread(target=live.keep, daemon=True)
+    ended = threading.Thread(target=live.save_snapshot, daemon=True)
     ended.start()
     ended.join(10)
     assert not ended.is_alive()
@@ -118,7 +118,7 @@ def test_whoever_is_erased_while_a_snapshot_is_written_is_not_in_it(
 ) -> None:
     fill(galleries)
     live = galleries.live(read_gallery(galleries, "staff")[0])
-    live.forget()
+    live.remove_snapshot()
     write, calls = write_snapshot, iter(range(9))
 
     def erase_meanwhile(*arguments: Any) -> Path:
@@ -128,9 +128,9 @@ def test_whoever_is_erased_while_a_snapshot_is_written_is_not_in_it(
         return part
 
     monkeypatch.setattr(live_module, "write_snapshot", erase_meanwhile)
-    galleries.mend(live)
-    galleries.settle()
-    assert verify_erasure(galleries).faults == []
+    galleries.rebuild(live)
+    galleries.wait_idle()
+    assert check_erasure(galleries).faults == []
     assert 6 not in live.snapshot_keys()
     assert 5 in live.snapshot_keys()
 
@@ -139,17 +139,17 @@ def test_an_erasure_stands_though_the_disk_is_full_and_its_log_is_cut_later(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(galleries, "flat")
-    forget, full = Database.forget, threading.Event()
+    checkpoint, full = Database.checkpoint, threading.Event()
     full.set()
 
     def fails(database: Database) -> bool:
         if full.is_set():
             raise StorageFull("the disk is full; nothing was changed")
-        return forget(database)
+        return checkpoint(database)
 
-    monkeypatch.setattr(Database, "forget", fails)
+    monkeypatch.setattr(Database, "checkpoint", fails)
     receipt = erase_subject(galleries, "staff", "s7")
-    assert (receipt.templates, receipt.log_cut) == (1, False)
+    assert (receipt.template_count, receipt.log_cut) == (1, False)
     log = galleries.directory / f"{STORE}-wal"
     assert log.stat().st_size > 0
     full.clear()
@@ -177,11 +177,11 @@ def test_a_graph_that_has_grown_is_built_anew(galleries: Galleries, monkeypatch:
     before = galleries.live(read_gallery(galleries, "staff")[0]).current
     assert isinstance(before, GraphIndex)
     more = people(100, 1, 7)[:, 0]
-    enrol(galleries, "staff", [(f"more {number}", template(own)) for number, own in enumerate(more)])
-    galleries.settle()
+    store_templates(galleries, "staff", [(f"more {number}", template(own)) for number, own in enumerate(more)])
+    galleries.wait_idle()
     after = galleries.live(read_gallery(galleries, "staff")[0]).current
     assert isinstance(after, GraphIndex)
-    assert (len(before.templates), len(after.templates)) == (200, 300)
+    assert (len(before.template_keys), len(after.template_keys)) == (200, 300)
     assert len(galleries.live(read_gallery(galleries, "staff")[0]).snapshot_keys()) == 300
 
 
@@ -193,11 +193,11 @@ def test_what_is_asked_for_during_a_build_is_not_lost(
     change_gallery(galleries, "staff", index="flat-fp16")
     assert held.begun.wait(10)  # type: ignore[attr-defined]
     change_gallery(galleries, "staff", index="sq8")
-    tasks = {id(galleries.mend(galleries.live(read_gallery(galleries, "staff")[0]))) for _ in range(50)}
+    tasks = {id(galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]))) for _ in range(50)}
     assert len(tasks) == 1  # one waits, the others are the same
     go_on.set()
-    galleries.settle()
-    audit = verify_gallery(galleries, "staff")
+    galleries.wait_idle()
+    audit = check_consistency(galleries, "staff")
     assert (audit.index, audit.faults) == ("sq8", [])
 
 
@@ -211,17 +211,17 @@ def test_a_failure_of_the_background_is_logged_and_hurts_nobody(
 
     with monkeypatch.context() as patch:
         patch.setattr(live_module.LiveIndex, "build", fail)
-        galleries.mend(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
-        galleries.settle()
+        galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+        galleries.wait_idle()
         assert "out of everything" in caplog.text
     live = galleries.live(read_gallery(galleries, "staff")[0])
     assert live.current is not None
     with monkeypatch.context() as patch:
         patch.setattr(live.current, "add", fail)
-        assert enrol(galleries, "staff", [("late", template(people(1, 1, 9)[0, 0]))])[0].outcome == "enrolled"
+        assert store_templates(galleries, "staff", [("late", template(people(1, 1, 9)[0, 0]))])[0].outcome == "enrolled"
     assert identify(galleries, ["staff"], people(1, 1, 9)[0], 1)[0][0].subject == "late"
-    galleries.settle()
-    assert verify_gallery(galleries, "staff").faults == []
+    galleries.wait_idle()
+    assert check_consistency(galleries, "staff").faults == []
 
 
 def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, tmp_path: Path) -> None:
@@ -231,16 +231,18 @@ def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, 
     galleries.close()
     backup = shutil.copy(directory / STORE, tmp_path / "backup")
     galleries = reopen()
-    enrol(galleries, "staff", [(f"lost {number}", template(own)) for number, own in enumerate(people(50, 1, 5)[:, 0])])
-    galleries.mend(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
-    galleries.settle()
+    store_templates(
+        galleries, "staff", [(f"lost {number}", template(own)) for number, own in enumerate(people(50, 1, 5)[:, 0])]
+    )
+    galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+    galleries.wait_idle()
     galleries.close()
     shutil.copy(backup, directory / STORE)
     galleries = reopen()
     new = people(50, 1, 6)[:, 0]
-    enrol(galleries, "staff", [(f"new {number}", template(own)) for number, own in enumerate(new)])
-    galleries.settle()
-    assert verify_gallery(galleries, "staff").faults == []
+    store_templates(galleries, "staff", [(f"new {number}", template(own)) for number, own in enumerate(new)])
+    galleries.wait_idle()
+    assert check_consistency(galleries, "staff").faults == []
     assert [own[0].subject for own in identify(galleries, ["staff"], new, 1)] == [f"new {n}" for n in range(50)]
 
 
@@ -248,20 +250,20 @@ def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, 
 def test_vectors_beyond_the_range_that_was_learned_are_found(reopen: Open, kind: Any) -> None:
     fill(reopen(), kind)
     odd = np.eye(DIMENSIONS, dtype=np.float32)[:4]
-    enrol(reopen(), "staff", [(f"odd {number}", template(own)) for number, own in enumerate(odd)])
+    store_templates(reopen(), "staff", [(f"odd {number}", template(own)) for number, own in enumerate(odd)])
     for anew in (False, True):
         galleries = reopen()
         if anew:
-            galleries.mend(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
-        galleries.settle()
+            galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+        galleries.wait_idle()
         found = identify(galleries, ["staff"], odd, 1, floor=0.9)
         assert [own[0].subject for own in found] == [f"odd {number}" for number in range(4)]
-        assert verify_gallery(galleries, "staff").faults == []
+        assert check_consistency(galleries, "staff").faults == []
         erase = people(1, 1, 3)[0, 0]
-        enrol(galleries, "staff", [(f"again {anew}", template(erase))])
+        store_templates(galleries, "staff", [(f"again {anew}", template(erase))])
     erase_subject(galleries, "staff", "odd 2")
     assert identify(galleries, ["staff"], odd[2:3], 1, floor=0.9) == [[]]
-    assert verify_gallery(galleries, "staff").faults == []
+    assert check_consistency(galleries, "staff").faults == []
 
 
 def test_many_probes_are_searched_in_parts_with_the_same_answers(
@@ -283,8 +285,8 @@ def test_as_many_subjects_are_given_as_are_asked_for(galleries: Galleries, monke
     monkeypatch.setattr("service.gallery.ranking._DEEPEST", 40)
     create_gallery(galleries, "staff")
     crowd = unit(VECTORS[:1] + 0.05 * np.random.default_rng(0).standard_normal((200, DIMENSIONS)))
-    enrol(galleries, "staff", [("crowd", template(own)) for own in crowd])
-    enrol(galleries, "staff", [(f"s{number}", template(own)) for number, own in enumerate(VECTORS[1:])])
+    store_templates(galleries, "staff", [("crowd", template(own)) for own in crowd])
+    store_templates(galleries, "staff", [(f"s{number}", template(own)) for number, own in enumerate(VECTORS[1:])])
     (found,) = identify(galleries, ["staff"], VECTORS[:1], 100)
     assert len(found) == 100
     assert found[0].subject == "crowd"
@@ -293,8 +295,8 @@ def test_as_many_subjects_are_given_as_are_asked_for(galleries: Galleries, monke
 def test_an_extreme_norm_outweighs_and_does_not_break(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     own = people(1, 2)[0]
-    enrol(galleries, "staff", [("tiny", template(own[0], 1e-30))])
-    enrol(galleries, "staff", [("both", template(own[1], 1e6)), ("both", template(VECTORS[3], 1e-6))])
+    store_templates(galleries, "staff", [("tiny", template(own[0], 1e-30))])
+    store_templates(galleries, "staff", [("both", template(own[1], 1e6)), ("both", template(VECTORS[3], 1e-6))])
     for vector, subject in ((own[0], "tiny"), (own[1], "both")):
         (found,) = identify(galleries, ["staff"], vector[None], 1, "quality-weighted")
         assert found[0].subject == subject

@@ -1,0 +1,133 @@
+"""The proof: an exported graph answers like the network that it was made from.
+
+What counts depends on the arithmetic. float32 in another order stays below 1e-5 relative L2; a wrong divisor, channel
+order or epsilon moves an embedding by 5e-4 and more. Lower precisions are judged by cosine, and int8 by what it does to
+decisions as soon as a labelled set is given.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.types import Embeddings
+
+MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores and of offsets in units of a stride
+MAX_ACCURACY_LOSS = 1e-3  # 0.1 points of 10-fold accuracy
+MAX_FNMR_GROWTH = 1.1  # at the threshold of FMR 1e-3
+
+_MIN_SPREAD = 0.8  # of the reference's: a collapsing model gives everybody the same embedding
+_MAX_SHIFT = 0.05  # by which the mean cosine between different pictures may rise
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a precision may cost; None where it is not judged by that."""
+
+    worst_relative_l2: float | None = None
+    worst_cosine: float | None = None
+    mean_cosine: float | None = None
+    norm_drift: float | None = None
+
+
+GraphKind = Literal["fp32", "bf16", "fp16", "int8", "int8-cpu"]  # bf16: the fp32 graph in bfloat16 arithmetic
+
+LIMITS: dict[GraphKind, Limits] = {
+    "fp32": Limits(worst_relative_l2=1e-4, worst_cosine=0.99999, norm_drift=1e-4),
+    "fp16": Limits(worst_cosine=0.9999, norm_drift=0.01),
+    "bf16": Limits(worst_cosine=0.998, norm_drift=0.05),
+    "int8": Limits(mean_cosine=0.98, norm_drift=0.2),
+    "int8-cpu": Limits(mean_cosine=0.98, norm_drift=0.2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far embeddings are from the reference, over all pictures.
+
+    Attributes:
+        worst_relative_l2, mean_relative_l2: Of |candidate - reference| / |reference| before normalisation.
+        worst_cosine, mean_cosine: Between candidate and reference.
+        worst_norm_drift: Largest relative difference of the norms.
+        spread, reference_spread: Standard deviation of the cosines between different pictures.
+        mean_between, reference_mean_between: Mean of those cosines. Different people must not come together.
+        threshold: Operating point at which decisions were compared.
+        flipped, pairs: Pairs of pictures whose decision is another one there, of how many.
+    """
+
+    worst_relative_l2: float
+    mean_relative_l2: float
+    worst_cosine: float
+    mean_cosine: float
+    worst_norm_drift: float
+    spread: float
+    reference_spread: float
+    mean_between: float
+    reference_mean_between: float
+    threshold: float
+    flipped: int
+    pairs: int
+
+    def failures(self, precision: GraphKind) -> list[str]:
+        """Say in which way the candidate is not the same model any more; empty if it is."""
+        limits, why = LIMITS[precision], []
+        if limits.worst_relative_l2 is not None and not self.worst_relative_l2 <= limits.worst_relative_l2:
+            why.append(f"relative L2 {self.worst_relative_l2:.2g} is above {limits.worst_relative_l2:g}")
+        if limits.worst_cosine is not None and not self.worst_cosine >= limits.worst_cosine:
+            why.append(f"cosine {self.worst_cosine:.6f} is below {limits.worst_cosine:g}")
+        if limits.mean_cosine is not None and not self.mean_cosine >= limits.mean_cosine:
+            why.append(f"mean cosine {self.mean_cosine:.4f} is below {limits.mean_cosine:g}")
+        if limits.norm_drift is not None and not self.worst_norm_drift <= limits.norm_drift:
+            why.append(f"the norm drifts by {self.worst_norm_drift:.2g}, more than {limits.norm_drift:g}")
+        if not self.spread >= _MIN_SPREAD * self.reference_spread:
+            why.append(f"different pictures come together: spread {self.spread:.3f} of {self.reference_spread:.3f}")
+        if not self.mean_between <= self.reference_mean_between + _MAX_SHIFT:
+            why.append(
+                f"different pictures come together: mean cosine {self.mean_between:.3f} "
+                f"instead of {self.reference_mean_between:.3f}"
+            )
+        return why  # comparisons are written so that NaN fails
+
+    def record(self) -> dict[str, Any]:
+        """Return what is written into the proof."""
+        return asdict(self)
+
+
+def compare(reference: Floats, candidate: Embeddings, threshold: float | None = None) -> Parity:
+    """Measure parity.
+
+    Args:
+        reference: (N, D) float32, embeddings before normalisation.
+        candidate: Of the same N pictures.
+        threshold: Similarity at which decisions are compared; the median of the reference's own similarities if None.
+    """
+    raw = candidate.embedding * candidate.norm[:, None]
+    norms = np.linalg.norm(reference, axis=1)
+    relative = np.linalg.norm(raw - reference, axis=1) / norms
+    cosines = (candidate.embedding * reference).sum(axis=1) / norms / np.linalg.norm(candidate.embedding, axis=1)
+    before, after = pair_similarities(reference / norms[:, None]), pair_similarities(candidate.embedding)
+    threshold = float(np.median(before)) if threshold is None else threshold
+    return Parity(
+        worst_relative_l2=float(relative.max()),
+        mean_relative_l2=float(relative.mean()),
+        worst_cosine=float(cosines.min()),
+        mean_cosine=float(cosines.mean()),
+        worst_norm_drift=float((np.abs(candidate.norm - norms) / norms).max()),
+        spread=float(after.std()),
+        reference_spread=float(before.std()),
+        mean_between=float(after.mean()),
+        reference_mean_between=float(before.mean()),
+        threshold=threshold,
+        flipped=int(((before >= threshold) != (after >= threshold)).sum()),
+        pairs=len(before),
+    )
+
+
+def pair_similarities(embeddings: Floats) -> Floats:
+    """Return the cosines between all pairs of (N, D) unit embeddings, N (N - 1) / 2 of them."""
+    rows, columns = np.triu_indices(len(embeddings), 1)
+    similarities: Floats = (embeddings @ embeddings.T)[rows, columns]
+    return similarities

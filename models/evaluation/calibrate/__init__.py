@@ -1,0 +1,1 @@
+"""From pictures of known subjects to a calibration: operating points, score map, quality."""

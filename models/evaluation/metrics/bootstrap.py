@@ -1,0 +1,105 @@
+"""Confidence intervals by drawing subjects again, with replacement.
+
+Pairs that share a subject are not independent: one person who resembles many makes many errors at once. So whole
+subjects are drawn, with all their pictures, and a pair weighs the product of how often its two subjects were drawn;
+two copies of one subject are not compared with each other. (R. Bolle, N. Ratha, S. Pankanti, "Error analysis of pattern
+recognition systems: the subsets bootstrap", Computer Vision and Image Understanding 93, 2004.)
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.metrics.pair_scores import PairScores
+from models.types import Progress, no_progress
+
+REPLICATES = 1000
+CONFIDENCE = 0.95
+
+Interval = tuple[float, float]
+
+
+class PointIntervals(NamedTuple):
+    """95 % intervals of one operating point.
+
+    Attributes:
+        fmr: Of the false match rate at the threshold.
+        threshold: Of the threshold for the rate.
+        fnmr: Of the false non-match rate at the threshold. Where no error was seen, drawing again sees none either,
+            and the upper end is that of the rule of 3 for subjects with mated pairs.
+    """
+
+    fmr: Interval
+    threshold: Interval
+    fnmr: Interval
+
+
+def point_intervals(
+    pairs: PairScores,
+    points: Sequence[tuple[float, float]],
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[PointIntervals]:
+    """Find the intervals of operating points.
+
+    Args:
+        pairs: What was compared, with subjects.
+        points: (rate, threshold) of each.
+        replicates: How often subjects are drawn.
+        seed: Of the draw.
+        progress: Called as work gets done.
+    """
+    assert pairs.subjects is not None  # for the type checker; callers have subjects
+    names, owner = np.unique(pairs.subjects, return_inverse=True)
+    sizes = np.bincount(owner, minlength=len(names)).astype(np.float64)
+    tail, mated = pairs.non_mated, pairs.mated
+    first, second, of_mated = owner[tail.first], owner[tail.second], owner[mated.first]
+    reach = [int(np.searchsorted(-tail.scores, -np.float32(threshold), side="right")) for _, threshold in points]
+    pairs_of = np.bincount(of_mated, minlength=len(names)).astype(np.float64)
+    missed = np.stack(
+        [np.bincount(of_mated, mated.scores < np.float32(threshold), minlength=len(names)) for _, threshold in points]
+    )
+    rates = np.array([rate for rate, _ in points])
+    drawn = np.empty((replicates, len(points), 3))
+    rng = np.random.default_rng(seed)
+    for replicate in range(replicates):
+        weight = _draw(rng, len(names))
+        errors = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second])])
+        total = _all_pairs(weight * sizes) if pairs.all_pairs else errors[-1]
+        if not total:  # of listed pairs none may be of the subjects that were drawn
+            drawn[replicate] = np.nan
+            continue
+        drawn[replicate, :, 0] = errors[reach] / total
+        last = np.searchsorted(errors, rates * total, side="right") - 1  # so many of the tail are within the rate
+        drawn[replicate, :, 1] = tail.scores[np.clip(last - 1, 0, len(tail.scores) - 1)]
+        if len(tail.scores) < tail.count:  # what lies below the tail is not known
+            drawn[replicate, last >= len(tail.scores), 1] = -1.0
+        drawn[replicate, last < 1, 1] = np.nextafter(tail.scores[0], np.float32(2))  # not one error fits in
+        compared = float(pairs_of @ weight)
+        drawn[replicate, :, 2] = (missed @ weight) / compared if compared else np.nan
+        progress("bootstrap over subjects", replicate + 1, replicates)
+    edge = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(drawn, [edge, 1 - edge], axis=0)
+    rule_of_three = min(1.0, 3 / max(1, (pairs_of > 0).sum()))  # over subjects with mated pairs
+    high[missed.sum(axis=1) == 0, 2] = rule_of_three
+    low[missed.sum(axis=1) == pairs_of.sum(), 2] = 1 - rule_of_three
+    return [
+        PointIntervals(*((float(low[place, kind]), float(high[place, kind])) for kind in range(3)))
+        for place in range(len(points))
+    ]
+
+
+def _draw(rng: np.random.Generator, subjects: int) -> NDArray[np.float64]:
+    """Draw as many subjects as there are, with replacement, at least two different ones; return how often each was."""
+    while True:
+        weight = rng.multinomial(subjects, np.full(subjects, 1 / subjects))
+        if (weight > 0).sum() > 1:
+            return weight.astype(np.float64)
+
+
+def _all_pairs(pictures: NDArray[np.float64]) -> float:
+    """Count pairs of pictures of different subjects, of which there are so many pictures each."""
+    return float((pictures.sum() ** 2 - (pictures**2).sum()) / 2)

@@ -1,0 +1,168 @@
+"""Parts that the evaluations of several protocols share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import LEAST_ERRORS, OperatingPoint
+from models.errors import PictureMissing
+from models.evaluation.acquire.pictures import Failure, same_files
+from models.evaluation.metrics.discard import discard_curve, rank_correlation
+from models.evaluation.metrics.operating_points import left_out, operating_points
+from models.evaluation.metrics.pair_scores import PairScores
+from models.evaluation.metrics.verification import FoldAccuracy
+from models.evaluation.reports.charts import error_charts, histogram_chart
+from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+
+_WORST = 20
+
+Names = Sequence[str]
+
+
+def add_acquisition(evaluation: Evaluation, names: Names, failures: Sequence[Failure]) -> None:
+    """State how many pictures gave no face, and which."""
+    missing = sum(failure.code == PictureMissing.code for failure in failures)
+    there = len(names) - missing
+    failed = len(failures) - missing
+    rate = failed / there if there else 0.0
+    evaluation.figures += [
+        Figure("pictures", there, f"{there:,} pictures"),
+        Figure("failure_to_acquire", rate, f"failure to acquire: {failed:,} of {there:,} pictures ({rate:.2%})"),
+    ]
+    if missing:
+        evaluation.figures.append(Figure("missing", missing, f"{missing:,} pictures of the set are missing"))
+    if failures:
+        rows: list[tuple[str, str, str]] = [(one.name, one.code, one.reason) for one in failures]
+        evaluation.tables.append(Table("failures", "Pictures without a face", ("picture", "code", "reason"), [*rows]))
+
+
+def add_duplicates(
+    evaluation: Evaluation, names: Names, contents: Sequence[bytes | None], subjects: Sequence[str] | None
+) -> None:
+    """List files that are there under several names: mated ones make similarities of 1."""
+    groups = same_files(contents)
+    if not groups:
+        return
+    across = sum(subjects is not None and len({subjects[place] for place in group}) > 1 for group in groups)
+    more = sum(len(group) - 1 for group in groups)
+    rows = [(names[group[0]], ", ".join(names[place] for place in group[1:])) for group in groups]
+    evaluation.figures.append(Figure("duplicates", more, f"{more:,} pictures are another file once more"))
+    evaluation.tables.append(Table("duplicates", "The same file under several names", ("picture", "again"), [*rows]))
+    evaluation.notes.append(
+        f"{more:,} files are there twice or more. Mated, they make similarities of 1.0 and errors look rarer"
+        + (f"; {across:,} are there under two subjects and count as false matches." if across else ".")
+    )
+
+
+def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:
+    """State 10-fold accuracy."""
+    text = f"10-fold accuracy {accuracy.mean:.2%} ± {accuracy.deviation:.2%}"
+    evaluation.figures += [
+        Figure("accuracy", accuracy.mean, text),
+        Figure("accuracy_deviation", accuracy.deviation, ""),
+    ]
+    rows = [
+        (fold, share, threshold)
+        for fold, (share, threshold) in enumerate(zip(accuracy.folds, accuracy.thresholds, strict=True), start=1)
+    ]
+    evaluation.tables.append(
+        Table("folds", "Folds", ("fold", "accuracy", "best squared distance of the others"), [*rows], detail=True)
+    )
+
+
+def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str) -> list[OperatingPoint]:
+    """Add counts, operating points, histogram, DET and ROC."""
+    mated, others = len(pairs.mated.scores), pairs.non_mated.count
+    evaluation.figures += [
+        Figure("mated", mated, f"{mated:,} mated comparisons"),
+        Figure("non_mated", others, f"{others:,} non-mated comparisons"),
+    ]
+    points = operating_points(pairs, measured_on)
+    evaluation.points = points
+    how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial; subjects are not known"
+    evaluation.tables.append(points_table(points, f"Intervals: {how}."))
+    evaluation.notes += left_out(pairs, points)
+    evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
+    return points
+
+
+def points_table(points: Sequence[OperatingPoint], note: str, default: str | None = None) -> Table:
+    """Lay operating points out, with a mark at the default one."""
+    rows = [
+        (
+            point.name + (" *" if point.name == default else ""),
+            point.threshold,
+            _interval(point.threshold_interval, ".3f"),
+            point.errors,
+            _interval(point.interval, ".2g"),
+            point.fnmr,
+            _interval(point.fnmr_interval, ".4f"),
+        )
+        for point in points
+    ]
+    columns = ("point", "threshold", "its 95 %", "errors", "FMR 95 %", "FNMR", "FNMR 95 %")
+    return Table("points", "Operating points", columns, [*rows], note)
+
+
+def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> None:
+    """List the most similar non-mated and the least similar mated pairs, by file name only."""
+    lowest = np.argsort(pairs.mated.scores, kind="stable")[:_WORST]
+    mated, others = pairs.mated, pairs.non_mated
+    columns = ("similarity", "first", "second")
+    evaluation.tables += [
+        Table(
+            "closest_non_mated",
+            "Most similar pictures of different subjects",
+            columns,
+            [
+                (float(score), names[first], names[second])
+                for score, first, second in zip(
+                    others.scores[:_WORST], others.first[:_WORST], others.second[:_WORST], strict=True
+                )
+            ],
+            "Look at these first: a person under two names counts as a false match.",
+        ),
+        Table(
+            "farthest_mated",
+            "Least similar pictures of one subject",
+            columns,
+            [(float(mated.scores[place]), names[mated.first[place]], names[mated.second[place]]) for place in lowest],
+            "-1 stands for a face that was not acquired.",
+        ),
+    ]
+
+
+def add_discard(
+    evaluation: Evaluation, pairs: PairScores, norms: NDArray[np.float32], points: Sequence[OperatingPoint]
+) -> None:
+    """Add error-versus-discard of the feature norm, and its correlation with mated similarity."""
+    quality = np.minimum(norms[pairs.mated.first], norms[pairs.mated.second])
+    known = np.isfinite(quality)
+    if known.sum() < LEAST_ERRORS or not points:
+        return
+    quality, scores = quality[known], pairs.mated.scores[known]
+    spearman = rank_correlation(quality, scores)
+    evaluation.figures.append(
+        Figure("norm_spearman", spearman, f"Spearman's correlation of norm and mated similarity {spearman:.3f}")
+    )
+    series = []
+    for point in points:
+        if (scores < np.float32(point.threshold)).any():
+            curve = discard_curve(quality, scores, point.threshold)
+            series.append(Series(point.name, curve.discarded, curve.fnmr))
+    if not series:  # without an error there is nothing to discard
+        return
+    evaluation.charts.append(
+        Chart(
+            "error_versus_discard",
+            "Error versus discard: comparisons with the lowest norms left out",
+            "share of mated comparisons discarded",
+            "false non-match rate (FNMR)",
+            series,
+        )
+    )
+
+
+def _interval(ends: tuple[float, float], form: str) -> str:
+    return f"{ends[0]:{form}}–{ends[1]:{form}}"

@@ -1,0 +1,54 @@
+"""A labelled set during an export: what a precision costs in decisions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artefact.proof import LabelledScore
+from models.errors import OneClassOnly
+from models.evaluation.metrics.all_pairs import compare_all
+from models.evaluation.metrics.operating_points import supports
+from models.evaluation.metrics.verification import distances_of, ten_fold_accuracy
+from models.types import Floats
+
+LABELLED_RATE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Pairs of faces of which it is known whether they show one subject.
+
+    Attributes:
+        name: Of the set.
+        faces: `.npy` file, (N, H, W, 3) uint8, RGB, aligned.
+        first, second: (P,) indices of the pairs; -1 where no face was found.
+        mated: (P,) whether a pair is of one subject.
+        subjects: (N,) number of the subject of each face; -1 where no face was found.
+    """
+
+    name: str
+    faces: Path
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    mated: NDArray[np.bool_]
+    subjects: NDArray[np.int64]
+
+    def score(self, embeddings: Floats) -> "LabelledScore":
+        """Score (N, D) unit embeddings of the faces."""
+        similarity = (embeddings[self.first] * embeddings[self.second]).sum(axis=1)
+        similarity[(self.first < 0) | (self.second < 0)] = -1
+        threshold = _threshold(embeddings, self.subjects)
+        fnmr = None if threshold is None else float((similarity[self.mated] < threshold).mean())
+        return LabelledScore(ten_fold_accuracy(distances_of(similarity), self.mated).mean, fnmr, threshold)
+
+
+def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
+    """Return the threshold of FMR 1e-3 over all pairs of different subjects; None if they do not support the rate."""
+    found = subjects >= 0
+    try:
+        pairs = compare_all(embeddings[found], subjects[found])
+    except OneClassOnly:
+        return None
+    return pairs.non_mated.threshold(LABELLED_RATE) if supports(pairs, LABELLED_RATE) else None

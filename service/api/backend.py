@@ -1,0 +1,186 @@
+"""What every route needs: models, galleries, settings, and bounded numbers of worker threads."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from anyio import to_thread
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
+
+from models.deadline import Deadline
+from models.errors import EngineStopped
+from models.serving.models import Models
+from service.api.admission import Admission, BodyBudget
+from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
+from service.api.intake.members import read_members, time_limit
+from service.errors import NotReady
+from service.gallery.galleries import Galleries
+from service.operations.reference_cache import ReferenceCache
+from service.settings import Settings
+
+PROBE_S = 5.0
+"""Seconds within which an engine that works answers a health probe, also behind a queue."""
+
+Answer = TypeVar("Answer")
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the application was made with.
+
+    Attributes:
+        models, settings, galleries: As named.
+        references: Cache of embedded reference photos.
+        admission: Admits requests that compute, or wait for it.
+        bodies: Budget of the bytes that request bodies hold in memory.
+        inference_workers: Limits the requests that compute at the same time.
+        gallery_workers: Limits the requests that read or change galleries at the same time.
+        probe_workers: Limits the health probes at the same time.
+    """
+
+    models: Models
+    settings: Settings
+    galleries: Galleries
+    references: ReferenceCache
+    admission: Admission
+    bodies: BodyBudget
+    inference_workers: anyio.CapacityLimiter
+    gallery_workers: anyio.CapacityLimiter
+    probe_workers: anyio.CapacityLimiter
+
+    async def answer(
+        self, request: Request, work: "Callable[[Backend, ReceivedRequest, Deadline], Response]"
+    ) -> Response:
+        """Admit a request, receive its body, and have a worker thread read it and make the response.
+
+        Raises:
+            Overloaded: Too many requests are inside, or their bodies fill the memory budget.
+            DeadlineExceeded, RequestCancelled: The request ended.
+            EngineStopped: The service is shutting down.
+            VultusError: Whatever `work` raises.
+        """
+        self.admission.require_room()  # first: a refused request's body is not read
+        limits = self.settings.request
+        deadline = Deadline(time_limit(request.headers, limits))
+        with self.bodies.account() as take:
+            received = await receive(request, limits, take, deadline)
+            with _cancelled_on_disconnect(request, deadline):
+                return await self.infer(deadline, work, self, received, deadline)
+
+    async def infer(
+        self, deadline: Deadline, work: Callable[..., Answer], *arguments: object, admitted: bool = False
+    ) -> Answer:
+        """Run blocking work in an inference worker, and wait for it until the deadline.
+
+        Work that outlives its deadline keeps its worker until its next step ends it; otherwise more work would run
+        than there are workers.
+
+        Args:
+            deadline: Of the request.
+            work: What to run.
+            arguments: What it is called with.
+            admitted: Whether the request was admitted before, as a stream is.
+
+        Raises:
+            Overloaded: Too many requests are inside.
+            DeadlineExceeded, RequestCancelled: The request ended.
+            EngineStopped: The service is shutting down.
+        """
+
+        async def run() -> Answer:
+            with self.admission.place(admitted):
+                with anyio.move_on_after(deadline.remaining_s):  # ends the wait for a worker, not work that has begun
+                    return await to_thread.run_sync(work, *arguments, limiter=self.inference_workers)
+                raise deadline.exceeded()
+
+        running = asyncio.ensure_future(run())
+        try:
+            with shutdown_as_error():
+                await asyncio.wait({running}, timeout=deadline.remaining_s)
+        except EngineStopped:
+            deadline.cancel()
+            running.add_done_callback(_retrieve_exception)
+            raise
+        if running.done():
+            return running.result()
+        running.add_done_callback(_retrieve_exception)
+        raise deadline.exceeded()
+
+    async def call_gallery(self, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run blocking work on galleries in a worker of its own, so that it never waits behind inference.
+
+        Raises:
+            EngineStopped: The service is shutting down.
+        """
+        with shutdown_as_error():
+            return await to_thread.run_sync(work, *arguments, limiter=self.gallery_workers)
+
+    async def read(self, request: Request, schema: type[Schema]) -> Schema:
+        """Read a request whose body is a JSON object.
+
+        Raises:
+            RequestError: One of its subclasses; `part` names the member.
+        """
+        limits = self.settings.request
+        with self.bodies.account() as take:
+            received = await receive(request, limits, take, Deadline(limits.timeout_s))
+            return await self.call_gallery(read_members, received, schema)
+
+    async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run a health probe in a worker of its own, so that it never waits behind requests.
+
+        Raises:
+            NotReady: It takes too long, or an earlier probe still runs.
+        """
+        running = asyncio.ensure_future(to_thread.run_sync(work, *arguments, limiter=self.probe_workers))
+        await asyncio.wait({running}, timeout=PROBE_S)
+        if running.done():
+            return running.result()
+        running.add_done_callback(_retrieve_exception)
+        running.cancel()  # if it still waits for an earlier probe; otherwise it ends when the engine answers
+        raise NotReady(f"inference did not answer within {PROBE_S:g} s")
+
+
+def _backend(request: Request) -> Backend:
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+UsesBackend = Annotated[Backend, Depends(_backend)]
+
+
+def json_response(content: BaseModel, deadline: Deadline) -> Response:
+    """Make a JSON response with the stage times in the header `Server-Timing`."""
+    return Response(content.model_dump_json(), media_type="application/json", headers=server_timing(deadline))
+
+
+def server_timing(deadline: Deadline) -> dict[str, str]:
+    """Return the header `Server-Timing` (W3C): milliseconds by stage."""
+    return {"Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in deadline.stage_ms.items())}
+
+
+@contextmanager
+def _cancelled_on_disconnect(request: Request, deadline: Deadline) -> Iterator[None]:
+    """Cancel the deadline when the client disconnects; the body must have been received before."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        deadline.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+def _retrieve_exception(task: "asyncio.Future[Any]") -> None:
+    """Mark the exception of an abandoned task as retrieved, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,17 @@
+"""One router for each resource: a route reads a request, calls an operation and writes the response.
+
+A new route goes into the module of its resource; a new resource is a module here and a line in `ROUTERS`.
+"""
+
+from service.api.routes import detect, enrol, exchange, galleries, identify, info, subjects, verify
+
+ROUTERS = (
+    detect.router,
+    verify.router,
+    identify.router,
+    galleries.router,
+    subjects.router,
+    enrol.router,
+    exchange.router,
+    info.router,
+)

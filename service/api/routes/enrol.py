@@ -1,0 +1,135 @@
+"""`…/templates`: photos and embeddings into a gallery, a few at once or line by line."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from models.deadline import Deadline
+from models.errors import VultusError
+from service import errors
+from service.api.backend import Backend, UsesBackend, json_response
+from service.api.documented_errors import (
+    EMBEDDING_ERRORS,
+    GATE_ERRORS,
+    IMAGE_ERRORS,
+    INTAKE_ERRORS,
+    LOAD_ERRORS,
+    STORE_ERRORS,
+)
+from service.api.intake.body import ReceivedRequest
+from service.api.intake.members import NDJSON, is_ndjson, read_images, read_query, time_limit, validate
+from service.api.intake.ndjson import LineResponse, answer_lines
+from service.api.openapi import images_body, line_body
+from service.api.problems import documented_problems, name_parts, problem_of
+from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
+from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
+from service.api.wire.requests import REPEATED
+from service.errors import MediaTypeUnsupported
+from service.operations.acquire import Content
+from service.operations.enrol import Entry, Outcome, enrol, require_enrolment
+from service.strict_json import parse_object
+
+router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
+
+_ENTRY_ERRORS = (
+    *IMAGE_ERRORS,
+    *EMBEDDING_ERRORS,
+    errors.GalleryUnknown,
+    errors.NameInvalid,
+    *GATE_ERRORS,
+    errors.DuplicateOfAnother,
+    *STORE_ERRORS,
+)
+_EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
+
+
+@router.post(
+    "/subjects/{subject}/templates",
+    name="enrol",
+    response_model=EnrolResponse,
+    responses=documented_problems(
+        *INTAKE_ERRORS, errors.TooManyImages, errors.TooManyEmbeddings, *_ENTRY_ERRORS, *LOAD_ERRORS
+    ),
+    openapi_extra=images_body(EnrolRequest, _EXAMPLE),
+)
+async def enrol_subject(gallery: str, subject: str, request: Request, backend: UsesBackend) -> Response:
+    """Enrol photos or embeddings of a subject, which is made if it is not there. The same photo is enrolled once.
+
+    With one photo, its error is the answer's error; with several, each item has a status of its own.
+    """
+    return await backend.answer(request, partial(_enrol_subject, gallery, subject))
+
+
+@router.post(
+    "/templates",
+    response_class=LineResponse,
+    responses={
+        **documented_problems(
+            errors.MediaTypeUnsupported, errors.MemberInvalid, errors.MemberUnknown, *_ENTRY_ERRORS, *LOAD_ERRORS
+        ),
+        200: {"description": "One item for each line, in order.", "content": {NDJSON: {"schema": {"type": "string"}}}},
+    },
+    openapi_extra=line_body(EnrolLine, EnrolOptions),
+)
+async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> LineResponse:
+    """Enrol any number of photos or embeddings, one in each line; each is answered as soon as it is on the disk.
+
+    Read the answer while you send: its lines come before yours have ended.
+    """
+    if not is_ndjson(request):
+        raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
+    options = read_query(request, EnrolOptions, REPEATED)
+    await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
+    request_id = request.state.request_id
+    limit_s = time_limit(request.headers, backend.settings.request)  # of each group of lines
+    backend.admission.require_room()
+
+    async def deal(group: list[bytes]) -> bytes:
+        deadline = Deadline(limit_s)
+        return await backend.infer(
+            deadline, _enrol_group, backend, gallery, group, options, request_id, deadline, admitted=True
+        )
+
+    return answer_lines(request, backend.settings.request, deal, lambda error: _line(_item(error, request_id)))
+
+
+def _enrol_subject(
+    gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
+) -> Response:
+    body = read_images(received, EnrolRequest, backend.settings.request, REPEATED)
+    contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
+    entries = [Entry(subject, content) for content in contents]
+    outcomes = enrol(backend.galleries, backend.models, gallery, entries, body.requirements(), deadline)
+    name_parts(outcomes, len(body.images))
+    items = [_item(outcome, received.request_id) for outcome in outcomes]
+    return json_response(EnrolResponse(gallery=gallery, subject=subject, items=items), deadline)
+
+
+def _enrol_group(
+    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str, deadline: Deadline
+) -> bytes:
+    read = [_read_line(line) for line in lines]
+    entries = [one for one in read if isinstance(one, Entry)]
+    outcomes = iter(enrol(backend.galleries, backend.models, gallery, entries, options.requirements(), deadline))
+    answered = (next(outcomes) if isinstance(one, Entry) else one for one in read)
+    return b"".join(_line(_item(outcome, request_id)) for outcome in answered)
+
+
+def _read_line(line: bytes) -> Entry | VultusError:
+    try:
+        entry = validate(EnrolLine, parse_object(line))
+    except VultusError as error:
+        return error
+    return Entry(entry.subject, entry.content())
+
+
+def _item(outcome: Outcome, request_id: str) -> EnrolItem:
+    if isinstance(outcome, VultusError):
+        problem = problem_of(outcome, request_id)
+        return EnrolItem(status="error", duplicate_of=problem.duplicate_of, problem=problem)
+    return EnrolItem.of(outcome)
+
+
+def _line(item: EnrolItem) -> bytes:
+    return item.model_dump_json(exclude_none=True).encode() + b"\n"

@@ -1,0 +1,96 @@
+"""`GET /v1/info`, `/healthz`, `/readyz`: what is served, and whether it works."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+
+from models.artefact.card import Card, DetectorCard
+from models.calibration import ScoreMap
+from models.deadline import Deadline
+from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed
+from models.pipeline import Pipeline
+from models.runtime import SessionDescription
+from models.synthetic import synthetic_pictures
+from service.api.backend import PROBE_S, UsesBackend
+from service.api.problems import documented_problems
+from service.api.wire.responses import (
+    BoundOut,
+    Health,
+    InfoResponse,
+    ModelOut,
+    OperatingPointOut,
+    QualityOut,
+    ScoreMapOut,
+    SessionOut,
+    TuningOut,
+)
+from service.errors import NotReady
+from service.version import VERSION
+
+router = APIRouter(tags=["operation"])
+
+_UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
+
+
+@router.get("/v1/info")
+async def info(backend: UsesBackend) -> InfoResponse:
+    """Tell what is served: model, contract, engine in use, operating points."""
+    models = backend.models
+    calibration = models.calibration
+    return InfoResponse(
+        version=VERSION,
+        pack=models.pack,
+        contract_id=models.contract_id,
+        recognizer=_model(models.recognizer.name, models.recognizer, models.embedder_session),
+        detector=_model(models.detector.family, models.detector, models.detector_session),
+        dimensions=models.recognizer.dimensions,
+        alignment_template=models.recognizer.template,
+        operating_points=[OperatingPointOut.of(point) for point in calibration.points] if calibration else [],
+        default_operating_point=calibration.default if calibration else None,
+        calibration_conditions=calibration.conditions if calibration else None,
+        calibration_mismatch=models.calibration_mismatch,
+        bound=BoundOut(**asdict(calibration.bound)) if calibration else None,
+        score_map=ScoreMapOut(**_described(calibration.score_map)) if calibration else None,
+        quality=QualityOut.of(models.quality) if models.quality else None,
+        uncalibrated_because=models.uncalibrated_because,
+        tuning=TuningOut.of(models.tuning) if models.tuning else None,
+        untuned_because=models.untuned_because,
+    )
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Answer as long as the process does."""
+    return Health(status="alive")
+
+
+@router.get("/readyz", responses=documented_problems(NotReady))
+async def readyz(backend: UsesBackend) -> Health:
+    """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
+    try:
+        backend.models.require_alive()
+        await backend.probe(_try_inference, backend.models.pipeline)
+    except (InferenceFailed, EngineStopped, DeadlineExceeded) as error:
+        raise NotReady(f"inference does not work: {error}") from error
+    return Health(status="ready")
+
+
+def _try_inference(pipeline: Pipeline) -> None:
+    template = pipeline.embedder.template
+    (picture,) = synthetic_pictures(1, template.height, template.width)
+    deadline = Deadline(PROBE_S)
+    pipeline.detector.detect(picture, deadline)
+    embedding, _ = pipeline.embedder.embed(picture[None], deadline)
+    if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:
+        raise InferenceFailed("the recognizer gave an embedding that is not of length 1")
+
+
+def _described(score_map: ScoreMap) -> dict[str, Any]:
+    """Leave out the knots."""
+    return {name: getattr(score_map, name) for name in ScoreMapOut.model_fields}
+
+
+def _model(name: str, card: Card | DetectorCard, session: SessionDescription) -> ModelOut:
+    return ModelOut(name=name, licence=card.licence, weights_sha256=card.weights, session=SessionOut(**asdict(session)))

@@ -1,0 +1,55 @@
+"""`POST /v1/verify`: whether two sides show one person, and how often such an answer is wrong."""
+
+from fastapi import APIRouter, Request, Response
+
+from models import errors as core
+from models.deadline import Deadline
+from service import errors
+from service.api.backend import Backend, UsesBackend, json_response
+from service.api.documented_errors import EMBEDDING_ERRORS, GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
+from service.api.intake.body import ReceivedRequest
+from service.api.intake.members import read_sides
+from service.api.openapi import sides_body
+from service.api.problems import documented_problems
+from service.api.wire.requests import REPEATED, VerifyRequest
+from service.api.wire.responses import VerifyResponse
+from service.operations.verify import PARTS, verify
+
+router = APIRouter(prefix="/v1", tags=["faces"])
+
+_PROBLEMS = documented_problems(
+    *INTAKE_ERRORS,
+    *IMAGE_ERRORS,
+    *EMBEDDING_ERRORS,
+    errors.GalleryUnknown,
+    errors.SubjectUnknown,
+    errors.SubjectEmpty,
+    core.OperatingPointUnknown,
+    *GATE_ERRORS,
+    *LOAD_ERRORS,
+    errors.StoreFailed,
+)
+
+
+@router.post(
+    "/verify",
+    name="verify",
+    response_model=VerifyResponse,
+    responses=_PROBLEMS,
+    openapi_extra=sides_body(VerifyRequest, PARTS),
+)
+async def verify_sides(request: Request, backend: UsesBackend) -> Response:
+    """Compare two sides and decide at a measured operating point.
+
+    Each is a photo, an embedding, or a subject of a gallery with all its templates.
+
+    Under the policy `all` every face of the one photo is compared with every face of the other and the best pair is
+    reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
+    """
+    return await backend.answer(request, _verify)
+
+
+def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
+    body = read_sides(received, VerifyRequest, PARTS, backend.settings.request, REPEATED)
+    verification = verify(backend.galleries, backend.models, backend.references, body.comparison(), deadline)
+    return json_response(VerifyResponse.of(verification, body.prior, backend.models.uncalibrated_because), deadline)

@@ -1,0 +1,301 @@
+"""What goes out over the wire about galleries."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue
+
+from models.quality import Reason
+from service.api.wire.responses import FaceOut, OperatingPointOut, Problem, ResponseModel
+from service.gallery.consistency import ConsistencyReport, ErasureReport
+from service.gallery.index.live import LiveIndex
+from service.gallery.records import Candidate, Gallery, IndexKind, Receipt, Subject, Template
+from service.operations.enrol import Enrolled
+from service.operations.identify import Identification, IdentifiedFace, IdentifiedProbe
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+class GalleryOut(ResponseModel):
+    """A gallery."""
+
+    gallery: str
+    contract_id: Annotated[str, Field(description="Of its embeddings; a model of another one cannot search it.")]
+    dimensions: int
+    index: Annotated[IndexKind, Field(description="As it was set.")]
+    serving: Annotated[
+        str | None, Field(description="The index that answers; while it is built, the store itself does.")
+    ]
+    subject_count: int
+    template_count: int
+    keep_crops: bool
+    min_quality: Annotated[float, Field(description="Least quality of faces that are enrolled or looked for.")]
+    metadata: dict[str, JsonValue]
+    created: str
+
+    @classmethod
+    def of(cls, gallery: Gallery, subject_count: int, template_count: int, live: LiveIndex) -> "GalleryOut":
+        """Describe a gallery."""
+        return cls(
+            gallery=gallery.name,
+            contract_id=gallery.contract_id,
+            dimensions=gallery.dimensions,
+            index=gallery.index,
+            serving=live.current.kind if live.current else None,
+            subject_count=subject_count,
+            template_count=template_count,
+            keep_crops=gallery.keep_crops,
+            min_quality=gallery.min_quality,
+            metadata=gallery.metadata,
+            created=_time(gallery.created),
+        )
+
+
+class GalleryPage(ResponseModel):
+    """A part of the list of galleries."""
+
+    galleries: list[GalleryOut]
+    next: Annotated[str | None, Field(description="The cursor of the part behind this one.")]
+
+
+class SubjectOut(ResponseModel):
+    """A subject."""
+
+    subject: str
+    template_count: int
+    metadata: dict[str, JsonValue]
+    created: str
+
+    @classmethod
+    def of(cls, subject: Subject) -> "SubjectOut":
+        """Describe a subject."""
+        return cls(
+            subject=subject.name,
+            template_count=subject.template_count,
+            metadata=subject.metadata,
+            created=_time(subject.created),
+        )
+
+
+class SubjectPage(ResponseModel):
+    """A part of the list of subjects."""
+
+    subjects: list[SubjectOut]
+    next: Annotated[str | None, Field(description="The cursor of the part behind this one.")]
+
+
+class TemplateOut(ResponseModel):
+    """A template, without its embedding."""
+
+    template: int
+    norm: float | None
+    quality: float | None
+    contract_id: str
+    source_sha256: Annotated[str, Field(description="Of the image file, or of the embedding if there was none.")]
+    created: str
+    crop: Annotated[bool, Field(description="Whether the aligned crop is kept.")]
+
+    @classmethod
+    def of(cls, template: Template) -> "TemplateOut":
+        """Describe a template."""
+        return cls(
+            template=template.key,
+            norm=template.norm,
+            quality=template.quality,
+            contract_id=template.contract_id,
+            source_sha256=template.source.hex(),
+            created=_time(template.created),
+            crop=template.has_crop,
+        )
+
+
+class SubjectDetails(ResponseModel):
+    """A subject and its templates."""
+
+    subject: str
+    metadata: dict[str, JsonValue]
+    created: str
+    templates: list[TemplateOut]
+
+
+class ReceiptOut(ResponseModel):
+    """Proof of an erasure; says nothing about whose it was."""
+
+    erasure: Annotated[int, Field(description="Its number.")]
+    what: Literal["gallery", "subject", "template"]
+    subject_count: int
+    template_count: int
+    crop_count: int
+    erased: str
+    log_cut: Annotated[
+        bool,
+        Field(description="Whether the store's log was cut already; if not, that follows."),
+    ]
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> "ReceiptOut":
+        """Convert a receipt."""
+        return cls(
+            erasure=receipt.erasure,
+            what=receipt.what,
+            subject_count=receipt.subject_count,
+            template_count=receipt.template_count,
+            crop_count=receipt.crop_count,
+            erased=_time(receipt.erased),
+            log_cut=receipt.log_cut,
+        )
+
+
+class EnrolItem(ResponseModel):
+    """What became of one photo or embedding."""
+
+    status: Literal["enrolled", "duplicate", "error"]
+    template: Annotated[int | None, Field(description="The one that was made, or was there already.")] = None
+    face: FaceOut | None = None
+    norm: float | None = None
+    duplicate_of: Annotated[str | None, Field(description="The subject that has the same photo already.")] = None
+    problem: Problem | None = None
+
+    @classmethod
+    def of(cls, enrolled: Enrolled) -> Self:
+        """Convert a template that the gallery holds now."""
+        face = None
+        if enrolled.face is not None and enrolled.assessment is not None:
+            face = FaceOut.of(enrolled.face.face, enrolled.assessment)
+        return cls(status=enrolled.outcome, template=enrolled.template, face=face, norm=enrolled.norm)
+
+
+class EnrolResponse(ResponseModel):
+    """One item for each photo, then one for each embedding, in order."""
+
+    gallery: str
+    subject: str
+    items: list[EnrolItem]
+
+
+class CandidateOut(ResponseModel):
+    """A subject that a face resembles."""
+
+    gallery: str
+    subject: str
+    similarity: Annotated[float, Field(ge=-1, le=1, description="Cosine, fused over the subject's templates.")]
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> "CandidateOut":
+        """Convert a candidate."""
+        return cls(gallery=candidate.gallery, subject=candidate.subject, similarity=candidate.similarity)
+
+
+class IdentifiedFaceOut(ResponseModel):
+    """A face and whom it resembles; an embedding has no box."""
+
+    box: Annotated[list[float] | None, Field(description="x1, y1, x2, y2, pixels of the upright photo.")] = None
+    landmarks: list[list[float]] | None = None
+    score: float | None = None
+    quality: Annotated[float | None, Field(description="0 to 100, higher is better.")] = None
+    reasons: list[Reason] = Field(default_factory=list)
+    norm: float | None = None
+    decision: Annotated[
+        Literal["candidates", "unknown", "rejected"] | None,
+        Field(description="`rejected`: not looked for, `refusal` says why. None where no operating point decides."),
+    ]
+    refusal: Annotated[Reason | None, Field(description="What of the gate the face does not keep to.")] = None
+    candidates: Annotated[list[CandidateOut], Field(description="Best first; all reach the operating point.")]
+
+    @classmethod
+    def of(cls, face: IdentifiedFace) -> Self:
+        """Convert a face that was searched for, or that the gate refused."""
+        judged = face.judged
+        described = FaceOut.of_judged(judged)
+        return cls(
+            **(described.model_dump() if described else {}),
+            norm=judged.face.norm if judged else None,
+            decision=face.decision,
+            refusal=judged.refusal.code if judged and judged.refusal else None,
+            candidates=[CandidateOut.of(one) for one in face.candidates],
+        )
+
+
+class IdentifyItem(ResponseModel):
+    """The faces of one photo, or why there are none."""
+
+    status: Literal["ok", "error"]
+    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    height: int | None = None
+    faces: list[IdentifiedFaceOut] = Field(default_factory=list)
+    problem: Problem | None = None
+
+    @classmethod
+    def of(cls, probe: IdentifiedProbe) -> Self:
+        """Convert a probe that was searched for."""
+        return cls(
+            status="ok",
+            width=probe.photo.width if probe.photo else None,
+            height=probe.photo.height if probe.photo else None,
+            faces=[IdentifiedFaceOut.of(face) for face in probe.faces],
+        )
+
+
+class IdentifyLineItem(IdentifyItem):
+    """What was found for one line."""
+
+    id: Annotated[str | None, Field(description="The line's own.")] = None
+
+
+class IdentifyResponse(ResponseModel):
+    """One item for each photo, then one for each embedding, in order."""
+
+    items: list[IdentifyItem]
+    operating_point: OperatingPointOut | None
+    comparisons: Annotated[int, Field(description="What each face was compared with: templates, or fused subjects.")]
+    fpir_bound: Annotated[
+        float | None,
+        Field(
+            description="Measured rate x comparisons, at most 1: how often the face of somebody who is not enrolled "
+            "gets a candidate at this operating point. Choose one that keeps it small."
+        ),
+    ]
+    uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
+
+    @classmethod
+    def of(cls, found: Identification, items: list[IdentifyItem], uncalibrated_because: str | None) -> Self:
+        """Convert the result of an identification, whose probes were converted to `items`."""
+        return cls(
+            items=items,
+            operating_point=OperatingPointOut.of(found.point) if found.point else None,
+            comparisons=found.comparisons,
+            fpir_bound=found.fpir_bound,
+            uncalibrated_because=uncalibrated_because,
+        )
+
+
+class ImportResponse(ResponseModel):
+    """What became of the lines."""
+
+    enrolled: Annotated[int, Field(description="New ones; all are on the disk.")]
+    duplicates: Annotated[int, Field(description="Were there already.")]
+    refused: Annotated[int, Field(description="Another subject has the same source.")]
+
+
+class ConsistencyResponse(ResponseModel):
+    """Whether index and store agree, and, if asked for, whether what was erased is in no file."""
+
+    good: bool
+    template_count: int
+    index: str | None
+    erasure: Literal["complete", "incomplete"] | None
+    faults: list[str]
+
+    @classmethod
+    def of(cls, report: ConsistencyReport, erasure: ErasureReport | None) -> "ConsistencyResponse":
+        """Convert what was found."""
+        faults = report.faults + (erasure.faults if erasure else [])
+        return cls(
+            good=not faults,
+            template_count=report.template_count,
+            index=report.index,
+            erasure=("incomplete" if erasure.faults else "complete") if erasure else None,
+            faults=faults,
+        )

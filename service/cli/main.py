@@ -1,0 +1,124 @@
+"""The entry point of `vultus`: its commands, each loaded when it is called.
+
+A command's module may load the inference engines or torch; `vultus --help` loads none of them.
+"""
+
+import sys
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from models.errors import VultusError
+from models.extras import ExtraName, require_extra
+from service.version import VERSION
+
+FAILED = 2
+"""Exit status of a command that ended with an error of `models.errors` or `service.errors`."""
+
+_LONGEST = 1500  # characters of an error's sentence
+
+
+class Command(NamedTuple):
+    """A command that is loaded when it is called.
+
+    Attributes:
+        target: `module:name` of a function or of a Typer application, relative to `service.cli`.
+        help: First sentence of its help, as `vultus --help` shows it.
+        extra: Extra of the distribution that its module needs.
+    """
+
+    target: str
+    help: str
+    extra: ExtraName | None = None
+
+    def load(self, name: str) -> TyperCommand | TyperGroup:
+        """Import the command.
+
+        Raises:
+            ExtraMissing: The extra that it needs is not installed.
+        """
+        if self.extra is not None:
+            require_extra(self.extra)
+        module, _, attribute = self.target.partition(":")
+        target = getattr(import_module(f"service.cli.{module}"), attribute)
+        if not isinstance(target, typer.Typer):
+            single = typer.Typer(add_completion=False)
+            single.command(name)(target)
+            target = single
+        command = get_command(target)
+        assert isinstance(command, TyperCommand | TyperGroup)
+        command.name = name
+        return command
+
+
+COMMANDS = {
+    "serve": Command("serve:serve", "Serve the pack over HTTP."),
+    "demo": Command("demo:demo", "Compare real photos through the running service."),
+    "packs": Command("packs:app", "Fetch and check packs of models and photos."),
+    "export": Command("export:export", "Turn a trained checkpoint into a proven artefact.", "export"),
+    "import": Command("export:import_onnx", "Turn an ONNX recognizer into a proven artefact.", "export"),
+    "engine": Command("engine:engine", "Build TensorRT engines of an artefact."),
+    "inspect": Command("inspect:inspect", "Describe a checkpoint or an artefact."),
+    "tune": Command("tune:tune", "Measure how this machine runs the model fastest."),
+    "evaluate": Command("evaluate:app", "Measure how often the served model errs."),
+    "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
+    "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
+    "identify": Command("identify:identify", "Search galleries for the faces in photos."),
+    "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service has them."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands by name and help, and imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=command.help) for name, command in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Replace the listed command by the loaded one."""
+        name = args[0] if args else ""
+        if name in COMMANDS:
+            self.commands[name] = COMMANDS[name].load(name)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vultus {VERSION}")  # noqa: T201  # for scripts
+        raise typer.Exit
+
+
+@app.callback()
+def vultus(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Self-hosted face verification: every decision with its measured error rate."""
+
+
+def main() -> None:
+    """Run the command; an error of the program ends in one sentence and status 2."""
+    try:
+        app()
+    except VultusError as error:
+        from rich.console import Console  # not needed by a command that succeeds without output
+        from rich.markup import escape
+
+        # A file's own words may be in the sentence.
+        sentence = "".join(sign if sign.isprintable() else "?" for sign in str(error))
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        console.print(f"[red]vultus:[/red] {escape(sentence[:_LONGEST])}")
+        sys.exit(FAILED)

@@ -1,0 +1,185 @@
+"""The table of subjects."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from service.errors import SubjectEmpty, SubjectExists, SubjectUnknown
+from service.gallery.names import sought_name
+from service.gallery.records import Gallery, Metadata, Receipt, Subject
+from service.gallery.store.gallery_rows import note_erasure
+from service.gallery.store.slices import slices
+
+_COLUMNS = (
+    "key, name, metadata, created, (SELECT COUNT(*) FROM templates WHERE templates.subject = subjects.key) AS templates"
+)
+
+
+def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: Metadata) -> Subject:
+    """Add a subject.
+
+    Raises:
+        SubjectExists: The gallery has one of that name.
+    """
+    try:
+        connection.execute(
+            "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?)",
+            (gallery.key, name, json.dumps(metadata), time.time()),
+        )
+    except sqlite3.IntegrityError as error:
+        raise SubjectExists("the gallery has a subject of that name already") from error
+    return find(connection, gallery, name)
+
+
+def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[str, Metadata]) -> dict[str, int]:
+    """Add those that are not there, and return the keys of all."""
+    now = time.time()
+    connection.executemany(
+        "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (gallery, name) DO NOTHING",
+        [(gallery.key, name, json.dumps(metadata), now) for name, metadata in names.items()],
+    )
+    keys: dict[str, int] = {}
+    for some, marks in slices(list(names)):
+        keys.update(
+            connection.execute(
+                f"SELECT name, key FROM subjects WHERE gallery = ? AND name IN ({marks})", (gallery.key, *some)
+            )
+        )
+    return keys
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    """Return the largest key that was ever given."""
+    (key,) = connection.execute(
+        "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'subjects'), 0)"
+    ).fetchone()
+    return int(key)
+
+
+def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject:
+    """Read a subject.
+
+    Raises:
+        SubjectUnknown: The gallery has none of that name.
+    """
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, sought_name(name))
+    ).fetchone()
+    if row is None:
+        raise SubjectUnknown("the gallery has no subject of that name")
+    return _subject(row)
+
+
+def page(connection: sqlite3.Connection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
+    """Read subjects by name."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name > ? ORDER BY name LIMIT ?",
+        (gallery.key, after, limit),
+    )
+    return [_subject(row) for row in rows]
+
+
+def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
+    """Count the subjects of a gallery."""
+    (subjects,) = connection.execute("SELECT COUNT(*) FROM subjects WHERE gallery = ?", (gallery.key,)).fetchone()
+    return int(subjects)
+
+
+def without_templates(
+    connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
+) -> list[tuple[int, str, Metadata]]:
+    """Read keys, names and metadata of subjects that have no template, by key, beginning behind one."""
+    rows = connection.execute(
+        "SELECT key, name, metadata FROM subjects WHERE gallery = ? AND key > ? "
+        "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key LIMIT ?",
+        (gallery.key, after, limit),
+    )
+    return [(key, name, json.loads(metadata)) for key, name, metadata in rows]
+
+
+def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
+    """Read names by keys; those of erased subjects are missing."""
+    found: dict[int, str] = {}
+    for some, marks in slices(keys):
+        found.update(connection.execute(f"SELECT key, name FROM subjects WHERE key IN ({marks})", tuple(some)))
+    return found
+
+
+def change(
+    connection: sqlite3.Connection,
+    gallery: Gallery,
+    subject: Subject,
+    name: str | None = None,
+    metadata: Metadata | None = None,
+) -> Subject:
+    """Change what is given.
+
+    Raises:
+        SubjectExists: Another one has that name.
+    """
+    try:
+        connection.execute(
+            "UPDATE subjects SET name = ?, metadata = ? WHERE key = ?",
+            (name or subject.name, json.dumps(subject.metadata if metadata is None else metadata), subject.key),
+        )
+    except sqlite3.IntegrityError as error:
+        raise SubjectExists("the gallery has a subject of that name already") from error
+    return find(connection, gallery, name or subject.name)
+
+
+def require_two(subject: Subject, other: Subject) -> None:
+    """Refuse to merge a subject with itself.
+
+    Raises:
+        SubjectExists: They are one.
+    """
+    if subject.key == other.key:
+        raise SubjectExists("a subject cannot be merged with itself")
+
+
+def require_templates(subject: Subject) -> None:
+    """Refuse a subject that cannot be compared.
+
+    Raises:
+        SubjectEmpty: It has no templates.
+    """
+    if not subject.template_count:
+        raise SubjectEmpty("the subject has no templates to compare with")
+
+
+def remove_empty(connection: sqlite3.Connection, keys: Sequence[int], newer_than: int) -> None:
+    """Remove subjects that were just made and got no template."""
+    for some, marks in slices([key for key in dict.fromkeys(keys) if key > newer_than]):
+        connection.execute(
+            f"DELETE FROM subjects WHERE key IN ({marks}) "
+            "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key)",
+            tuple(some),
+        )
+
+
+def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list[int]:
+    """Give a subject all templates of another, which is no more; return the keys of those that moved."""
+    moved = [
+        key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
+    ]
+    connection.execute("UPDATE templates SET subject = ? WHERE subject = ?", (into.key, other.key))
+    connection.execute("DELETE FROM subjects WHERE key = ?", (other.key,))
+    return moved
+
+
+def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, list[int]]:
+    """Erase a subject with its templates; return the keys of those as well."""
+    rows = connection.execute(
+        "SELECT key, EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ?",
+        (subject.key,),
+    ).fetchall()
+    connection.execute("DELETE FROM subjects WHERE key = ?", (subject.key,))
+    receipt = note_erasure(connection, "subject", 1, len(rows), sum(has_crop for _, has_crop in rows))
+    return receipt, [key for key, _ in rows]
+
+
+def _subject(row: tuple[int, str, str, float, int]) -> Subject:
+    key, name, metadata, created, templates = row
+    return Subject(key, name, json.loads(metadata), created, templates)

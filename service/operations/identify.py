@@ -1,0 +1,211 @@
+"""Identification (1:N): whose faces are in photos, or whose embeddings these are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.calibration import OperatingPoint
+from models.deadline import Deadline
+from models.detection.policy import FacePolicy
+from models.errors import VultusError
+from models.pipeline import EmbeddedPhoto
+from models.quality import NO_GATE, Gate
+from models.serving.models import Models
+from service.gallery.galleries import Galleries
+from service.gallery.identification import LEAST, comparisons, identify_photos, least_quality
+from service.gallery.records import Candidate, Fusion
+from service.operations.acquire import Content, JudgedFace, judge_faces, template_of
+
+NO_POINT = "none"
+"""In place of an operating point: return the nearest subjects, without a decision."""
+
+Decision = Literal["candidates", "unknown", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How probes are searched for.
+
+    Attributes:
+        galleries: Names of the galleries.
+        k: Maximum number of candidates of a face.
+        fusion: How the similarities to the templates of one subject become one.
+        unique: Whether no subject is assigned to two faces of one photo.
+        faces: Which faces of a photo are meant.
+        operating_point: Name or false match rate of the point that candidates must reach; the default point if None,
+            `NO_POINT` for no decision.
+        gate: What faces must meet; the galleries' own minimum quality is added.
+    """
+
+    galleries: tuple[str, ...]
+    k: int = 5
+    fusion: Fusion = "max"
+    unique: bool = False
+    faces: FacePolicy = "all"
+    operating_point: str | float | None = None
+    gate: Gate = NO_GATE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IdentifiedFace:
+    """A face and the subjects that it resembles.
+
+    Attributes:
+        judged: The face with its assessment; None for an embedding.
+        decision: `rejected` if the gate refused it, so that it was not searched for; None without operating point.
+        candidates: Best first; all reach the operating point.
+    """
+
+    judged: JudgedFace | None
+    decision: Decision | None
+    candidates: list[Candidate]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IdentifiedProbe:
+    """The faces of one photo, or one embedding.
+
+    Attributes:
+        photo: The photo; None for an embedding.
+        faces: In the order of the photo's faces.
+    """
+
+    photo: EmbeddedPhoto | None
+    faces: list[IdentifiedFace]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Identification:
+    """The results of one search.
+
+    Attributes:
+        probes: For each content, in order, its faces or the error that refused it.
+        point: Operating point that the candidates reach; None without a decision.
+        comparisons: What each face was compared with: templates, or subjects where their templates are fused.
+    """
+
+    probes: list[IdentifiedProbe | VultusError]
+    point: OperatingPoint | None
+    comparisons: int
+
+    @property
+    def fpir_bound(self) -> float | None:
+        """Upper bound of the false positive identification rate: the point's rate times the comparisons."""
+        return None if self.point is None else min(1.0, self.point.rate * self.comparisons)
+
+
+def require_search(galleries: Galleries, models: Models, search: Search) -> None:
+    """Refuse a search that cannot succeed, before any probe is read.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        OperatingPointUnknown, CalibrationUnfit: No decision can be made at that operating point.
+        QualityUnvalidated: This model cannot gate faces.
+    """
+    _operating_point(models, search)
+    _gate(galleries, models, search)
+
+
+def identify(
+    galleries: Galleries, models: Models, contents: Sequence[Content], search: Search, deadline: Deadline
+) -> Identification:
+    """Search galleries for the faces of photos, and for embeddings, all at once.
+
+    Args:
+        galleries: The open galleries.
+        models: What detects, embeds and assesses.
+        contents: Encoded images and embeddings.
+        search: How to search.
+        deadline: Deadline of the request; stage times are added to it.
+
+    Raises:
+        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        OperatingPointUnknown, CalibrationUnfit: No decision can be made at that operating point.
+        QualityUnvalidated: This model cannot gate faces.
+        InferenceFailed: The engine failed.
+        RequestCancelled, DeadlineExceeded: The request ended.
+    """
+    point = _operating_point(models, search)
+    compared = comparisons(galleries, search.galleries, search.fusion)
+    gate = _gate(galleries, models, search)
+    images = [content for content in contents if isinstance(content, bytes)]
+    photos = iter(models.pipeline.embed(images, search.faces, deadline))
+    probes = [
+        _photo_probe(models, next(photos), gate) if isinstance(content, bytes) else _embedding_probe(galleries, content)
+        for content in contents
+    ]
+    with deadline.stage("search"):
+        found = iter(
+            identify_photos(
+                galleries,
+                search.galleries,
+                [probe.vectors for probe in probes if isinstance(probe, _Probe)],
+                search.k,
+                search.fusion,
+                point.threshold if point else LEAST,
+                search.unique,
+            )
+        )
+    return Identification(
+        [
+            probe if isinstance(probe, VultusError) else probe.identified(next(found), decides=point is not None)
+            for probe in probes
+        ],
+        point,
+        compared,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probe:
+    """What is searched for: the faces of a photo, or an embedding.
+
+    Attributes:
+        photo: The photo; None for an embedding.
+        faces: Its faces; None in the only place of an embedding.
+        vectors: (D,) float32 of length 1, of the faces that the gate let through.
+    """
+
+    photo: EmbeddedPhoto | None
+    faces: list[JudgedFace | None]
+    vectors: list[NDArray[np.float32]]
+
+    def identified(self, found: Sequence[list[Candidate]], decides: bool) -> IdentifiedProbe:
+        candidates = iter(found)
+        return IdentifiedProbe(self.photo, [_identified(face, candidates, decides) for face in self.faces])
+
+
+def _photo_probe(models: Models, photo: EmbeddedPhoto | VultusError, gate: Gate) -> _Probe | VultusError:
+    if isinstance(photo, VultusError):
+        return photo
+    faces = judge_faces(models, photo, gate)
+    return _Probe(photo, [*faces], [judged.face.embedding for judged in faces if judged.refusal is None])
+
+
+def _embedding_probe(galleries: Galleries, content: Content) -> _Probe | VultusError:
+    assert not isinstance(content, bytes)
+    try:
+        return _Probe(None, [None], [template_of(galleries, content).embedding])
+    except VultusError as error:
+        return error
+
+
+def _identified(judged: JudgedFace | None, found: Iterator[list[Candidate]], decides: bool) -> IdentifiedFace:
+    if judged is not None and judged.refusal is not None:
+        return IdentifiedFace(judged, "rejected", [])
+    candidates = next(found)
+    decision: Decision | None = ("candidates" if candidates else "unknown") if decides else None
+    return IdentifiedFace(judged, decision, candidates)
+
+
+def _operating_point(models: Models, search: Search) -> OperatingPoint | None:
+    return None if search.operating_point == NO_POINT else models.operating_point(search.operating_point)
+
+
+def _gate(galleries: Galleries, models: Models, search: Search) -> Gate:
+    gate = search.gate.at_least(least_quality(galleries, search.galleries))
+    models.require_gate(gate)
+    return gate

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.errors import OneClassOnly
+from models.evaluation.metrics import identification
+from models.evaluation.metrics.identification import search, search_officially
+from tests.models.evaluation.people import people
+
+Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@pytest.fixture(autouse=True)
+def _few_probes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identification, "_PROBES", 7)
+
+
+def split(known: int) -> tuple[Vectors, Ids, Vectors, Ids]:
+    """Two pictures of the first subjects are enrolled, all others are probes."""
+    embedding, subjects = people(60, 6, spread=0.6)
+    order = np.argsort(subjects, kind="stable")
+    enrolled = np.concatenate([order[6 * subject : 6 * subject + 2] for subject in range(known)])
+    probes = np.setdiff1d(order, enrolled)
+    return embedding[enrolled], subjects[enrolled], embedding[probes], subjects[probes]
+
+
+def test_ranks_and_rates_are_those_of_a_plain_search() -> None:
+    gallery, owners, probes, subjects = split(40)
+    found = search(gallery, owners, probes, subjects)
+    similarity = probes @ gallery.T
+    best = np.stack([similarity[:, owners == owner].max(axis=1) for owner in range(40)], axis=1)
+    mated = subjects < 40
+    ranks = (best[mated] > best[mated, subjects[mated]][:, None]).sum(axis=1)
+    assert found.ranks == {rank: pytest.approx((ranks < rank).mean()) for rank in (1, 5, 10)}
+    assert (found.mated, found.non_mated) == (mated.sum(), (~mated).sum())
+    strangers = best[~mated].max(axis=1)
+    for rate in found.rates:
+        allowed = int(rate.fpir * len(strangers))
+        assert rate.errors == allowed
+        assert rate.threshold == pytest.approx(np.sort(strangers)[::-1][allowed]), "the first that is not let through"
+        hit = (ranks == 0) & (best[mated, subjects[mated]] > rate.threshold + 1e-6)
+        assert rate.tpir == pytest.approx(hit.mean(), abs=1.5 / mated.sum())
+    assert [rate.fpir for rate in found.rates] == [1e-2, 1e-1], "120 non-mated probes carry no 1e-3"
+
+
+def test_a_probe_without_a_face_finds_nobody() -> None:
+    gallery, owners, probes, subjects = split(40)
+    lost = probes.copy()
+    lost[subjects == 3] = 0
+    found = search(gallery, owners, lost, subjects)
+    assert found.ranks[10] <= search(gallery, owners, probes, subjects).ranks[10] - 4 / found.mated + 1e-9
+    assert (found.own == -1).sum() == 4
+
+
+def test_all_probes_of_strangers_are_refused() -> None:
+    gallery, owners, probes, subjects = split(10)
+    with pytest.raises(OneClassOnly, match="nobody could be identified"):
+        search(gallery, owners, probes[subjects >= 10], subjects[subjects >= 10])
+
+
+def test_counts_as_the_official_code_where_all_are_enrolled() -> None:
+    """Threshold: the k-th largest of all scores with others, k by the number of probes; the rank is ignored."""
+    gallery, owners, probes, subjects = split(60)
+    gallery, owners = gallery[::2], owners[::2]
+    ranks, rates = search_officially(gallery, owners, probes, subjects)
+    similarity = probes @ gallery.T
+    own = similarity[np.arange(len(probes)), subjects]
+    others = np.sort(similarity[owners[None] != subjects[:, None]])[::-1]
+    for rate, fpir in zip(rates, (0.01, 0.1), strict=True):
+        kth = others[int(np.ceil(fpir * len(probes))) - 1]
+        assert rate.threshold == pytest.approx(kth)
+        assert rate.tpir == pytest.approx((own > kth).mean())
+    place = (similarity > own[:, None]).sum(axis=1)
+    assert ranks == {rank: pytest.approx((place < rank).mean()) for rank in (1, 5, 10)}
+    with pytest.raises(OneClassOnly):
+        search_officially(gallery[:5], owners[:5], probes, subjects)

@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.calibration.records import bound_text
+from models.errors import CalibrationUnfit, OneClassOnly
+from models.evaluation.metrics import all_pairs
+from models.evaluation.metrics.all_pairs import compare_all
+from models.evaluation.metrics.bootstrap import point_intervals
+from models.evaluation.metrics.operating_points import (
+    RATES,
+    binomial_interval,
+    bound_beyond,
+    left_out,
+    operating_points,
+    point_name,
+    require_points,
+    supports,
+)
+from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
+from tests.models.evaluation.people import people
+
+
+def scores(count: int, seed: int = 0) -> PairScores:
+    """Pairs whose subjects are not known."""
+    rng = np.random.default_rng(seed)
+    mated = np.arange(count) % 10 == 0
+    similarity = rng.normal(np.where(mated, 0.6, 0.0), 0.1).astype(np.float32)
+    places = np.arange(count, dtype=np.int32)
+    return listed_pairs(similarity, mated, places, places)
+
+
+def test_a_point_costs_what_it_says() -> None:
+    pairs = scores(100_000)
+    points = operating_points(pairs, "a test")
+    assert [point.name for point in points] == ["fmr_1e-2", "fmr_1e-3"]
+    others = pairs.non_mated.scores
+    for point in points:
+        assert (others >= np.float32(point.threshold)).mean() == pytest.approx(point.rate, rel=0.02)
+        assert point.errors == int(point.rate * len(others))
+        assert point.interval[0] < point.rate < point.interval[1]
+        assert point.threshold_interval[0] < point.threshold < point.threshold_interval[1]
+        assert point.fnmr == (pairs.mated.scores < np.float32(point.threshold)).mean()
+
+
+def test_below_thirty_errors_no_point_is_named() -> None:
+    """Rule of 30: 29,999 non-mated comparisons do not carry 1e-3, 30,000 do."""
+    for count, names in ((33_332, ["fmr_1e-2"]), (33_334, ["fmr_1e-2", "fmr_1e-3"])):
+        assert [point.name for point in operating_points(scores(count), "a test")] == names
+
+
+def test_refuses_to_calibrate_on_next_to_nothing() -> None:
+    pairs = scores(1000)
+    points = operating_points(pairs, "a test")
+    assert points == []
+    with pytest.raises(CalibrationUnfit, match=r"900 non-mated .* needs 3,000 .* is at most 0\.004"):
+        require_points(points, pairs)
+
+
+def test_beyond_the_last_point_the_rule_of_three_speaks() -> None:
+    pairs = scores(10_000)
+    bound = bound_beyond(pairs)
+    assert bound.similarity == pairs.non_mated.scores.max()
+    assert bound.fmr == pytest.approx(3 / 9000)
+
+
+def test_one_class_only_is_refused() -> None:
+    places = np.arange(50, dtype=np.int32)
+    for mated in (np.ones(50, np.bool_), np.zeros(50, np.bool_)):
+        with pytest.raises(OneClassOnly):
+            operating_points(listed_pairs(np.ones(50, np.float32), mated, places, places), "a test")
+
+
+def test_binomial_intervals_are_those_of_clopper_and_pearson() -> None:
+    # C. Clopper, E. Pearson 1934; the rule of three is its bound_text end for no error, one-sided at 95 %.
+    low, high = binomial_interval(0, 100)
+    assert low == 0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert binomial_interval(3, 3000) == pytest.approx((2.0627e-4, 2.9196e-3), rel=1e-4)
+    assert binomial_interval(100, 100)[1] == 1
+
+
+def test_names_are_short() -> None:
+    assert [point_name(rate) for rate in (1e-2, 1e-6, 3e-4, 2.5e-3)] == [
+        "fmr_1e-2",
+        "fmr_1e-6",
+        "fmr_3e-4",
+        "fmr_2.5e-3",
+    ]
+
+
+def plain_bootstrap(
+    embedding: NDArray[np.float32], subjects: NDArray[np.int64], threshold: float, replicates: int
+) -> NDArray[np.float64]:
+    """Draw subjects, copy their pictures, compare all pictures of different subjects: the slow way, nothing clever."""
+    rng = np.random.default_rng(7)
+    names = np.unique(subjects)
+    rates = []
+    for _ in range(replicates):
+        drawn = rng.choice(names, len(names))
+        rows = np.concatenate([np.flatnonzero(subjects == name) for name in drawn])
+        similarity = embedding[rows] @ embedding[rows].T
+        other = np.triu(subjects[rows][:, None] != subjects[rows][None], 1)
+        rates.append((similarity[other] >= threshold).mean())
+    return np.asarray(np.quantile(rates, [0.025, 0.975]))
+
+
+def test_the_bootstrap_is_what_drawing_whole_subjects_gives() -> None:
+    embedding, subjects = people(40, 4, dimensions=6)
+    pairs = compare_all(embedding, subjects)
+    threshold = pairs.non_mated.threshold(1e-2)
+    assert threshold is not None
+    (own,) = point_intervals(pairs, [(1e-2, threshold)], replicates=2000)
+    plain = plain_bootstrap(embedding, subjects, threshold, 2000)
+    assert own.fmr == pytest.approx(tuple(plain), rel=0.15)
+    errors = pairs.non_mated.errors(threshold)
+    low, high = binomial_interval(errors, pairs.non_mated.count)
+    assert own.fmr[1] - own.fmr[0] > 1.5 * (high - low), "pairs that share a subject are not independent"
+
+
+def test_the_bootstrap_of_fnmr_draws_whole_subjects() -> None:
+    """Half of the subjects never match: every interval must be as wide as that of 40 coins, however many pictures."""
+    embedding, subjects = people(40, 10, spread=0.01)
+    embedding = np.where((subjects % 2 == 0)[:, None], embedding, np.roll(embedding, 1, axis=0))
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=embedding.shape).astype(np.float32)
+    embedding[subjects % 2 == 1] = noise[subjects % 2 == 1] / np.linalg.norm(noise[subjects % 2 == 1], axis=1)[:, None]
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.95)], replicates=500)
+    assert own.fnmr == pytest.approx((0.35, 0.65), abs=0.04)
+
+
+def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> None:
+    """Where pictures are there four times, so is every pair, and more: the step down takes whole steps."""
+    embedding, subjects = people(20, 2, dimensions=4)
+    pairs = compare_all(np.repeat(embedding, 4, axis=0), np.repeat(subjects, 4))
+    for point in operating_points(pairs, "a test", replicates=20):
+        assert point.errors >= 30
+    some = operating_points(pairs, "a test", replicates=20)
+    assert len(some) + len([note for note in left_out(pairs, some) if "left out" in note]) == sum(
+        supports(pairs, rate) for rate in RATES
+    )
+
+
+def test_where_no_error_was_seen_the_rule_of_three_is_the_upper_end() -> None:
+    embedding, subjects = people(60, 3, spread=0.01)
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.9)], replicates=50)
+    assert own.fnmr == (0.0, 3 / 60)
+
+
+def test_where_every_mated_pair_failed_the_lower_end_is_not_zero() -> None:
+    """Two of 300 subjects have two pictures: one draw in seven has neither of them, and says nothing about FNMR."""
+    embedding, subjects = people(302, 1)
+    subjects = np.where(subjects >= 300, subjects - 300, subjects)
+    pairs = compare_all(embedding, subjects)
+    (own,) = point_intervals(pairs, [(1e-2, 0.9999)], replicates=300)
+    assert own.fnmr == (0.0, 1.0), "two subjects carry nothing: 1 - 3/2 is below 0"
+    embedding, subjects = people(330, 1)
+    subjects = np.where(subjects >= 300, subjects - 300, subjects)
+    (own,) = point_intervals(compare_all(embedding, subjects), [(1e-2, 0.9999)], replicates=300)
+    assert own.fnmr == pytest.approx((1 - 3 / 30, 1.0))
+
+
+def test_a_tail_that_is_too_short_for_a_draw_says_so_and_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding, subjects = people(12, 12, dimensions=6)
+    whole = compare_all(embedding, subjects)
+    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
+    cut = compare_all(embedding, subjects)
+    threshold = whole.non_mated.threshold(1e-2)
+    assert threshold is not None
+    (wide,), (narrow,) = (point_intervals(pairs, [(1e-2, threshold)], replicates=400) for pairs in (whole, cut))
+    assert len(cut.non_mated.scores) < 0.03 * cut.non_mated.count
+    assert wide.threshold[0] < cut.non_mated.scores[-1], "the draws of twelve subjects differ so much"
+    assert narrow.threshold[0] == -1
+    assert narrow.threshold[1] == wide.threshold[1]
+
+
+def test_two_subjects_have_intervals_that_are_numbers() -> None:
+    pairs = compare_all(*people(2, 60, dimensions=4))
+    for point in operating_points(pairs, "a test", replicates=200):
+        assert np.isfinite((*point.interval, *point.threshold_interval, *point.fnmr_interval)).all()
+
+
+def test_upper_bounds_are_rounded_up() -> None:
+    assert [bound_text(bound) for bound in (5.16e-5, 3e-3, 0.00046, 1.0, 0.0)] == ["6e-05", "0.003", "0.0005", "1", "0"]

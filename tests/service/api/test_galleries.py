@@ -1,0 +1,492 @@
+"""Galleries over HTTP with a fake detector and engine: the whole surface without weights."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from models.deadline import Deadline
+from models.runtime.fake import fake_embedding
+from models.serving.models import Models
+from service.app import create_app
+from service.gallery.assignment import assign_unique
+from service.gallery.galleries import Galleries
+from service.gallery.records import Candidate
+from service.settings import RequestSettings, Settings
+from tests.conftest import galleries_for
+from tests.pictures import faces_png
+from tests.service.api.test_faces import b64, problem
+
+STAFF = "/v1/galleries/staff"
+NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def staff(client: TestClient) -> TestClient:
+    assert client.post("/v1/galleries", json={"gallery": "staff"}).status_code == 201
+    return client
+
+
+def enrol(client: TestClient, subject: str, *images: bytes, **options: str) -> Response:
+    files = [("images", image) for image in images]
+    return client.post(f"{STAFF}/subjects/{subject}/templates", files=files, data=options)
+
+
+def identify(client: TestClient, *images: bytes, **options: Any) -> Response:
+    files = [("images", image) for image in images]
+    return client.post("/v1/identify", files=files, data={"gallery": "staff", **options})
+
+
+def vector(seed: int, length: float = 1.0) -> list[float]:
+    drawn = np.random.default_rng(seed).standard_normal(128)
+    numbers: list[float] = (length * drawn / np.linalg.norm(drawn)).tolist()
+    return numbers
+
+
+def lines(*members: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in members)
+
+
+def test_a_gallery_lives_through_its_resource(client: TestClient) -> None:
+    made = client.post("/v1/galleries", json={"gallery": "staff", "index": "sq8", "metadata": {"site": "north"}})
+    assert made.status_code == 201
+    assert made.json()["serving"] == "flat"  # it is too small to learn a range from
+    problem(client.post("/v1/galleries", json={"gallery": "staff"}), 409, "gallery_exists")
+    problem(client.post("/v1/galleries", json={"gallery": "a/b"}), 422, "name_invalid")
+    problem(client.post("/v1/galleries", json={"gallery": "x" * 10240}), 422, "name_invalid")
+    problem(client.post("/v1/galleries", json={"gallery": "x", "index": "ivf"}), 422, "member_invalid")
+    problem(client.post("/v1/galleries", json={"name": "x"}), 422, "member_missing")
+    problem(client.post("/v1/galleries", json={"gallery": "x", "metadata": {"a": "b" * 20000}}), 422, "member_invalid")
+    assert client.get(STAFF).json() == made.json()
+    changed = client.patch(STAFF, json={"gallery": "crew", "index": "flat", "metadata": {}})
+    assert (changed.json()["gallery"], changed.json()["index"], changed.json()["metadata"]) == ("crew", "flat", {})
+    problem(client.get(STAFF), 404, "gallery_unknown")
+    assert client.post("/v1/galleries/crew/rebuild").status_code == 202
+    assert client.post("/v1/galleries/crew/verify", json={}).json()["good"] is True
+    receipt = client.delete("/v1/galleries/crew").json()
+    assert (receipt["what"], receipt["subject_count"], receipt["template_count"]) == ("gallery", 0, 0)
+    assert "crew" not in json.dumps(receipt)
+    problem(client.delete("/v1/galleries/crew"), 404, "gallery_unknown")
+
+
+def test_lists_are_read_part_by_part(client: TestClient) -> None:
+    names = [f"g{number:02}" for number in range(7)] + ["Zoë", "田中"]
+    for name in names:
+        client.post("/v1/galleries", json={"gallery": name})
+        client.post("/v1/galleries/g00/subjects", json={"subject": name})
+    for path, kind in (("/v1/galleries", "galler"), ("/v1/galleries/g00/subjects", "subject")):
+        seen, cursor = [], None
+        while True:
+            page = client.get(path, params={"limit": 4, **({"cursor": cursor} if cursor else {})}).json()
+            (part,) = (value for key, value in page.items() if key.startswith(kind))
+            seen += [one.get("gallery", one.get("subject")) for one in part]
+            cursor = page["next"]
+            if cursor is None:
+                break
+            assert len(part) == 4
+        assert seen == sorted(names)
+        problem(client.get(path, params={"cursor": "%%%"}), 422, "cursor_invalid")
+        problem(client.get(path, params={"limit": 0}), 422, "member_invalid")
+        problem(client.get(path, params={"page": 2}), 422, "member_unknown")
+
+
+def test_a_subject_lives_through_its_resource(staff: TestClient) -> None:
+    subjects = f"{STAFF}/subjects"
+    assert staff.post(subjects, json={"subject": "ann", "metadata": {"badge": 7}}).status_code == 201
+    problem(staff.post(subjects, json={"subject": "ann"}), 409, "subject_exists")
+    problem(staff.post(subjects, json={"subject": "a\u0000b"}), 422, "name_invalid")
+    problem(staff.post("/v1/galleries/none/subjects", json={"subject": "x"}), 404, "gallery_unknown")
+    enrol(staff, "ann", faces_png(1, 1), faces_png(1, 2))
+    enrol(staff, "anne", faces_png(1, 3))
+    details = staff.get(f"{subjects}/ann").json()
+    assert details["metadata"] == {"badge": 7}
+    assert [one["crop"] for one in details["templates"]] == [False, False]
+    assert all(one["norm"] > 1 and len(one["source_sha256"]) == 64 for one in details["templates"])
+    assert staff.post(f"{subjects}/ann/merge", json={"subject": "anne"}).json()["template_count"] == 3
+    problem(staff.get(f"{subjects}/anne"), 404, "subject_unknown")
+    problem(staff.post(f"{subjects}/ann/merge", json={"subject": "ann"}), 409, "subject_exists")
+    key = details["templates"][0]["template"]
+    receipt = staff.delete(f"{subjects}/ann/templates/{key}").json()
+    assert (receipt["what"], receipt["template_count"]) == ("template", 1)
+    for wrong in (str(key), "x", "-1", "9" * 30):
+        problem(staff.delete(f"{subjects}/ann/templates/{wrong}"), 404, "template_unknown")
+    assert staff.patch(f"{subjects}/ann", json={"subject": "Zoë Smith"}).json()["subject"] == "Zoë Smith"
+    assert staff.get(f"{subjects}/Zoe\u0308 Smith").json()["metadata"] == {"badge": 7}  # another writing of the name
+    receipt = staff.delete(f"{subjects}/Zoë Smith").json()
+    assert (receipt["what"], receipt["subject_count"], receipt["template_count"]) == ("subject", 1, 2)
+    problem(staff.delete(f"{subjects}/Zoë Smith"), 404, "subject_unknown")
+    assert identify(staff, faces_png(1, 1)).json()["items"][0]["faces"][0]["decision"] == "unknown"
+
+
+def test_each_image_of_an_enrolment_has_an_outcome(staff: TestClient) -> None:
+    images = [faces_png(1, 1), b"broken", faces_png(0), faces_png(2), faces_png(1, 1), faces_png(1, 2)]
+    items = enrol(staff, "ann", *images).json()["items"]
+    assert [item["status"] for item in items] == ["enrolled", "error", "error", "error", "duplicate", "enrolled"]
+    assert [item["problem"]["code"] for item in items[1:4]] == ["image_unreadable", "no_face", "several_faces"]
+    assert items[1]["problem"]["part"] == "images.1"
+    assert items[0]["template"] == items[4]["template"]
+    assert items[0]["face"]["box"][2] == 8
+    again = enrol(staff, "ann", faces_png(1, 1))
+    assert again.status_code == 200
+    assert again.json()["items"][0]["status"] == "duplicate"
+    refused = problem(enrol(staff, "bob", faces_png(1, 1)), 409, "duplicate_of_another")
+    assert refused["duplicate_of"] == "ann"
+    assert "ann" not in refused["detail"]
+    two = enrol(staff, "bob", faces_png(1, 1), faces_png(1, 9)).json()["items"]
+    assert (two[0]["duplicate_of"], two[1]["status"]) == ("ann", "enrolled")
+    problem(enrol(staff, "eve", b"broken"), 415, "image_unreadable")
+    problem(staff.get(f"{STAFF}/subjects/eve"), 404, "subject_unknown")
+    all_bad = enrol(staff, "eve", b"broken", faces_png(0))
+    assert all_bad.status_code == 200
+    assert {item["status"] for item in all_bad.json()["items"]} == {"error"}
+    problem(enrol(staff, "a%5Cb", faces_png(1, 5)), 422, "name_invalid")
+
+
+def test_faces_must_keep_to_what_is_asked_for(staff: TestClient) -> None:
+    """The fake face is 8 x 20 pixels, its embedding some 11 long."""
+    problem(enrol(staff, "ann", faces_png(1), min_face_px="10"), 422, "face_too_small")
+    problem(enrol(staff, "ann", faces_png(1), min_norm="20"), 422, "low_quality")
+    assert enrol(staff, "ann", faces_png(1), min_face_px="8", min_norm="5").json()["items"][0]["status"] == "enrolled"
+    assert enrol(staff, "bob", faces_png(3, 1), faces="largest").json()["items"][0]["status"] == "enrolled"
+    problem(enrol(staff, "bob", faces_png(3), faces="all"), 422, "member_invalid")
+
+
+def test_embeddings_are_enrolled_and_looked_for_as_images_are(staff: TestClient) -> None:
+    path = f"{STAFF}/subjects/ann/templates"
+    packed = b64(np.array(vector(2), "<f4").tobytes())
+    sent: dict[str, Any] = {
+        "embeddings": [vector(1), packed, {"embedding": vector(3, length=7.5), "quality": 80}, vector(1)],
+    }
+    items = staff.post(path, json=sent).json()["items"]
+    assert [item["status"] for item in items] == ["enrolled", "enrolled", "enrolled", "duplicate"]
+    templates = staff.get(f"{STAFF}/subjects/ann").json()["templates"]
+    assert [one["norm"] for one in templates] == [None, None, pytest.approx(7.5)]
+    assert [one["quality"] for one in templates] == [None, None, 80]
+    body = {"gallery": "staff", "embeddings": [vector(2), vector(3, length=0.1), vector(99)]}
+    faces = [item["faces"][0] for item in staff.post("/v1/identify", json=body).json()["items"]]
+    assert [face["decision"] for face in faces] == ["candidates", "candidates", "unknown"]
+    assert faces[0]["candidates"] == [{"gallery": "staff", "subject": "ann", "similarity": pytest.approx(1)}]
+    assert faces[0]["box"] is None
+
+
+@pytest.mark.parametrize(
+    ("embedding", "status", "code"),
+    [
+        (vector(1)[:64], 422, "embedding_wrong_dimension"),
+        ([0.0] * 128, 422, "embedding_zero"),
+        ([1e200] * 128, 422, "embedding_not_finite"),
+        (b64(np.full(128, np.nan, "<f4").tobytes()), 422, "embedding_not_finite"),
+        ("&&&", 422, "base64_malformed"),
+        ("AAA=", 422, "base64_malformed"),
+        ([True] * 128, 422, "member_invalid"),
+        ([10**400] * 128, 422, "member_invalid"),
+        ({"embedding": vector(1), "contract_id": "ec1-other"}, 409, "contract_mismatch"),
+        ({"embedding": vector(1), "quality": 101}, 422, "member_invalid"),
+        ({"vector": vector(1)}, 422, "member_missing"),
+    ],
+    ids=str,
+)
+def test_embeddings_that_cannot_be_compared_are_refused(
+    staff: TestClient, embedding: Any, status: int, code: str
+) -> None:
+    answer = staff.post(f"{STAFF}/subjects/ann/templates", json={"embeddings": [embedding]})
+    document = problem(answer, status, code)
+    if code == "contract_mismatch":
+        assert "ec1-other" in document["detail"]
+        assert staff.get("/v1/info").json()["contract_id"] in document["detail"]
+    problem(staff.post("/v1/identify", json={"gallery": "staff", "embeddings": [embedding]}), status, code)
+
+
+def test_faces_of_many_images_are_identified_each_by_itself(staff: TestClient) -> None:
+    people = {name: faces_png(1, seed) for seed, name in enumerate(("ann", "bob", "eve"))}
+    for name, image in people.items():
+        enrol(staff, name, image)
+    body = identify(staff, people["eve"], b"broken", people["ann"], faces_png(0), faces_png(3, 50)).json()
+    assert [item["status"] for item in body["items"]] == ["ok", "error", "ok", "ok", "ok"]
+    assert [len(item["faces"]) for item in body["items"]] == [1, 0, 1, 0, 3]
+    assert body["items"][0]["faces"][0]["candidates"][0]["subject"] == "eve"
+    assert body["items"][2]["faces"][0]["candidates"][0]["subject"] == "ann"
+    assert body["items"][1]["problem"]["part"] == "images.1"
+    assert {face["decision"] for face in body["items"][4]["faces"]} == {"unknown"}
+    assert body["operating_point"]["name"] == "fmr_1e-3"
+    assert body["comparisons"] == 3
+    assert body["fpir_bound"] == pytest.approx(0.003)
+    every = identify(staff, b"broken", b"", faces_png(1)[:200])
+    assert every.status_code == 200
+    assert {item["status"] for item in every.json()["items"]} == {"error"}
+    problem(identify(staff, b"broken"), 415, "image_unreadable")
+
+
+def test_without_a_decision_the_nearest_are_given_whatever_they_are(staff: TestClient) -> None:
+    for seed in range(6):
+        enrol(staff, f"s{seed}", faces_png(1, seed))
+    body = identify(staff, faces_png(1, 50), operating_point="none", k="4").json()
+    (face,) = body["items"][0]["faces"]
+    assert face["decision"] is None
+    assert body["operating_point"] is body["fpir_bound"] is None
+    similarities = [one["similarity"] for one in face["candidates"]]
+    assert len(similarities) == 4
+    assert similarities == sorted(similarities, reverse=True)
+    assert (
+        len(
+            identify(staff, faces_png(1, 50), operating_point="none", k="1000").json()["items"][0]["faces"][0][
+                "candidates"
+            ]
+        )
+        == 6
+    )
+
+
+def test_what_identify_cannot_do_is_refused(staff: TestClient) -> None:
+    image = faces_png(1)
+    problem(identify(staff, image, k="0"), 422, "member_invalid")
+    problem(identify(staff, image, gallery="none"), 404, "gallery_unknown")
+    problem(identify(staff, image, gallery=["staff", "none"]), 404, "gallery_unknown")
+    problem(identify(staff, image, fusion="median"), 422, "member_invalid")
+    problem(identify(staff, image, operating_point="fmr_1e-9"), 422, "operating_point_unknown")
+    problem(staff.post("/v1/identify", files={"images": image}), 422, "member_missing")
+    problem(staff.post("/v1/identify", json={"gallery": "staff"}), 422, "member_invalid")
+    half = json.dumps({"gallery": "\ud800", "embeddings": [vector(1)]})  # half a character
+    answer = staff.post("/v1/identify", content=half, headers={"Content-Type": "application/json"})
+    problem(answer, 400, "json_malformed")
+    problem(identify(staff, *[image] * 65), 422, "too_many_images")
+    problem(
+        staff.post("/v1/identify", json={"gallery": "staff", "embeddings": [[0.0]] * 1025}), 422, "too_many_embeddings"
+    )
+    assert len(identify(staff, *[image] * 64).json()["items"]) == 64
+    empty = identify(staff, image).json()["items"][0]["faces"][0]
+    assert (empty["decision"], empty["candidates"]) == ("unknown", [])
+
+
+def test_several_galleries_are_searched_together(staff: TestClient) -> None:
+    staff.post("/v1/galleries", json={"gallery": "guests"})
+    enrol(staff, "ann", faces_png(1, 1))
+    staff.post("/v1/galleries/guests/subjects/bob/templates", files={"images": faces_png(1, 2)})
+    both = identify(staff, faces_png(1, 1), faces_png(1, 2), gallery=["staff", "guests"]).json()
+    assert [item["faces"][0]["candidates"][0]["gallery"] for item in both["items"]] == ["staff", "guests"]
+    alone = identify(staff, faces_png(1, 2)).json()
+    assert alone["items"][0]["faces"][0]["decision"] == "unknown"
+    raw = staff.post(
+        "/v1/identify?gallery=staff&gallery=guests", content=faces_png(1, 2), headers={"Content-Type": "image/png"}
+    )
+    assert raw.json()["items"][0]["faces"][0]["candidates"][0]["subject"] == "bob"
+
+
+def test_one_identity_is_given_once_in_a_photo() -> None:
+    """Two faces resemble ann, one of them only her; the other has bob as its second."""
+    first = [Candidate("staff", "ann", 1, 0.9), Candidate("staff", "bob", 2, 0.8)]
+    second = [Candidate("staff", "ann", 1, 0.85)]
+    assigned = assign_unique([first, second], 0.3)
+    assert [[one.subject for one in own] for own in assigned] == [["bob"], ["ann"]]
+    assert assign_unique([second, second], 0.3) == [second, []]
+    assert assign_unique([[], []], 0.3) == [[], []]
+
+
+def test_a_group_photo_names_everybody_once(staff: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    enrol(staff, "ann", faces_png(1, 1))
+    pipeline = staff.app.state.backend.models.pipeline  # type: ignore[attr-defined]
+    twin, _ = pipeline.embedder.embed(pipeline.crop([faces_png(1, 1)], "all", Deadline())[0].crops)
+
+    def everybody_is_ann(crops: Any, _job: Deadline) -> Any:
+        return type("Two", (), {"embedding": np.repeat(twin, len(crops), 0), "norm": np.ones(len(crops), np.float32)})
+
+    monkeypatch.setattr(pipeline.embedder, "embed", everybody_is_ann)
+    independent = identify(staff, faces_png(2, 7)).json()["items"][0]["faces"]
+    assert [len(face["candidates"]) for face in independent] == [1, 1]
+    unique = identify(staff, faces_png(2, 7), assign="unique").json()["items"][0]["faces"]
+    assert sorted(len(face["candidates"]) for face in unique) == [0, 1]
+    assert sorted(face["decision"] for face in unique) == ["candidates", "unknown"]
+
+
+def test_verify_takes_subjects_and_embeddings_as_sides(staff: TestClient) -> None:
+    enrol(staff, "ann", faces_png(1, 1), faces_png(1, 2))
+    subject = {"gallery": "staff", "subject": "ann"}
+    answer = staff.post("/v1/verify", json={"probe": {"image": b64(faces_png(1, 2))}, "reference": subject}).json()
+    assert (answer["decision"], answer["comparisons"]) == ("match", 2)
+    assert answer["false_match_rate"] == pytest.approx(0.002)
+    assert answer["reference"] is None
+    form = staff.post(
+        "/v1/verify", files={"probe": faces_png(1, 2)}, data={"reference": json.dumps(subject), "fusion": "mean"}
+    ).json()
+    assert form["comparisons"] == 1
+    assert form["similarity"] == pytest.approx(0.5, abs=0.2)
+    embedded = staff.post("/v1/embed", files={"images": faces_png(1, 1)}).json()
+    own = {"embedding": embedded["items"][0]["faces"][0]["embedding"], "contract_id": embedded["contract_id"]}
+    assert staff.post("/v1/verify", json={"probe": own, "reference": subject}).json()["decision"] == "match"
+    both = staff.post("/v1/verify", json={"probe": subject, "reference": subject, "fusion": "quality-weighted"}).json()
+    assert both["similarity"] == pytest.approx(1)
+    staff.post(f"{STAFF}/subjects", json={"subject": "new"})
+    for side, status, code in (
+        ({"gallery": "staff", "subject": "none"}, 404, "subject_unknown"),
+        ({"gallery": "none", "subject": "ann"}, 404, "gallery_unknown"),
+        ({"gallery": "staff", "subject": "new"}, 409, "subject_empty"),
+        ({"gallery": "staff"}, 422, "member_invalid"),
+        ({"subject": "ann"}, 422, "member_invalid"),
+        ({}, 422, "member_invalid"),
+        ({**subject, "image": b64(faces_png(1))}, 422, "member_invalid"),
+        ({"embedding": vector(1), "contract_id": "ec1-other"}, 409, "contract_mismatch"),
+        ({"embedding": [1.0]}, 422, "embedding_wrong_dimension"),
+    ):
+        problem(staff.post("/v1/verify", json={"probe": own, "reference": side}), status, code)
+    broken = staff.post("/v1/verify", files={"probe": faces_png(1)}, data={"reference": "{"})
+    assert problem(broken, 400, "json_malformed")["part"] == "reference"
+
+
+def test_a_gallery_of_another_model_is_listed_and_not_searched(
+    staff: TestClient, fake_models: Models, galleries: Galleries, tmp_path: Any
+) -> None:
+    enrol(staff, "ann", faces_png(1, 1))
+    own = galleries.contract_id
+    exported = staff.get(f"{STAFF}/export").content
+    galleries.close()
+    other = replace(fake_models, contract_id="ec1-other")
+    sides = {"probe": {"embedding": vector(1)}, "reference": {"gallery": "staff", "subject": "ann"}}
+    with (
+        galleries_for(other, tmp_path / "galleries") as galleries,
+        TestClient(create_app(other, galleries, Settings())) as client,
+    ):
+        assert client.get(STAFF).json()["contract_id"] == own
+        for answer in (
+            identify(client, faces_png(1, 1)),
+            enrol(client, "bob", faces_png(1, 2)),
+            client.post("/v1/verify", json=sides),
+            client.post(f"{STAFF}/import", content=exported, headers=NDJSON),
+        ):
+            detail = problem(answer, 409, "contract_mismatch")["detail"]
+            assert own in detail
+            assert "ec1-other" in detail
+        assert client.get(f"{STAFF}/export").content == exported
+        client.post("/v1/galleries", json={"gallery": "fresh"})
+        problem(client.post("/v1/galleries/fresh/import", content=exported, headers=NDJSON), 409, "contract_mismatch")
+        assert client.delete(STAFF).status_code == 200
+
+
+def test_export_and_import_carry_a_gallery_over(staff: TestClient) -> None:
+    for seed in range(5):
+        enrol(staff, f"s{seed}", faces_png(1, seed), faces_png(1, 100 + seed))
+    exported = staff.get(f"{STAFF}/export")
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    assert [*map(json.loads, exported.content.splitlines())][-1] == {"end": {"templates": 10}}
+    staff.post("/v1/galleries", json={"gallery": "copy"})
+    path = "/v1/galleries/copy/import"
+    cut = [exported.content[:1000], exported.content[1000:1001], exported.content[1001:]]
+    assert staff.post(path, content=iter(cut), headers=NDJSON).json() == {
+        "enrolled": 10,
+        "duplicates": 0,
+        "refused": 0,
+    }
+    assert staff.post(path, content=exported.content, headers=NDJSON).json()["duplicates"] == 10
+    found = identify(staff, faces_png(1, 103), gallery="copy").json()
+    assert found["items"][0]["faces"][0]["candidates"][0]["subject"] == "s3"
+    problem(staff.post(path, content=b"{}\n", headers=NDJSON), 422, "line_malformed")
+    problem(staff.post(path, content=b"x" * (2**20 + 1), headers=NDJSON), 413, "body_too_large")
+    problem(staff.post(path, json={}), 415, "media_type_unsupported")
+    problem(staff.post("/v1/galleries/none/import", content=b"", headers=NDJSON), 404, "gallery_unknown")
+    problem(staff.get("/v1/galleries/none/export"), 404, "gallery_unknown")
+
+
+def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
+    people: list[dict[str, Any]] = [{"subject": f"s{seed}", "image": b64(faces_png(1, seed))} for seed in range(40)]
+    sent: list[dict[str, Any]] = [
+        *people[:20],
+        {"subject": "a/b", "image": b64(faces_png(1, 99))},
+        {"oops": 1},
+        *people[20:],
+        people[0],
+    ]
+    answer = staff.post(f"{STAFF}/templates", content=iter([lines(one) for one in sent]), headers=NDJSON)
+    items = [*map(json.loads, answer.text.splitlines())]
+    assert [item["status"] for item in items] == ["enrolled"] * 20 + ["error"] * 2 + ["enrolled"] * 20 + ["duplicate"]
+    assert [item["problem"]["code"] for item in items[20:22]] == ["name_invalid", "member_missing"]
+    probes: list[dict[str, Any]] = [{"id": str(seed), "image": b64(faces_png(1, seed))} for seed in range(40)]
+    probes.insert(7, {"id": "bad", "image": b64(b"broken")})
+    probes += [{"id": "vector", "embedding": vector(1)}, {"id": "neither"}]
+    answer = staff.post("/v1/identify?gallery=staff&k=1", content=lines(*probes) + b"not json\n", headers=NDJSON)
+    found = [*map(json.loads, answer.text.splitlines())]
+    assert len(found) == len(probes) + 1
+    named = {
+        item["id"]: item["faces"][0]["candidates"][0]["subject"] for item in found if item.get("id", "x").isdigit()
+    }
+    assert named == {str(seed): f"s{seed}" for seed in range(40)}
+    assert [item["problem"]["code"] for item in found if item["status"] == "error"] == [
+        "image_unreadable",
+        "member_invalid",
+        "json_malformed",
+    ]
+    problem(staff.post("/v1/identify", content=b"", headers=NDJSON), 422, "member_missing")
+    problem(staff.post("/v1/galleries/none/templates", content=b"", headers=NDJSON), 404, "gallery_unknown")
+    problem(staff.post(f"{STAFF}/templates", json={}), 415, "media_type_unsupported")
+
+
+def test_what_used_to_break_is_refused(staff: TestClient) -> None:
+    def send(path: str, text: str) -> Response:
+        return staff.post(path, content=text, headers={"Content-Type": "application/json"})
+
+    begun = time.monotonic()
+    problem(staff.post("/v1/galleries", json={"gallery": "a" + "\u0301" * 200_000}), 422, "name_invalid")
+    assert time.monotonic() - begun < 2  # composing so long a name takes minutes
+    problem(staff.get("/v1/galleries/" + "e\u0301" * 2000), 404, "gallery_unknown")
+    problem(staff.delete(f"{STAFF}/subjects/ann/templates/{'9' * 5000}"), 404, "template_unknown")
+    problem(send(f"{STAFF}/subjects", '{"subject": "ann", "metadata": {"a": "\\ud800"}}'), 400, "json_malformed")
+    problem(send(f"{STAFF}/subjects", '{"subject": "ann", "metadata": {"a": 1e400}}'), 400, "json_malformed")
+    problem(send(f"{STAFF}/subjects", '{"\\ud800": 2, "\\ud800": 1}'), 422, "member_repeated")
+    problem(send(f"{STAFF}/subjects", '{"subject": "\\udfff"}'), 400, "json_malformed")
+    assert staff.get(f"{STAFF}/subjects").json()["subjects"] == []
+    embedding = json.dumps({"embedding": vector(1), "contract_id": "x"}).replace('"x"', '"\\ud800"')
+    problem(send(f"{STAFF}/subjects/ann/templates", f'{{"embeddings": [{embedding}]}}'), 400, "json_malformed")
+    point = f'{{"gallery": "staff", "embeddings": [{vector(1)}], "operating_point": {"9" * 400}}}'
+    problem(send("/v1/identify", point), 422, "member_invalid")
+    far = {"embeddings": [{"embedding": vector(1), "norm": 1e300}]}
+    problem(staff.post(f"{STAFF}/subjects/ann/templates", json=far), 422, "member_invalid")
+    hidden = staff.get("/v1/galleries/staff/subjects/ann/secret")
+    assert "ann" not in json.dumps(problem(hidden, 404, "route_unknown"))
+
+
+def test_one_gallery_in_two_writings_is_searched_once(staff: TestClient) -> None:
+    staff.post("/v1/galleries", json={"gallery": "Zo\u00eb"})
+    staff.post("/v1/galleries/Zo\u00eb/subjects/ann/templates", files={"images": faces_png(1, 1)})
+    body = identify(staff, faces_png(1, 1), gallery=["Zo\u00eb", "Zoe\u0308"]).json()
+    assert (body["comparisons"], len(body["items"][0]["faces"][0]["candidates"])) == (1, 1)
+
+
+def test_a_line_that_is_too_long_ends_the_stream_with_a_reason(fake_models: Models, galleries: Galleries) -> None:
+    settings = Settings(request=RequestSettings(max_bytes=20_000))
+    with TestClient(create_app(fake_models, galleries, settings)) as client:
+        client.post("/v1/galleries", json={"gallery": "staff"})
+        good = lines({"subject": "ann", "image": b64(faces_png(1, 1))})
+
+        def arriving() -> Iterator[bytes]:
+            yield good
+            yield b"x" * 20_001
+
+        answer = client.post(f"{STAFF}/templates", content=arriving(), headers=NDJSON)
+        items = [*map(json.loads, answer.text.splitlines())]
+        assert items[0]["status"] == "enrolled"
+        assert items[1]["problem"]["code"] == "body_too_large"
+
+
+def test_crops_are_kept_where_that_was_asked_for_and_go_with_the_subject(
+    client: TestClient, galleries: Galleries
+) -> None:
+    client.post("/v1/galleries", json={"gallery": "staff", "keep_crops": True})
+    enrol(client, "ann", faces_png(1, 1))
+    assert client.get(f"{STAFF}/subjects/ann").json()["templates"][0]["crop"] is True
+    with galleries.database.reading() as connection:
+        (png,) = connection.execute("SELECT png FROM crops").fetchone()
+    assert png.startswith(b"\x89PNG")
+    assert client.delete(f"{STAFF}/subjects/ann").json()["crop_count"] == 1
+    audit = client.post(f"{STAFF}/verify", json={"erasure": True}).json()
+    assert (audit["good"], audit["erasure"], audit["faults"]) == (True, "complete", [])
+    assert not any(png in path.read_bytes() for path in galleries.directory.iterdir())
+
+
+def test_the_fake_engine_gives_what_the_tests_above_rely_on() -> None:
+    (one, norm), (other, _) = (fake_embedding(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2))
+    assert abs(float(one @ other)) < 0.3
+    assert 8 < float(norm) < 15

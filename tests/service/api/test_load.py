@@ -1,0 +1,392 @@
+"""Under load nobody gets another's answer, what finds no place is refused at once, what nobody waits for ends."""
+
+import base64
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2 as httpx
+import numpy as np
+import orjson
+import pytest
+import uvicorn
+
+from models.alignment import TEMPLATES
+from models.deadline import Deadline
+from models.embedding import Embedder
+from models.pipeline import EmbeddedPhoto, Pipeline
+from models.runtime import BatchedSession, Batching
+from models.runtime.fake import fake_embedding
+from models.runtime.session import Arrays, Images
+from models.serving.models import Models
+from service.api.admission import Admission
+from service.api.backend import Backend
+from service.app import create_app
+from service.errors import Overloaded
+from service.settings import BatchingSettings, RequestSettings, Settings
+from tests.bench.speed.load import Request, closed_loop, multipart
+from tests.conftest import FakeDetector, galleries_for, models_without_weights
+from tests.gates import GatedSession, until
+from tests.pictures import faces_png
+
+
+def sharing_models(session: GatedSession, lanes: int = 1) -> Models:
+    models = models_without_weights()
+    shared = BatchedSession(session, Batching(8, lanes, 0.0))
+    pipeline = Pipeline(FakeDetector(), Embedder(shared, TEMPLATES["arcface-112"]), workers=4)
+    return replace(models, pipeline=pipeline, shared=(shared,))
+
+
+class Running(NamedTuple):
+    port: int
+    backend: Backend
+    server: uvicorn.Server
+
+    @property
+    def queue(self) -> list[Any]:
+        """What waits for the recognizer."""
+        return list(self.backend.models.shared[0]._queue)
+
+
+@contextmanager
+def running(models: Models, directory: Path, **limits: Any) -> Iterator[Running]:
+    """Serve on a free port, in a thread of this process."""
+    settings = Settings(request=RequestSettings(**{"last_answers_s": 10, **limits}))
+    with galleries_for(models, directory) as galleries, socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_app(models, galleries, settings)
+        last_answers_s = settings.request.last_answers_s
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=last_answers_s))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        until(lambda: server.started)
+        try:
+            yield Running(listener.getsockname()[1], app.state.backend, server)
+        finally:
+            for shared in models.shared:
+                shared._session.gate.set()  # type: ignore[attr-defined]
+            server.should_exit = True
+            thread.join()
+            models.close()
+
+
+@pytest.fixture
+def gated() -> GatedSession:
+    return GatedSession(fake_embedding)
+
+
+@pytest.fixture
+def clients() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def embed(port: int, faces: int = 1, seed: int = 0, headers: dict[str, str] | None = None) -> httpx.Response:
+    content, headers = faces_png(faces, seed), {"Content-Type": "image/png", **(headers or {})}
+    return httpx.post(f"http://127.0.0.1:{port}/v1/embed", content=content, headers=headers, timeout=30)
+
+
+class Busy(GatedSession):
+    """Takes long enough that others come meanwhile."""
+
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+        time.sleep(0.003)
+        return super().run(images, deadline)
+
+
+def test_thousands_of_interleaved_requests_each_get_their_own_answer(tmp_path: Path) -> None:
+    busy = Busy(fake_embedding)
+    busy.gate.set()
+    models, alone = sharing_models(busy, lanes=2), models_without_weights()
+    requests = []
+    for seed in range(40):
+        photo = faces_png(1 + seed % 5, seed)
+        (expected,) = alone.pipeline.embed([photo], "all", Deadline())
+        assert isinstance(expected, EmbeddedPhoto)
+        requests.append(Request(multipart("/v1/embed", [("images", photo)], {}), is_of(expected)))
+    with running(models, tmp_path, waiting=64) as served:
+        outcome = closed_loop(served.port, requests, clients=24, most=2500)
+    assert outcome.wrong == 0
+    assert outcome.statuses == {200: 2500}
+    assert max(shape[0] for shape in busy.batches) > 5  # more than any request has: runs were shared
+
+
+def is_of(expected: EmbeddedPhoto) -> Any:
+    embeddings = np.stack([face.embedding for face in expected.faces])
+
+    def right(_status: int, body: bytes) -> bool:
+        (item,) = orjson.loads(body)["items"]
+        return np.array_equal(np.array([face["embedding"] for face in item["faces"]], np.float32), embeddings)
+
+    return right
+
+
+def test_refuses_at_once_what_finds_no_place(gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor) -> None:
+    with running(sharing_models(gated), tmp_path, concurrency=2, waiting=1) as served:
+        inside = [clients.submit(embed, served.port, seed=seed) for seed in range(3)]
+        until(lambda: served.backend.admission._inside == 3)
+        with socket.create_connection(("127.0.0.1", served.port)) as slow:  # its body is not waited for
+            slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+            answer = slow.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 429")
+        refused = embed(served.port)
+        assert refused.status_code == 429
+        assert refused.json()["code"] == "overloaded"
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (
+            httpx.get(f"http://127.0.0.1:{served.port}/healthz").status_code == 200
+        )  # what does not compute is let in
+        gated.gate.set()
+        assert [future.result().status_code for future in inside] == [200] * 3
+        assert embed(served.port).status_code == 200
+
+
+def test_what_a_departed_client_asked_for_is_not_computed(
+    gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor
+) -> None:
+    photo = faces_png(3, 7)
+    head = f"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
+    with running(sharing_models(gated), tmp_path, concurrency=4) as served:
+        first = clients.submit(embed, served.port)
+        gated.entered.acquire()
+        with socket.create_connection(("127.0.0.1", served.port)) as leaver:
+            leaver.sendall(head.encode() + photo)
+            until(lambda: len(served.queue) == 1)
+            (left,) = served.queue
+        until(lambda: not left.active)
+        stays = clients.submit(embed, served.port, 2)
+        until(lambda: [len(entry.images) for entry in served.queue] == [2])
+        gated.gate.set()
+        assert first.result().status_code == stays.result().status_code == 200
+    assert [shape[0] for shape in gated.batches] == [1, 2]
+
+
+def test_an_answer_that_is_late_is_a_504_even_if_the_engine_hangs(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path, timeout_s=20) as served:
+        start = time.monotonic()
+        late = embed(served.port, headers={"X-Request-Timeout-Ms": "200"})
+        assert time.monotonic() - start < 5
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert "within 0.2 s" in late.json()["detail"]
+        for wrong in ("0", "-5", "1.5", "soon", "9" * 10):
+            refused = embed(served.port, headers={"X-Request-Timeout-Ms": wrong})
+            assert (refused.status_code, refused.json()["part"]) == (422, "X-Request-Timeout-Ms")
+
+
+def test_the_service_s_own_limit_is_kept_while_the_body_is_sent(gated: GatedSession, tmp_path: Path) -> None:
+    with (
+        running(sharing_models(gated), tmp_path, timeout_s=0.3) as served,
+        socket.create_connection(("127.0.0.1", served.port)) as slow,
+    ):
+        slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        answer = slow.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"body_too_slow" in answer
+
+
+def test_work_that_is_late_keeps_its_turn_and_its_place_until_it_ends(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated, lanes=4), tmp_path, concurrency=2, waiting=1) as served:
+        for _ in range(2):
+            assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
+        admission, workers = served.backend.admission, served.backend.inference_workers
+        assert (admission._inside, workers.borrowed_tokens) == (2, 2)
+        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504  # it had no turn
+        until(lambda: admission._inside == 2)
+        gated.gate.set()
+        until(lambda: admission._inside == 0 and workers.borrowed_tokens == 0)
+        assert embed(served.port).status_code == 200
+    assert [shape[0] for shape in gated.batches] == [1, 1, 1]
+
+
+def test_an_error_gives_its_place_back(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        for _ in range(3):
+            assert httpx.post(f"http://127.0.0.1:{served.port}/v1/embed", content=b"x").status_code == 415
+        assert embed(served.port).status_code == 200
+
+
+def unfinished(port: int, path: str, media_type: str) -> socket.socket:
+    """Send a request whose body announces 1,000 bytes, and the first of them."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
+    connection.sendall(head.encode() + b"{")
+    return connection
+
+
+def test_no_body_is_waited_for_without_end(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path, timeout_s=0.3) as served:
+        for path, media_type in (("/v1/galleries", "application/json"), ("/v1/detect", "image/jpeg")):
+            with unfinished(served.port, path, media_type) as slow:
+                answer = slow.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"body_too_slow" in answer
+
+
+def test_what_is_cut_off_at_the_end_is_told_so(gated: GatedSession, tmp_path: Path) -> None:
+    with ExitStack() as connections:
+        with running(sharing_models(gated), tmp_path, last_answers_s=1) as served:
+            galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
+            httpx.post(galleries, json={"gallery": "g"}).raise_for_status()
+            cut_off = [
+                connections.enter_context(unfinished(served.port, path, media_type))
+                for path, media_type in (
+                    ("/v1/detect", "image/jpeg"),
+                    ("/v1/galleries", "application/json"),
+                    ("/v1/galleries/g/import", "application/x-ndjson"),
+                    ("/v1/galleries/g/templates", "application/x-ndjson"),
+                )
+            ]
+            until(lambda: len(served.server.server_state.tasks) == len(cut_off))
+        answers = [connection.makefile("rb").read() for connection in cut_off]
+    *whole, lines = answers
+    assert [answer[:12] for answer in whole] == [b"HTTP/1.1 503"] * 3
+    assert lines.startswith(b"HTTP/1.1 200")  # it had begun; its last line says why it ends
+    assert all(b"engine_stopped" in answer for answer in answers)
+
+
+def test_bodies_have_a_bounded_share_of_the_memory(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, buffered_bytes=100_000) as served:
+        address = ("127.0.0.1", served.port)
+        head = b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 90000\r\n\r\n"
+        with socket.create_connection(address) as first, socket.create_connection(address) as second:
+            first.sendall(head + bytes(80_000))
+            until(lambda: served.backend.bodies._left <= 20_000)
+            second.sendall(head + bytes(80_000))
+            assert second.recv(4096).startswith(b"HTTP/1.1 429")
+        until(lambda: served.backend.bodies._left == 100_000)
+        assert embed(served.port).status_code == 200
+
+
+def test_lines_are_let_in_like_other_requests_and_have_their_time(gated: GatedSession, tmp_path: Path) -> None:
+    line = orjson.dumps({"image": base64.b64encode(faces_png(1)).decode()}) + b"\n"
+    headers = {"Content-Type": "application/x-ndjson", "X-Request-Timeout-Ms": "200"}
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        address = f"http://127.0.0.1:{served.port}"
+        httpx.post(f"{address}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        late = httpx.post(f"{address}/v1/identify?gallery=g", content=line, headers=headers)
+        assert orjson.loads(late.content)["problem"]["code"] == "deadline_exceeded"
+        assert httpx.post(f"{address}/v1/identify?gallery=g", content=line, headers=headers).status_code == 429
+        gated.gate.set()
+        until(lambda: served.backend.admission._inside == 0)
+
+
+def test_readiness_answers_though_the_engine_hangs(
+    gated: GatedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.backend.PROBE_S", 0.2)
+    with running(sharing_models(gated), tmp_path) as served:
+        for _ in range(2):
+            unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz", timeout=5)
+            assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        gated.gate.set()
+        until(lambda: served.backend.probe_workers.borrowed_tokens == 0)
+        monkeypatch.setattr("service.api.backend.PROBE_S", 5.0)
+        assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
+
+
+def test_what_is_told_to_be_late_is_not_enrolled(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path) as served:
+        address = f"http://127.0.0.1:{served.port}/v1/galleries"
+        httpx.post(address, json={"gallery": "g"}).raise_for_status()
+        templates = f"{address}/g/subjects/ann/templates"
+        files = {"images": faces_png(1)}
+        late = httpx.post(templates, files=files, headers={"X-Request-Timeout-Ms": "200"})
+        assert late.status_code == 504
+        gated.gate.set()
+        until(lambda: served.backend.admission._inside == 0)
+        assert httpx.get(f"{address}/g").json()["template_count"] == 0
+        assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
+
+
+def test_a_client_that_asked_before_sending_is_told_to_close(gated: GatedSession, tmp_path: Path) -> None:
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
+        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
+        with socket.create_connection(("127.0.0.1", served.port)) as asking:
+            asking.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+            answer = asking.recv(4096).lower()
+        assert answer.startswith(b"http/1.1 429")
+        assert b"connection: close" in answer
+
+
+class BreaksOn(GatedSession):
+    """Dies of a picture that only a photo with five faces has."""
+
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+        answer = super().run(images, deadline)
+        if len(images) == 5:
+            raise SystemError("the engine is broken")
+        return answer
+
+
+def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = BreaksOn(fake_embedding)
+    broken.gate.set()
+    with running(sharing_models(broken, lanes=2), tmp_path) as served:
+        assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
+        lost = embed(served.port, faces=5)
+        assert (lost.status_code, lost.json()["code"]) == (500, "inference_failed")
+        assert "SystemError: the engine is broken" in caplog.text  # for whoever runs the service
+        assert embed(served.port, faces=2).status_code == 200
+        unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz")
+        assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        assert embed(served.port, faces=5).status_code == 500
+        assert embed(served.port, faces=2).json()["code"] == "engine_stopped"
+
+
+def test_admission_says_when_to_come_back() -> None:
+    now = 0.0
+    admission = Admission(3, 3, lambda: now)
+    with admission.place(), admission.place():
+        for _ in range(60):
+            with admission.place():
+                now += 2.0
+        with admission.place(), pytest.raises(Overloaded) as refused:
+            admission.require_room()
+    assert refused.value.retry_after_s == 6  # three inside, one leaves every two seconds
+    now += 2
+    with admission.place(), admission.place(), admission.place():
+        with pytest.raises(Overloaded), admission.place():  # whoever finds room early may find none later
+            pass
+        with admission.place(admitted=True):
+            assert admission._inside == 4
+    admission.require_room()
+
+
+def test_the_queue_is_long_for_clients_that_wait_and_short_in_a_rush() -> None:
+    now = 0.0
+    admission = Admission(4, 2, lambda: now)
+    with ExitStack() as inside:
+        for _ in range(4):  # as many as there are places: nobody is refused, so the queue stays long
+            inside.enter_context(admission.place())
+        with pytest.raises(Overloaded):
+            admission.require_room()
+    now += 0.9
+    with ExitStack() as inside:
+        for _ in range(2):
+            inside.enter_context(admission.place())
+        with pytest.raises(Overloaded):  # and so the rush goes on
+            admission.require_room()
+        now += 0.9
+        with pytest.raises(Overloaded):
+            admission.require_room()
+        now += 1.1
+        for _ in range(2):
+            inside.enter_context(admission.place())
+
+
+def test_settings_scale_with_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.settings.usable_cores", lambda: 5)
+    assert (RequestSettings().workers, RequestSettings().places) == (10, 40)
+    assert RequestSettings(concurrency=3, waiting=0).places == 3
+    assert RequestSettings(concurrency=3, waiting=7).pressed_places == 10  # what was asked for stands
+    assert RequestSettings(concurrency=4).pressed_places == 5
+    assert BatchingSettings().largest is None

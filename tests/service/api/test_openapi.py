@@ -1,0 +1,124 @@
+"""The document that clients are generated from: a reviewed snapshot, and requests made from it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from models.serving.models import Models
+from service.api.intake.members import TIMEOUT_HEADER
+from service.app import create_app
+from service.gallery.galleries import Galleries
+from service.settings import Settings
+
+SNAPSHOT = Path(__file__).parent / "openapi.snapshot.json"
+
+
+def test_the_document_is_the_reviewed_one(client: TestClient) -> None:
+    """After a change on purpose: REVIEW_OPENAPI=1 pytest -k reviewed, then read the difference."""
+    document = json.dumps(client.get("/openapi.json").json(), indent=1) + "\n"
+    if os.environ.get("REVIEW_OPENAPI"):
+        SNAPSHOT.write_text(document)
+    assert json.loads(document) == json.loads(SNAPSHOT.read_text())
+
+
+def test_every_operation_documents_its_problems_and_shows_an_example(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {(path, method.upper()) for path, methods in paths.items() for method in methods} == set(OPERATIONS)
+    for path, method in OPERATIONS:
+        operation = paths[path][method.lower()]
+        body = operation.get("requestBody", {"content": {}})["content"]
+        if "application/json" in body:
+            assert "example" in body["application/json"]
+            assert {"400", "413", "415", "422"} <= set(operation["responses"])
+        if "{gallery}" in path:
+            assert "404" in operation["responses"]
+
+
+GALLERY = "/v1/galleries/{gallery}"
+SUBJECT = f"{GALLERY}/subjects/{{subject}}"
+OPERATIONS = [
+    ("/v1/detect", "POST"),
+    ("/v1/embed", "POST"),
+    ("/v1/verify", "POST"),
+    ("/v1/identify", "POST"),
+    ("/v1/galleries", "POST"),
+    ("/v1/galleries", "GET"),
+    (GALLERY, "GET"),
+    (GALLERY, "PATCH"),
+    (GALLERY, "DELETE"),
+    (f"{GALLERY}/verify", "POST"),
+    (f"{GALLERY}/rebuild", "POST"),
+    (f"{GALLERY}/export", "GET"),
+    (f"{GALLERY}/import", "POST"),
+    (f"{GALLERY}/templates", "POST"),
+    (f"{GALLERY}/subjects", "POST"),
+    (f"{GALLERY}/subjects", "GET"),
+    (SUBJECT, "GET"),
+    (SUBJECT, "PATCH"),
+    (SUBJECT, "DELETE"),
+    (f"{SUBJECT}/merge", "POST"),
+    (f"{SUBJECT}/templates", "POST"),
+    (f"{SUBJECT}/templates/{{template}}", "DELETE"),
+    ("/v1/info", "GET"),
+    ("/healthz", "GET"),
+    ("/readyz", "GET"),
+]
+STREAMED = {f"{GALLERY}/templates", f"{GALLERY}/import", "/v1/identify"}  # a bad line is told of in the answer's lines
+
+
+@schemathesis.check
+def no_server_error_but_the_deadline(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: "schemathesis.Case[Any]"
+) -> None:
+    """A request may name a time so short that 504 is the true answer; no other server error ever is."""
+    if response.status_code == 504 and TIMEOUT_HEADER in (case.headers or {}):
+        assert response.json()["code"] == "deadline_exceeded"
+    else:
+        not_a_server_error(ctx, response, case)
+
+
+CHECKS = [
+    no_server_error_but_the_deadline,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@schemathesis.serializer("application/x-ndjson")
+def as_lines(_: Any, value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode() + b"\n"
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_answers_what_it_documents_whatever_is_sent(
+    fake_models: Models, galleries: Galleries, path: str, method: str, mode: GenerationMode
+) -> None:
+    api = schemathesis.openapi.from_asgi("/openapi.json", create_app(fake_models, galleries, Settings()))
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=api[path][method].as_strategy(generation_mode=mode))
+    def send(case: "schemathesis.Case[Any]") -> None:
+        case.call_and_validate(checks=CHECKS if path in STREAMED else [*CHECKS, negative_data_rejection])
+
+    try:
+        send()
+    except Unsatisfiable:  # nothing can be wrong about a request that has no body and no parameters
+        assert mode is GenerationMode.NEGATIVE
+        assert "requestBody" not in api[path][method].definition.raw

@@ -1,0 +1,229 @@
+"""`vultus enrol`, `identify` and `gallery` as they are typed, on real photos with the real pack."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from models.errors import VultusError
+from service.cli.main import app
+from service.gallery.administration import create_gallery
+from service.startup import open_models_and_galleries
+from tests.service.cli.test_packs_and_demo import vultus
+from tests.service.test_end_to_end import COMMAND, altered, client_of, serving
+
+
+@pytest.fixture(scope="session")
+def folders(photos: Path, real_client: TestClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the six people of the group photo, a bad file in one, and a photo of somebody else."""
+    root = tmp_path_factory.mktemp("people")
+    faces = real_client.post("/v1/detect", files={"images": (photos / "group.jpg").read_bytes()}).json()["items"][0]
+    with Image.open(photos / "group.jpg") as group:
+        for number, face in enumerate(faces["faces"]):
+            x1, y1, x2, y2 = face["box"]
+            margin = 0.35 * (x2 - x1)
+            person = root / f"person {number}"
+            person.mkdir()
+            group.crop((int(x1 - margin), int(y1 - margin), int(x2 + margin), int(y2 + margin))).save(person / "1.png")
+    (root / "person 0/notes.txt").write_text("not a photo")
+    (root / "person 1/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (root / "astronaut").mkdir()
+    (root / "astronaut/1.png").write_bytes((photos / "astronaut.png").read_bytes())
+    return root
+
+
+def run(*arguments: str | Path, status: int = 0) -> str:
+    done: Result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def stored(store: Path) -> int:
+    """Count the templates that another process has committed."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM templates").fetchone()[0])
+    return 0
+
+
+def refused(*arguments: str | Path) -> VultusError:
+    with pytest.raises(VultusError) as raised:
+        run(*arguments)
+    return raised.value
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: Path, tmp_path: Path) -> None:
+    report = tmp_path / "refused.csv"
+    out = run("enrol", folders, "--gallery", "staff", "--report", report, status=1)
+    assert re.search(r"enrolled +│ 7", out)
+    (line,) = csv.DictReader(report.read_text().splitlines())
+    assert (line["subject"], line["code"]) == ("person 1", "image_unreadable")
+    again = run("enrol", folders, "--gallery", "staff", status=1)
+    assert re.search(r"enrolled +│ 0", again)
+    assert re.search(r"duplicate +│ 7", again)
+
+    probe = tmp_path / "probe.jpg"
+    probe.write_bytes(altered(photos / "astronaut.png"))
+    with open_models_and_galleries() as (galleries, _):
+        create_gallery(galleries, "nobody")
+    nobody = run("identify", probe, "--gallery", "nobody")
+    assert "compared with 0:" in nobody
+    assert "up to 0% of cases" in nobody
+    loose = ["--operating-point", "fmr_1e-3"]  # two faces of the group have a quality of 0 and match little
+    found = run("identify", probe, photos / "group.jpg", "--gallery", "staff", "--assign", "unique", *loose)
+    assert "staff/astronaut" in found
+    assert all(f"staff/person {number}" in found for number in range(6))
+    assert "up to 0.7% of cases" in found
+    answer = json.loads(run("identify", probe, tmp_path / "none.jpg", "--gallery", "staff", "--json", status=1))
+    assert answer[0]["faces"][0]["candidates"][0]["subject"] == "astronaut"
+    assert answer[1]["code"] == "image_unreadable"
+
+    assert re.search(r"staff +│ 7 +│ 7 +│ auto", run("gallery", "list"))
+    assert "median 1" in run("gallery", "stats", "staff")
+    assert "7 templates" in run("gallery", "rebuild", "staff")
+    exported = tmp_path / "staff.ndjson"
+    run("gallery", "export", "staff", "--out", exported)
+    assert "7 templates new, 0 there already" in run("gallery", "import", "copy", exported)
+    assert "0 templates new, 7 there already" in run("gallery", "import", "copy", exported)
+    assert "1 subjects, 1 templates, 0 crops" in run("gallery", "erase", "staff", "astronaut", "--yes")
+    assert "unknown" in run("identify", probe, "--gallery", "staff")
+    assert "7 subjects, 7 templates" in run("gallery", "erase", "copy", "--yes")
+    checked = run("gallery", "verify", "--erasure")
+    assert "staff: 6 templates, index flat: agrees" in checked
+    assert "nothing that was erased" in checked
+    assert refused("gallery", "stats", "copy").code == "gallery_unknown"
+    assert refused("gallery", "import", "staff", tmp_path / "none").code == "line_malformed"
+    exported.write_bytes(b"".join(exported.read_bytes().splitlines(keepends=True)[:-1]))
+    assert "cut off" in str(refused("gallery", "import", "staff", exported))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_list_of_photos_is_enrolled_too(folders: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("subject,image\nann,astronaut/1.png\nbob,person 0/1.png\neve,none.png\na/b,person 2/1.png\n")
+    out = run("enrol", folders, "--gallery", "staff", "--csv", listed, status=1)
+    assert re.search(r"enrolled +│ 2", out)
+    assert "No such file" in out
+    assert "holds a slash" in out
+    listed.write_text("who,what\n1,2\n")
+    assert "columns `image` and `subject`" in str(refused("enrol", folders, "--gallery", "staff", "--csv", listed))
+    (tmp_path / "empty").mkdir()
+    assert "one folder for each subject" in str(refused("enrol", tmp_path / "empty", "--gallery", "staff"))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_what_cannot_be_written_or_means_something_to_the_screen(folders: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    (one / "[bold]Ann").mkdir(parents=True)
+    shutil.copy(folders / "astronaut/1.png", one / "[bold]Ann/1.png")
+    nowhere = tmp_path / "none/report.csv"
+    assert "cannot be written" in str(refused("enrol", one, "--gallery", "[red]x", "--report", nowhere))
+    run("enrol", one, "--gallery", "[red]Zoe\u0308")
+    assert re.search(r"duplicate +│ 1", run("enrol", one, "--gallery", "[red]Zoe\u0308"))  # the same in another writing
+    assert "[red]Zo\u00eb" in run("gallery", "list")
+    assert "[red]Zo\u00eb/[bold]Ann" in run("identify", one / "[bold]Ann/1.png", "--gallery", "[red]Zo\u00eb")
+    for out in (tmp_path, Path("/dev/null"), Path(".."), tmp_path / "none/out"):
+        assert refused("gallery", "export", "[red]Zo\u00eb", "--out", out).code == "storage_failed"
+    assert Path("/dev/null").is_char_device()
+    other = tmp_path / "other.ndjson"
+    other.write_text('{"subject": "x", "contract_id": "ec1-other"}\n')
+    assert refused("gallery", "import", "fresh", other).code == "contract_mismatch"
+    assert "fresh" not in run("gallery", "list")
+
+
+def test_an_enrolment_that_was_killed_goes_on_where_it_was(data_dir: Path, folders: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    for folder in sorted(folders.iterdir()):
+        with Image.open(folder / "1.png") as photo:
+            for number in range(12):
+                (many / folder.name).mkdir(parents=True, exist_ok=True)
+                photo.resize((photo.width + number, photo.height + number)).save(many / folder.name / f"{number}.png")
+    command = [*COMMAND, "enrol", str(many), "--gallery", "staff"]
+    store = data_dir / "galleries/store.sqlite"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not stored(store):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.005)  # the only way to see that another process has begun to store
+        process.send_signal(signal.SIGKILL)
+    out = run("enrol", many, "--gallery", "staff")
+    enrolled, duplicate = (int(re.findall(rf"{word} +│ (\d+)", out)[0]) for word in ("enrolled", "duplicate"))
+    assert enrolled + duplicate == 84
+    assert duplicate >= 16
+    assert "84 templates, index flat: agrees" in run("gallery", "verify", "staff")
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_clients_that_send_slowly_hold_nobody_up() -> None:
+    """More imports wait for their client than there are threads for galleries; one gallery goes meanwhile."""
+    go_on, erased = threading.Event(), threading.Event()
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    probe = json.dumps({"id": "a", "embedding": [1.0] * 128}).encode() + b"\n"
+
+    def slowly() -> Iterator[bytes]:
+        yield b"\n"
+        assert go_on.wait(20)
+
+    def gone_meanwhile() -> Iterator[bytes]:
+        yield probe
+        assert erased.wait(20)
+        yield probe + probe
+
+    with serving() as server, client_of(server) as http, ThreadPoolExecutor(11) as clients:
+        for name in ("staff", "guests"):
+            http.post("/v1/galleries", json={"gallery": name})
+        sent = [
+            clients.submit(http.post, "/v1/galleries/staff/import", content=slowly(), headers=ndjson) for _ in range(10)
+        ]
+        path = "/v1/identify?gallery=guests"
+        streamed = clients.submit(http.post, path, content=gone_meanwhile(), headers=ndjson)
+        begun = time.monotonic()
+        assert len(http.get("/v1/galleries").json()["galleries"]) == 2
+        time.sleep(0.3)  # the first line was dealt with by then; nothing says so before the answer
+        assert http.delete("/v1/galleries/guests").status_code == 200
+        assert time.monotonic() - begun < 5
+        erased.set()
+        items = [*map(json.loads, streamed.result().text.splitlines())]
+        assert [item["status"] for item in items] == ["ok", "error", "error"]
+        assert {item["problem"]["code"] for item in items[1:]} == {"gallery_unknown"}
+        go_on.set()
+        assert {one.result().status_code for one in sent} == {200}
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_service_has_the_galleries_for_itself_and_keeps_them(photos: Path) -> None:
+    photo = (photos / "astronaut.png").read_bytes()
+    with serving() as server, client_of(server) as http:
+        assert http.post("/v1/galleries", json={"gallery": "staff"}).status_code == 201
+        path = "/v1/galleries/staff/subjects/ann/templates"
+        assert http.post(path, files={"images": photo}).json()["items"][0]["status"] == "enrolled"
+        owned = vultus("gallery", "list")
+        assert owned.returncode == 2
+        assert f"process {server.pid} serves the galleries" in owned.stderr
+        assert "Traceback" not in owned.stderr
+        server.kill()
+        server.wait(20)
+    with serving() as server, client_of(server) as http:
+        sent = {"images": altered(photos / "astronaut.png")}
+        answer = http.post("/v1/identify", files=sent, data={"gallery": "staff"})
+        (face,) = answer.json()["items"][0]["faces"]
+        assert (face["decision"], face["candidates"][0]["subject"]) == ("candidates", "ann")
+        assert "search;dur=" in answer.headers["server-timing"]
+        assert http.delete("/v1/galleries/staff/subjects/ann").json()["template_count"] == 1
+        again = http.post("/v1/identify", files=sent, data={"gallery": "staff"}).json()
+        assert again["items"][0]["faces"][0]["decision"] == "unknown"
