@@ -1,7 +1,7 @@
-# make demo | serve | export | test | check | faults | bench | bench-export | bench-gallery | bench-openset | bench-evaluate | reference | calibrate | lock | clean
+# make demo | serve | export | test | test-full | check | faults | bench | bench-export | bench-gallery | bench-openset | bench-evaluate | reference | calibrate | lock | clean
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
+.PHONY: help demo serve export test test-full check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,8 +21,9 @@ moved:
 help:
 	@echo "make demo         set up, start the service, send real photos to it, show the answers (A=one.jpg B=two.jpg: yours)"
 	@echo "make serve        set up and serve on 127.0.0.1:8000"
-	@echo "make export       set up what turns checkpoints into artefacts (torch), see README"
-	@echo "make test         set up and run all tests"
+	@echo "make export       set up what turns checkpoints into artefacts (torch), see models/README.md"
+	@echo "make test         set up and run the tests"
+	@echo "make test-full    run what make test leaves out: large networks, whole data sets, fresh environments, longer faults"
 	@echo "make check        ruff, format, mypy --strict"
 	@echo "make faults       240 rounds of killed processes, a minute of 32 threads"
 	@echo "make bench        faces a second, stages, the service under load, beside insightface, OpenCV, the machine's limit"
@@ -72,6 +73,11 @@ test: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	$(BIN)/python -m pytest
+
+test-full: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	FAULT_ROUNDS=$(or $(ROUNDS),40) FAULT_SECONDS=15 $(BIN)/python -m pytest -m "full or faults" --timeout 900
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

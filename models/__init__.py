@@ -1,1 +1,1 @@
-"""The inference core: photos in, faces with embeddings out. Knows nothing of HTTP, galleries or tenants."""
+"""The inference core: turns photos into faces with embeddings, independent of HTTP, galleries and tenants."""

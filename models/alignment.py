@@ -1,9 +1,9 @@
-"""Five landmarks in, the crop that the recognizer was trained on out.
+"""Align faces to the geometry that the recognizer was trained on.
 
-The similarity transform is the least-squares one of S. Umeyama, "Least-Squares Estimation of Transformation Parameters
-Between Two Point Patterns", IEEE TPAMI 13(4), 1991, which in the plane needs no singular values. The `arcface-112`
-geometry is that of J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698; the narrow one is the same face in a frame
-that is 8 pixels narrower on each side (W. Liu et al., "SphereFace", CVPR 2017, arXiv 1704.08063).
+The similarity transform is the least-squares solution of S. Umeyama, "Least-Squares Estimation of Transformation
+Parameters Between Two Point Patterns", IEEE TPAMI 13(4), 1991. In two dimensions it needs no singular value
+decomposition. The template `arcface-112` is that of J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698. The
+template `arcface-112x96` is 8 pixels narrower on each side (W. Liu et al., "SphereFace", CVPR 2017, arXiv 1704.08063).
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from models.errors import DegenerateLandmarks
 
-_FLAT = 1e-3  # a face seen from the side still spans more than a tenth of its height
+_FLAT = 1e-3  # minimum ratio of width to length; the landmarks of a profile face exceed a tenth
 _ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Where the five landmarks lie in a crop.
+    """An alignment template: the position of the five landmarks in a crop.
 
     Attributes:
-        name: As used in cards and manifests.
+        name: Name in cards and manifests.
         height, width: Size of the crop in pixels.
-        points: Left eye, right eye, nose, left and right mouth corner; x, y in pixels.
+        points: (x, y) in pixels of left eye, right eye, nose, left and right mouth corner.
     """
 
     name: str
@@ -44,24 +44,24 @@ TEMPLATES = {
 
 
 def alignment_matrix(landmarks: NDArray[np.float32], template: Template) -> NDArray[np.float64]:
-    """Find the similarity transform from the picture to the crop.
+    """Return the similarity transform from the photo to the crop.
 
     Args:
         landmarks: (5, 2) float32, pixels; left eye, right eye, nose, left and right mouth corner.
-        template: Target geometry.
+        template: Alignment template of the crop.
 
     Returns:
         (2, 3) float64: crop = matrix @ (x, y, 1).
 
     Raises:
-        DegenerateLandmarks: The five points coincide or lie on one line.
+        DegenerateLandmarks: The five landmarks coincide or lie on one line.
     """
     source, target = _complex(landmarks.astype(np.float64)), _complex(np.array(template.points))
     source_mean, target_mean = source.mean(), target.mean()
     centred = source - source_mean
     if not np.isfinite(centred).all() or _is_flat(centred):
         raise DegenerateLandmarks("the five landmarks coincide or lie on one line")
-    # In the plane a rotation with scale is one complex factor, and the least-squares one never mirrors a face.
+    # In two dimensions a rotation with scale is one complex factor, which cannot mirror a face.
     factor = np.vdot(centred, target - target_mean) / np.vdot(centred, centred).real
     shift = target_mean - factor * source_mean
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
@@ -73,13 +73,13 @@ def _complex(points: NDArray[np.float64]) -> NDArray[np.complex128]:
 
 
 def _is_flat(centred: NDArray[np.complex128]) -> bool:
-    """Compare the spread along the points' main axis with the spread across it."""
+    """Return whether the spread across the main axis of the points is negligible against the spread along it."""
     total, difference = np.vdot(centred, centred).real, abs((centred * centred).sum())
     return bool(total - difference <= _FLAT**2 * (total + difference))
 
 
 def crop_scale(matrix: NDArray[np.float64]) -> float:
-    """Tell how many crop pixels one picture pixel becomes; above 1 the crop is an enlargement."""
+    """Return the number of crop pixels for each photo pixel; above 1 the crop is an enlargement."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
@@ -89,13 +89,13 @@ def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32], template: Te
     Args:
         image: (H, W, 3) uint8, RGB.
         landmarks: (N, 5, 2) float32, pixels; left eye, right eye, nose, left and right mouth corner.
-        template: Target geometry.
+        template: Alignment template of the crop.
 
     Returns:
-        (N, height, width, 3) uint8, RGB; black where the crop reaches beyond the picture.
+        (N, height, width, 3) uint8, RGB; black where the crop extends beyond the photo.
 
     Raises:
-        DegenerateLandmarks: Five points coincide or lie on one line.
+        DegenerateLandmarks: The five landmarks of a face coincide or lie on one line.
     """
     crops = np.empty((len(landmarks), template.height, template.width, 3), np.uint8)
     for crop, points in zip(crops, landmarks, strict=True):

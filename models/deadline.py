@@ -1,4 +1,4 @@
-"""The time limit of a request, its cancellation, and the time that its stages took."""
+"""The time limit of a request, its cancellation and the duration of its stages."""
 
 import threading
 import time
@@ -9,20 +9,20 @@ from models.errors import DeadlineExceeded, RequestCancelled
 
 
 class Deadline:
-    """Shared by the steps of one request. Safe for use by several threads at once.
+    """Time limit and cancellation of one request, shared by its steps. Thread-safe.
 
-    Each step checks it first, so work that nobody waits for ends at the next step.
+    Each step checks the deadline first, so a cancelled or expired request ends at its next step.
 
     Attributes:
-        stage_ms: Milliseconds by stage; those of several photos add up.
+        stage_ms: Milliseconds by stage, summed over all photos of the request.
     """
 
     def __init__(self, limit_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Start the time limit.
 
         Args:
-            limit_s: Seconds from now; None for work without a limit.
-            clock: Returns monotonic seconds.
+            limit_s: Time limit in seconds from now; None for no limit.
+            clock: Clock that returns monotonic seconds.
         """
         self.stage_ms: dict[str, float] = {}
         self._limit_s = limit_s
@@ -33,45 +33,46 @@ class Deadline:
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds left, not below 0; None without a limit."""
+        """Remaining seconds, at least 0; None without a limit."""
         return None if self._end is None else max(0.0, self._end - self._clock())
 
     @property
     def active(self) -> bool:
-        """Whether the request was not cancelled and has time left."""
+        """Whether the request is neither cancelled nor out of time."""
         return not self._cancelled and self.remaining_s != 0
 
     def cancel(self) -> None:
-        """Note that the client has left."""
+        """Cancel the request because its client disconnected."""
         self._cancelled = True
 
     def check(self) -> None:
-        """End the work of a request that nobody waits for.
+        """Raise an error if the request is cancelled or out of time.
 
         Raises:
-            RequestCancelled: The client has left.
-            DeadlineExceeded: No time is left.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """
         if self._cancelled:
-            raise RequestCancelled("the client has left")
+            raise RequestCancelled("the client disconnected")
         if self.remaining_s == 0:
             raise self.exceeded()
 
     def exceeded(self) -> DeadlineExceeded:
-        """Return the error of a request that ran out of time."""
-        return DeadlineExceeded(f"there was no answer within {self._limit_s:g} s")
+        """Return the error of a request that exceeded its time limit."""
+        return DeadlineExceeded(f"the request was not completed within {self._limit_s:g} s")
 
     def add(self, stage: str, milliseconds: float) -> None:
-        """Add time to a stage."""
+        """Add milliseconds to a stage."""
         with self._lock:
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + milliseconds
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Check the deadline, then add the time of the enclosed block to a stage.
+        """Check the deadline, then add the duration of the enclosed block to a stage.
 
         Raises:
-            RequestCancelled, DeadlineExceeded: As `check`; the block is not entered.
+            RequestCancelled: The client disconnected before the block was entered.
+            DeadlineExceeded: The time limit was exceeded before the block was entered.
         """
         self.check()
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Aligned crops in, embeddings and their norms out."""
+"""Compute embeddings and their norms from aligned crops."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,15 @@ EMBEDDER_OUTPUTS = ("embedding", "norm")
 
 
 class Embedder:
-    """A recognizer and the template that its crops follow. Safe for use by several threads at once."""
+    """A recognizer and the alignment template of its crops. Thread-safe."""
 
     def __init__(self, session: Session, template: Template) -> None:
-        """Wrap a session loaded with `EMBEDDER_OUTPUTS`."""
+        """Wrap a session.
+
+        Args:
+            session: Session that was loaded with `EMBEDDER_OUTPUTS`.
+            template: Alignment template that the recognizer was trained on.
+        """
         self.session = session
         self.template = template
 
@@ -24,11 +29,12 @@ class Embedder:
 
         Args:
             crops: (N, H, W, 3) uint8, RGB, aligned to `template`, N at least 1.
-            deadline: Whose work it is.
+            deadline: Deadline of the request.
 
         Raises:
-            InferenceFailed: The engine refused, or gave a number that is not finite.
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            InferenceFailed: The engine failed or returned a number that is not finite.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """
         embedding, norm = self.session.run(crops, deadline)
         return Embeddings(embedding, norm)

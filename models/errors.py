@@ -1,14 +1,14 @@
-"""What can go wrong in the inference core, one class for each cause.
+"""The errors of the inference core, one class for each cause.
 
 VultusError
-├── ImageError               the picture cannot be used
+├── ImageError               the image cannot be used
 │   ├── ImageEmpty
 │   ├── ImageUnreadable
 │   ├── ImageDamaged
 │   ├── ImageTooManyBytes
 │   ├── ImageTooManyPixels
 │   └── ImageTooSmall
-├── FaceError                the picture is fine, its faces are not
+├── FaceError                the image is valid, but its faces cannot be used
 │   ├── NoFace
 │   ├── SeveralFaces
 │   ├── DegenerateLandmarks
@@ -16,11 +16,11 @@ VultusError
 │   ├── LowQuality
 │   ├── ExtremePose
 │   └── CutOff
-├── DecisionError            no decision can be made of the similarity
+├── DecisionError            no decision can be derived from the similarity
 │   ├── OperatingPointUnknown
 │   ├── CalibrationUnfit
 │   └── QualityUnvalidated
-├── EvaluationError          nothing, or nothing reliable, can be measured on these pictures
+├── EvaluationError          the evaluation set supports no reliable measurement
 │   ├── SetUnreadable
 │   ├── SetUnsafe
 │   ├── SetIncomplete
@@ -29,7 +29,7 @@ VultusError
 │   ├── TooFewSubjects
 │   ├── TooManyPairs
 │   └── CacheFailed
-├── ModelFilesError          what should be served cannot be
+├── ModelFilesError          the model files cannot be used
 │   ├── PackUnknown
 │   ├── ManifestInvalid
 │   ├── PackMissing
@@ -37,7 +37,7 @@ VultusError
 │   ├── SourceUnavailable
 │   ├── ArtefactUnfit
 │   └── StorageFailed
-├── ExportError              a checkpoint cannot become an artefact
+├── ExportError              a checkpoint cannot be exported to an artefact
 │   ├── CheckpointUnreadable
 │   ├── CheckpointUnsafe
 │   ├── CheckpointIsModule
@@ -53,10 +53,10 @@ VultusError
 │   ├── ParityFailed
 │   ├── StepDied
 │   └── ExtraMissing
-├── CancellationError        the request ended before its work did
+├── CancellationError        the request ended before its work was complete
 │   ├── RequestCancelled
 │   └── DeadlineExceeded
-└── EngineError              the machine cannot run it
+└── EngineError              the model cannot run on this machine
     ├── EngineMissing
     ├── EngineConflict
     ├── PrecisionUnsupported
@@ -64,18 +64,20 @@ VultusError
     ├── EngineStopped
     └── InferenceFailed
 
-Messages are sentences for the person who sent the input; they never hold pixels, embeddings or names of people.
+Messages are sentences for the person who sent the input. They never hold pixels, embeddings or names of people.
+
+The first docstring line of a class is shown to clients as the title of a problem.
 """
 
 from typing import ClassVar
 
 
 class VultusError(Exception):
-    """Base of all errors that Vultus raises on purpose.
+    """Base class of all errors that Vultus raises deliberately.
 
     Attributes:
-        code: Stable, machine-readable; part of the interface.
-        part: The part of the input that is meant, where there are several.
+        code: Stable, machine-readable code; part of the public interface.
+        part: Part of the input to which the error refers, if the input has several parts.
     """
 
     code: ClassVar[str]
@@ -83,47 +85,47 @@ class VultusError(Exception):
 
 
 class ImageError(VultusError):
-    """The picture cannot be used."""
+    """The image cannot be used."""
 
 
 class ImageEmpty(ImageError):
-    """No bytes were sent."""
+    """The image is empty."""
 
     code = "image_empty"
 
 
 class ImageUnreadable(ImageError):
-    """The bytes are not a picture of a format that is read here."""
+    """The bytes are not an image in a supported format."""
 
     code = "image_unreadable"
 
 
 class ImageDamaged(ImageError):
-    """The header is that of a picture; the rest is cut off or broken."""
+    """The image is truncated or corrupt."""
 
     code = "image_damaged"
 
 
 class ImageTooManyBytes(ImageError):
-    """The encoded picture is larger than allowed."""
+    """The encoded image exceeds the maximum size in bytes."""
 
     code = "image_too_many_bytes"
 
 
 class ImageTooManyPixels(ImageError):
-    """The header announces more pixels than allowed; nothing was decoded."""
+    """The image exceeds the maximum number of pixels."""
 
     code = "image_too_many_pixels"
 
 
 class ImageTooSmall(ImageError):
-    """No face fits into the picture."""
+    """The image is too small to contain a detectable face."""
 
     code = "image_too_small"
 
 
 class FaceError(VultusError):
-    """The picture is fine, its faces are not."""
+    """The image is valid, but its faces cannot be used."""
 
 
 class NoFace(FaceError):
@@ -133,43 +135,43 @@ class NoFace(FaceError):
 
 
 class SeveralFaces(FaceError):
-    """More than one face was found where exactly one was asked for."""
+    """Several faces were found where exactly one is required."""
 
     code = "several_faces"
 
 
 class DegenerateLandmarks(FaceError):
-    """The five points coincide or lie on one line, so they fix no alignment."""
+    """The five landmarks coincide or lie on one line, so they determine no alignment."""
 
     code = "degenerate_landmarks"
 
 
 class FaceTooSmall(FaceError):
-    """The face is smaller than asked for, or than any that was measured."""
+    """The face is smaller than the required minimum or than the faces of the calibration."""
 
     code = "face_too_small"
 
 
 class LowQuality(FaceError):
-    """The face's quality, or the length of its embedding, is lower than asked for, or not known."""
+    """The quality or the norm of the face is below the required minimum or unknown."""
 
     code = "low_quality"
 
 
 class ExtremePose(FaceError):
-    """The face is turned away further than any that was measured."""
+    """The face is turned further away than the faces of the calibration."""
 
     code = "extreme_pose"
 
 
 class CutOff(FaceError):
-    """More of the face lies beyond the photo than of any that was measured."""
+    """More of the face lies outside the photo than for the faces of the calibration."""
 
     code = "cut_off"
 
 
 class DecisionError(VultusError):
-    """No decision can be made of the similarity."""
+    """No decision can be derived from the similarity."""
 
 
 class OperatingPointUnknown(DecisionError):
@@ -179,81 +181,81 @@ class OperatingPointUnknown(DecisionError):
 
 
 class CalibrationUnfit(DecisionError):
-    """The calibration is absent, malformed or was measured on another model."""
+    """The calibration is missing, malformed or was measured with another model."""
 
     code = "calibration_unfit"
 
 
 class QualityUnvalidated(DecisionError):
-    """Quality cannot gate: it was not shown to order this model's errors, or never measured."""
+    """The quality of this model is not validated, so it cannot be used as a gate."""
 
     code = "quality_unvalidated"
 
 
 class EvaluationError(VultusError):
-    """Nothing, or nothing reliable, can be measured on these pictures."""
+    """The evaluation set supports no reliable measurement."""
 
 
 class SetUnreadable(EvaluationError):
-    """A file that describes the set is absent or not in its format."""
+    """A file that describes the evaluation set is missing or malformed."""
 
     code = "set_unreadable"
 
 
 class SetUnsafe(EvaluationError):
-    """The file asks to run code; nothing of it was run."""
+    """The file attempts to run code, which was not executed."""
 
     code = "set_unsafe"
 
 
 class SetIncomplete(EvaluationError):
-    """More pictures of the set are missing than is allowed."""
+    """More pictures of the evaluation set are missing than allowed."""
 
     code = "set_incomplete"
 
 
 class PictureMissing(EvaluationError):
-    """A picture of the set is not there or cannot be read."""
+    """A picture of the evaluation set is missing or cannot be read."""
 
     code = "picture_missing"
 
 
 class OneClassOnly(EvaluationError):
-    """There are no mated, or no non-mated, comparisons."""
+    """The mated or the non-mated comparisons are missing."""
 
     code = "one_class_only"
 
 
 class TooFewSubjects(EvaluationError):
-    """There are fewer subjects, or pairs, than what is measured needs."""
+    """The evaluation set has fewer subjects or pairs than the measurement needs."""
 
     code = "too_few_subjects"
 
 
 class TooManyPairs(EvaluationError):
-    """There are more mated pairs than can be kept."""
+    """The evaluation set has more mated pairs than fit in memory."""
 
     code = "too_many_pairs"
 
 
 class CacheFailed(EvaluationError):
-    """The file in which embeddings are kept cannot be used."""
+    """The embedding cache cannot be used."""
 
     code = "cache_failed"
 
 
 class ModelFilesError(VultusError):
-    """What should be served cannot be."""
+    """The model files cannot be used."""
 
 
 class PackUnknown(ModelFilesError):
-    """No manifest has that name."""
+    """No manifest has this name."""
 
     code = "pack_unknown"
 
 
 class ManifestInvalid(ModelFilesError):
-    """The manifest says something that is not in its format."""
+    """The manifest is malformed or holds an invalid value."""
 
     code = "manifest_invalid"
 
@@ -265,53 +267,53 @@ class PackMissing(ModelFilesError):
 
 
 class PackDamaged(ModelFilesError):
-    """A file of the pack is absent or not the one that was fetched."""
+    """A file of the pack is missing or differs from the one that was fetched."""
 
     code = "pack_damaged"
 
 
 class SourceUnavailable(ModelFilesError):
-    """No source gave the file that the manifest describes."""
+    """No source provides the file that the manifest describes."""
 
     code = "source_unavailable"
 
 
 class ArtefactUnfit(ModelFilesError):
-    """The recognizer's card or proof says that it must not be served."""
+    """The card or the parity proof of the recognizer forbids serving it."""
 
     code = "artefact_unfit"
 
 
 class StorageFailed(ModelFilesError):
-    """The file system refused a read or write that the model files need."""
+    """The file system refused a read or a write."""
 
     code = "storage_failed"
 
 
 class ExportError(VultusError):
-    """A checkpoint cannot become an artefact."""
+    """The checkpoint cannot be exported to an artefact."""
 
 
 class CheckpointUnreadable(ExportError):
-    """The file is no checkpoint, cut off or damaged."""
+    """The file is not a checkpoint, or it is truncated or corrupt."""
 
     code = "checkpoint_unreadable"
 
 
 class CheckpointUnsafe(ExportError):
-    """The file asks to run code; nothing of it was run."""
+    """The file attempts to run code, which was not executed."""
 
     code = "checkpoint_unsafe"
 
 
 class CheckpointIsModule(ExportError):
-    """The file is a whole pickled module or an archive of code, not weights."""
+    """The file holds a pickled module or an archive of code instead of weights."""
 
     code = "checkpoint_is_module"
 
 
 class CheckpointWithoutWeights(ExportError):
-    """The file holds no network, such as one of an optimizer's state only."""
+    """The file holds no network weights."""
 
     code = "checkpoint_without_weights"
 
@@ -323,116 +325,116 @@ class WeightsNotFinite(ExportError):
 
 
 class ArchitectureUnknown(ExportError):
-    """No known network has just these keys and shapes."""
+    """No known network has exactly these keys and shapes."""
 
     code = "architecture_unknown"
 
 
 class LandmarksNeeded(ExportError):
-    """The network takes landmarks as a second input."""
+    """The network requires landmarks as a second input."""
 
     code = "landmarks_needed"
 
 
 class ColorUnknown(ExportError):
-    """Neither the file nor what lies beside it tells the colour order."""
+    """Neither the checkpoint nor the files beside it state the colour order."""
 
     code = "color_unknown"
 
 
 class BuilderUnfit(ExportError):
-    """The user's own network cannot be had or does not fit the weights."""
+    """The builder of the network cannot be loaded or does not fit the weights."""
 
     code = "builder_unfit"
 
 
 class GraphUnsupported(ExportError):
-    """The graph does not have the form that its conversion knows."""
+    """The graph has a structure that the conversion does not support."""
 
     code = "graph_unsupported"
 
 
 class PicturesUnfit(ExportError):
-    """The pictures given for calibration or proof cannot be used."""
+    """The pictures for calibration or the parity proof cannot be used."""
 
     code = "pictures_unfit"
 
 
 class OutputExists(ExportError):
-    """The output directory is there and was not to be replaced."""
+    """The output directory exists and was not replaced."""
 
     code = "output_exists"
 
 
 class ParityFailed(ExportError):
-    """The exported graph does not answer like the network; the artefact is marked unfit."""
+    """The outputs of the exported graph differ from those of the network, so the artefact is marked unfit."""
 
     code = "parity_failed"
 
 
 class StepDied(ExportError):
-    """The system ended a process of the export."""
+    """The operating system ended a process of the export."""
 
     code = "step_died"
 
 
 class ExtraMissing(ExportError):
-    """A package that this needs is not installed."""
+    """A required package is not installed."""
 
     code = "extra_missing"
 
 
 class CancellationError(VultusError):
-    """The request ended before its work did."""
+    """The request ended before its work was complete."""
 
 
 class RequestCancelled(CancellationError):
-    """The client has left."""
+    """The client disconnected."""
 
     code = "request_cancelled"
 
 
 class DeadlineExceeded(CancellationError):
-    """The answer did not come within the time that it was given."""
+    """The request exceeded its time limit."""
 
     code = "deadline_exceeded"
 
 
 class EngineError(VultusError):
-    """The machine cannot run it."""
+    """The model cannot run on this machine."""
 
 
 class EngineMissing(EngineError):
-    """The engine or device that was asked for is not there."""
+    """The requested engine or device is not available."""
 
     code = "engine_missing"
 
 
 class EngineConflict(EngineError):
-    """Two builds of one engine are installed over each other."""
+    """Several builds of one engine are installed and overwrite each other."""
 
     code = "engine_conflict"
 
 
 class PrecisionUnsupported(EngineError):
-    """The engine cannot compute in that precision on this machine."""
+    """The engine does not support this precision on this machine."""
 
     code = "precision_unsupported"
 
 
 class EngineBuildFailed(EngineError):
-    """TensorRT refuses the graph or the build."""
+    """TensorRT cannot build an engine from the graph."""
 
     code = "engine_build_failed"
 
 
 class EngineStopped(EngineError):
-    """The engine takes no more work: it is shutting down, or died."""
+    """The engine has stopped and accepts no more work."""
 
     code = "engine_stopped"
 
 
 class InferenceFailed(EngineError):
-    """The engine gave no usable numbers."""
+    """The engine returned no usable numbers."""
 
     code = "inference_failed"

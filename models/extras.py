@@ -1,4 +1,4 @@
-"""The optional dependencies: which part of the program needs which extra of the distribution."""
+"""The optional dependencies: the extras of the distribution and the features that need them."""
 
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
@@ -12,8 +12,8 @@ class Extra(NamedTuple):
     """An extra of `pyproject.toml`.
 
     Attributes:
-        packages: Names by which its packages are imported.
-        needed_by: What does not work without it.
+        packages: Import names of its packages.
+        needed_by: Features that need the extra.
     """
 
     packages: tuple[str, ...]
@@ -23,23 +23,23 @@ class Extra(NamedTuple):
 EXTRAS: dict[ExtraName, Extra] = {
     "export": Extra(
         ("torch", "onnxscript", "safetensors", "yaml"),
-        "vultus export, vultus import, and vultus inspect of a checkpoint",
+        "vultus export, vultus import and vultus inspect of checkpoints",
     ),
-    "evaluate": Extra(("jinja2", "matplotlib"), "--html of vultus evaluate and vultus calibrate"),
-    "heic": Extra(("pillow_heif",), "photos in HEIC"),
+    "evaluate": Extra(("jinja2", "matplotlib"), "the option --html of vultus evaluate and vultus calibrate"),
+    "heic": Extra(("pillow_heif",), "photos in the HEIC format"),
 }
 
 
 def require_extra(name: ExtraName) -> None:
-    """Refuse work whose extra is not installed.
+    """Raise an error unless all packages of an extra are installed.
 
     Raises:
-        ExtraMissing: A package of it is missing.
+        ExtraMissing: A package of the extra is not installed.
     """
     extra = EXTRAS[name]
     missing = [package for package in extra.packages if find_spec(package) is None]
     if missing:
         raise ExtraMissing(
-            f"{', '.join(missing)} is not installed; {extra.needed_by} need the extra `{name}`: "
-            f"pip install 'vultus[{name}]'"
+            f"missing packages: {', '.join(missing)}; the extra `{name}` is required for {extra.needed_by}; "
+            f"run pip install 'vultus[{name}]'"
         )

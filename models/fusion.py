@@ -1,8 +1,9 @@
-"""Several embeddings of one person as one, weighted by what their norms or qualities say.
+"""Fuse several embeddings of one subject into one, weighted by norm or quality.
 
-AdaFace's repository (Kim et al., CVPR 2022, arXiv 2204.00964; validation_mixed/insightface_ijb_helper/eval_helper.py)
-adds embeddings that were not normalised, so that a face with a large norm weighs more; insightface's IJB evaluation
-multiplies by the detector's score as well. Both average what comes from one medium first, and normalise the sum.
+The AdaFace repository (Kim et al., CVPR 2022, arXiv 2204.00964; validation_mixed/insightface_ijb_helper/eval_helper.py)
+adds embeddings before normalisation, so that faces with a large norm have more weight. The IJB evaluation of
+InsightFace also multiplies them by the detector score. Both average the embeddings of each medium first and normalise
+the sum.
 """
 
 import numpy as np
@@ -12,15 +13,17 @@ from numpy.typing import NDArray
 def fuse(
     embeddings: NDArray[np.float32], weights: NDArray[np.float32] | None = None, media: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """Fuse embeddings of one person.
+    """Fuse embeddings of one subject.
 
     Args:
-        embeddings: (N, D) float32, of any length; N ≥ 1.
-        weights: (N,) what each is multiplied by, such as the norms of embeddings of length 1; all alike if None.
-        media: (N,) ids; embeddings of one medium, such as a video, are averaged first.
+        embeddings: (N, D) float32, of any norm; N ≥ 1.
+        weights: (N,) float32, factor of each embedding, such as its norm if the embeddings are normalised; None for
+            equal weights.
+        media: (N,) int64, id of the medium of each embedding. Embeddings of one medium, such as a video, are averaged
+            first.
 
     Returns:
-        (D,) float32 of length 1; zero where the sum is.
+        (D,) float32 of length 1, or zeros if the sum is zero.
     """
     weighted = embeddings.astype(np.float64) * (1.0 if weights is None else weights.astype(np.float64)[:, None])
     if media is not None:

@@ -1,8 +1,8 @@
-"""Encoded bytes in, upright RGB out, or a clear refusal.
+"""Decode images to upright RGB pixels.
 
-The header is read first and refused by its size before a pixel is decoded. Orientation comes from EXIF wherever the
-format carries it. JPEG is decoded by libjpeg-turbo at any eighth of its size, so a photo of 12 megapixels costs what
-the detector needs of it; all other formats are decoded by Pillow at full size.
+The header is read first, so that an oversized image is rejected before any pixel is decoded. The orientation is read
+from EXIF in all formats that carry it. libjpeg-turbo decodes JPEG at any multiple of one eighth of its size, so a
+large photo is decoded only at the size that the detector needs. Pillow decodes all other formats at full size.
 """
 
 import importlib
@@ -35,14 +35,14 @@ try:
 except ImportError:  # the extra `heic` is not installed
     pass
 
-Image.MAX_IMAGE_PIXELS = None  # the limit that counts is ours, checked right after Pillow has read the header
+Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` replaces Pillow's limit; it is checked as soon as the header is read
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
-"""Of files that are taken for photos in a directory; what a file is, its bytes tell."""
+"""Suffixes by which photos in a directory are recognised; the format itself is detected from the bytes."""
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TRANSPOSED = (5, 6, 7, 8)
-_WHITE = 255  # what shows through transparency
+_WHITE = 255  # background of transparent pixels
 _STRIP_ROWS = 256
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_EIGHTHS = 8
@@ -50,20 +50,26 @@ _JPEG_EIGHTHS = 8
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What is refused before decoding."""
+    """Limits that are checked before decoding.
+
+    Attributes:
+        max_bytes: Maximum size of the encoded image in bytes.
+        max_pixels: Maximum number of pixels that the header states.
+        min_side_px: Minimum width and height in pixels.
+    """
 
     max_bytes: int = 10 * 2**20
     max_pixels: int = 40_000_000
-    min_side_px: int = 16  # the smallest face that the detectors find is larger
+    min_side_px: int = 16  # the detectors find no face this small
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """Decoded pixels, possibly fewer than the picture has.
+    """Decoded pixels, possibly at a reduced size.
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB, upright.
-        scale: Raster pixels for each pixel of the upright picture, (x, y), each at most 1.
+        scale: (x, y) size of the raster relative to the upright photo; each value is at most 1.
     """
 
     pixels: NDArray[np.uint8]
@@ -71,12 +77,12 @@ class Raster:
 
 
 class Photo:
-    """A picture whose header has been read; pixels come on demand, at the scale that is needed.
+    """An image whose header has been read; its pixels are decoded on demand at the required scale.
 
-    Not for use by several threads at once.
+    Not thread-safe.
 
     Attributes:
-        width, height: Pixels of the upright picture.
+        width, height: Size of the upright photo in pixels.
         format: Name of the file format, such as `JPEG`.
     """
 
@@ -84,11 +90,16 @@ class Photo:
         """Read the header.
 
         Args:
-            encoded: The file's bytes.
-            limits: What to refuse.
+            encoded: Bytes of the image file.
+            limits: Limits to enforce; the defaults of `ImageLimits` if None.
 
         Raises:
-            ImageEmpty, ImageTooManyBytes, ImageUnreadable, ImageDamaged, ImageTooManyPixels, ImageTooSmall: As named.
+            ImageEmpty: The image has no bytes.
+            ImageTooManyBytes: The image exceeds `max_bytes`.
+            ImageUnreadable: The bytes are not an image in a supported format.
+            ImageDamaged: The header is corrupt.
+            ImageTooManyPixels: The header states more than `max_pixels`.
+            ImageTooSmall: A side is shorter than `min_side_px`.
         """
         limits = limits or ImageLimits()
         if not encoded:
@@ -101,22 +112,28 @@ class Photo:
         stored_width, stored_height = self._image.size
         if stored_width * stored_height > limits.max_pixels:
             raise ImageTooManyPixels(
-                f"the image announces {stored_width} x {stored_height} pixels; at most {limits.max_pixels} are accepted"
+                f"the image has {stored_width} x {stored_height} pixels; at most {limits.max_pixels} are accepted"
             )
         self._orientation = _orientation(self._image, encoded)
         turned = self._orientation in _TRANSPOSED
         self.width, self.height = (stored_height, stored_width) if turned else (stored_width, stored_height)
         if min(self.width, self.height) < limits.min_side_px:
             raise ImageTooSmall(
-                f"the image is {self.width} x {self.height} pixels; each side needs at least {limits.min_side_px}"
+                f"the image has {self.width} x {self.height} pixels; "
+                f"each side must have at least {limits.min_side_px} pixels"
             )
         self._raster: Raster | None = None
 
     def raster(self, scale: float = 1.0) -> Raster:
-        """Decode at the smallest scale on offer that is not below `scale`; a raster already decoded is used again.
+        """Decode at the smallest available scale that is at least `scale`.
+
+        A raster that was decoded before is reused if it is large enough.
+
+        Args:
+            scale: Required size relative to the upright photo; values above 1 are treated as 1.
 
         Raises:
-            ImageDamaged: The picture is cut off or broken.
+            ImageDamaged: The image is truncated or corrupt.
         """
         if self._raster is None or min(self._raster.scale) < min(scale, 1.0):
             stored = self._decode_jpeg(scale) if self._is_plain_jpeg() else _decode(self._image, self._encoded)
@@ -139,12 +156,12 @@ class Photo:
                 min_height=-(-height * eighths // _JPEG_EIGHTHS),
             )
         except ValueError as error:
-            raise ImageDamaged("the JPEG image is cut off or broken") from error
+            raise ImageDamaged("the JPEG image is truncated or corrupt") from error
         return pixels
 
 
 def load_decoders() -> None:
-    """Load what decoding needs now; else the first photo waits for it."""
+    """Load the decoders of Pillow, so that the first photo does not have to wait for them."""
     Image.init()
 
 
@@ -153,21 +170,21 @@ def _open(encoded: bytes) -> Image.Image:
         return Image.open(BytesIO(encoded), formats=FORMATS)
     except UnidentifiedImageError as error:
         if not any(encoded):
-            raise ImageUnreadable("the bytes are all zero, not an image") from error
+            raise ImageUnreadable("the bytes are not an image: all of them are zero") from error
         names = ", ".join(FORMATS)
-        raise ImageUnreadable(f"the bytes are not an image that can be read here ({names})") from error
-    except Exception as error:  # Pillow's plugins raise whatever a broken header makes them raise
-        raise ImageDamaged("the image's header is broken") from error
+        raise ImageUnreadable(f"the bytes are not an image in a supported format ({names})") from error
+    except Exception as error:  # Pillow's plugins raise arbitrary exceptions for a corrupt header
+        raise ImageDamaged("the header of the image is corrupt") from error
 
 
 def _orientation(image: Image.Image, encoded: bytes) -> int:
-    """Return the EXIF orientation (1..8) that is still to be undone after Pillow has decoded the picture."""
+    """Return the EXIF orientation (1 to 8) that remains to be undone after Pillow has decoded the image."""
     if image.format == "TIFF":
-        return 1  # Pillow undoes it while decoding
+        return 1  # Pillow undoes the orientation while decoding
     if image.format == "HEIF" and any(box in encoded.partition(b"mdat")[0] for box in (b"irot", b"imir")):
-        return 1  # libheif undoes the container's own rotation, which stands above EXIF (ISO/IEC 23008-12)
+        return 1  # libheif undoes the rotation of the container, which overrides EXIF (ISO/IEC 23008-12)
     try:
-        if image.format == "PNG":  # Pillow would decode all pixels to find a chunk behind them
+        if image.format == "PNG":  # Pillow would decode all pixels to find a chunk after them
             exif = Image.Exif()
             exif.load(_png_chunk(encoded, b"eXIf"))
         else:
@@ -175,18 +192,18 @@ def _orientation(image: Image.Image, encoded: bytes) -> int:
         value = image.info.get("original_orientation") or exif.get(_ORIENTATION_TAG, 1)
     except MemoryError:
         raise
-    except Exception:  # a broken EXIF block does not make the picture unusable
+    except Exception:  # an image with a corrupt EXIF block is still usable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _png_chunk(encoded: bytes, kind: bytes) -> bytes:
-    """Return the content of the first chunk of a kind, empty if there is none."""
+    """Return the content of the first chunk of a kind, or empty bytes."""
     return next((bytes(content) for found, content, _ in _png_chunks(encoded) if found == kind), b"")
 
 
 def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Walk the chunks of a PNG (3rd edition, section 5.3): kind, content, checksum as written."""
+    """Yield the kind, content and stored checksum of each chunk of a PNG (3rd edition, section 5.3)."""
     view, position = memoryview(encoded), len(_PNG_SIGNATURE)
     while position + 12 <= len(encoded):
         length, kind = struct.unpack_from(">I4s", encoded, position)
@@ -198,10 +215,14 @@ def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
 
 
 def _check_png(encoded: bytes) -> None:
-    """Refuse pixels whose checksum is wrong, which Pillow takes as long as they can be unpacked."""
+    """Raise an error if the checksum of pixel chunks is wrong, because Pillow ignores it.
+
+    Raises:
+        ImageDamaged: The checksum of a pixel chunk does not match its content.
+    """
     for kind, content, checksum in _png_chunks(encoded):
         if kind == b"IDAT" and zlib.crc32(content, zlib.crc32(kind)) != checksum:
-            raise ImageDamaged("the PNG image is cut off or broken")
+            raise ImageDamaged("the PNG image is truncated or corrupt")
 
 
 def _decode(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
@@ -212,8 +233,8 @@ def _decode(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
         return _to_rgb(image, encoded)
     except (MemoryError, ImageDamaged):
         raise
-    except Exception as error:  # Pillow's decoders raise whatever broken bytes make them raise
-        raise ImageDamaged(f"the {image.format} image is cut off or broken") from error
+    except Exception as error:  # Pillow's decoders raise arbitrary exceptions for corrupt bytes
+        raise ImageDamaged(f"the {image.format} image is truncated or corrupt") from error
 
 
 def _to_rgb(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
@@ -230,7 +251,7 @@ def _to_rgb(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
     rgba = np.asarray(image.convert("RGBA"))
     pixels = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for start in range(0, len(rgba), _STRIP_ROWS):  # in strips: a float copy of all pixels would be four times as large
+    for start in range(0, len(rgba), _STRIP_ROWS):  # strips limit memory: a float copy is four times as large
         rows = slice(start, start + _STRIP_ROWS)
         opacity = rgba[rows, :, 3:].astype(np.float32) / 255
         pixels[rows] = np.rint(rgba[rows, :, :3] * opacity + _WHITE * (1 - opacity))
@@ -238,7 +259,7 @@ def _to_rgb(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
 
 
 def _hidden_colour(image: Image.Image, encoded: bytes) -> int | tuple[int, ...] | None:
-    """Return the transparent colour of a PNG (chunk tRNS) in the range that Pillow gives the pixels."""
+    """Return the transparent colour of a PNG (chunk tRNS) in the value range of Pillow's pixels."""
     hidden = image.info.get("transparency")
     if image.format != "PNG" or not isinstance(hidden, int | tuple):
         return None
@@ -248,13 +269,14 @@ def _hidden_colour(image: Image.Image, encoded: bytes) -> int | tuple[int, ...] 
     value = int(hidden)
     if image.mode == "P" or depth in (8, 16):
         return value
-    return value * 255 // ((1 << depth) - 1)  # grey of 1, 2 or 4 bits is spread over 0..255
+    return value * 255 // ((1 << depth) - 1)  # Pillow scales grey of 1, 2 or 4 bits to 0..255
 
 
 def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale wide grey to 8 bits by the range that its values take: 0..1, 8, 16 or 32 bits.
+    """Scale grey values of more than 8 bits, or float grey values, to 8 bits.
 
-    Pillow's own conversion clips everything above 255 to white.
+    The largest value determines the source range: 0..1, 8, 16 or 32 bits. Pillow's conversion would clip all values
+    above 255 to white.
     """
     finite = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
     largest = float(finite.max(initial=0))

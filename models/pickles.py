@@ -1,4 +1,4 @@
-"""What the restricted readers of pickles share: a pickle may mention a name, and no name leads to an import."""
+"""Building blocks of the restricted unpicklers: a pickle may mention any name, but no name is ever imported."""
 
 import pickletools
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _LONGEST_NAME = 100
 
 
 class _Refused(type):
-    """The class of what stands for a name that is not known: it may be mentioned, not called."""
+    """Metaclass of the stand-ins for unknown names: a pickle may mention a stand-in but not call or change it."""
 
     def __call__(cls, *args: Any, **__: Any) -> Any:
-        refuse: Any = cls.__new__  # the one that `stand_in` gave it
+        refuse: Any = cls.__new__  # the method that `stand_in` defined
         return refuse(cls, *args)
 
     def __setattr__(cls, name: str, value: object) -> None:
@@ -24,7 +24,7 @@ class _Refused(type):
 
 
 class Sealed:
-    """A function that a pickle may call and cannot change: of a plain one it could set attributes."""
+    """A function that a pickle may call but not change. A pickle could set attributes of a plain function."""
 
     __slots__ = ("_work",)
     _work: Callable[..., Any]
@@ -33,23 +33,28 @@ class Sealed:
         object.__setattr__(self, "_work", work)
 
     def __call__(self, *args: Any) -> Any:
-        """Call it."""
+        """Call the function."""
         return self._work(*args)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise ValueError("a change of what is not its own")
+        raise ValueError("a pickle must not change the objects of this process")
 
 
 class SealedType(type):
-    """A class that a pickle may make objects of and cannot change."""
+    """Metaclass of the classes that a pickle may instantiate but not change."""
 
     def __setattr__(cls, name: str, value: object) -> None:
-        raise ValueError("a change of what is not its own")
+        raise ValueError("a pickle must not change the objects of this process")
 
 
 def stand_in(name: str, refusal: Refusal) -> type:
-    """Make what stands for a name that must not be called; `refusal` makes the error of a call."""
-    shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # it is the file's own, and goes into a message
+    """Return the stand-in for a name that must not be called.
+
+    Args:
+        name: Dotted name in the pickle.
+        refusal: Returns the error of a call, given the escaped and shortened name.
+    """
+    shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # the file chose the name; messages show it
 
     def new(*_: Any, **__: Any) -> Any:
         raise refusal(shown)
@@ -58,7 +63,10 @@ def stand_in(name: str, refusal: Refusal) -> type:
 
 
 def has_large_memo(stream: IO[bytes]) -> bool:
-    """Tell whether a pickle numbers memo entries as no file of its size needs: a few bytes would take gigabytes."""
+    """Return whether a pickle uses memo indices that are larger than its number of opcodes.
+
+    No regular pickle does. The unpickler would allocate gigabytes for an index that takes a few bytes in the file.
+    """
     return any(
         opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count
         for count, (opcode, number, _) in enumerate(pickletools.genops(stream))

@@ -1,6 +1,6 @@
-"""From photos to faces with embeddings: the one place where the steps meet.
+"""The pipeline from encoded images to faces with embeddings.
 
-`FaceCropper` decodes, detects and aligns; `Pipeline` adds the recognizer.
+`FaceCropper` decodes, detects and aligns. `Pipeline` adds the recognizer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +28,8 @@ class DetectedPhoto:
     """A photo and its faces.
 
     Attributes:
-        width, height: Pixels of the upright photo.
-        faces: In pixels of the upright photo, best score first.
+        width, height: Size of the upright photo in pixels.
+        faces: Faces in pixels of the upright photo, highest score first.
     """
 
     width: int
@@ -42,8 +42,8 @@ class CroppedPhoto:
     """A photo, its faces and their crops.
 
     Attributes:
-        photo: Size and faces.
-        crops: (F, H, W, 3) uint8, RGB, aligned, one for each of the F faces.
+        photo: Size and faces of the photo.
+        crops: (F, H, W, 3) uint8, RGB; the aligned crops of the F faces.
     """
 
     photo: DetectedPhoto
@@ -52,13 +52,13 @@ class CroppedPhoto:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedFace:
-    """A face and what the recognizer makes of it.
+    """A face and its embedding.
 
     Attributes:
-        face: In pixels of the upright photo.
+        face: Face in pixels of the upright photo.
         embedding: (D,) float32 of length 1.
-        norm: Length of the embedding before it was normalised.
-        crop: (H, W, 3) uint8, RGB, aligned: what was embedded.
+        norm: Length of the embedding before normalisation.
+        crop: (H, W, 3) uint8, RGB; the aligned crop that was embedded.
     """
 
     face: Face
@@ -72,8 +72,8 @@ class EmbeddedPhoto:
     """A photo and its embedded faces.
 
     Attributes:
-        width, height: Pixels of the upright photo.
-        faces: Best score first.
+        width, height: Size of the upright photo in pixels.
+        faces: Embedded faces, highest score first.
     """
 
     width: int
@@ -82,22 +82,22 @@ class EmbeddedPhoto:
 
 
 class FaceCropper:
-    """Decodes, detects and aligns. Safe for use by several threads at once.
+    """Decodes images, detects faces and aligns them. Thread-safe.
 
-    Photos are prepared side by side, which hides the decoding of one behind the detection of another. Every photo has
-    an outcome of its own: a bad one fails alone.
+    Several photos are processed concurrently, so that one is decoded while another is in the detector. Each photo has
+    its own outcome: an error in one photo does not affect the others.
     """
 
     def __init__(
         self, detector: FaceDetector, template: Template, limits: ImageLimits | None = None, workers: int = 2
     ) -> None:
-        """Join the steps.
+        """Connect the steps.
 
         Args:
-            detector: Finds faces.
-            template: What crops are aligned to.
-            limits: What to refuse before decoding.
-            workers: Photos that are prepared side by side.
+            detector: Face detector.
+            template: Alignment template of the crops.
+            limits: Limits of the images; the defaults of `ImageLimits` if None.
+            workers: Number of worker threads for photos.
         """
         self.detector = detector
         self.template = template
@@ -107,55 +107,57 @@ class FaceCropper:
     def detect(
         self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
     ) -> list[DetectedPhoto | VultusError]:
-        """Find the faces of photos.
+        """Detect the faces of photos.
 
         Args:
             encoded: Image files.
-            policy: Which faces of a photo are meant.
-            deadline: Whose work it is; told what was spent.
+            policy: Selects the faces of a photo.
+            deadline: Deadline of the request; the duration of each stage is added to it.
 
         Returns:
-            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
+            For each photo, in order, its faces or the `ImageError`, `FaceError` or `EngineError` that it caused.
 
         Raises:
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """
 
-        def look(image: bytes) -> DetectedPhoto:
+        def detect(image: bytes) -> DetectedPhoto:
             photo, faces = self._find(image, policy, deadline)
             return DetectedPhoto(photo.width, photo.height, faces)
 
-        return self._each(encoded, look)
+        return self._for_each(encoded, detect)
 
     def crop(
         self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
     ) -> list[CroppedPhoto | VultusError]:
-        """Find the faces of photos and align those that the policy means.
+        """Detect the faces of photos and align those that the policy selects.
 
         Args:
             encoded: Image files.
-            policy: Which faces of a photo are meant.
-            deadline: Whose work it is; told what was spent.
+            policy: Selects the faces of a photo.
+            deadline: Deadline of the request; the duration of each stage is added to it.
 
         Returns:
-            For each photo, in order, its crops or why there are none: an `ImageError` or `FaceError`.
+            For each photo, in order, its crops or the `ImageError`, `FaceError` or `EngineError` that it caused.
 
         Raises:
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """
 
-        def look(image: bytes) -> CroppedPhoto:
+        def crop(image: bytes) -> CroppedPhoto:
             photo, faces = self._find(image, policy, deadline)
             return CroppedPhoto(DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, deadline))
 
-        return self._each(encoded, look)
+        return self._for_each(encoded, crop)
 
-    def _each(self, encoded: Sequence[bytes], look: Callable[[bytes], Outcome]) -> list[Outcome | VultusError]:
-        """Look at every photo, several at a time, and keep what goes wrong with one in its place."""
+    def _for_each(self, encoded: Sequence[bytes], step: Callable[[bytes], Outcome]) -> list[Outcome | VultusError]:
+        """Apply a step to all photos concurrently and return the outcomes in order, errors included."""
 
         def attempt(image: bytes) -> Outcome | VultusError:
             try:
-                return look(image)
+                return step(image)
             except CancellationError:
                 raise
             except VultusError as error:
@@ -178,13 +180,13 @@ class FaceCropper:
         with deadline.stage("align"):
             needed = max((crop_scale(alignment_matrix(face.landmarks, template)) for face in faces), default=0.0)
         with deadline.stage("decode"):
-            raster = photo.raster(needed)  # a crop is enlarged only if the full photo would be too
+            raster = photo.raster(needed)  # a crop is an enlargement only if the full photo is too small
         with deadline.stage("align"):
             return _align_all(raster, faces, template)
 
 
 class Pipeline(FaceCropper):
-    """A cropper and the recognizer behind it. Safe for use by several threads at once.
+    """Decodes images, detects faces, aligns and embeds them. Thread-safe.
 
     All faces of a request are embedded in one batch.
     """
@@ -192,26 +194,34 @@ class Pipeline(FaceCropper):
     def __init__(
         self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None, workers: int = 2
     ) -> None:
-        """Put an embedder behind the steps of `FaceCropper`, whose template it gives."""
+        """Connect the steps.
+
+        Args:
+            detector: Face detector.
+            embedder: Recognizer; its template is the alignment template of the crops.
+            limits: Limits of the images; the defaults of `ImageLimits` if None.
+            workers: Number of worker threads for photos.
+        """
         super().__init__(detector, embedder.template, limits, workers)
         self.embedder = embedder
 
     def embed(
         self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
     ) -> list[EmbeddedPhoto | VultusError]:
-        """Find the faces of photos and embed those that the policy means.
+        """Detect the faces of photos and embed those that the policy selects.
 
         Args:
             encoded: Image files.
-            policy: Which faces of a photo are meant.
-            deadline: Whose work it is; told what was spent.
+            policy: Selects the faces of a photo.
+            deadline: Deadline of the request; the duration of each stage is added to it.
 
         Returns:
-            For each photo, in order, its faces or why there are none: an `ImageError` or `FaceError`.
+            For each photo, in order, its faces or the `ImageError`, `FaceError` or `EngineError` that it caused.
 
         Raises:
-            InferenceFailed: The engine failed.
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            InferenceFailed: The engine failed or returned a number that is not finite.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """
         outcomes = self.crop(encoded, policy, deadline)
         crops = [outcome.crops for outcome in outcomes if not isinstance(outcome, VultusError)]
@@ -237,20 +247,20 @@ class Pipeline(FaceCropper):
 
 
 def _align_all(raster: Raster, faces: list[Face], template: Template) -> NDArray[np.uint8]:
-    """Align faces, each from the level of a pyramid at which its crop is shrunk by less than half.
+    """Align faces, each from the level of an image pyramid at which its crop is reduced by less than half.
 
-    A warp reads four pixels for each of its own: of a large face in a large photo it would skip most of them.
+    A warp reads four source pixels for each crop pixel, so it would skip most pixels of a large face.
     """
     crops = np.empty((len(faces), template.height, template.width, 3), np.uint8)
     levels = [raster.pixels]
     for crop, face in zip(crops, faces, strict=True):
-        own = face.scaled(raster.scale)
-        halvings = max(0, int(-np.log2(crop_scale(alignment_matrix(own.landmarks, template)))))
+        in_raster = face.scaled(raster.scale)
+        halvings = max(0, int(-np.log2(crop_scale(alignment_matrix(in_raster.landmarks, template)))))
         while len(levels) <= halvings:
             height, width = (-(-side // 2) for side in levels[-1].shape[:2])
             shrunk = cv2.resize(levels[-1], (width, height), interpolation=cv2.INTER_AREA)
             levels.append(shrunk.astype(np.uint8, copy=False))
         pixels = levels[halvings]
         factor = (pixels.shape[1] / raster.pixels.shape[1], pixels.shape[0] / raster.pixels.shape[0])
-        crop[:] = align(pixels, own.scaled(factor).landmarks[None], template)[0]
+        crop[:] = align(pixels, in_raster.scaled(factor).landmarks[None], template)[0]
     return crops

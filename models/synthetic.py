@@ -1,14 +1,14 @@
-"""Drawn pictures: to prove and probe models without showing anybody's face."""
+"""Synthetic pictures, used to test models without showing the face of a person."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_CELLS = (3, 7, 19, 53)  # structure at several scales, as photos have
+_CELLS = (3, 7, 19, 53)  # cells per side; several scales give the pictures structure like that of photos
 
 
 def synthetic_pictures(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw smooth coloured noise, always the same for the same seed.
+    """Draw smooth coloured noise, which depends on the arguments alone.
 
     Returns:
         (count, height, width, 3) uint8.

@@ -1,4 +1,4 @@
-"""Array aliases, what a recognizer gives, and the one progress callback."""
+"""Array aliases, the output of a recognizer and the progress callback."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,11 +13,11 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with the name of a step, the units done and the units in all; None while the total is unknown."""
+"""Called with the name of a step, the number of units done and the total number, which is None while unknown."""
 
 
 def no_progress(step: str, done: int, total: int | None) -> None:
-    """Report nothing."""
+    """Ignore the progress."""
 
 
 class Embeddings(NamedTuple):
@@ -25,7 +25,7 @@ class Embeddings(NamedTuple):
 
     Attributes:
         embedding: (N, D) float32, each of length 1.
-        norm: (N,) float32, the length of each before normalisation.
+        norm: (N,) float32, length of each embedding before normalisation.
     """
 
     embedding: Floats
@@ -33,6 +33,6 @@ class Embeddings(NamedTuple):
 
     @property
     def raw(self) -> Floats:
-        """(N, D) float32, before normalisation."""
+        """Embeddings before normalisation, (N, D) float32."""
         raw: Floats = self.embedding * self.norm[:, None]
         return raw

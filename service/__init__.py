@@ -1,1 +1,1 @@
-"""The microservice around `models`: HTTP, settings, command line."""
+"""The microservice around `models`: HTTP API, settings, command line."""

@@ -1,4 +1,4 @@
-"""JSON objects read strictly: no member twice, no NaN or infinity, no half characters."""
+"""Strict parsing of JSON objects: no repeated members, no NaN or infinity, no unpaired surrogates."""
 
 import json
 import math
@@ -8,21 +8,21 @@ from service.errors import JsonMalformed, MemberRepeated
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Read a JSON object.
+    """Parse a JSON object.
 
     Raises:
-        JsonMalformed: It is none, or holds what JSON or UTF-8 has no place for.
-        MemberRepeated: A member is given twice; `part` names it.
+        JsonMalformed: The text is not a JSON object in UTF-8, or it contains NaN, infinity or an unpaired surrogate.
+        MemberRepeated: A member is given more than once; `part` names it.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
         members = json.loads(
-            text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant, parse_float=_finite
+            text, object_pairs_hook=_refuse_repetition, parse_constant=_refuse_constant, parse_float=_parse_finite
         )
-        if "\\u" in text:  # the only way for half a character to come in
+        if "\\u" in text:  # an unpaired surrogate can only come from an escape
             json.dumps(members, ensure_ascii=False).encode()
     except UnicodeError as error:
-        raise JsonMalformed("the body holds bytes or half characters that are not UTF-8") from error
+        raise JsonMalformed("the body is not valid UTF-8, or it contains an unpaired surrogate") from error
     except (ValueError, RecursionError) as error:
         raise JsonMalformed(f"the body is not JSON: {error}") from error
     if not isinstance(members, dict):
@@ -30,22 +30,22 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return members
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        error = MemberRepeated(f"the member {repeated!r} is given several times")
+        error = MemberRepeated(f"the member {repeated!r} is given more than once")
         error.part = repeated.encode("utf-8", "replace").decode()
         raise error
     return members
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError("a number is too large")

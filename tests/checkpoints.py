@@ -1,4 +1,4 @@
-"""Checkpoint files for tests: small networks with weights that expose mistakes, and every wrapper around them."""
+"""Checkpoint files for tests: small networks, weights that expose mistakes, and the form of AdaFace's training."""
 
 import hashlib
 from collections import OrderedDict
@@ -14,7 +14,7 @@ from models.backbones.catalogue import expected_shapes
 
 Weights = dict[str, NDArray[Any]]
 
-SMALL = (1, 1, 1, 1)  # blocks
+SMALL = (1, 1, 1, 1)  # blocks in each stage
 DIMENSIONS = 32
 
 
@@ -27,7 +27,7 @@ def small_adaface() -> Plan:
 
 
 def weights_for(plan: Plan, seed: int = 0) -> Weights:
-    """Draw weights. Every eighth channel of a batch-norm has a tiny variance, so that a wrong epsilon shows."""
+    """Draw random weights, with a tiny variance in every eighth channel of a batch-norm to expose a wrong epsilon."""
     shapes = expected_shapes(plan)
     return {key: _draw(key, shape, shapes, seed) for key, shape in shapes.items()}
 
@@ -61,7 +61,7 @@ def save(weights: Weights, path: Path) -> Path:
 
 
 def adaface_checkpoint(weights: Weights, mean: float, deviation: float, **more: Any) -> dict[str, Any]:
-    """Wrap weights as AdaFace's own training saves them."""
+    """Wrap weights in the form that AdaFace's training saves."""
     head = {
         "head.kernel": torch.zeros(len(weights["output_layer.3.bias"]), 10),
         "head.t": torch.zeros(1),

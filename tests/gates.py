@@ -1,4 +1,4 @@
-"""An engine that waits until a test lets it run, so that what happens meanwhile happens for sure."""
+"""A fake session that waits for the test, so that the order of events is deterministic."""
 
 import threading
 import time
@@ -12,7 +12,16 @@ from models.runtime.session import Arrays, Images
 
 
 class GatedSession(FakeSession):
-    """Answers, by default with the first pixel of each picture, once its gate is open; keeps what it ran."""
+    """A session that runs only while its gate is open and records its batches.
+
+    By default it returns the first pixel of each image.
+
+    Attributes:
+        gate: Event that opens the gate.
+        entered: Semaphore that is released at the start of each run.
+        batches: Shapes of the batches that were run.
+        first_pixels: First value of each batch that was run.
+    """
 
     def __init__(self, answer: Callable[[Images], Arrays] | None = None) -> None:
         super().__init__(answer or (lambda image: (np.asarray(image[0, 0], np.float32),)))
@@ -32,5 +41,5 @@ class GatedSession(FakeSession):
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not condition():
-        assert time.monotonic() < end, "it did not happen within 10 s"
+        assert time.monotonic() < end, "the condition was not met within 10 s"
         time.sleep(0.001)

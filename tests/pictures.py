@@ -1,4 +1,4 @@
-"""Small pictures made for a purpose."""
+"""Small synthetic images for tests."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> byte
 
 
 def faces_png(count: int, seed: int = 0) -> bytes:
-    """A picture in which the fake detector finds `count` faces; other seeds are other people."""
+    """Return an image in which the fake detector finds `count` faces. Another seed yields other subjects."""
     pixels = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     pixels[0, 0] = count
     return encode(Image.fromarray(pixels))
@@ -28,7 +28,7 @@ def noise_jpeg(width: int, height: int) -> bytes:
 
 
 def png_bomb(side: int) -> bytes:
-    """A valid one-bit PNG of side x side pixels that compresses to almost nothing."""
+    """Return a valid one-bit PNG of side x side pixels, whose file is very small."""
     packer = zlib.compressobj(9)
     row = bytes(1 + (side + 7) // 8)
     rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
@@ -37,7 +37,7 @@ def png_bomb(side: int) -> bytes:
 
 
 def empty_png() -> bytes:
-    """A PNG that announces 0 x 0 pixels."""
+    """Return a PNG whose header states 0 x 0 pixels."""
     header = struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
 

@@ -1,1 +1,1 @@
-"""Models on disk: card, parity proof, digests, and directories that appear whole or not at all."""
+"""Models on disk: card, parity proof, digests, and directories that are replaced atomically."""

@@ -1,6 +1,7 @@
 """`model.json`, the card of a detector or a recognizer.
 
-The card holds the SHA-256 of every other file of its directory, and a digest of itself, so any altered byte is found.
+The card holds the SHA-256 of every other file of its directory and a digest of itself, so that every altered byte is
+detected.
 """
 
 import json
@@ -15,22 +16,22 @@ CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
 EMBEDDER_GRAPH, DETECTOR_GRAPH = "embedder.onnx", "detector.onnx"
 
 CONVERSION = 2
-"""Version of the conversion in `models.graph`: raised when the same published file becomes another graph. Packs of an
-earlier conversion are fetched again."""
+"""Version of the conversion in `models.graph`, increased when a published file is converted to a different graph. Packs
+of an earlier conversion must be fetched again."""
 
 _CARD_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorCard:
-    """What a detector is.
+    """Description of a detector.
 
     Attributes:
-        family: Name of its head, see `models.detection.heads`.
-        licence: For people.
-        weights: SHA-256 of the file that the graph was made from, as published.
-        conversion: Version of the program's own conversion.
-        files: SHA-256 of every other file of the directory by name.
+        family: Name of the detector head, see `models.detection.heads`.
+        licence: Licence of the weights, for display.
+        weights: SHA-256 of the published file that the graph was made from.
+        conversion: Value of `CONVERSION` in the program that made the graph.
+        files: SHA-256 of every other file of the directory, by file name.
     """
 
     family: str
@@ -42,10 +43,10 @@ class DetectorCard:
 
 @dataclass(frozen=True, slots=True)
 class NormStatistics:
-    """What training saw of the feature norm (AdaFace, Kim et al., CVPR 2022, arXiv 2204.00964).
+    """Statistics of the feature norm during training (AdaFace, Kim et al., CVPR 2022, arXiv 2204.00964).
 
     Attributes:
-        mean, deviation: Running statistics of the norm.
+        mean, deviation: Running mean and standard deviation of the norm.
         h: Concentration of the quality indicator.
     """
 
@@ -56,26 +57,26 @@ class NormStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a recognizer is.
+    """Description of a recognizer.
 
     Attributes:
-        name, family, architecture, licence: For people.
-        weights: SHA-256 that identifies the weights: of the published file in a pack, else over keys and numbers, so
-            that the same weights in another wrapper are the same.
-        source: File name, SHA-256 and form of what the graph was made from.
-        program: Version of the program that made it.
-        conversion: Version of the program's own conversion.
+        name, family, architecture, licence: Descriptive texts, for display.
+        weights: SHA-256 that identifies the weights. In a pack it is the SHA-256 of the published file; otherwise it
+            covers keys and values, so that the same weights in another file format have the same SHA-256.
+        source: File name, SHA-256 and form of the file that the graph was made from.
+        program: Version of the program that made the artefact.
+        conversion: Value of `CONVERSION` in the program that made the graph.
         height, width: Size of the aligned crop in pixels.
-        dimensions: Length of an embedding.
+        dimensions: Number of components of an embedding.
         template: Name of the alignment template.
-        preprocessing: What the graph does to a crop: colour order, mean, standard deviation, mirror fusion.
-        color_from: What told the colour order.
-        graphs: File name by precision.
-        higher_precision: Layers that a graph computes in higher precision than its own, by file name.
-        norm_statistics: Of the training, if the checkpoint had them.
-        engines: TensorRT engines by file name, with GPU, version and the graph that each was built from.
-        layout: `vultus` is what the service serves; `insightface` is for insightface's `ArcFaceONNX`.
-        files: SHA-256 of every other file of the artefact by name.
+        preprocessing: Preprocessing in the graph: colour order, mean, standard deviation, mirror fusion.
+        color_from: Source from which the colour order was determined.
+        graphs: File name of the graph, by precision.
+        higher_precision: Layers that a graph computes in a higher precision than its own, by file name of the graph.
+        norm_statistics: Norm statistics of the training, if the checkpoint contained them.
+        engines: TensorRT engines by file name, each with GPU, TensorRT version and source graph.
+        layout: `vultus` for the service, `insightface` for insightface's `ArcFaceONNX`.
+        files: SHA-256 of every other file of the artefact, by file name.
     """
 
     name: str
@@ -101,18 +102,18 @@ class Card:
 
     @property
     def single_view_statistics(self) -> NormStatistics | None:
-        """Those of training, where they are of what the graph gives: its norm of two views is another one."""
+        """Norm statistics of the training, or None with mirror fusion, which has norms of a different scale."""
         return None if self.mirrors else self.norm_statistics
 
     @property
     def mirrors(self) -> bool:
-        """Whether the graph embeds the mirror image too, and adds both."""
+        """Whether the graph adds the embeddings of the crop and of its mirror image."""
         return bool(self.preprocessing.get("mirror"))
 
     def contract_id(self, detector_family: str) -> str:
-        """Identify the embedding contract: embeddings of different ids must never be compared.
+        """Return the id of the embedding contract. Embeddings of different contracts must never be compared.
 
-        The detector's family is part of it because the crop follows its landmarks.
+        The contract includes the detector family, because the alignment depends on the landmarks of the detector.
         """
         terms = [self.weights, self.preprocessing, self.template, detector_family]
         return f"ec1-{value_digest(terms)[:32]}"
@@ -122,7 +123,7 @@ AnyCard = TypeVar("AnyCard", Card, DetectorCard)
 
 
 def write_card(directory: Path, card: Card | DetectorCard) -> None:
-    """Write the card, whole or not at all; the last file of a directory to be written."""
+    """Write the card atomically. It must be the last file written to the directory."""
     content: dict[str, Any] = {"version": _CARD_VERSION, **asdict(card)}
     content["digest"] = value_digest(content)
     scratch = directory / f".{CARD}+"
@@ -131,11 +132,11 @@ def write_card(directory: Path, card: Card | DetectorCard) -> None:
 
 
 def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
-    """Read and check the card alone.
+    """Read and verify the card, without the other files.
 
     Raises:
-        PackDamaged: It is absent or altered.
-        ArtefactUnfit: It is of a version that this program does not know.
+        PackDamaged: The card is missing, malformed or altered.
+        ArtefactUnfit: This program does not support the version of the card.
     """
     place = f"{CARD} in {directory.name}"
     try:
@@ -143,14 +144,14 @@ def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
         version, digest = content.pop("version"), content.pop("digest")
         intact = digest == value_digest({"version": version, **content})
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise PackDamaged(f"{place} is absent or is not a card") from error
+        raise PackDamaged(f"{place} is missing or malformed") from error
     if not intact:
         raise PackDamaged(f"{place} was altered")
     if version != _CARD_VERSION:
-        raise ArtefactUnfit(f"{place} is of version {version}; this program reads version {_CARD_VERSION}")
+        raise ArtefactUnfit(f"{place} has version {version}; this program supports version {_CARD_VERSION}")
     try:
         if content.get("norm_statistics"):
             content["norm_statistics"] = NormStatistics(**content["norm_statistics"])
         return kind(**content)
     except TypeError as error:
-        raise PackDamaged(f"{place} has other members than this program knows") from error
+        raise PackDamaged(f"{place} has other members than this program expects") from error

@@ -19,5 +19,5 @@ def value_digest(value: Any) -> str:
 
 
 def directory_digests(directory: Path, but: str) -> dict[str, str]:
-    """Return the SHA-256 of every file of a directory by name, `but` one."""
+    """Return the SHA-256 of every file of a directory by name, except the file named `but`."""
     return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != but}

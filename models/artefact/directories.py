@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Atomic writes of files and directories."""
 
 import os
 import secrets
@@ -8,17 +8,19 @@ from models.errors import StorageFailed
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in UTF-8, whole or not at all; what a link leads to, and straight into a device or pipe.
+    """Write a file atomically in UTF-8.
+
+    A symbolic link is followed. A device or a pipe is written directly. An existing file keeps its mode.
 
     Raises:
-        StorageFailed: The file system refused.
+        StorageFailed: The file system refused the write.
     """
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
         target = Path(os.path.realpath(path))
-        scratch = target.with_name(f".{secrets.token_hex(8)}+")  # of its own: several may write at once
+        scratch = target.with_name(f".{secrets.token_hex(8)}+")  # random, because several may write at once
         try:
             with scratch.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -33,24 +35,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory and those above it, unless it is there.
+    """Create a directory and its parents, unless it exists.
 
     Raises:
-        StorageFailed: The file system refused.
+        StorageFailed: The file system refused to create it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFailed(f"{directory} cannot be made: {error.strerror}") from error
+        raise StorageFailed(f"{directory} cannot be created: {error.strerror}") from error
 
 
 def replace_directory(new: Path, target: Path, scratch: Path) -> None:
-    """Put a complete directory in the place of another, which stays until then.
+    """Replace a directory by a complete one.
 
     Args:
-        new: On the same file system; its files are flushed to the disk first.
-        target: May exist.
-        scratch: Where what was there before goes, to be removed by the caller.
+        new: Complete directory on the same file system; its files are flushed to disk first.
+        target: Path of the directory to replace, which may be missing.
+        scratch: Directory into which the previous target is moved. The caller removes it.
     """
     for path in sorted(new.rglob("*")):
         if path.is_file():
@@ -60,7 +62,7 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
         if target.exists():
             target.rename(old)
         new.rename(target)
-    except BaseException:  # an interrupt between the two as well
+    except BaseException:  # including an interrupt between the two renames
         if old.exists() and not target.exists():
             old.rename(target)
         raise
@@ -68,7 +70,7 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or the names in a directory, on the disk."""
+    """Flush the content of a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Checks of an artefact before it is used: its digests, its layout and its parity proof."""
+"""Checks of an artefact before use: digests, layout and parity proof."""
 
 import json
 from pathlib import Path
@@ -10,30 +10,30 @@ from models.errors import ArtefactUnfit, PackDamaged
 
 
 def check_files(directory: Path, files: dict[str, str]) -> None:
-    """Compare files with their digests.
+    """Compare the files of a directory with their SHA-256.
 
     Raises:
-        PackDamaged: One is absent or altered; the message names it.
+        PackDamaged: A file is missing or altered; the message names it.
     """
     for name, digest in files.items():
         path = directory / name
         if not path.is_file():
-            raise PackDamaged(f"{name} in {directory.name} is absent")
+            raise PackDamaged(f"{name} in {directory.name} is missing")
         if file_digest(path) != digest:
-            raise PackDamaged(f"{name} in {directory.name} was altered: its SHA-256 is not the one recorded")
+            raise PackDamaged(f"{name} in {directory.name} was altered: its SHA-256 differs from the recorded one")
 
 
 def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
-    """Check every file of an artefact and its proof, and return card and proof.
+    """Verify every file of an artefact and its parity proof, and return card and proof.
 
     Raises:
-        PackDamaged: A file is absent or altered.
-        ArtefactUnfit: The proof did not pass, or is not there, or the artefact is not for this service.
+        PackDamaged: A file is missing or altered.
+        ArtefactUnfit: The proof is missing or did not pass, or the artefact has a layout that is not served.
     """
     card = read_card(directory, Card)
     check_files(directory, card.files)
     if card.layout != "vultus":
-        raise ArtefactUnfit(f"{directory.name} has the layout {card.layout}, which is not for this service")
+        raise ArtefactUnfit(f"{directory.name} has the layout {card.layout}; this service requires the layout vultus")
     missing = {*card.graphs.values(), PROOF} - set(card.files)
     if missing:
         raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")

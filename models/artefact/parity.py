@@ -1,8 +1,8 @@
-"""The proof: an exported graph answers like the network that it was made from.
+"""Parity: how closely an exported graph reproduces the embeddings of its source network.
 
-What counts depends on the arithmetic. float32 in another order stays below 1e-5 relative L2; a wrong divisor, channel
-order or epsilon moves an embedding by 5e-4 and more. Lower precisions are judged by cosine, and int8 by what it does to
-decisions as soon as a labelled set is given.
+The measure depends on the precision. float32 with another order of operations stays below a relative L2 of 1e-5; a
+wrong divisor, channel order or epsilon causes at least 5e-4. Lower precisions are compared by cosine. int8 is also
+compared by its effect on decisions, if a labelled set is given.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from models.types import Embeddings
 
-MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores and of offsets in units of a stride
+MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores, and of offsets in units of a stride
 MAX_ACCURACY_LOSS = 1e-3  # 0.1 points of 10-fold accuracy
-MAX_FNMR_GROWTH = 1.1  # at the threshold of FMR 1e-3
+MAX_FNMR_GROWTH = 1.1  # factor, at the threshold of FMR 1e-3
 
-_MIN_SPREAD = 0.8  # of the reference's: a collapsing model gives everybody the same embedding
-_MAX_SHIFT = 0.05  # by which the mean cosine between different pictures may rise
+_MIN_SPREAD = 0.8  # fraction of the reference spread; a collapsed model returns one embedding for all faces
+_MAX_SHIFT = 0.05  # allowed rise of the mean cosine between different faces
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a precision may cost; None where it is not judged by that."""
+    """Limits of a precision. None means that the measure has no limit."""
 
     worst_relative_l2: float | None = None
     worst_cosine: float | None = None
@@ -46,16 +46,17 @@ LIMITS: dict[GraphKind, Limits] = {
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far embeddings are from the reference, over all pictures.
+    """Differences between embeddings and their reference, over all faces.
 
     Attributes:
-        worst_relative_l2, mean_relative_l2: Of |candidate - reference| / |reference| before normalisation.
-        worst_cosine, mean_cosine: Between candidate and reference.
+        worst_relative_l2, mean_relative_l2: |candidate - reference| / |reference| before normalisation.
+        worst_cosine, mean_cosine: Cosine between candidate and reference.
         worst_norm_drift: Largest relative difference of the norms.
-        spread, reference_spread: Standard deviation of the cosines between different pictures.
-        mean_between, reference_mean_between: Mean of those cosines. Different people must not come together.
-        threshold: Operating point at which decisions were compared.
-        flipped, pairs: Pairs of pictures whose decision is another one there, of how many.
+        spread, reference_spread: Standard deviation of the cosines between different faces.
+        mean_between, reference_mean_between: Mean of the cosines between different faces. A rise means that different
+            people become more similar.
+        threshold: Similarity threshold at which decisions were compared.
+        flipped, pairs: Number of pairs of faces with a different decision, and number of all pairs.
     """
 
     worst_relative_l2: float
@@ -72,37 +73,40 @@ class Parity:
     pairs: int
 
     def failures(self, precision: GraphKind) -> list[str]:
-        """Say in which way the candidate is not the same model any more; empty if it is."""
-        limits, why = LIMITS[precision], []
+        """Return why the candidate fails the limits of a precision; empty if it passes."""
+        limits, failures = LIMITS[precision], []
         if limits.worst_relative_l2 is not None and not self.worst_relative_l2 <= limits.worst_relative_l2:
-            why.append(f"relative L2 {self.worst_relative_l2:.2g} is above {limits.worst_relative_l2:g}")
+            failures.append(f"relative L2 {self.worst_relative_l2:.2g} is above {limits.worst_relative_l2:g}")
         if limits.worst_cosine is not None and not self.worst_cosine >= limits.worst_cosine:
-            why.append(f"cosine {self.worst_cosine:.6f} is below {limits.worst_cosine:g}")
+            failures.append(f"cosine {self.worst_cosine:.6f} is below {limits.worst_cosine:g}")
         if limits.mean_cosine is not None and not self.mean_cosine >= limits.mean_cosine:
-            why.append(f"mean cosine {self.mean_cosine:.4f} is below {limits.mean_cosine:g}")
+            failures.append(f"mean cosine {self.mean_cosine:.4f} is below {limits.mean_cosine:g}")
         if limits.norm_drift is not None and not self.worst_norm_drift <= limits.norm_drift:
-            why.append(f"the norm drifts by {self.worst_norm_drift:.2g}, more than {limits.norm_drift:g}")
+            failures.append(f"the norm drifts by {self.worst_norm_drift:.2g}, more than {limits.norm_drift:g}")
         if not self.spread >= _MIN_SPREAD * self.reference_spread:
-            why.append(f"different pictures come together: spread {self.spread:.3f} of {self.reference_spread:.3f}")
+            failures.append(
+                f"different faces become similar: spread {self.spread:.3f} instead of {self.reference_spread:.3f}"
+            )
         if not self.mean_between <= self.reference_mean_between + _MAX_SHIFT:
-            why.append(
-                f"different pictures come together: mean cosine {self.mean_between:.3f} "
+            failures.append(
+                f"different faces become similar: mean cosine {self.mean_between:.3f} "
                 f"instead of {self.reference_mean_between:.3f}"
             )
-        return why  # comparisons are written so that NaN fails
+        return failures  # the comparisons are written so that NaN fails
 
     def record(self) -> dict[str, Any]:
-        """Return what is written into the proof."""
+        """Return the record for `parity.json`."""
         return asdict(self)
 
 
 def compare(reference: Floats, candidate: Embeddings, threshold: float | None = None) -> Parity:
-    """Measure parity.
+    """Measure the parity of embeddings with their reference.
 
     Args:
         reference: (N, D) float32, embeddings before normalisation.
-        candidate: Of the same N pictures.
-        threshold: Similarity at which decisions are compared; the median of the reference's own similarities if None.
+        candidate: Embeddings and norms of the same N faces.
+        threshold: Similarity threshold at which decisions are compared; None uses the median similarity of the
+            reference.
     """
     raw = candidate.embedding * candidate.norm[:, None]
     norms = np.linalg.norm(reference, axis=1)
@@ -127,7 +131,7 @@ def compare(reference: Floats, candidate: Embeddings, threshold: float | None = 
 
 
 def pair_similarities(embeddings: Floats) -> Floats:
-    """Return the cosines between all pairs of (N, D) unit embeddings, N (N - 1) / 2 of them."""
+    """Return the N (N - 1) / 2 cosines between all pairs of (N, D) unit embeddings."""
     rows, columns = np.triu_indices(len(embeddings), 1)
     similarities: Floats = (embeddings @ embeddings.T)[rows, columns]
     return similarities

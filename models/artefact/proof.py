@@ -1,4 +1,4 @@
-"""`parity.json`, the parity proof of an artefact: what was measured per precision and engine, and what passed."""
+"""`parity.json`, the parity proof of an artefact: measurements by precision and engine, and which of them passed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from models.artefact.parity import LIMITS, MAX_ACCURACY_LOSS, MAX_FNMR_GROWTH, G
 
 @dataclass(frozen=True, slots=True)
 class LabelledScore:
-    """What a labelled set says; the last two are None where it is too small for that rate.
+    """Accuracy on a labelled set. `fnmr` and `threshold` are None if the set is too small for FMR 1e-3.
 
     Attributes:
-        accuracy: 10-fold over the pairs, a share in [0, 1].
-        fnmr: False non-match rate of the mated pairs at that threshold.
-        threshold: Of FMR 1e-3 over all pairs of faces of different subjects, of which there are many more than are
-            listed: the three highest of 3,000 similarities move by more than int8 costs.
+        accuracy: 10-fold accuracy over the pairs, in [0, 1].
+        fnmr: False non-match rate of the mated pairs at `threshold`.
+        threshold: Similarity threshold of FMR 1e-3 over all pairs of faces of different subjects. The listed
+            non-mated pairs are too few: FMR 1e-3 of 3,000 similarities depends on the three highest, which vary more
+            than the loss by int8.
     """
 
     accuracy: float
@@ -23,26 +24,29 @@ class LabelledScore:
     threshold: float | None
 
     def failures(self, reference: "LabelledScore") -> list[str]:
-        """Say what was lost beyond what is allowed."""
-        why = []
+        """Return which losses exceed the limits; empty if none does."""
+        failures = []
         if not self.accuracy >= reference.accuracy - MAX_ACCURACY_LOSS:
-            why.append(f"10-fold accuracy {self.accuracy:.4%} is more than 0.1 points below {reference.accuracy:.4%}")
+            failures.append(
+                f"10-fold accuracy {self.accuracy:.4%} is more than 0.1 points below {reference.accuracy:.4%}"
+            )
         if self.fnmr is not None and reference.fnmr is not None and not self.fnmr <= reference.fnmr * MAX_FNMR_GROWTH:
-            why.append(f"FNMR at FMR 1e-3 {self.fnmr:.4f} is more than a tenth above {reference.fnmr:.4f}")
-        return why
+            failures.append(f"FNMR at FMR 1e-3 {self.fnmr:.4f} is more than a tenth above {reference.fnmr:.4f}")
+        return failures
 
 
 @dataclass(frozen=True, slots=True)
 class ProofRow:
-    """One precision on one engine.
+    """The measurement of one precision on one engine.
 
     Attributes:
-        precision: Of the graph, or bf16 for the float32 graph in bfloat16 arithmetic.
-        engine, version: What ran it.
-        asked: Whether the export was asked for this precision: then it must pass for the artefact to be fit.
-        parity: What was measured; None if the engine failed.
-        labelled: Scores of the labelled set, if one was given.
-        why: In which way it failed; empty if it passed.
+        precision: Precision of the graph; bf16 for the float32 graph in bfloat16 arithmetic.
+        engine, version: Engine that ran the graph, and its version.
+        asked: Whether the export requested this precision. A requested precision must pass for the artefact to be
+            served.
+        parity: Measured parity; None if the engine failed.
+        labelled: Scores on the labelled set, if one was given.
+        why: Reasons why the measurement failed; empty if it passed.
     """
 
     precision: GraphKind
@@ -55,11 +59,11 @@ class ProofRow:
 
     @property
     def passed(self) -> bool:
-        """Whether this precision on this engine is still the same model."""
+        """Whether this precision passed on this engine."""
         return not self.why
 
     def record(self) -> dict[str, Any]:
-        """Return what is written into the proof."""
+        """Return the record for `parity.json`."""
         return {
             "precision": self.precision,
             "engine": self.engine,
@@ -74,7 +78,15 @@ class ProofRow:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """All rows and what they were measured against."""
+    """The rows of the proof and the reference that they are compared with.
+
+    Attributes:
+        reference: Source network: file, SHA-256 and runtime.
+        pictures: Description of the faces on which embeddings were compared.
+        labelled_set: Name of the labelled set, if one was given.
+        labelled_reference: Score of the reference on the labelled set.
+        rows: Measurements.
+    """
 
     reference: Mapping[str, str]
     pictures: str
@@ -84,12 +96,12 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was asked for is still the same model."""
-        asked = [row for row in self.rows if row.asked]
-        return bool(asked) and all(row.passed for row in asked)
+        """Whether at least one precision was requested, and all requested precisions passed."""
+        requested = [row for row in self.rows if row.asked]
+        return bool(requested) and all(row.passed for row in requested)
 
     def record(self) -> dict[str, Any]:
-        """Return what is written as `parity.json`."""
+        """Return the content of `parity.json`."""
         limits = {
             precision: {name: getattr(limit, name) for name in limit.__slots__ if getattr(limit, name) is not None}
             for precision, limit in LIMITS.items()
@@ -110,5 +122,5 @@ def _score_record(score: LabelledScore | None) -> dict[str, Any] | None:
 
 
 def proven(record: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the (precision, engine) pairs that passed, of the content of `parity.json`."""
+    """Return the (precision, engine) pairs that passed, given the content of `parity.json`."""
     return {(row["precision"], row["engine"]) for row in record["measured"] if row["passed"]}

@@ -1,4 +1,4 @@
-"""Torch definitions of the networks that checkpoints are read into; the exporter's only. See `catalogue`."""
+"""Torch definitions of the networks that checkpoints are loaded into. Only the exporter uses them; see `catalogue`."""
 
 from models.backbones.catalogue import recognise
 from models.backbones.plan import Plan, Shapes

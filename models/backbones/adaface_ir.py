@@ -1,8 +1,8 @@
 """IR and IR-SE: the residual networks of AdaFace, which CVLFace publishes as well.
 
-M. Kim, A. K. Jain, X. Liu, "AdaFace", CVPR 2022, arXiv 2204.00964; code and weights under MIT. The network takes `(x
-- 127.5) / 127.5`, in BGR where AdaFace's own repository trained it, in RGB or BGR where CVLFace did, and the keys are
-the same. AdaFace's network divides by the norm at the end; here that is left to the graph.
+M. Kim, A. K. Jain, X. Liu, "AdaFace", CVPR 2022, arXiv 2204.00964; code and weights under MIT. The network takes
+`(x - 127.5) / 127.5`. AdaFace's repository trains it in BGR, CVLFace in RGB or BGR, all with the same keys. AdaFace's
+network divides by the norm at the end. Here the graph does this instead; see `models.graph.contract`.
 """
 
 from functools import partial
@@ -22,11 +22,11 @@ _NAMES: dict[tuple[int, ...], str] = {
     (3, 4, 14, 3): "ir-50",
     (3, 13, 30, 3): "ir-101",
 }
-_SIDE = 7  # of the last feature map: 112 halved by the four stages
+_SIDE = 7  # side of the last feature map: 112 pixels, halved by each of the four stages
 
 
 class Block(nn.Module):
-    """Batch-norm, 3x3, batch-norm, PReLU, 3x3 with the stride, batch-norm; added to its input."""
+    """A residual block: batch-norm, 3x3, batch-norm, PReLU, 3x3 with the stride, batch-norm; added to the input."""
 
     def __init__(self, before: int, channels: int, stride: int, squeeze: bool) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class Block(nn.Module):
             self.res_layer.add_module("se_block", SqueezeExcitation(channels, _REDUCTION))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Apply the block to [N, C, H, W]."""
         y: Tensor = self.res_layer(x) + self.shortcut_layer(x)
         return y
 
 
 class AdaFaceIR(nn.Module):
-    """Blocks in one row; the first of each width halves the picture. One linear layer over all positions follows."""
+    """A sequence of blocks, the first of each width halving the resolution, then a linear layer over all positions."""
 
     def __init__(self, blocks: tuple[int, ...], dimensions: int, squeeze: bool) -> None:
         super().__init__()
@@ -75,13 +75,13 @@ class AdaFaceIR(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 112] into embeddings [N, D] before normalisation."""
+        """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 112]."""
         embeddings: Tensor = self.output_layer(self.body(self.input_layer(x)))
         return embeddings
 
 
 def plan(blocks: tuple[int, ...], dimensions: int = 512, squeeze: bool = False) -> Plan:
-    """Describe a network with these numbers of blocks."""
+    """Return the plan of a network with the given number of blocks of each width."""
     name = _NAMES.get(blocks, f"ir-{'-'.join(map(str, blocks))}")
     return Plan(
         family="adaface-ir",
@@ -91,7 +91,7 @@ def plan(blocks: tuple[int, ...], dimensions: int = 512, squeeze: bool = False) 
 
 
 def match(shapes: Shapes) -> Plan | None:
-    """Read the architecture off keys and shapes, or return None if the keys are laid out otherwise."""
+    """Return the plan that the keys and shapes describe, or None if the keys have another layout."""
     row = count(shapes, "body.{}.res_layer.1.weight")
     widths = [(*shapes[f"body.{number}.res_layer.1.weight"], 0)[0] for number in range(row)]
     stages = [(width, len(list(group))) for width, group in groupby(widths)]

@@ -1,4 +1,4 @@
-"""Recognise a network by the keys and shapes of its weights, exactly or not at all."""
+"""Identify a network by the keys and shapes of its weights, which must match exactly."""
 
 import itertools
 import warnings
@@ -12,58 +12,58 @@ from models.errors import ArchitectureUnknown, LandmarksNeeded
 
 _MATCHERS = (iresnet.match, adaface_ir.match, mobilefacenet.match_arcface, mobilefacenet.match_casia, vit.match)
 _KNOWN = (*iresnet.KNOWN, *adaface_ir.KNOWN, *mobilefacenet.KNOWN, *vit.KNOWN)
-_SHOWN = 6  # differences that an error lists
-_MOST_KEYS = 20_000  # of a thousand blocks
-_HOW_TO_GO_ON = (
-    "to go on, give your own network with --builder package.module:callable, "
-    "or bring an ONNX file in with: vultus import model.onnx"
+_MAX_LISTED = 6  # differences in an error sentence
+_MAX_KEYS = 20_000  # as many as a thousand blocks have
+_NEXT_STEPS = (
+    "to use another network, pass its definition with --builder package.module:callable, "
+    "or import an ONNX file with: vultus import model.onnx"
 )
 
 
 def recognise(shapes: Shapes) -> Plan:
-    """Find the network that these weights belong to, down to the last key.
+    """Return the plan of the network whose keys and shapes match exactly.
 
     Args:
-        shapes: Shape of every weight by its bare key.
+        shapes: Shape of every weight, by its key without prefixes.
 
     Raises:
-        LandmarksNeeded: It takes landmarks beside the picture.
-        ArchitectureUnknown: No known network has just these keys and shapes; the message names the nearest.
+        LandmarksNeeded: The network takes landmarks as a second input.
+        ArchitectureUnknown: No known network has exactly these keys and shapes. The message names the nearest.
     """
     if any("keypoint_linear" in key for key in shapes):
         raise LandmarksNeeded(
             "this is a KP-RPE model: it takes five landmarks as a second input, "
-            "which the contract of one aligned crop does not have; export a model without KP-RPE"
+            "but the contract allows only one aligned crop; export a model without KP-RPE"
         )
-    if len(shapes) > _MOST_KEYS:
+    if len(shapes) > _MAX_KEYS:
         raise ArchitectureUnknown(f"the file holds {len(shapes)} weights, more than any network of a known family")
     candidates = [plan for match in _MATCHERS if (plan := match(shapes)) is not None and _can_be_built(plan)]
     for plan in candidates:
         if not _differences(plan, shapes):
             return plan
-    raise ArchitectureUnknown(f"no known network has these weights; {_nearest(shapes, candidates)}; {_HOW_TO_GO_ON}")
+    raise ArchitectureUnknown(f"no known network has these weights; {_nearest(shapes, candidates)}; {_NEXT_STEPS}")
 
 
 def _nearest(shapes: Shapes, candidates: list[Plan]) -> str:
-    """Say which known network comes nearest, under whatever prefix, and what differs."""
+    """Describe the nearest known network, under any prefix, and how the weights differ from it."""
     prefixes = {"", *(f"{key.partition('.')[0]}." for key in shapes if "." in key)}
     under = {prefix: _under(shapes, prefix) for prefix in prefixes}
     known = [(prefix, plan) for prefix in sorted(prefixes) for plan in (*candidates, *_KNOWN)]
     prefix, plan = min(known, key=lambda pair: (_count_differences(pair[1], under[pair[0]]), len(pair[0])))
     expected = expected_shapes(plan)
     if not expected.keys() & under[prefix].keys():
-        held = ", ".join(sorted(shapes)[:3])
-        return f"the nearest is {plan.architecture}, but it shares no key with the file, which holds {held}"
+        examples = ", ".join(sorted(shapes)[:3])
+        return f"the nearest is {plan.architecture}, but the file has none of its keys; its own keys include {examples}"
     differences = _differences(plan, under[prefix])
     differences += [f"{key} is not part of it" for key in shapes if not key.startswith(prefix)]
-    listed = "; ".join(differences[:_SHOWN])
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    place = f", under the prefix {prefix}" if prefix else ""
-    return f"the nearest is {plan.architecture}{place}, but {listed}{more}"
+    listed = "; ".join(differences[:_MAX_LISTED])
+    more = f"; and {len(differences) - _MAX_LISTED} more" if len(differences) > _MAX_LISTED else ""
+    location = f", under the prefix {prefix}" if prefix else ""
+    return f"the nearest is {plan.architecture}{location}, but {listed}{more}"
 
 
 def _can_be_built(plan: Plan) -> bool:
-    """Tell whether the sizes that were read off a file make a network at all."""
+    """Return whether the sizes inferred from a file form a valid network."""
     try:
         expected_shapes(plan)
     except (RuntimeError, TypeError, ValueError, ZeroDivisionError):
@@ -76,9 +76,9 @@ def _under(shapes: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
 
 
 def expected_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Build the network without memory for its weights and list their shapes."""
+    """Return the shape of every weight by key, without allocating memory for the weights."""
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about layers of size zero, which a damaged file may ask for
+        warnings.simplefilter("ignore")  # torch warns of layers of size zero, which a corrupt file may describe
         return {key: tuple(tensor.shape) for key, tensor in plan.build().state_dict().items()}
 
 
@@ -101,12 +101,12 @@ def _differences(plan: Plan, shapes: Shapes) -> list[str]:
         for key in expected
         if key in found and found[key] != expected[key]
     ]
-    kinds = (other, extra, missing)  # the file's own first; then in turn, so that no kind hides another
+    kinds = (other, extra, missing)  # interleaved, so that a long list does not push the others out of the message
     return [entry for row in itertools.zip_longest(*kinds) for entry in row if entry is not None]
 
 
 def _is_counter(key: str) -> bool:
-    """Batch-norms count their batches since PyTorch 0.4.1; the number means nothing at inference."""
+    """Return whether a key is the batch counter of a batch-norm (PyTorch 0.4.1 or later), unused at inference."""
     return key.endswith(".num_batches_tracked")
 
 

@@ -1,8 +1,8 @@
 """IResNet: the residual network of ArcFace and ElasticFace, with or without squeeze-and-excitation.
 
 J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698; F. Boutros et al., "ElasticFace", CVPRW 2022, arXiv 2109.09416.
-Both projects train the same network, RGB, `(x - 127.5) / 127.5`, and so does CVLFace's `iresnet_insightface`.
-The weights of InsightFace are for non-commercial research, those of ElasticFace under CC BY-NC-SA 4.0.
+Both projects and CVLFace's `iresnet_insightface` train the same network on RGB input, `(x - 127.5) / 127.5`.
+The weights of InsightFace are for non-commercial research; those of ElasticFace are under CC BY-NC-SA 4.0.
 """
 
 from functools import partial
@@ -21,11 +21,11 @@ _NAMES: dict[tuple[int, ...], str] = {
     (3, 13, 30, 3): "iresnet-100",
     (6, 26, 60, 6): "iresnet-200",
 }
-_SIDE = 7  # of the last feature map: 112 halved by the four stages
+_SIDE = 7  # side of the last feature map: 112 pixels, halved by each of the four stages
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale channels by a gate that sees all of them (Hu et al., CVPR 2018, arXiv 1709.01507)."""
+    """A gate that scales each channel by a function of all channels (Hu et al., CVPR 2018, arXiv 1709.01507)."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Scale the channels of [N, C, H, W]."""
         gate = torch.relu(self.fc1(x.mean(dim=(2, 3), keepdim=True)))
         return x * torch.sigmoid(self.fc2(gate))
 
 
 class Block(nn.Module):
-    """Batch-norm, 3x3, batch-norm, PReLU, 3x3 with the stride, batch-norm; added to its input."""
+    """A residual block: batch-norm, 3x3, batch-norm, PReLU, 3x3 with the stride, batch-norm; added to the input."""
 
     def __init__(self, before: int, channels: int, stride: int, reduction: int | None) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Apply the block to [N, C, H, W]."""
         y: Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
         if self.se_block is not None:
             y = self.se_block(y)
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Four stages of blocks that halve the picture, then one linear layer over all positions."""
+    """Four stages of blocks that each halve the resolution, then one linear layer over all positions."""
 
     def __init__(self, blocks: tuple[int, ...], dimensions: int, reduction: int | None) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class IResNet(nn.Module):
         self.features = nn.BatchNorm1d(dimensions, _EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 112] into embeddings [N, D] before normalisation."""
+        """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 112]."""
         x = self.prelu(self.bn1(self.conv1(x)))
         for number in range(1, len(_WIDTHS) + 1):
             x = getattr(self, f"layer{number}")(x)
@@ -94,7 +94,7 @@ class IResNet(nn.Module):
 
 
 def plan(blocks: tuple[int, ...], dimensions: int = 512, reduction: int | None = None) -> Plan:
-    """Describe an IResNet with these numbers of blocks."""
+    """Return the plan of an IResNet with the given number of blocks in each stage."""
     name = _NAMES.get(blocks, f"iresnet-{'-'.join(map(str, blocks))}")
     return Plan(
         family="iresnet",
@@ -105,7 +105,7 @@ def plan(blocks: tuple[int, ...], dimensions: int = 512, reduction: int | None =
 
 
 def match(shapes: Shapes) -> Plan | None:
-    """Read the architecture off keys and shapes, or return None if the keys are laid out otherwise."""
+    """Return the plan that the keys and shapes describe, or None if the keys have another layout."""
     blocks = tuple(count(shapes, f"layer{number}.{{}}.conv1.weight") for number in range(1, len(_WIDTHS) + 1))
     if not all(blocks) or len(shapes.get("fc.weight", ())) != 2:
         return None

@@ -1,8 +1,8 @@
-"""MobileFaceNet in two layouts: that of arcface_torch in all its widths, and the narrow one trained on CASIA-WebFace.
+"""MobileFaceNet in two layouts: that of arcface_torch in any width, and a narrow network trained on CASIA-WebFace.
 
 S. Chen et al., "MobileFaceNets", CCBR 2018, arXiv 1804.07573. arcface_torch's `mbf` takes RGB 112x112,
-`(x - 127.5) / 127.5`; widths, depths and groups are read off the shapes. Xiaoccer's MobileFaceNet_Pytorch takes RGB
-112x96, `(x - 127.5) / 128`, and gives 128 numbers; its repository states no licence.
+`(x - 127.5) / 127.5`; the shapes of its weights determine widths, depths and groups. Xiaoccer's MobileFaceNet_Pytorch
+takes RGB 112x96, `(x - 127.5) / 128`, and returns 128 dimensions; its repository states no licence.
 """
 
 from functools import partial
@@ -16,14 +16,14 @@ _EPS = 1e-5
 
 
 class _Layers(nn.Module):
-    """A row of modules under the name `layers`, as arcface_torch's keys have it."""
+    """A sequence of modules named `layers`, as in the keys of arcface_torch."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the row."""
+        """Apply the modules in order."""
         y: Tensor = self.layers(x)
         return y
 
@@ -38,7 +38,7 @@ def _conv(before: int, channels: int, kernel: int, stride: int = 1, groups: int 
 
 
 class DepthWise(_Layers):
-    """1x1 to the inner width, 3x3 on each channel by itself, 1x1 back; added to its input if it keeps the size."""
+    """1x1 to the inner width, depthwise 3x3, 1x1 back; added to the input if the size stays the same."""
 
     def __init__(self, before: int, inner: int, channels: int, stride: int) -> None:
         super().__init__(
@@ -49,13 +49,13 @@ class DepthWise(_Layers):
         self.residual = stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Apply the block to [N, C, H, W]."""
         y: Tensor = self.layers(x)
         return x + y if self.residual else y
 
 
 class ArcFaceMobileFaceNet(nn.Module):
-    """arcface_torch's `mbf`: a stem and three times a halving block and a row of residual ones."""
+    """The `mbf` of arcface_torch: a stem, then three stages of a halving block and a row of residual blocks."""
 
     def __init__(self, stem: int, second: int, stages: tuple["Stage", ...], last: int, dimensions: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ArcFaceMobileFaceNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 112] into embeddings [N, D] before normalisation."""
+        """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 112]."""
         for layer in self.layers:
             x = layer(x)
         embeddings: Tensor = self.features(self.conv_sep(x))
@@ -104,7 +104,7 @@ def _plan_arcface(stem: int, second: int, stages: tuple[Stage, ...], last: int =
 
 
 def match_arcface(shapes: Shapes) -> Plan | None:
-    """Read arcface_torch's layout off keys and shapes, or return None if the keys are laid out otherwise."""
+    """Return the plan if the keys have arcface_torch's layout, or None if they have another."""
     stem, linear = shapes.get("layers.0.layers.0.weight", ()), shapes.get("features.layers.2.weight", ())
     if len(stem) != 4 or len(linear) != 2:
         return None
@@ -126,7 +126,10 @@ def match_arcface(shapes: Shapes) -> Plan | None:
 
 
 def arcface_plan(scale: int, depths: tuple[int, int, int, int], dimensions: int = 512) -> Plan:
-    """Describe arcface_torch's network of this width; a first depth of 1 means a convolution in groups of two."""
+    """Return the plan of arcface_torch's network at this scale of its widths.
+
+    A first depth of 1 stands for a convolution in 64 groups instead of a stage of residual blocks.
+    """
     narrow, wide = 64 * scale, 128 * scale
     first: tuple[Stage, ...] = () if depths[0] == 1 else ((128, narrow, 1, depths[0]),)
     stages: tuple[Stage, ...] = (
@@ -142,7 +145,7 @@ def arcface_plan(scale: int, depths: tuple[int, int, int, int], dimensions: int 
 
 
 class _ConvNorm(nn.Module):
-    """Convolution and batch-norm, with PReLU or without, under the names of MobileFaceNet_Pytorch."""
+    """A convolution, a batch-norm and an optional PReLU, named as in MobileFaceNet_Pytorch."""
 
     def __init__(
         self, before: int, channels: int, kernel: tuple[int, int], stride: int, depthwise: bool, activate: bool
@@ -154,13 +157,13 @@ class _ConvNorm(nn.Module):
         self.prelu = nn.PReLU(channels) if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Apply the layers to [N, C, H, W]."""
         y: Tensor = self.prelu(self.bn(self.conv(x)))
         return y
 
 
 class Bottleneck(nn.Module):
-    """Widen by 1x1, 3x3 on each channel by itself, narrow by 1x1; added to its input if it keeps the size."""
+    """1x1 to the wider inner width, depthwise 3x3, 1x1 back; added to the input if the size stays the same."""
 
     def __init__(self, before: int, channels: int, stride: int, widen: int) -> None:
         super().__init__()
@@ -178,21 +181,22 @@ class Bottleneck(nn.Module):
         self.residual = stride == 1 and before == channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, C, H, W]."""
+        """Apply the block to [N, C, H, W]."""
         y: Tensor = self.conv(x)
         return x + y if self.residual else y
 
 
 class CasiaMobileFaceNet(nn.Module):
-    """The network of the paper's table 1, for crops of 112x96."""
+    """The network of table 1 in the paper, for crops of 112x96."""
 
+    # expansion, width, number of blocks, stride
     _ROWS = (
         (2, 64, 5, 2),
         (4, 128, 1, 2),
         (2, 128, 6, 1),
         (4, 128, 1, 2),
         (2, 128, 2, 1),
-    )  # widen, width, length, stride
+    )
 
     def __init__(self, dimensions: int) -> None:
         super().__init__()
@@ -209,7 +213,7 @@ class CasiaMobileFaceNet(nn.Module):
         self.linear1 = _ConvNorm(512, dimensions, (1, 1), 1, depthwise=False, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 96] into embeddings [N, D] before normalisation."""
+        """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 96]."""
         x = self.blocks(self.dw_conv1(self.conv1(x)))
         return torch.flatten(self.linear1(self.linear7(self.conv2(x))), 1)
 
@@ -226,7 +230,7 @@ def _plan_casia(dimensions: int = 128) -> Plan:
 
 
 def match_casia(shapes: Shapes) -> Plan | None:
-    """Recognise MobileFaceNet_Pytorch's layout, or return None if the keys are laid out otherwise."""
+    """Return the plan if the keys have MobileFaceNet_Pytorch's layout, or None if they have another."""
     if not {"dw_conv1.conv.weight", "linear7.conv.weight", "linear1.conv.weight"} <= shapes.keys():
         return None
     return _plan_casia((*shapes["linear1.conv.weight"], 0)[0])

@@ -1,4 +1,4 @@
-"""What is known of a network before it is built."""
+"""The description of a network before it is built."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ Color = Literal["rgb", "bgr"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A network read off the keys and shapes of its weights.
+    """A network identified by the keys and shapes of its weights.
 
     Attributes:
         family: Layout of the keys.
-        architecture: Which member of the family.
-        build: Makes the module, with weights of no meaning, in training mode.
+        architecture: Name of the network within the family.
+        build: Builds the module in training mode, with weights that still have to be loaded.
         template: Alignment template of the crops.
-        color: The colour order of the only project that trains this layout; None where several orders are in use, so
-            that the file's own form or its user must tell.
-        mean, std: `(pixel - mean) / std` of 0..255 values is what the network sees.
+        color: Colour order if all projects that train this layout use the same. None if several orders are in use; the
+            form of the file or the user must then state it.
+        mean, std: The network expects `(pixel - mean) / std` of pixels in 0..255.
     """
 
     family: Family
@@ -35,7 +35,7 @@ class Plan:
 
 
 def count(shapes: Shapes, pattern: str) -> int:
-    """Count how many numbers from 0 on have a key when put into `pattern`, such as `layer1.{}.bn1.weight`."""
+    """Count the consecutive numbers from 0 that yield an existing key in `pattern`, such as `layer1.{}.bn1.weight`."""
     number = 0
     while pattern.format(number) in shapes:
         number += 1

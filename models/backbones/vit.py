@@ -1,9 +1,9 @@
-"""The vision transformers of arcface_torch and CVLFace: no class token, every token feeds the embedding.
+"""The vision transformers of arcface_torch and CVLFace, which have no class token and embed all tokens.
 
-A. Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv 2010.11929, changed as follows: ReLU6 in the
-MLP, no bias in qkv, two linear layers with batch-norm (eps 2e-5) over all tokens at the end. arcface_torch cuts
-patches of 9 (and so never sees the last four rows and columns of 112), CVLFace of 8. The number of heads is not in
-the shapes; it is known for the published widths only.
+A. Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, arXiv 2010.11929, with these changes: ReLU6 in the
+MLP, no bias in qkv, and two linear layers with batch-norm (eps 2e-5) over all tokens at the end. arcface_torch uses
+patches of 9 pixels, which ignore the last four of 112 rows and columns; CVLFace uses patches of 8. The shapes of the
+weights do not reveal the number of heads, so that only the published widths are supported.
 """
 
 from functools import partial
@@ -29,7 +29,7 @@ _KNOWN = {
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; rows of qkv are q, k and v in thirds, heads inside."""
+    """Multi-head self-attention; the rows of qkv are all heads of q, then of k, then of v."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, tokens, width]."""
+        """Apply attention to [N, tokens, width]."""
         _, tokens, width = x.shape
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.heads, width // self.heads)
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4)
@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with ReLU6 between."""
+    """Two linear layers with a ReLU6 in between."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, tokens, width]."""
+        """Apply the layers to [N, tokens, width]."""
         y: Tensor = self.fc2(nn.functional.relu6(self.fc1(x)))
         return y
 
 
 class Block(nn.Module):
-    """Attention and MLP, each after a layer-norm and added to its input."""
+    """Attention and MLP, each preceded by a layer-norm and added to its input."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -73,26 +73,26 @@ class Block(nn.Module):
         self.mlp = Mlp(width, inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take and give [N, tokens, width]."""
+        """Apply the block to [N, tokens, width]."""
         x = x + self.attn(self.norm1(x))
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
 
 
 class PatchEmbedding(nn.Module):
-    """One token for each patch, row by row."""
+    """A projection of each patch to one token, row by row."""
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, width, patch, patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 112] into [N, tokens, width]."""
+        """Return tokens [N, tokens, width] of crops [N, 3, 112, 112]."""
         return torch.flatten(self.proj(x), 2).transpose(1, 2)
 
 
 class VisionTransformer(nn.Module):
-    """Patches, blocks, a layer-norm, then all tokens through two linear layers."""
+    """Patches, blocks, a layer-norm, then two linear layers over all tokens."""
 
     def __init__(
         self, patch: int, width: int, inner: int, blocks: int, heads: int, dimensions: int, masked: bool
@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
         tokens = (_SIDE // patch) ** 2
         self.patch_embed = PatchEmbedding(patch, width)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
-        if masked:  # in the file because training hides tokens; evaluation does not
+        if masked:  # stored because training masks tokens; unused at inference
             self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.blocks = nn.Sequential(*(Block(width, heads, inner) for _ in range(blocks)))
         self.norm = nn.LayerNorm(width, _LAYER_EPS)
@@ -113,7 +113,7 @@ class VisionTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn [N, 3, 112, 112] into embeddings [N, D] before normalisation."""
+        """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 112]."""
         x = self.patch_embed(x) + self.pos_embed
         embeddings: Tensor = self.feature(torch.flatten(self.norm(self.blocks(x)), 1))
         return embeddings
@@ -131,7 +131,7 @@ def _plan(key: tuple[int, int, int, int], dimensions: int = 512, masked: bool = 
 
 
 def match(shapes: Shapes) -> Plan | None:
-    """Read the architecture off keys and shapes, or return None if it is not a published one."""
+    """Return the plan that the keys and shapes describe, or None if the architecture is not a published one."""
     patch, inner = shapes.get("patch_embed.proj.weight", ()), shapes.get("blocks.0.mlp.fc1.weight", ())
     last = shapes.get("feature.2.weight", ())
     if len(patch) != 4 or len(inner) != 2 or len(last) != 2:

@@ -1,4 +1,4 @@
-"""What was measured for an embedding contract, and the decisions that follow from it."""
+"""The calibration of an embedding contract and the decisions that follow from it."""
 
 from models.calibration.files import read_calibration, write_calibration
 from models.calibration.records import LEAST_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap

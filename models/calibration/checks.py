@@ -1,4 +1,4 @@
-"""Whether the numbers of a calibration are such as a measurement gives: a digest says nothing about that."""
+"""Check the values of a calibration for plausibility, which its digest does not prove."""
 
 import math
 from collections.abc import Iterable
@@ -9,15 +9,15 @@ from models.calibration.records import LEAST_ERRORS, Calibration, OperatingPoint
 from models.quality import QualityScale
 
 _SCALAR = (bool, int, float, str)
-_LARGEST_SIMILARITY = 1.01  # bfloat16 normalises to within some thousandths
-_LARGEST_RATIO = 700.0  # of which the exponential is a number still
+_LARGEST_SIMILARITY = 1.01  # normalisation in bfloat16 is accurate to some thousandths
+_LARGEST_RATIO = 700.0  # largest log-likelihood ratio whose exponential is finite in float64
 
 
 def check(calibration: Calibration) -> None:
-    """Refuse numbers that no measurement gives.
+    """Raise an error unless all values of a calibration are plausible.
 
     Raises:
-        ValueError: There are such.
+        ValueError: A value has a wrong type or is outside its possible range.
     """
     _require(isinstance(calibration.contract_id, str))
     _require(len(calibration.points) > 0)
@@ -73,6 +73,6 @@ def _finite(numbers: Iterable[Any]) -> bool:
     return all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
 
 
-def _require(true: bool) -> None:
-    if not true:
-        raise ValueError("a number that no measurement gives")
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError("the calibration holds an invalid value")

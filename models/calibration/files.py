@@ -1,4 +1,4 @@
-"""`calibration.json`: a calibration with a digest over its content, bound to its embedding contract."""
+"""Read and write `calibration.json`, which holds a calibration and a digest of its content."""
 
 import json
 from dataclasses import asdict
@@ -17,10 +17,10 @@ _VERSION = 2
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration, whole or not at all.
+    """Write a calibration atomically.
 
     Raises:
-        StorageFailed: The file system refused.
+        StorageFailed: The file cannot be written.
     """
     content: dict[str, Any] = {"version": _VERSION, **asdict(calibration)}
     seen = calibration.quality.seen
@@ -34,10 +34,15 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, contract_id: str) -> Calibration:
-    """Read a calibration and check that it is whole and of this embedding contract.
+    """Read a calibration and check its values, its digest and its embedding contract.
+
+    Args:
+        path: File to read.
+        contract_id: Embedding contract of the model that will use the calibration.
 
     Raises:
-        CalibrationUnfit: It is absent, altered, of another version, or was measured on other embeddings.
+        CalibrationUnfit: The file is missing, malformed, altered, of another version or measured for another embedding
+            contract.
     """
     try:
         content = json.loads(path.read_text())
@@ -46,10 +51,10 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
     if not intact:
-        raise CalibrationUnfit(f"{path.name} was altered after it was measured")
+        raise CalibrationUnfit(f"{path.name} was altered after it was written: its digest does not match")
     if version != _VERSION:
         raise CalibrationUnfit(
-            f"{path.name} is of version {version}; this program reads version {_VERSION}: run vultus calibrate again"
+            f"{path.name} has version {version}; this program reads version {_VERSION}; run vultus calibrate again"
         )
     try:
         calibration = _calibration(content)
@@ -58,7 +63,7 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
     if calibration.contract_id != contract_id:
         raise CalibrationUnfit(
-            f"{path.name} was measured on embeddings of {calibration.contract_id}, this model gives {contract_id}"
+            f"{path.name} was measured for embedding contract {calibration.contract_id}; this model has {contract_id}"
         )
     return calibration
 

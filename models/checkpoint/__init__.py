@@ -1,4 +1,4 @@
-"""Safe reading of checkpoint files: weights out of any wrapper, and no code of a file is ever run. Needs no torch."""
+"""Read the weights from checkpoint files of any form, without running code from the file and without torch."""
 
 from models.checkpoint.reading import Checkpoint, Head, Weights, read_checkpoint
 

@@ -1,4 +1,4 @@
-"""Find the network's weights in what a checkpoint file holds, and what the file's form tells beside them."""
+"""Find the weights of the network in a checkpoint file, and collect the metadata that the file's form provides."""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,22 +17,22 @@ from models.errors import CheckpointUnreadable, CheckpointWithoutWeights, Weight
 
 Weights = dict[str, NDArray[Any]]
 
-_FILES = ("model.safetensors", "model.pt")  # the names in a directory as CVLFace publishes them
+_FILES = ("model.safetensors", "model.pt")  # the names in directories that CVLFace publishes
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 _MEMBERS = ("state_dict", "net_state_dict", "state_dict_backbone", "model_state_dict", "backbone", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
-_HEADS = ("head.", "loss.", "classifier.")  # of the training, beside the network's own weights
-_FRESH_STATISTICS = (20.0, 100.0)  # what AdaFace's head.py starts its buffers with
+_HEADS = ("head.", "loss.", "classifier.")  # prefixes of the training head, stored with the network's weights
+_FRESH_STATISTICS = (20.0, 100.0)  # the initial values of the buffers in AdaFace's head.py
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What AdaFace's training kept of the norms it saw (Kim et al., CVPR 2022, arXiv 2204.00964).
+    """The statistics of norms that AdaFace records in training (Kim et al., CVPR 2022, arXiv 2204.00964).
 
     Attributes:
-        mean, deviation: Running statistics of the feature norm; `batch_mean` and `batch_std` in the file.
-        h: Concentration of the quality indicator, 0.333 unless the file's hyper-parameters say otherwise.
-        fresh: The buffers are as they were before training (20 and 100), so they tell nothing.
+        mean, deviation: Running statistics of the norm; `batch_mean` and `batch_std` in the file.
+        h: Concentration of the quality indicator; 0.333 unless the file's hyper-parameters state another value.
+        fresh: Whether the buffers still have their initial values (20 and 100), so that they hold no statistics.
     """
 
     mean: float
@@ -43,18 +43,18 @@ class Head:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """The weights of a network and what surrounds them.
+    """The weights of a network and their metadata.
 
     Attributes:
-        path: The file.
-        sha256: Of the file.
-        weights: By key without any wrapper's prefix, as stored.
-        member: Name of the member that held them, empty if they were the file's whole content.
-        prefix: What stood before every key.
-        head: AdaFace's norm statistics, if the file has them.
-        stored: The same weights and those of a training head by the keys that the file has.
-        adaface_form: The file is as AdaFace's own training writes it.
-        sidecar: The model description beside the file, if there is one.
+        path: Path of the file.
+        sha256: SHA-256 of the file.
+        weights: The stored weights, by key without the wrapper's prefix.
+        member: Name of the member that holds the weights; empty if they are the top level of the file.
+        prefix: The removed prefix of every key.
+        head: AdaFace's norm statistics, or None if the file has none.
+        stored: The weights of the network and of a training head, by the keys in the file.
+        adaface_form: Whether the file has the form that AdaFace's training writes.
+        sidecar: The model description next to the file, or None.
     """
 
     path: Path
@@ -69,16 +69,16 @@ class Checkpoint:
 
     @property
     def wrapper(self) -> str:
-        """Describe the form for people."""
+        """A description of the file's form for display: its member and prefix, or `plain`."""
         parts = [f"member {self.member}" if self.member else "", f"prefix {self.prefix}" if self.prefix else ""]
         return ", ".join(part for part in parts if part) or "plain"
 
     def floating(self) -> list[NDArray[Any]]:
-        """List the weights that are floating-point numbers: all but counters."""
+        """Return the floating-point weights, which are all except counters."""
         return [self.weights[key] for key in _floating(self.weights)]
 
     def weights_digest(self) -> str:
-        """Return the SHA-256 over keys, shapes, dtypes and numbers: the same in every wrapper."""
+        """Return the SHA-256 of keys, shapes, dtypes and values, which does not depend on the wrapper."""
         digest = hashlib.sha256()
         for key, array in sorted(self.weights.items()):
             digest.update(f"{key}|{','.join(map(str, array.shape))}|{array.dtype.name}\n".encode())
@@ -87,14 +87,16 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint file, or the one in a directory of CVLFace's form.
+    """Read a checkpoint file, or the checkpoint in a directory of CVLFace's form.
 
     Args:
-        path: `.pth`, `.pt`, `.ckpt` or `.safetensors`, or a directory with `model.pt` or `model.safetensors`.
+        path: A `.pth`, `.pt`, `.ckpt` or `.safetensors` file, or a directory with `model.safetensors` or `model.pt`.
 
     Raises:
-        CheckpointUnreadable, CheckpointUnsafe, CheckpointIsModule: The file cannot be read.
-        CheckpointWithoutWeights: It holds no network.
+        CheckpointUnreadable: The file is missing, is not a checkpoint, or is truncated or corrupt.
+        CheckpointUnsafe: The file calls code.
+        CheckpointIsModule: The file is a pickled module or a TorchScript archive.
+        CheckpointWithoutWeights: The file holds no network.
         WeightsNotFinite: A weight is NaN or infinite.
     """
     path = _file(path)
@@ -122,20 +124,20 @@ def _file(path: Path) -> Path:
             raise CheckpointUnreadable(f"the directory {path.name} holds neither {' nor '.join(_FILES)}")
         return found[0]
     if not path.is_file():
-        raise CheckpointUnreadable(f"there is no file {path.name}")
+        raise CheckpointUnreadable(f"file {path.name} does not exist")
     if path.suffix.lower() not in _SUFFIXES:
-        raise CheckpointUnreadable(f"{path.name} is not named like a checkpoint ({', '.join(_SUFFIXES)})")
+        raise CheckpointUnreadable(f"{path.name} does not have a checkpoint suffix ({', '.join(_SUFFIXES)})")
     return path
 
 
 def _find_weights(tree: Any) -> tuple[str, Weights]:
     if not isinstance(tree, dict):
-        raise CheckpointWithoutWeights("the checkpoint holds no weights by name")
+        raise CheckpointWithoutWeights("the checkpoint does not hold named weights")
     for name in _MEMBERS:
         if inner := _arrays(tree.get(name)):
             return name, inner
-    if own := _arrays(tree):
-        return "", own
+    if top_level := _arrays(tree):
+        return "", top_level
     members = ", ".join(sorted(str(key) for key in tree)[:8]) or "nothing"
     raise CheckpointWithoutWeights(f"the checkpoint holds no network, only {members}")
 
@@ -149,19 +151,23 @@ def _arrays(tree: Any) -> Weights:
         for key, value in found.items()
         if isinstance(value, TensorRecord | np.ndarray)
     }
-    return {key: array for key, array in weights.items() if array.ndim or "." in key}  # not a lone `epoch` or `step`
+    return {key: array for key, array in weights.items() if array.ndim or "." in key}  # not a scalar `epoch` or `step`
 
 
 def _strip(weights: Weights) -> tuple[str, Weights, Weights]:
-    """Take off the prefixes that all keys share, but for those of a training head, which are set apart."""
-    taken, rest = "", Weights()
+    """Separate the weights of a training head, and remove the prefixes that all other keys share.
+
+    Returns:
+        The removed prefix, the weights of the network without it, and the weights of a training head.
+    """
+    removed, rest = "", Weights()
     while True:
         heads = {key: value for key, value in weights.items() if key.startswith(_HEADS)}
         body = {key: value for key, value in weights.items() if key not in heads}
         prefix = next((prefix for prefix in _PREFIXES if body and all(key.startswith(prefix) for key in body)), None)
         if prefix is None:
-            return taken, body, {**rest, **heads}
-        taken, rest = taken + prefix, {**rest, **heads}
+            return removed, body, {**rest, **heads}
+        removed, rest = removed + prefix, {**rest, **heads}
         weights = {key.removeprefix(prefix): value for key, value in body.items()}
 
 
@@ -171,7 +177,7 @@ def _head(rest: Weights, tree: dict[str, Any]) -> Head | None:
     except (KeyError, ValueError):
         return None
     if not np.isfinite([mean, deviation]).all() or deviation <= 0:
-        return None  # no statistics of anything
+        return None  # not valid statistics
     training = tree.get("hyper_parameters")
     h = training.get("h", 0.333) if isinstance(training, dict) else 0.333
     return Head(mean, deviation, float(h) if isinstance(h, int | float) else 0.333, _is_fresh(mean, deviation))

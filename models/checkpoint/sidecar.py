@@ -1,7 +1,6 @@
-"""The model description that CVLFace puts beside a checkpoint: `model.yaml`, or `config.json` on a model hub.
+"""The model description that CVLFace stores next to a checkpoint: `model.yaml`, or `config.json` on a model hub.
 
-It is the only place where the colour order of those files is told: the same network is published for RGB and for BGR
-under the same keys.
+Only this description states the colour order. The same network is published for RGB and for BGR with the same keys.
 """
 
 import json
@@ -18,11 +17,11 @@ _COLORS: dict[str, Color] = {"rgb": "rgb", "bgr": "bgr"}
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What stands beside a checkpoint.
+    """The model description next to a checkpoint.
 
     Attributes:
-        name: Of the file.
-        color: Order in which the bare network takes its channels, or None where the file does not tell.
+        name: Name of the description's file.
+        color: Order in which the network itself takes its channels, or None if the file does not state it.
     """
 
     name: str
@@ -30,7 +29,11 @@ class Sidecar:
 
 
 def read_sidecar(checkpoint: Path) -> Sidecar | None:
-    """Read the description beside a checkpoint, if there is one; one that cannot be read tells nothing."""
+    """Read the description next to a checkpoint.
+
+    Returns:
+        The description, without a colour order if the file is malformed; None if no description exists.
+    """
     for name in (f"{checkpoint.stem}.yaml", "model.yaml", "config.json"):
         path = checkpoint.with_name(name)
         if path.is_file():
@@ -46,5 +49,5 @@ def _color(path: Path) -> Color | None:
         return None
     if isinstance(content, dict) and isinstance(content.get("conf"), dict):
         content = content["conf"]
-    word = content.get("color_space") if isinstance(content, dict) else None
-    return _COLORS.get(word.lower()) if isinstance(word, str) else None
+    color = content.get("color_space") if isinstance(content, dict) else None
+    return _COLORS.get(color.lower()) if isinstance(color, str) else None

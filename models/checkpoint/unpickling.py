@@ -1,10 +1,10 @@
-"""Read the pickle inside a PyTorch file without running anything that it asks for.
+"""Read the pickle inside a PyTorch file without running any code that it calls.
 
-A pickle is a program: it names functions and classes and calls them. Here a name never leads to an import. What
-rebuilds tensors becomes our own record of the tensor, what only describes a training run is replaced by an inert
-object, and every other name by a class that refuses to be called. So a file may mention a class of a package that is
-not installed, as Lightning 1.4 does, but a file that calls anything unlisted is refused with the name of what it
-wanted.
+A pickle is a program that names functions and classes and calls them. This reader never imports a name. A function
+that rebuilds a tensor is replaced by one that records the tensor, a class that only describes a training run by an
+inert object, and every other name by a class that raises when called. A file may therefore mention a class of a package
+that is not installed, as those of Lightning 1.4 do. A file that calls anything unlisted is rejected, and the error
+names the callable.
 """
 
 import io
@@ -44,7 +44,7 @@ _ELEMENTS = {
     "uint8": np.uint8,
     "bool": np.bool_,
 }
-# What training code leaves in its checkpoints beside the weights, and nothing here reads.
+# Types that training code stores in checkpoints besides the weights. They are not read.
 _DESCRIPTIONS = {
     ("_codecs", "encode"),
     ("argparse", "Namespace"),
@@ -76,7 +76,7 @@ _MODULE_CLASSES = b"torch.nn.modules"
 
 @dataclass(slots=True)
 class Storage:
-    """A block of numbers in the file; `content` is set when the reader has found it."""
+    """A block of weights in the file; `content` is set when the reader has located it."""
 
     key: str
     dtype: np.dtype[Any]
@@ -86,7 +86,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class StorageView:
-    """A part of a storage, in elements; files older than PyTorch 1.6 may hold such."""
+    """A part of a storage from an offset in elements, which files older than PyTorch 1.6 may contain."""
 
     storage: Storage
     offset: int
@@ -94,7 +94,7 @@ class StorageView:
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """A tensor as the file describes it."""
+    """The description of a tensor in the file."""
 
     source: StorageView
     offset: int
@@ -103,14 +103,14 @@ class TensorRecord:
     dtype: np.dtype[Any]
 
     def array(self) -> NDArray[Any]:
-        """Return the numbers, without a copy.
+        """Return the tensor as an array, without a copy.
 
         Raises:
-            CheckpointUnreadable: The description leads out of the storage.
+            CheckpointUnreadable: The storage is missing, or the description exceeds its bounds.
         """
         storage, size = self.source.storage, self.dtype.itemsize
         if storage.content is None:
-            raise CheckpointUnreadable(f"the checkpoint names a block of weights that it does not hold: {storage.key}")
+            raise CheckpointUnreadable(f"the checkpoint refers to a missing block of weights: {storage.key}")
         if int(np.prod(self.shape, dtype=object)) * size > len(storage.content):
             raise CheckpointUnreadable("the checkpoint describes a tensor that is larger than its block of weights")
         start = self.source.offset * storage.dtype.itemsize + self.offset * size
@@ -119,11 +119,11 @@ class TensorRecord:
                 self.shape, self.dtype, storage.content, start, tuple(stride * size for stride in self.strides)
             )
         except (OverflowError, TypeError, ValueError) as error:
-            raise CheckpointUnreadable("the checkpoint describes a tensor that leads out of its block") from error
+            raise CheckpointUnreadable("the checkpoint describes a tensor that exceeds its block of weights") from error
 
 
 class _ElementType:
-    """Stands for a type of numbers. A numpy dtype in its place could be changed by the file, for the whole process."""
+    """An immutable stand-in for a dtype: a pickle could change a numpy dtype for the whole process."""
 
     __slots__ = ("dtype",)
     dtype: np.dtype[Any]
@@ -132,18 +132,18 @@ class _ElementType:
         object.__setattr__(self, "dtype", dtype)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise ValueError("a change of what is not its own")
+        raise ValueError("a pickle must not change the objects of this process")
 
 
 class Mapping(dict[Any, Any], metaclass=SealedType):
-    """A plain dict in the place of `OrderedDict`; attributes hung on it are dropped."""
+    """A plain dict that replaces `OrderedDict` and drops its attributes."""
 
     def __setstate__(self, state: Any) -> None:
-        """Drop what is hung on it, such as `_metadata`."""
+        """Drop attributes such as `_metadata`."""
 
 
 class _Description(metaclass=SealedType):
-    """Stands for something that only describes the training run. Takes everything, keeps nothing."""
+    """A stand-in for objects that only describe the training run; it accepts and drops any content."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Description":
         return super().__new__(cls)
@@ -157,28 +157,28 @@ class _Description(metaclass=SealedType):
     __setstate__ = __setitem__ = append = extend = add = _drop
 
 
-_CALLED = (
-    "the file asks to run {}, which is not among what weights need; refused "
-    "(if you trust the file, load it where it was made and save the state_dict alone)"
+_CALL_REFUSED = (
+    "the file calls {}, which weights do not need; refused, and nothing was run "
+    "(if you trust the file, load it in the code that created it and save the state_dict alone)"
 )
 
 
 def _refuse(name: str) -> type:
-    return stand_in(name, lambda shown: CheckpointUnsafe(_CALLED.format(shown)))
+    return stand_in(name, lambda shown: CheckpointUnsafe(_CALL_REFUSED.format(shown)))
 
 
 def _reconstructor(cls: type, *_: Any) -> Any:
-    """Stands for `copyreg._reconstructor`, by which old protocols make objects."""
+    """Replace `copyreg._reconstructor`, which creates objects in old pickle protocols."""
     return cls()
 
 
 def _rebuild(source: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorRecord:
-    """Stands for torch._utils._rebuild_tensor (v1, v2, v3)."""
+    """Replace `torch._utils._rebuild_tensor` (v1, v2, v3): return a record instead of a tensor."""
     view = source if isinstance(source, StorageView) else StorageView(source, 0)
     dtype = next((item.dtype for item in rest if isinstance(item, _ElementType)), view.storage.dtype)
     numbers = (offset, *shape, *strides)
     if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) != len(strides):
-        raise CheckpointUnreadable("the checkpoint describes a tensor with an impossible shape")
+        raise CheckpointUnreadable("the checkpoint describes a tensor with an invalid shape")
     return TensorRecord(view, offset, tuple(shape), tuple(strides), dtype)
 
 
@@ -187,14 +187,14 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists, plain values and tensor records, and nothing else."""
+    """An unpickler that builds only dicts, lists, plain values and tensor records."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(stream, encoding="utf-8")
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Answer a name with something inert of our own. Never imports."""
+        """Return the inert replacement of a name, without importing it."""
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         if (module, name) == ("collections", "OrderedDict"):
             return Mapping
@@ -213,10 +213,10 @@ class _Unpickler(pickle.Unpickler):
         return _refuse(f"{module}.{name}")
 
     def persistent_load(self, reference: Any) -> Any:
-        """Note the storage that a tensor lies in."""
+        """Record the storage that holds a tensor."""
         kind, *rest = reference
         if kind == "module":
-            raise CheckpointIsModule(_WHOLE_MODULE)
+            raise CheckpointIsModule(_PICKLED_MODULE)
         dtype, key, _location, count, *view = rest
         if (
             kind != "storage"
@@ -224,59 +224,59 @@ class _Unpickler(pickle.Unpickler):
             or type(count) is not int
             or not isinstance(key, str)
         ):
-            raise CheckpointUnreadable("the checkpoint refers to weights in a way that is not known")
+            raise CheckpointUnreadable("the checkpoint refers to weights in an unknown form")
         storage = self.storages.setdefault(key, Storage(key, dtype.dtype, count))
         if view and view[0] is not None:
             return StorageView(storage, int(view[0][1]))
         return storage
 
 
-_WHOLE_MODULE = (
-    "the file is a whole pickled module, which only the code that made it can open; "
+_PICKLED_MODULE = (
+    "the file is a pickled module, which only the code that created it can load; "
     "load it there and save its state_dict()"
 )
 
 
 def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
-    """Read one pickle from where the stream stands, and leave the stream behind it.
+    """Read one pickle from the stream's position, and leave the stream at the end of the pickle.
 
     Returns:
-        What it holds, and the storages that its tensors lie in by key.
+        The content of the pickle, and by key the storages of its tensors.
 
     Raises:
-        CheckpointUnreadable: It is cut off or is no pickle.
-        CheckpointUnsafe: It calls something that is not on the list.
-        CheckpointIsModule: It is a whole pickled module.
+        CheckpointUnreadable: The pickle is malformed, truncated or nested too deeply.
+        CheckpointUnsafe: The pickle calls something that is not allowed.
+        CheckpointIsModule: The pickle is a module rather than its weights.
     """
     start = stream.tell()
     unpickler = _Unpickler(stream)
     try:
         if has_large_memo(stream):
-            raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken")
+            raise CheckpointUnreadable("the checkpoint's pickle is truncated or corrupt")
         stream.seek(start)
         return unpickler.load(), unpickler.storages
     except CheckpointUnsafe as error:
         stream.seek(start)
         if _holds(stream, _MODULE_CLASSES):
-            raise CheckpointIsModule(f"{_WHOLE_MODULE} ({_wanted(error)})") from error
+            raise CheckpointIsModule(f"{_PICKLED_MODULE} (it calls {_callable_name(error)})") from error
         raise
     except VultusError:
         raise
     except RecursionError as error:
         raise CheckpointUnreadable("the checkpoint's pickle is nested too deeply") from error
-    except Exception as error:  # a broken pickle may raise whatever its opcodes lead to
-        raise CheckpointUnreadable("the checkpoint's pickle is cut off or broken") from error
+    except Exception as error:  # the opcodes of a corrupt pickle may raise any exception
+        raise CheckpointUnreadable("the checkpoint's pickle is truncated or corrupt") from error
 
 
 def unpickle_bytes(content: bytes) -> tuple[Any, dict[str, Storage]]:
-    """Read a pickle that is there as a whole; see `unpickle`."""
+    """Read one pickle from bytes; see `unpickle`."""
     return unpickle(io.BytesIO(content))
 
 
-def _wanted(error: CheckpointUnsafe) -> str:
-    return str(error).removeprefix("the file asks to run ").partition(",")[0]
+def _callable_name(error: CheckpointUnsafe) -> str:
+    return str(error).removeprefix("the file calls ").partition(",")[0]
 
 
 def _holds(stream: IO[bytes], needle: bytes) -> bool:
-    """Look for a name in the first megabytes of a pickle; class names come before the numbers."""
+    """Search the first 64 MiB of a pickle for a name; class names come before the weights."""
     return needle in stream.read(64 * 2**20)

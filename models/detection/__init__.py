@@ -1,4 +1,4 @@
-"""Pictures in, faces out."""
+"""Face detection."""
 
 from models.detection.detector import AnchorDetector, DetectionOptions, canvases
 from models.detection.face import Face, FaceDetector

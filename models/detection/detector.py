@@ -1,10 +1,12 @@
-"""A detector around an anchor network: letterbox, two scales, one NMS, and a second look at photos on their side.
+"""A face detector that runs an anchor network at two scales and, if necessary, in other orientations.
 
-Faces that fill the frame are larger than anything that the network was trained on, so a small padded copy of the
-picture is looked at as well where the first look leaves room for one. Photos on their side are the harder case: the
-network often finds *something* in them, with an ordinary score and landmarks that are nowhere near eyes and mouth, so
-"no face found" is no sign to go by. A best score below the family's `sure_score` is; then the orientation with the best
-score wins.
+Each photo is padded to one of a few canvas sizes. A face that fills the frame is larger than the faces that the network
+was trained on, so the detector also runs on a reduced, padded copy of the photo if the first run suggests such a face.
+NMS merges the candidates of both scales.
+
+In rotated photos the network often finds a face with an ordinary score but with landmarks far from eyes and mouth, so a
+detected face does not prove that the photo is upright. If the best score is below `sure_score` of the family, the
+detector tries the other orientations and uses the one with the best score.
 """
 
 import math
@@ -22,23 +24,23 @@ from models.runtime import Session
 
 DETECTOR_OUTPUTS = ("scores", "boxes", "landmarks")
 
-_NMS_IOU = 0.3  # OpenCV's FaceDetectorYN
-_COARSE_SIDE, _COARSE_PADDING = 160, 32  # best landmarks on close-ups of LFW at that cost; 128 px is clearly worse
+_NMS_IOU = 0.3  # default of OpenCV's FaceDetectorYN
+_COARSE_SIDE, _COARSE_PADDING = 160, 32  # most accurate on LFW close-ups at this cost; 128 px is clearly worse
 _COARSE_CANVAS = (_COARSE_SIDE + 2 * _COARSE_PADDING,) * 2
-_LARGE_FACE_PX = 416  # in the full picture; up to there it gives the better landmarks, beyond the small copy does
-_MIN_SIDE = 384  # smaller photos are enlarged: landmarks get better (LFW at 250 px: 99.3 % as it is, 99.5 % enlarged)
-_SAME_HEAD = 0.3  # of the smaller box; what is seen upright in a face on its side lies well within it
-_TURN_MARGIN = 0.02  # another orientation must be that much better than the one in which the photo came
+_LARGE_FACE_PX = 416  # side in the full photo above which the reduced copy yields better landmarks
+_MIN_SIDE = 384  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 %, enlarged: 99.5 %)
+_SAME_HEAD = 0.3  # shared part of the smaller box; false upright detections in a rotated face exceed it
+_TURN_MARGIN = 0.02  # minimum score gain of another orientation over the original one
 _TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionOptions:
-    """How closely to look.
+    """Resolution and number of faces of a detector.
 
     Attributes:
-        max_side_px: Longest side at which a picture is looked at; a multiple of 128.
-        max_faces: At most that many faces are given, best score first.
+        max_side_px: Length in pixels to which the longer side of larger photos is reduced; a multiple of 128.
+        max_faces: Maximum number of faces to return; those with the highest score are kept.
     """
 
     max_side_px: int = 640
@@ -46,7 +48,7 @@ class DetectionOptions:
 
 
 class Candidates(NamedTuple):
-    """Faces before NMS, in pixels of the picture."""
+    """Candidate faces before NMS, in pixels of the image that was run."""
 
     scores: Floats
     boxes: Floats
@@ -54,28 +56,28 @@ class Candidates(NamedTuple):
 
 
 def canvases(options: DetectionOptions) -> tuple[tuple[int, int], ...]:
-    """List the (height, width) that the network is loaded for.
+    """Return the (height, width) of all canvases that the network is loaded for.
 
-    A photo is at most `max_side_px` long, so one side of its canvas is that or the canvas is square.
+    A canvas is either square or has `max_side_px` as its longer side.
     """
     longest = options.max_side_px
     square_sides = sorted({_MIN_SIDE, _to_stride(0.8 * longest), longest})
-    oblong_sides = sorted({_to_stride(share * longest) for share in (9 / 16, 2 / 3, 3 / 4)})  # what cameras give
+    oblong_sides = sorted({_to_stride(share * longest) for share in (9 / 16, 2 / 3, 3 / 4)})  # aspect ratios of cameras
     squares = [(side, side) for side in square_sides]
     oblongs = [size for side in oblong_sides for size in ((side, longest), (longest, side))]
     return (_COARSE_CANVAS, *squares, *oblongs)
 
 
 class AnchorDetector:
-    """Finds faces with a network in the detector contract of `models.graph`."""
+    """Face detector for networks that follow the detector contract of `models.graph`. Thread-safe."""
 
     def __init__(self, session: Session, head: DetectorHead, options: DetectionOptions | None = None) -> None:
         """Wrap a session.
 
         Args:
-            session: Loaded with `DETECTOR_OUTPUTS` for all of `canvases(options)`.
-            head: The network's family.
-            options: How closely to look.
+            session: Session that was loaded with `DETECTOR_OUTPUTS` for all of `canvases(options)`.
+            head: Output encoding of the network.
+            options: Resolution and number of faces; the defaults of `DetectionOptions` if None.
         """
         self._options = options or DetectionOptions()
         self._session = session
@@ -86,7 +88,7 @@ class AnchorDetector:
 
     @property
     def session(self) -> Session:
-        """The network."""
+        """Session that runs the network."""
         return self._session
 
     @property
@@ -97,51 +99,59 @@ class AnchorDetector:
     def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """See `FaceDetector.detect`."""
         longer = max(image.shape[:2])
-        seen = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
-        faces = self._look(seen, deadline)
+        resized = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
+        faces = self._detect_two_scales(resized, deadline)
         if not faces or faces[0].score < self._head.sure_score:
-            faces = self._best_turn(seen, faces, deadline)
-        factor = (image.shape[1] / seen.shape[1], image.shape[0] / seen.shape[0])
+            faces = self._detect_rotated(resized, faces, deadline)
+        factor = (image.shape[1] / resized.shape[1], image.shape[0] / resized.shape[0])
         return [face.scaled(factor) for face in faces]
 
     def detect_once(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
-        """Find faces at the picture's own scale and orientation alone; its longer side is at most `max_side_px`."""
+        """Detect faces at the given scale and orientation only.
+
+        Args:
+            image: (H, W, 3) uint8, RGB; the longer side is at most `max_side_px`.
+            deadline: Deadline of the request.
+
+        Returns:
+            Faces in pixels of `image`, highest score first.
+        """
         return self._suppress(self._candidates(image, 0, deadline))
 
-    def _look(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
+    def _detect_two_scales(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
         fine = self._candidates(image, 0, deadline)
         if not self._may_hide_a_close_up(fine, image):
             return self._suppress(fine)
         thumbnail = _resize(image, _COARSE_SIDE / max(image.shape[:2]))
         coarse = self._candidates(thumbnail, _COARSE_PADDING, deadline)
         factor = np.float32(max(image.shape[:2]) / max(thumbnail.shape[:2]))
-        shift = (factor - 1) / 2  # pixel centres are whole numbers
+        shift = (factor - 1) / 2  # pixel centres have integer coordinates
         boxes, landmarks = coarse.boxes * factor + shift, coarse.landmarks * factor + shift
         large = _sides(boxes) >= _LARGE_FACE_PX
         close_ups = (coarse.scores[large], boxes[large], landmarks[large])
         return self._suppress(Candidates(*(np.concatenate(pair) for pair in zip(fine, close_ups, strict=True))))
 
     def _may_hide_a_close_up(self, fine: Candidates, image: NDArray[np.uint8]) -> bool:
-        """Tell whether a small copy is worth a look: there is room, and no sure face or a suspiciously large one."""
+        """Return whether a close-up is possible: a large photo has either no sure face or a suspiciously large one."""
         if max(image.shape[:2]) < _LARGE_FACE_PX:
             return False
         unsure = fine.scores.max(initial=0) < self._head.sure_score
         return bool(unsure or _sides(fine.boxes).max(initial=0) >= _LARGE_FACE_PX / 2)
 
-    def _best_turn(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None) -> list[Face]:
-        """Look at small copies of the other orientations, and closely at one that shows a surer face."""
+    def _detect_rotated(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None) -> list[Face]:
+        """Return the faces of the best orientation, which is chosen on reduced copies of the other orientations."""
         small = _resize(image, min(1.0, _MIN_SIDE / max(image.shape[:2])))
         square = _on_canvas([_turned(small, turn) for turn in _TURNS], (_MIN_SIDE, _MIN_SIDE), 0)
         scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0, deadline)]
         best = int(np.argmax(scores))
-        bar = (faces[0].score if faces else 0.0) + _TURN_MARGIN
-        if scores[best] <= bar:
+        minimum = (faces[0].score if faces else 0.0) + _TURN_MARGIN
+        if scores[best] <= minimum:
             return faces
-        found = self._look(_turned(image, _TURNS[best]), deadline)
-        if not found or found[0].score <= bar:
+        found = self._detect_two_scales(_turned(image, _TURNS[best]), deadline)
+        if not found or found[0].score <= minimum:
             return faces
         turned = [_turn_back(face, _TURNS[best], image.shape) for face in found]
-        # Upright faces beside one on its side stay: whoever asks for a single face must not be given one of two.
+        # Upright faces beside a rotated one are kept: the policy `single` must reject a photo of two people.
         others = [face for face in faces if not any(_covers(other, face) for other in turned)]
         return sorted(turned + others, key=lambda face: -face.score)
 
@@ -181,7 +191,7 @@ class AnchorDetector:
 
 
 def _covers(one: Face, other: Face) -> bool:
-    """Tell whether two boxes are of the same head: they share a good part of the smaller one."""
+    """Return whether two boxes show the same head, because they share a large part of the smaller box."""
     shared = np.minimum(one.box[2:], other.box[2:]) - np.maximum(one.box[:2], other.box[:2])
     return float(np.prod(np.maximum(shared, 0))) >= _SAME_HEAD * min(one.area, other.area)
 
@@ -198,7 +208,7 @@ def _to_stride(side: float) -> int:
 
 
 def _on_canvas(images: list[NDArray[np.uint8]], size: tuple[int, int], padding: int) -> NDArray[np.uint8]:
-    """Lay pictures on black canvases, `padding` pixels from the top left corner."""
+    """Place images on black canvases, `padding` pixels from the top left corner."""
     if len(images) == 1 and images[0].shape[:2] == size:
         return np.ascontiguousarray(images[0][None])
     canvas = np.zeros((len(images), *size, 3), np.uint8)
@@ -216,13 +226,13 @@ def _resize(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
         return image
     height, width = image.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # Averaging the area is slower and only matters where a linear filter would skip pixels.
+    # Area averaging is slower and only necessary where a linear filter would skip pixels.
     interpolation = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
     return cv2.resize(image, size, interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 def _turn_back(face: Face, turn: int, shape: tuple[int, ...]) -> Face:
-    """Map a face found in a turned picture to the picture itself, of the given (height, width, ...)."""
+    """Map a face from a rotated photo to the original photo, whose shape is (height, width, ...)."""
     height, width = shape[:2]
 
     def back(points: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What a detector gives."""
+"""The face record and the interface of face detectors."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,13 +11,13 @@ from models.deadline import Deadline
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """A face in a picture.
+    """A face in a photo.
 
     Attributes:
-        box: (4,) float32, pixels: x1, y1, x2, y2; may reach beyond the picture.
+        box: (4,) float32, pixels: x1, y1, x2, y2; may extend beyond the photo.
         landmarks: (5, 2) float32, pixels: left eye, right eye, nose, left and right mouth corner, as seen in the
-            picture once it is turned so that the face is upright.
-        score: The detector's own confidence in [0, 1]; says nothing about identity.
+            photo after rotating it until the face is upright.
+        score: Detection confidence in [0, 1], which is independent of identity.
     """
 
     box: NDArray[np.float32]
@@ -31,7 +31,7 @@ class Face:
         return float(width * height)
 
     def scaled(self, factor: tuple[float, float]) -> "Face":
-        """Return the face in a picture that is `factor` (x, y) times as large; pixel centres are whole numbers."""
+        """Return the face in a photo resized by `factor` (x, y). Pixel centres have integer coordinates."""
         xy = np.asarray(factor, dtype=np.float32)
         shift = (xy - 1) / np.float32(2)
         box = self.box.reshape(2, 2) * xy + shift
@@ -39,25 +39,30 @@ class Face:
 
 
 class FaceDetector(Protocol):
-    """Finds faces. Safe for use by several threads at once."""
+    """A face detector. Thread-safe.
+
+    Attributes:
+        family: Name of the detector family, part of the embedding contract.
+    """
 
     family: str
 
     @property
     def max_side_px(self) -> int:
-        """Longest side at which a picture is looked at; more pixels are not used."""
+        """Length in pixels to which the longer side of a larger photo is reduced before detection."""
 
     def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
-        """Find the faces of a picture.
+        """Detect the faces of a photo.
 
         Args:
-            image: (H, W, 3) uint8, RGB, upright or lying on any side.
-            deadline: Whose work it is.
+            image: (H, W, 3) uint8, RGB, upright or rotated by 90, 180 or 270 degrees.
+            deadline: Deadline of the request.
 
         Returns:
-            Faces in pixels of `image`, best score first.
+            Faces in pixels of `image`, highest score first.
 
         Raises:
-            InferenceFailed: The engine refused, or gave a number that is not finite.
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            InferenceFailed: The engine failed or returned a number that is not finite.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
         """

@@ -1,8 +1,10 @@
-"""How each family of anchor detectors writes a face into its outputs.
+"""The output encodings of the supported families of anchor detectors.
 
-YuNet: W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023; the weights of the OpenCV zoo
-are under MIT. SCRFD: J. Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022,
-arXiv 2105.04714; the published weights are for non-commercial use.
+YuNet: W. Wu, H. Peng, S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", MIR 2023. The weights of the OpenCV zoo
+are licensed under MIT.
+
+SCRFD: J. Guo et al., "Sample and Computation Redistribution for Efficient Face Detection", ICLR 2022, arXiv 2105.04714.
+The published weights are licensed for non-commercial use only.
 """
 
 from collections.abc import Callable
@@ -18,13 +20,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class DetectorHead:
-    """What differs between families.
+    """The output encoding and the score thresholds of a detector family.
 
     Attributes:
-        family: Name, part of the embedding contract because alignment follows the landmarks.
-        anchors_per_cell: Anchors at each position of a stride's grid.
-        min_score: Candidates below are no faces.
-        sure_score: A best face below may be one that lies on its side: other orientations are tried.
+        family: Name of the family, part of the embedding contract because alignment depends on the landmarks.
+        anchors_per_cell: Number of anchors at each position of a stride's grid.
+        min_score: Minimum score of a face.
+        sure_score: Score of the best face below which other orientations of the photo are tried.
         decode_boxes: (raw boxes [K, 4], anchors [K, 3]) -> [K, 4] corners in pixels.
         decode_landmarks: (raw landmarks [K, 10], anchors [K, 3]) -> [K, 5, 2] in pixels.
     """
@@ -37,7 +39,14 @@ class DetectorHead:
     decode_landmarks: Callable[[Floats, Floats], Floats]
 
     def anchors(self, height: int, width: int) -> Floats:
-        """List the anchors of a canvas in the order of the outputs: [A, 3] of x, y (the cell's top left), stride."""
+        """Return the anchors of a canvas in the order of the outputs.
+
+        Args:
+            height, width: Size of the canvas in pixels.
+
+        Returns:
+            (A, 3) float32: x and y of the top left corner of the cell in pixels, stride.
+        """
         levels = []
         for stride in STRIDES:
             rows, columns = height // stride, width // stride
@@ -62,7 +71,7 @@ def _offsets(raw: Floats, anchors: Floats) -> Floats:
     return anchors[:, None, :2] + raw.reshape(-1, 5, 2) * anchors[:, None, 2:]
 
 
-# The sure scores come from photos turned by 90, 180 and 270 degrees: see tests/accuracy/test_rotation.py.
+# `sure_score` was chosen on photos rotated by 90, 180 and 270 degrees; see tests/accuracy/test_rotation.py.
 YUNET = DetectorHead("yunet", 1, 0.6, 0.91, _centre_and_log_size, _offsets)
 SCRFD = DetectorHead("scrfd", 2, 0.5, 0.8, _distances_to_sides, _offsets)
 

@@ -1,1 +1,1 @@
-"""How often a model errs, measured on the pipeline that serves."""
+"""Measurement of a model's error rates, on the pipeline that also serves requests."""

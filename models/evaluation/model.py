@@ -1,4 +1,4 @@
-"""A model under evaluation: what serves, with what is known from before, and how it is described."""
+"""The model under evaluation: the serving pipeline, its embedding cache and its conditions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from models.types import Progress, no_progress
 
 
 class EvaluatedModel:
-    """What serves, ready to be measured."""
+    """A loaded model, ready to be measured."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class EvaluatedModel:
         most_missing: int = 0,
         artefact: Path | None = None,
     ) -> None:
-        """Take a loaded model.
+        """Prepare a loaded model for measurement.
 
         Args:
-            models: What serves.
-            cache: Directory of known embeddings; none are kept without it.
-            progress: Called as work gets done.
-            most_missing: How many files of a set may be missing.
-            artefact: Where its recognizer was exported to, if it is not a pack's.
+            models: The loaded models, as they run in the service.
+            cache: Directory of the embedding cache; without it, embeddings are not cached.
+            progress: Called as work completes.
+            most_missing: Maximum number of files of a set that may be missing.
+            artefact: Path of the exported recognizer, if the recognizer is not part of a pack.
         """
         self.models, self.progress, self.most_missing, self.artefact = models, progress, most_missing, artefact
         self._cache = cache
@@ -47,13 +47,13 @@ class EvaluatedModel:
 
     @property
     def has_mirror(self) -> bool:
-        """Whether the graph itself embeds the mirror image too."""
+        """Whether the graph itself embeds the mirror image as well."""
         return self.models.recognizer.mirrors
 
     def photos(self, policy: FacePolicy) -> FromPhotos:
-        """Return the way from photos to crops that serves."""
+        """Return the acquisition from photos to crops, with the steps of the service."""
         detector, session = self.models.detector, self.models.detector_session
-        about = {
+        detector_conditions = {
             "family": detector.family,
             "weights": detector.weights,
             "conversion": detector.conversion,
@@ -64,11 +64,11 @@ class EvaluatedModel:
             "max_side_px": self.models.pipeline.detector.max_side_px,
             "limits": asdict(self.models.pipeline.limits),
         }
-        return FromPhotos(self.models.pipeline, policy, about)
+        return FromPhotos(self.models.pipeline, policy, detector_conditions)
 
     @contextmanager
     def run(self, acquisition: Acquisition, mirror: bool = False) -> Iterator[EmbeddingRun]:
-        """Join a way to crops, the recognizer and what is known of both, until the block ends."""
+        """Yield an embedding run of an acquisition and the recognizer, and close its cache afterwards."""
         session = self.models.embedder_session
         recognizer = {
             "contract_id": self.models.contract_id,
@@ -93,7 +93,7 @@ class EvaluatedModel:
         """Embed the pictures of a set.
 
         Raises:
-            SetIncomplete: More of them are missing than may be.
+            SetIncomplete: More pictures are missing than `most_missing`.
         """
         require_present(pictures, self.most_missing)
         with self.run(acquisition, mirror) as run:
@@ -101,7 +101,7 @@ class EvaluatedModel:
             return run.table(pictures, dimensions, step, self.progress)
 
     def conditions(self, **more: Any) -> dict[str, Any]:
-        """Describe what is measured."""
+        """Return the conditions of a measurement: recognizer, contract, runtime, and `more`."""
         return {
             "recognizer": self.models.recognizer.name,
             "contract_id": self.models.contract_id,

@@ -1,1 +1,1 @@
-"""From a published or trained model to an artefact, and the proof that nothing was lost on the way."""
+"""Turn a trained checkpoint or a published graph into an artefact, and prove that it is still the same model."""

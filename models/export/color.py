@@ -1,7 +1,7 @@
-"""Decide the colour order by what the file or its neighbour says, or not at all.
+"""Decide the colour order of a checkpoint from the file or the description beside it, and refuse to guess.
 
 The same AdaFace network is BGR in the checkpoints of AdaFace's own repository and RGB or BGR in those of CVLFace, under
-the same keys; the wrong one moves every embedding by more than four fifths of its length.
+the same keys. The wrong order moves every embedding by more than four fifths of its length.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,13 @@ _CVLFACE_PREFIX = "net."
 
 
 class Decision(NamedTuple):
-    """The colour order and what told it."""
+    """A colour order and its source.
+
+    Attributes:
+        color: Colour order of the network's input.
+        because: Source of the order, as a noun phrase for the card.
+        contradiction: The user's order differs from the one that the file implies.
+    """
 
     color: ColorOrder
     because: str
@@ -23,40 +29,40 @@ class Decision(NamedTuple):
 
 
 def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -> Decision:
-    """Find the order in which the network takes its channels.
+    """Return the colour order that the network expects.
 
     Args:
-        checkpoint: With its wrapper and the description beside it.
-        plan: What was recognised.
-        given: What the user says; it counts more than any file.
+        checkpoint: The checkpoint, with its wrapper and the description beside it.
+        plan: The recognised network.
+        given: The user's order, which takes precedence over any file; None if the user gave none.
 
     Raises:
-        ColorUnknown: Nothing tells.
+        ColorUnknown: Neither the user nor the file nor the description beside it states the order.
     """
-    told = _told(checkpoint, plan)
+    from_file = _color_from_file(checkpoint, plan)
     if given is not None:
-        if told is not None and told.color != given:
-            return Decision(given, f"its user, against {told.because}, which says {told.color}", True)
-        return Decision(given, "its user")
-    if told is None:
-        silent = f"{checkpoint.sidecar.name} beside it" if checkpoint.sidecar else "a file beside it"
+        if from_file is not None and from_file.color != given:
+            return Decision(given, f"the user, against {from_file.because}, which says {from_file.color}", True)
+        return Decision(given, "the user")
+    if from_file is None:
+        description = f"{checkpoint.sidecar.name} beside it" if checkpoint.sidecar else "a file beside it"
         raise ColorUnknown(
-            f"{plan.architecture} is trained in RGB by some and in BGR by others, and neither {checkpoint.path.name} "
-            f"nor {silent} says which; say it with --color rgb or --color bgr "
-            "(AdaFace's own checkpoints are BGR, those of CVLFace say it in model.yaml)"
+            f"some projects train {plan.architecture} in RGB and others in BGR, and neither {checkpoint.path.name} "
+            f"nor {description} states the order; give --color rgb or --color bgr "
+            "(AdaFace's own checkpoints are BGR, those of CVLFace state it in model.yaml)"
         )
-    return told
+    return from_file
 
 
-def _told(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
+def _color_from_file(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
     cvlface = checkpoint.prefix.endswith(_CVLFACE_PREFIX)
-    beside = cvlface or checkpoint.path.stem == "model"  # another file's neighbour says nothing of this one
-    if beside and checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
+    described = cvlface or checkpoint.path.stem == "model"  # model.yaml does not describe a file of another name
+    if described and checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
         return Decision(checkpoint.sidecar.color, f"{checkpoint.sidecar.name} beside the checkpoint")
     if cvlface:
         return None
     if plan.color is not None:
-        return Decision(plan.color, f"the family {plan.family}, whose projects train in {plan.color.upper()} only")
+        return Decision(plan.color, f"the family {plan.family} (trained in {plan.color.upper()} only)")
     if plan.family == "adaface-ir" and checkpoint.adaface_form:
-        return Decision("bgr", "the form of the file, which is that of AdaFace's own training in BGR")
+        return Decision("bgr", "the file layout of AdaFace's own training (BGR)")
     return None

@@ -1,4 +1,4 @@
-"""Add TensorRT engines to an artefact, and to its card."""
+"""Add TensorRT engines to an artefact and list them on its card."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +12,28 @@ from models.export.tensorrt import build_engine
 from models.runtime.gpu import Gpu, engine_file, engine_key
 from models.types import Progress
 
-_NOT_FOR_GPUS = {"int8-cpu"}  # unsigned activations, which TensorRT does not take
+_NOT_FOR_GPUS = {"int8-cpu"}  # TensorRT does not support its unsigned activations
 
 
 def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, progress: Progress) -> list[Path]:
-    """Build an engine for each graph of an artefact and write them into it; engines for other machines stay.
+    """Build an engine for each graph of an artefact and write it into the artefact.
+
+    Engines for other GPUs and TensorRT versions stay.
 
     Args:
-        artefact: Proven and whole.
+        artefact: Directory of an intact, proven artefact.
         trt: The module `tensorrt`.
-        gpu: What the engines are for.
+        gpu: The GPU to build for.
         caches: Directory of timing caches.
-        progress: Called with the name of each engine before it is built, then with TensorRT's phases.
+        progress: Called with the name of each engine before its build, then with TensorRT's phases.
 
     Returns:
-        The engines' files.
+        Paths of the built engines.
 
     Raises:
-        PackDamaged, ArtefactUnfit: The artefact is not whole, or not fit.
-        EngineBuildFailed: TensorRT refuses a graph.
+        PackDamaged: A file of the artefact is missing or altered.
+        ArtefactUnfit: The artefact did not pass its proof or has a layout that is not served.
+        EngineBuildFailed: TensorRT rejects a graph.
         StorageFailed: The file system refused to write.
     """
     card, _ = open_artefact(artefact)

@@ -1,7 +1,15 @@
-"""From a checkpoint to a proven artefact in one go: describe, embed, write, quantize, prove, seal.
+"""Turn a checkpoint or a published graph into a proven artefact.
 
-Every step that needs much memory runs in a process of its own, one after the other, so the peak is that of the largest.
-The artefact is made in a scratch directory beside its place and moved there when it is complete.
+An export has these steps:
+
+1. Describe the source network: family, preprocessing and alignment template.
+2. Embed synthetic pictures, and the user's faces if given, with the source network. The embeddings are the reference.
+3. Write the graph in float32, and in each lower precision that the user requested.
+4. Prove parity: run every graph on every engine of this machine and compare its embeddings with the reference.
+5. Write the proof, then the card with the digests of all files, and move the artefact to its directory.
+
+Each step that needs much memory runs in its own process, one at a time, so that the peak memory is that of the largest
+step. The artefact is made in a scratch directory beside its final directory and moved there when it is complete.
 """
 
 import itertools
@@ -51,25 +59,27 @@ GRAPH_FILES: dict[GraphKind, str] = {
     "int8-cpu": "embedder.int8-cpu.onnx",
 }
 
-_HELD_OUT = 5  # every fifth of the user's own faces proves and does not calibrate
-_SAME = 1e-6  # standard deviation of cosines; rounding alone gives a tenth of it
+_HELD_OUT_EVERY = 5  # every fifth of the user's faces is held out from calibration for the proof
+_MIN_SPREAD = 1e-6  # standard deviation of cosines between faces; rounding errors alone reach a tenth of it
 _CALIBRATION, _SKELETON = "calibration.npy", "skeleton.onnx"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportSpec:
-    """What to make, and from what.
+    """The source of an export and the artefact to make.
 
     Attributes:
-        source: The checkpoint, or the published graph, and what its user says about it.
+        source: The checkpoint or published graph, and what the user states about its network.
         out: Directory of the artefact.
-        name, licence: For the card.
-        precisions: Beside fp32, which is always made.
-        layout: `insightface` makes the file that insightface's `ArcFaceONNX` loads, which the service does not serve.
-        calibration: Directory with faces or photos; int8 needs it.
-        labelled: Directory laid out like LFW, to measure what a precision costs in decisions.
-        force: Replace an existing directory.
-        published: The file is ONNX already.
+        name, licence: Name of the model and licence of its weights, for the card.
+        precisions: Precisions to make in addition to fp32, which is always made.
+        layout: `vultus` for the service, or `insightface` for the graph that insightface's `ArcFaceONNX` loads, which
+            the service does not serve.
+        calibration: Directory of aligned faces or photos, required for int8; None if the user gave none.
+        labelled: Directory of a labelled set in the layout of LFW, which measures what a precision costs in decisions;
+            None if the user gave none.
+        force: Replace an existing artefact or empty directory.
+        published: The source is a published ONNX graph, not a checkpoint.
     """
 
     source: SourceSpec
@@ -86,12 +96,14 @@ class ExportSpec:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was made.
+    """A written artefact.
 
     Attributes:
-        path: Where the artefact lies; beside `out` if it failed and another was to be replaced.
-        card, proof: As written.
-        notes: What was found on the way, as sentences.
+        path: Directory of the artefact: `out`, or beside it `<name>.unfit` (`<name>.unfit1`, ...) if the proof failed and
+            `out` exists.
+        card: The card, as written.
+        proof: The parity proof, as written; the artefact is unfit if it did not pass.
+        notes: Sentences for the user about what the export observed.
     """
 
     path: Path
@@ -101,7 +113,7 @@ class Exported:
 
 
 class Exporter:
-    """Makes one artefact."""
+    """An export of one source to one artefact, with a proof that both compute the same embeddings."""
 
     def __init__(
         self,
@@ -110,13 +122,14 @@ class Exporter:
         progress: Progress = no_progress,
         isolate: Callable[..., Any] = in_own_process,
     ) -> None:
-        """Prepare; nothing is read yet.
+        """Store the arguments; `run` reads the source.
 
         Args:
-            spec: What to make.
-            make_cropper: Gives what finds faces in photos; called only if there are photos.
-            progress: Called with each step and the pictures or layers done.
-            isolate: Calls a function with arguments, in a process of its own or not.
+            spec: The source of the export and the artefact to make.
+            make_cropper: Returns a cropper for photos, given an alignment template. It is called only if the user gave
+                photos or a labelled set.
+            progress: Called with the name of each step and the number of faces or layers done.
+            isolate: Calls a function with its arguments: `in_own_process`, or `call` for small models.
         """
         self._spec = spec
         self._source = spec.source
@@ -126,29 +139,51 @@ class Exporter:
         self._isolate = isolate
 
     def run(self) -> Exported:
-        """Make the artefact. One that fails its proof is written as well, marked unfit.
+        """Make the artefact, prove it and write it.
+
+        An artefact that fails its proof is also written, so that the proof can be read. It is marked unfit and does not
+        replace the artefact at `out`. If the export raises an error, `out` is unchanged and no artefact is written.
+
+        Returns:
+            The artefact with its card and proof. `proof.passed` is False if any required precision on any engine
+            exceeded its limits.
 
         Raises:
-            OutputExists: The directory is there, and `force` was not given.
-            ExportError: One of its kinds, for whatever is wrong with the file.
+            OutputExists: `out` exists and `force` is False, or `out` is neither an artefact nor an empty directory, or
+                it contains the source.
+            CheckpointUnreadable, CheckpointUnsafe, CheckpointIsModule, CheckpointWithoutWeights: The checkpoint holds
+                no weights that can be read safely.
+            WeightsNotFinite: A weight is NaN or infinite, or the source network does not return usable embeddings.
+            ArchitectureUnknown, LandmarksNeeded, BuilderUnfit: The network is unknown, or the user's builder does not
+                make the network of these weights.
+            ColorUnknown: Neither the user nor the file states the colour order, or a published graph's mean or
+                deviation is missing.
+            GraphUnsupported: The published graph cannot be brought to the contract, or the layout or the size of the
+                network excludes an option.
+            PicturesUnfit: int8 was requested without enough faces for calibration, or no photo of the labelled set has
+                a face.
+            SetUnreadable, OneClassOnly: The pair list of the labelled set is missing or malformed, or lists one class
+                of pairs only.
+            InferenceFailed: ONNX Runtime cannot run the published graph.
+            StepDied: The system ended the process of a step.
             StorageFailed: The file system refused to write.
         """
         out = self._spec.out
         if out.exists() and not self._spec.force:
             raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
         if out.exists() and not _is_replaceable(out):
-            raise OutputExists(f"{out} is no artefact; --force does not replace it, give another --out")
+            raise OutputExists(f"{out} is not an artefact and --force does not replace it; give another --out")
         if out.exists() and out.resolve() in self._source.path.resolve().parents:
-            raise OutputExists(f"{out} holds the file that is to be exported; give another --out")
+            raise OutputExists(f"{out} contains the file to export; give another --out")
         blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
         if blocked is not None:
-            raise StorageFailed(f"{out} could not be written: {blocked} is no directory")
+            raise StorageFailed(f"{out} could not be written: {blocked} is not a directory")
         if self._spec.layout == "insightface" and self._spec.labelled is not None:
-            raise GraphUnsupported("the layout insightface is proven without a labelled set; leave --labelled out")
+            raise GraphUnsupported("the layout insightface does not support a labelled set; omit --labelled")
         if self._spec.layout == "insightface" and set(self._spec.precisions) - {"fp32"}:
-            raise GraphUnsupported("the layout insightface is made in fp32 only")
+            raise GraphUnsupported("the layout insightface supports fp32 only; omit --precision")
         if "int8" in self._spec.precisions and self._spec.calibration is None:
-            raise PicturesUnfit("int8 is calibrated on real faces: give --calibration-images DIR")
+            raise PicturesUnfit("int8 is calibrated on real faces; give --calibration-images DIR")
         try:
             with _scratch_beside(out) as scratch:
                 return self._make(scratch)
@@ -162,34 +197,43 @@ class Exporter:
         describe = steps.describe_onnx if self._spec.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._source)
         if description.contradiction:
-            self._notes.append(f"the colour order is as you say, against {description.color_from}")
+            self._notes.append(f"the colour order is set by {description.color_from}")
         reference = self._reference(description, TEMPLATES[description.template], scratch)
         _refuse_broken(reference)
-        graphs, kept = self._graphs(description, reference, scratch, new)
+        graphs, higher_precision = self._graphs(description, reference, scratch, new)
         self._progress("proving", 0, None)
         proof = self._prove(graphs, reference)
-        card = self._card(description, graphs, kept, int(reference.embeddings.shape[1]))
+        card = self._card(description, graphs, higher_precision, int(reference.embeddings.shape[1]))
         (new / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
         card = replace(card, files=directory_digests(new, CARD))
         write_card(new, card)
         target = self._spec.out
-        if target.exists() and not proof.passed:  # what was there before is worth more than what failed
+        if target.exists() and not proof.passed:  # a failed artefact must not replace an existing one
             target = _beside(target)
         replace_directory(new, target, scratch)
         return Exported(target, card, proof, tuple(self._notes))
 
     def _reference(self, description: Description, template: Template, scratch: Path) -> Reference:
-        """Gather the pictures and have the network itself embed them."""
+        """Collect the faces of the proof and embed them with the source network.
+
+        The faces are synthetic pictures, and a fifth of the user's faces if there are any. The other user's faces are
+        stored for the calibration of int8.
+
+        Args:
+            description: The source network.
+            template: Its alignment template.
+            scratch: Directory for faces and crops. For a checkpoint, the graph without weights is written there too.
+        """
         spec, progress = self._spec, self._progress
         faces, labelled = drawn_faces(template), None
-        drawn = len(faces.crops)
+        synthetic = len(faces.crops)
         if spec.calibration is not None:
-            progress("reading faces to calibrate with", 0, None)
-            own = calibration_faces(spec.calibration, template, partial(self._make_cropper, template), progress)
-            held_out = np.arange(len(own.crops)) % _HELD_OUT == 0
-            np.save(scratch / _CALIBRATION, own.crops[~held_out])
-            crops = np.concatenate([faces.crops, own.crops[held_out]])
-            about = f"{faces.about}, and {held_out.sum()} that did not calibrate of {own.about}"
+            progress("reading calibration faces", 0, None)
+            given = calibration_faces(spec.calibration, template, partial(self._make_cropper, template), progress)
+            held_out = np.arange(len(given.crops)) % _HELD_OUT_EVERY == 0
+            np.save(scratch / _CALIBRATION, given.crops[~held_out])
+            crops = np.concatenate([faces.crops, given.crops[held_out]])
+            about = f"{faces.about}, and {held_out.sum()} of {given.about}, held out from calibration"
             faces = Faces(crops, about)
         if spec.labelled is not None:
             progress("reading the labelled set", 0, None)
@@ -197,7 +241,7 @@ class Exporter:
         stored = scratch / "faces.npy"
         np.save(stored, faces.crops)
         files = [stored, *([labelled.faces] if labelled else [])]
-        progress("embedding by the network itself", 0, None)
+        progress("embedding with the source network", 0, None)
         if spec.published:
             embeddings, runtime = self._isolate(
                 steps.embed_by_published, self._source, description.preprocessing, files, progress=progress
@@ -212,14 +256,24 @@ class Exporter:
                 progress=progress,
             )
         source = {**description.source, "runtime": runtime}
-        more = embeddings[1] if labelled else None
-        return Reference(source, stored, faces.about, drawn, embeddings[0], labelled, more)
+        of_labelled = embeddings[1] if labelled else None
+        return Reference(source, stored, faces.about, synthetic, embeddings[0], labelled, of_labelled)
 
     def _graphs(
         self, description: Description, reference: Reference, scratch: Path, new: Path
     ) -> tuple[dict[GraphKind, Path], dict[str, list[str]]]:
-        """Write a graph for each precision; return them, and which layers each computes in a higher one."""
-        spec, progress, kept = self._spec, self._progress, dict[str, list[str]]()
+        """Write a graph for each precision.
+
+        Args:
+            description: The source network.
+            reference: Its embeddings and faces, on which float16 is checked for overflow.
+            scratch: Directory with the calibration faces and the graph without weights.
+            new: Directory of the new artefact.
+
+        Returns:
+            The graphs by precision, and by file name, the layers that a graph computes in a higher precision.
+        """
+        spec, progress, higher_precision = self._spec, self._progress, dict[str, list[str]]()
         graphs: dict[GraphKind, Path] = {"fp32": new / GRAPH_FILES["fp32"]}
         notes = self._metadata(description)
         progress("writing fp32", 0, None)
@@ -229,25 +283,25 @@ class Exporter:
         else:
             self._isolate(steps.write_graph, self._source, scratch / _SKELETON, *common)
         if weights_file(graphs["fp32"]).exists() and set(spec.precisions) - {"fp32"}:
-            raise GraphUnsupported("a network larger than 2 GB is exported in fp32 only; leave --precision out")
+            raise GraphUnsupported("a network larger than 2 GB can be exported in fp32 only; omit --precision")
         if "fp16" in spec.precisions:
             progress("writing fp16", 0, None)
             graphs["fp16"] = new / GRAPH_FILES["fp16"]
-            kept[graphs["fp16"].name] = self._isolate(
+            higher_precision[graphs["fp16"].name] = self._isolate(
                 write_float16, graphs["fp32"], reference.faces, graphs["fp16"], notes
             )
         if "int8" in spec.precisions:
-            progress("writing int8: measuring what each layer costs", 0, None)
+            progress("writing int8: measuring the loss of each layer", 0, None)
             paths = [new / GRAPH_FILES[kind] for kind in ("int8", "int8-cpu")]
-            made: Int8Graphs = self._isolate(
+            int8: Int8Graphs = self._isolate(
                 write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, progress=progress
             )
             graphs["int8"] = paths[0]
-            if made.cpu:
+            if int8.cpu:
                 graphs["int8-cpu"] = paths[1]
-            kept.update({path.name: made.kept for path in paths if path.is_file()})
-            self._notes.append(made.comparison)
-        return graphs, kept
+            higher_precision.update({path.name: int8.kept for path in paths if path.is_file()})
+            self._notes.append(int8.comparison)
+        return graphs, higher_precision
 
     def _prove(self, graphs: dict[GraphKind, Path], reference: Reference) -> Proof:
         if self._spec.layout == "insightface":
@@ -255,7 +309,11 @@ class Exporter:
         return prove(graphs, reference, self._progress, self._isolate)
 
     def _card(
-        self, description: Description, graphs: dict[GraphKind, Path], kept: dict[str, list[str]], dimensions: int
+        self,
+        description: Description,
+        graphs: dict[GraphKind, Path],
+        higher_precision: dict[str, list[str]],
+        dimensions: int,
     ) -> Card:
         template = TEMPLATES[description.template]
         return Card(
@@ -275,13 +333,13 @@ class Exporter:
             program=metadata.version("vultus"),
             color_from=description.color_from,
             graphs={precision: path.name for precision, path in graphs.items()},
-            higher_precision=kept,
+            higher_precision=higher_precision,
             norm_statistics=description.norm_statistics(),
             layout=self._spec.layout,
         )
 
     def _metadata(self, description: Description) -> dict[str, str]:
-        """Say in the file what the card says, for those who meet the file alone."""
+        """Return the metadata of the graph files, which repeats the card for readers of a graph without its card."""
         return {
             "name": self._spec.name,
             "family": description.family,
@@ -295,36 +353,40 @@ class Exporter:
 
 
 def _refuse_broken(reference: Reference) -> None:
-    """Refuse a network whose own answers are no embeddings: no conversion of it could be right."""
+    """Refuse a source network that does not return usable embeddings, because no proof against it has a meaning.
+
+    Raises:
+        WeightsNotFinite: An embedding is NaN, infinite or zero, or all faces have the same embedding.
+    """
     norms = np.linalg.norm(reference.embeddings, axis=1)
     if not np.isfinite(norms).all() or not norms.all():
-        raise WeightsNotFinite("the network itself answers with NaN, infinity or zero; its weights are broken")
-    if pair_similarities(reference.embeddings / norms[:, None]).std() < _SAME:
-        raise WeightsNotFinite("the network itself gives all pictures the same embedding; its weights are broken")
+        raise WeightsNotFinite("the source network returns NaN, infinity or zero; its weights are broken")
+    if pair_similarities(reference.embeddings / norms[:, None]).std() < _MIN_SPREAD:
+        raise WeightsNotFinite("the source network returns the same embedding for all faces; its weights are broken")
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Tell whether a directory is empty, or an artefact and not the parent of anything."""
+    """Return whether a path is an empty directory, or an artefact without subdirectories."""
     if not path.is_dir():
         return False
-    there = list(path.iterdir())
-    if there:
+    entries = list(path.iterdir())
+    if entries:
         try:
             read_card(path, Card)
         except (ArtefactUnfit, PackDamaged):
             return False
-    return not any(inner.is_dir() for inner in there)
+    return not any(entry.is_dir() for entry in entries)
 
 
 def _beside(path: Path) -> Path:
-    """Find a name beside an artefact for one that failed and must not replace it."""
+    """Return a free or replaceable path beside an existing artefact, for a new artefact that failed its proof."""
     names = (path.with_name(f"{path.name}.unfit{number or ''}") for number in itertools.count())
     return next(name for name in names if not name.exists() or _is_replaceable(name))
 
 
 @contextmanager
 def _scratch_beside(out: Path) -> Iterator[Path]:
-    """Make a directory on the file system on which the artefact will lie."""
+    """Create a scratch directory beside `out`, on the same file system, so that the artefact can be renamed."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}+", dir=out.parent) as scratch:
         yield Path(scratch)

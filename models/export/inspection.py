@@ -1,4 +1,4 @@
-"""What a checkpoint is, without exporting it."""
+"""Describe a checkpoint without exporting it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,19 @@ from models.graph.contract import ColorOrder
 
 
 def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str, Any]:
-    """Read and recognise a checkpoint.
+    """Read a checkpoint, recognise its network and describe both.
 
     Args:
-        path: See `read_checkpoint`.
-        color: What the user says of the colour order.
+        path: A file or directory that `read_checkpoint` accepts.
+        color: The user's colour order; None if the user gave none.
+
+    Returns:
+        A description that can be written as JSON. If the colour order is unknown, `color` is None and `color from`
+        holds the reason.
 
     Raises:
-        ExportError: One of its kinds, for whatever is wrong with the file.
+        ExportError: The file cannot be read safely, holds no valid weights or holds an unknown network; the subclass
+            names the cause.
     """
     checkpoint = read_checkpoint(path)
     plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
@@ -50,5 +55,5 @@ def _statistics(checkpoint: Checkpoint) -> dict[str, float] | str | None:
     if head is None:
         return None
     if head.fresh:
-        return "none: the buffers are as they were before training (20 and 100)"
+        return "none: the buffers hold their values from before training (20 and 100)"
     return {"mean": head.mean, "deviation": head.deviation, "h": head.h}

@@ -1,4 +1,4 @@
-"""Run a step in a process of its own: torch, conversion and each engine never share one memory, nor one crash."""
+"""Run the steps of an export in child processes: torch, conversion and engines share neither memory nor crashes."""
 
 import multiprocessing
 import signal
@@ -13,47 +13,47 @@ from typing import Any, ParamSpec, TypeVar
 from models.errors import StepDied
 from models.types import Progress
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
-_FAREWELL_S = 10.0
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+_EXIT_TIMEOUT_S = 10.0
 
 
-def in_own_process(function: Callable[..., Answer], *args: Any, progress: Progress | None = None) -> Answer:
-    """Call a module-level function in a fresh process and return its answer, or raise what it raised.
+def in_own_process(function: Callable[..., Returned], *args: Any, progress: Progress | None = None) -> Returned:
+    """Call a function in a new process and return what it returns, or raise what it raises.
 
     Args:
-        function: At module level; takes `progress` as well if it is given here.
-        args: What it is called with.
-        progress: Called with what the step reports.
+        function: A module-level function. It is called with a keyword argument `progress` if `progress` is given here.
+        args: Its positional arguments.
+        progress: Called in this process with each report of the function.
 
     Raises:
         StepDied: The system ended the process.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, function, args, progress is not None), daemon=True)
-    with ExitStack() as waiting:
-        waiting.enter_context(_signals_wait())
+    process = context.Process(target=_run_in_child, args=(sender, function, args, progress is not None), daemon=True)
+    with ExitStack() as deferral:
+        deferral.enter_context(_signals_deferred())
         process.start()
         try:
             sender.close()
-            waiting.close()
-            answer: Answer = _listen(receiver, progress)
-            return answer
+            deferral.close()
+            returned: Returned = _receive(receiver, progress)
+            return returned
         except (KeyboardInterrupt, SystemExit):
             process.terminate()
             raise
         finally:
-            process.join(_FAREWELL_S)  # ended at once, it would leave semaphores behind and say so
+            process.join(_EXIT_TIMEOUT_S)  # a process that is terminated at once leaks semaphores and warns about it
             process.terminate()
             process.join()
 
 
-def _listen(receiver: Connection, progress: Progress | None) -> Any:
+def _receive(receiver: Connection, progress: Progress | None) -> Any:
     try:
         while True:
             kind, content = receiver.recv()
-            if kind == "answer":
+            if kind == "returned":
                 return content
             if kind == "error":
                 raise content
@@ -61,26 +61,27 @@ def _listen(receiver: Connection, progress: Progress | None) -> Any:
                 progress(*content)
     except EOFError as error:
         raise StepDied(
-            "a step of the export was ended by the system, most likely for lack of memory; nothing was written"
+            "the system ended a step of the export, most likely for lack of memory; nothing was written"
         ) from error
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Answer an interrupt or an end only after the block: a process cut off at its birth prints a traceback.
+def _signals_deferred() -> Iterator[None]:
+    """Defer SIGINT and SIGTERM until the block ends.
 
-    What is started within never gets an interrupt itself (masks are inherited): its parent ends it.
+    If the parent exits while a child process starts, the child prints a traceback. A child that starts in the block
+    inherits the signal mask and never receives SIGINT; the parent terminates it.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread receives signals
         return
     arrived: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         arrived.append(number)
 
-    held: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.signal(number, note) for number in held}
+    deferred: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, note) for number in deferred}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -92,18 +93,21 @@ def _signals_wait() -> Iterator[None]:
         signal.raise_signal(number)
 
 
-def _work(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...], reports: bool) -> None:
-    more = {"progress": partial(_send, sender)} if reports else {}
+def _run_in_child(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...], reports: bool) -> None:
+    keywords = {"progress": partial(_send_progress, sender)} if reports else {}
     try:
-        sender.send(("answer", function(*args, **more)))
-    except Exception as error:  # whatever it is, it is the parent's
+        sender.send(("returned", function(*args, **keywords)))
+    except Exception as error:  # the parent raises it again, of any class
         sender.send(("error", error))
 
 
-def _send(sender: Connection, step: str, done: int, total: int | None) -> None:
+def _send_progress(sender: Connection, step: str, done: int, total: int | None) -> None:
     sender.send(("progress", (step, done, total)))
 
 
-def call(function: Callable[Given, Answer], *args: Given.args, **kwargs: Given.kwargs) -> Answer:
-    """Call a function here: for models so small that a process of their own would cost more than they do."""
+def call(function: Callable[Parameters, Returned], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+    """Call a function in this process.
+
+    Takes the place of `in_own_process` for models so small that a new process would cost more than the work.
+    """
     return function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A labelled set during an export: what a precision costs in decisions."""
+"""A labelled set during an export, which measures what a precision costs in verification decisions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ LABELLED_RATE = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Pairs of faces of which it is known whether they show one subject.
+    """Aligned faces with known subjects, and the mated and non-mated pairs that a protocol lists.
 
     Attributes:
-        name: Of the set.
+        name: Name and size of the set, for the proof.
         faces: `.npy` file, (N, H, W, 3) uint8, RGB, aligned.
-        first, second: (P,) indices of the pairs; -1 where no face was found.
-        mated: (P,) whether a pair is of one subject.
-        subjects: (N,) number of the subject of each face; -1 where no face was found.
+        first, second: (P,) indices into the faces, one pair a position; -1 where no face was found.
+        mated: (P,) True where both faces of a pair are of the same subject.
+        subjects: (N,) number of each face's subject; -1 where no face was found.
     """
 
     name: str
@@ -36,7 +36,13 @@ class Labelled:
     subjects: NDArray[np.int64]
 
     def score(self, embeddings: Floats) -> "LabelledScore":
-        """Score (N, D) unit embeddings of the faces."""
+        """Return the accuracy over the pairs, and the FNMR at FMR 1e-3 where the set supports that rate.
+
+        A pair with a missing face gets similarity -1.
+
+        Args:
+            embeddings: (N, D) float32, unit embeddings of the faces.
+        """
         similarity = (embeddings[self.first] * embeddings[self.second]).sum(axis=1)
         similarity[(self.first < 0) | (self.second < 0)] = -1
         threshold = _threshold(embeddings, self.subjects)
@@ -45,7 +51,7 @@ class Labelled:
 
 
 def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
-    """Return the threshold of FMR 1e-3 over all pairs of different subjects; None if they do not support the rate."""
+    """Return the threshold of FMR 1e-3 over all non-mated pairs, or None if they are too few to support the rate."""
     found = subjects >= 0
     try:
         pairs = compare_all(embeddings[found], subjects[found])

@@ -1,6 +1,6 @@
-"""A checkpoint as a running network: its answers, which are the reference of every proof, and its graph.
+"""A checkpoint as a torch network: its embeddings, which are the reference of every parity proof, and its graph.
 
-The only module of the exporter that runs torch, beside the definitions in `models.backbones`.
+Only this module and the definitions in `models.backbones` run torch.
 """
 
 import importlib
@@ -25,31 +25,32 @@ from models.errors import ArchitectureUnknown, BuilderUnfit
 from models.graph import Preprocessing
 from models.types import Progress, no_progress
 
-OPSET = 18  # what torch's exporter writes without a conversion
+OPSET = 18  # torch's exporter writes this opset without a conversion
 _BATCH = 8
-EMBEDDING_STEP = "embedding by the network itself"
+EMBEDDING_STEP = "embedding with the source network"
 
-_WRAPPER = "inner."  # the member of `_Raw` that holds the network
+_WRAPPER = "inner."  # prefix of the keys in `_Raw`, after its member that holds the network
 
 
 class Network:
-    """A network with the weights of a checkpoint, in evaluation mode and float32."""
+    """A torch network with the weights of a checkpoint, in evaluation mode and float32."""
 
     def __init__(self, plan: Plan, weights: Weights, stored: Weights | None = None) -> None:
-        """Build the network and give it its weights, which are used where they lie.
+        """Build the network and load its weights; float32 weights are shared, not copied.
 
         Args:
-            plan: The network.
-            weights: By bare key.
-            stored: By the keys that the file has, which count where they are the network's own: a network of the user's
-                may have a `head` or a `backbone`.
+            plan: The recognised network, or the one that the user's builder makes.
+            weights: Weights by key without the prefixes of training wrappers.
+            stored: The same weights by their keys in the file. They are used instead of `weights` if they include
+                every key of the network, because the user's own network may have a member `head` or `backbone`.
 
         Raises:
-            ArchitectureUnknown: The weights do not fit; only a builder of the user's own gets that far.
+            ArchitectureUnknown: The weights do not fit the network. Only the network of a user's builder can fail here.
+            BuilderUnfit: The user's builder fails or does not return an `nn.Module`.
         """
         self._module = _build(plan, on_meta=plan.family != "own")
-        own = {key for key in self._module.state_dict() if not key.endswith(".num_batches_tracked")}
-        if stored is not None and own <= stored.keys():
+        required = {key for key in self._module.state_dict() if not key.endswith(".num_batches_tracked")}
+        if stored is not None and required <= stored.keys():
             weights = stored
         tensors = {key: _tensor(array) for key, array in weights.items()}
         _add_counters(self._module, tensors)
@@ -62,18 +63,21 @@ class Network:
     def embed(
         self, faces: NDArray[np.uint8], preprocessing: Preprocessing, progress: Progress = no_progress
     ) -> NDArray[np.float32]:
-        """Embed faces the way the official evaluation does, independently of what is put into the graph.
+        """Embed faces as the official evaluations do.
+
+        Preprocessing is computed here, independently of the preprocessing inside the exported graph, so that the proof
+        finds a mistake in either.
 
         Args:
             faces: (N, H, W, 3) uint8, RGB.
-            preprocessing: What the network wants to see.
-            progress: Called after each batch with the faces done.
+            preprocessing: Colour order and scaling of the network's input, and mirror fusion.
+            progress: Called after each batch with the number of faces done.
 
         Returns:
-            (N, D) float32 before normalisation.
+            (N, D) float32, embeddings before normalisation.
 
         Raises:
-            BuilderUnfit: The user's own network fails or gives something else than embeddings.
+            BuilderUnfit: The user's own network fails or does not return embeddings.
         """
         parts = []
         for start in range(0, len(faces), _BATCH):
@@ -91,13 +95,13 @@ class Network:
 
     def _run(self, planes: Tensor) -> Tensor:
         try:
-            answer = self._module(planes)
-            _refuse_other_pairs(answer)
-            raw = _raw_embedding(answer)
+            output = self._module(planes)
+            _refuse_other_pairs(output)
+            raw = _raw_embedding(output)
         except (RuntimeError, TypeError, ValueError) as error:
             raise BuilderUnfit(f"the network does not run on [N, 3, H, W]: {_first_lines(error)}") from error
         if raw.ndim != 2 or len(raw) != len(planes):
-            raise BuilderUnfit(f"the network gives {list(raw.shape)} for {len(planes)} faces instead of [N, D]")
+            raise BuilderUnfit(f"the network returns {list(raw.shape)} for {len(planes)} faces instead of [N, D]")
         return raw
 
 
@@ -108,54 +112,55 @@ class _Raw(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, picture: Tensor) -> Tensor:  # its name is a tensor name in the exported graph
         return _raw_embedding(self.inner(picture))
 
 
 def structure(plan: Plan) -> onnx.ModelProto:
-    """Return the graph of a network without its weights.
+    """Return the ONNX graph of a network without its weights.
 
     Returns:
-        Float `[N, 3, H, W]` to `[N, D]`; every weight is an initializer of external location under its own key.
+        A graph from float `[N, 3, H, W]` to `[N, D]`. Every weight is an initializer with external location and
+        without values, named by its key.
 
     Raises:
-        BuilderUnfit: The user's own network cannot be exported.
+        BuilderUnfit: The user's builder fails, or torch cannot export its network.
     """
     template, known = TEMPLATES[plan.template], plan.family != "own"
     module = _Raw(_build(plan, on_meta=known)).eval()
-    picture = torch.zeros(2, 3, template.height, template.width, device="meta" if known else "cpu")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it announces what is not installed and not needed
+    example = torch.zeros(2, 3, template.height, template.width, device="meta" if known else "cpu")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about optional packages
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
                 module,
-                (picture,),
+                (example,),
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 opset_version=OPSET,
                 verbose=False,
                 optimize=False,
             )
-        except Exception as error:  # torch's exporter raises many kinds for what it cannot trace
+        except Exception as error:  # torch's exporter raises many classes for code that it cannot trace
             raise BuilderUnfit(f"torch cannot export the network: {_first_lines(error)}") from error
     assert program is not None
-    return _hollow(program.model, module.state_dict().keys())
+    return _without_values(program.model, module.state_dict().keys())
 
 
 def builder_plan(reference: str, template: str) -> Plan:
-    """Make a plan of the user's own network.
+    """Return a plan of the user's own network.
 
     Args:
-        reference: `package.module:callable`; called without arguments it returns an `nn.Module` that turns
-            `[N, 3, H, W]` into `[N, D]`, or into a pair of unit embeddings and norms as AdaFace's does.
-        template: Alignment template of its crops.
+        reference: `package.module:callable`. Called without arguments, it returns an `nn.Module` that maps
+            `[N, 3, H, W]` to `[N, D]`, or to a pair of unit embeddings and norms as AdaFace's network does.
+        template: Name of the alignment template of its crops.
 
     Raises:
-        BuilderUnfit: There is no such callable.
+        BuilderUnfit: The module cannot be imported or has no such callable.
     """
     module_name, _, name = reference.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # a module beside the checkpoint, as `python -m` would find it
+    sys.path.insert(0, str(Path.cwd()))  # find modules in the working directory, as `python -m` does
     try:
         build = getattr(importlib.import_module(module_name), name)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
@@ -163,7 +168,7 @@ def builder_plan(reference: str, template: str) -> Plan:
     finally:
         sys.path.pop(0)
     if not callable(build):
-        raise BuilderUnfit(f"the builder {reference} cannot be called")
+        raise BuilderUnfit(f"the builder {reference} cannot be called; name a function or class")
     return Plan("own", reference, build, template)
 
 
@@ -176,7 +181,7 @@ def _build(plan: Plan, on_meta: bool) -> nn.Module:
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise BuilderUnfit(f"the builder {plan.architecture} failed: {_first_lines(error)}") from error
     if not isinstance(module, nn.Module):
-        raise BuilderUnfit(f"the builder {plan.architecture} gives a {type(module).__name__}, not an nn.Module")
+        raise BuilderUnfit(f"the builder {plan.architecture} returns a {type(module).__name__}, not an nn.Module")
     return module
 
 
@@ -187,7 +192,7 @@ def _tensor(array: NDArray[Any]) -> Tensor:
 
 
 def _add_counters(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Old files lack the batch counters of batch-norms, which mean nothing at inference."""
+    """Add the missing batch counters of batch-norms: old files lack them, and inference ignores them."""
     for key in module.state_dict():
         if key.endswith(".num_batches_tracked"):
             tensors.setdefault(key, torch.zeros((), dtype=torch.int64))
@@ -201,39 +206,41 @@ def _network_input(faces: NDArray[np.uint8], preprocessing: Preprocessing) -> Te
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2)))
 
 
-def _refuse_other_pairs(answer: Any) -> None:
-    """Refuse a pair whose first part is not of length 1: nobody but its author knows what it is."""
-    if isinstance(answer, tuple | list) and len(answer) == 2:
-        lengths = torch.linalg.vector_norm(answer[0], dim=1)
+def _refuse_other_pairs(output: Any) -> None:
+    """Refuse a pair with a first part that is not of length 1, because its meaning is unknown."""
+    if isinstance(output, tuple | list) and len(output) == 2:
+        lengths = torch.linalg.vector_norm(output[0], dim=1)
         if not torch.allclose(lengths, torch.ones_like(lengths), atol=1e-3):
-            raise BuilderUnfit("the network gives a pair whose first part is no unit embedding")
+            raise BuilderUnfit("the network returns a pair, and its first part is not a unit embedding")
 
 
-def _raw_embedding(answer: Any) -> Tensor:
-    """Take the embedding of a network that gives it alone, or as unit vector and norm."""
-    if isinstance(answer, tuple | list) and len(answer) == 2:
-        unit, norm = answer
+def _raw_embedding(output: Any) -> Tensor:
+    """Return the embedding before normalisation, from a single tensor or from a pair of unit embedding and norm."""
+    if isinstance(output, tuple | list) and len(output) == 2:
+        unit, norm = output
         raw: Tensor = unit * norm.reshape(-1, 1)
         return raw
-    if not isinstance(answer, Tensor):
-        raise BuilderUnfit(f"the network gives a {type(answer).__name__} instead of a tensor [N, D]")
-    return answer
+    if not isinstance(output, Tensor):
+        raise BuilderUnfit(f"the network returns a {type(output).__name__} instead of a tensor [N, D]")
+    return output
 
 
-def _hollow(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelProto:
+def _without_values(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelProto:
     """Drop the values of all weights, and the wrapper's prefix from their names."""
     for value in model.graph.initializers.values():
-        given = value.const_value
-        if given is not None and value.name in keys:  # else a constant of the code, which no checkpoint holds
-            shape = onnx_ir.Shape(given.shape.numpy())
-            value.const_value = onnx_ir.ExternalTensor("", None, None, given.dtype, shape=shape, name=value.name or "")
+        constant = value.const_value
+        if constant is not None and value.name in keys:  # constants of the code stay; no checkpoint holds them
+            shape = onnx_ir.Shape(constant.shape.numpy())
+            value.const_value = onnx_ir.ExternalTensor(
+                "", None, None, constant.dtype, shape=shape, name=value.name or ""
+            )
     skeleton = onnx_ir.to_proto(model)
     for tensor in skeleton.graph.initializer:
         tensor.name = tensor.name.removeprefix(_WRAPPER)
     for node in skeleton.graph.node:
         node.input[:] = [name.removeprefix(_WRAPPER) for name in node.input]
-    for described in skeleton.graph.value_info:
-        described.name = described.name.removeprefix(_WRAPPER)
+    for value_info in skeleton.graph.value_info:
+        value_info.name = value_info.name.removeprefix(_WRAPPER)
     return skeleton
 
 

@@ -1,6 +1,7 @@
 """Make packs: fetch the published files, convert both graphs, prove parity, write the cards.
 
-The published graphs are brought to the contract of `models.graph` once, here, and the result is compared with them.
+The conversion brings the published graphs to the contract of `models.graph`. The converted graphs are compared with the
+published ones before a pack is stored.
 """
 
 import fcntl
@@ -45,24 +46,24 @@ from models.runtime import RuntimeOptions, open_session
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
-_SCRATCH = "+"  # no pack's name has it, so fetching `own` does not sweep what is being fetched for `own-larger`
-_FACES, _CANVAS_PX = 8, 640  # pictures for the proofs
+_SCRATCH = "+"  # no pack name contains it, so fetching `own` does not remove the scratch directory of `own-larger`
+_FACES, _CANVAS_PX = 8, 640  # synthetic faces for a recognizer's proof; side of the picture for a detector's
 
 
 def fetch_pack(store: PackStore, manifest: Manifest, progress: Progress, mirror: Path | None = None) -> Path:
-    """Fetch a pack unless it is here and intact, and return its directory.
+    """Fetch a pack unless the store has it intact, and return its directory.
 
-    The old directory stays until the new one is complete.
+    An existing directory is replaced when the new one is complete.
 
     Args:
-        store: Where packs lie.
-        manifest: The pack.
-        progress: Told about every file.
-        mirror: A directory that is tried before the sources of the manifest.
+        store: The store of packs.
+        manifest: The manifest of the pack.
+        progress: Called with the progress of each file.
+        mirror: A directory that is tried before the sources of the manifest; None if there is none.
 
     Raises:
-        SourceUnavailable: No source gave a file.
-        ArtefactUnfit: The converted graph does not answer like the published one.
+        SourceUnavailable: A file could not be fetched from any source.
+        ArtefactUnfit: A published graph is unsupported, or the outputs of a converted graph differ from it.
         StorageFailed: The file system refused to write.
     """
     if store.is_intact(manifest):
@@ -79,7 +80,7 @@ def fetch_pack(store: PackStore, manifest: Manifest, progress: Progress, mirror:
 
 @contextmanager
 def _lock(root: Path, name: str) -> Iterator[None]:
-    """Keep other processes from fetching the same pack, and remove what a killed fetch left behind."""
+    """Lock a pack against other processes, and remove scratch directories that killed fetches left behind."""
     with (root / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in root.glob(f".{name}{_SCRATCH}*"):
@@ -101,10 +102,16 @@ def _fetch(root: Path, manifest: Manifest, progress: Progress, mirror: Path | No
 
 
 def build_models(manifest: Manifest, published: Path, target: Path) -> None:
-    """Write `detector/` and `recognizer/` into `target`.
+    """Convert the published detector and recognizer of a pack.
+
+    Args:
+        manifest: The manifest of the pack.
+        published: Directory of the published files.
+        target: Existing directory, in which `detector/` and `recognizer/` are written.
 
     Raises:
-        ArtefactUnfit: A graph has a form that is not known, or the converted one answers differently.
+        ArtefactUnfit: The manifest lacks a detector or a recognizer, a published graph is unsupported, or the outputs
+            of a converted graph differ from it.
     """
     if manifest.detector is None or manifest.recognizer is None:
         raise ArtefactUnfit(f"the pack {manifest.name} has no detector or no recognizer")
@@ -116,11 +123,16 @@ def build_models(manifest: Manifest, published: Path, target: Path) -> None:
 
 
 def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
-    """Convert a published detector and write graph and card.
+    """Convert a published detector, compare both graphs, and write graph and card.
+
+    Args:
+        entry: The detector's entry in the manifest.
+        published: The published ONNX file.
+        target: Directory to create.
 
     Raises:
-        ArtefactUnfit: The converted graph answers differently.
-        UnsupportedGraph: The published graph has a form that is not known.
+        ArtefactUnfit: The outputs of the converted graph differ from those of the published one.
+        UnsupportedGraph: The published graph does not have a supported form.
     """
     target.mkdir()
     path = target / DETECTOR_GRAPH
@@ -131,7 +143,7 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
     reference = _join(_run_published(published, _network_input(picture, entry)), outputs)
     candidate = _run(path, picture, DETECTOR_OUTPUTS)
     worst = float(np.max([np.abs(candidate[name] - reference[name]).max() for name in DETECTOR_OUTPUTS]))
-    if not worst <= MAX_DETECTOR_DIFFERENCE:  # NaN must not pass
+    if not worst <= MAX_DETECTOR_DIFFERENCE:  # written so that NaN fails
         raise ArtefactUnfit(f"the converted detector differs from {entry.file} by {worst:.2g}")
     write_card(
         target,
@@ -140,11 +152,16 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
 
 
 def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> None:
-    """Convert a published recognizer and write graph, proof and card.
+    """Convert a published recognizer, prove parity, and write graph, proof and card.
+
+    Args:
+        entry: The recognizer's entry in the manifest.
+        published: The published ONNX file.
+        target: Directory to create. It has a graph and a proof, but no card, if the proof fails.
 
     Raises:
-        ArtefactUnfit: The converted graph answers differently.
-        UnsupportedGraph: The published graph has a form that is not known.
+        ArtefactUnfit: The converted graph did not pass its parity proof.
+        UnsupportedGraph: The published graph does not have a supported form.
     """
     target.mkdir()
     path, template = target / EMBEDDER_GRAPH, TEMPLATES[entry.template]
@@ -202,7 +219,7 @@ def _outputs(family: str, model: onnx.ModelProto) -> DetectorOutputs:
             boxes=tuple(f"bbox_{stride}" for stride in strides),
             landmarks=tuple(f"kps_{stride}" for stride in strides),
         )
-    # SCRFD's names differ from file to file, their order does not: scores, boxes and landmarks of all strides.
+    # The names of SCRFD's outputs differ between files. Their order is fixed: scores, boxes, landmarks, each by stride.
     levels = len(detection.STRIDES)
     return DetectorOutputs(
         scores=tuple((name,) for name in names[:levels]),
@@ -212,28 +229,37 @@ def _outputs(family: str, model: onnx.ModelProto) -> DetectorOutputs:
 
 
 def _network_input(pictures: NDArray[np.uint8], entry: DetectorEntry | RecognizerEntry) -> NDArray[np.float32]:
-    """Preprocess as the published graph wants it, independently of what the conversion put inside."""
+    """Preprocess for the published graph, independently of the preprocessing inside the converted one.
+
+    Args:
+        pictures: (N, H, W, 3) uint8, RGB.
+        entry: Colour order, mean and deviation of the published graph's input.
+
+    Returns:
+        (N, 3, H, W) float32.
+    """
     ordered = pictures if entry.color == "rgb" else pictures[..., ::-1]
     planes = ordered.transpose(0, 3, 1, 2).astype(np.float32)
     return np.ascontiguousarray((planes - np.float32(entry.mean)) / np.float32(entry.std))
 
 
 def _run_published(graph: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Run a graph as it was published, by ONNX's own reference: ONNX Runtime refuses some block-quantised weights."""
+    """Run a published graph with ONNX's reference evaluator: ONNX Runtime rejects some block-quantised weights."""
     try:
         evaluator = ReferenceEvaluator(str(graph))
-        arrays = evaluator.run(None, {_true_input(graph): images})
-    except Exception as error:  # the evaluator raises whatever an unknown operator or a wrong shape makes it raise
-        raise UnsupportedGraph(f"{graph.name} does not run as it was published: {error}") from error
+        arrays = evaluator.run(None, {_input_name(graph): images})
+    except Exception as error:  # the evaluator raises many classes for unknown operators and wrong shapes
+        raise UnsupportedGraph(f"the published graph {graph.name} does not run: {error}") from error
     return dict(zip(evaluator.output_names, arrays, strict=True))
 
 
 def _embed_published(graph: Path, face: NDArray[np.float32]) -> NDArray[np.float32]:
-    (embedding_,) = _run_published(graph, face).values()
-    return embedding_
+    (embedding,) = _run_published(graph, face).values()
+    return embedding
 
 
-def _true_input(graph: Path) -> str:
+def _input_name(graph: Path) -> str:
+    """Return the name of the image input, also if the file lists its weights as inputs."""
     return str(simplify(onnx.load(graph)).graph.input[0].name)
 
 
@@ -243,6 +269,8 @@ def _run(graph: Path, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> di
 
 
 def _join(raw: dict[str, NDArray[np.float32]], outputs: DetectorOutputs) -> dict[str, NDArray[np.float32]]:
+    """Join the published detector's outputs of all strides as the converted graph does."""
+
     def flat(name: str, size: int) -> NDArray[np.float32]:
         return raw[name].reshape(1, -1, size)
 

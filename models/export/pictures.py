@@ -1,4 +1,4 @@
-"""Faces to calibrate and prove with: drawn ones, the user's own, and sets with labels."""
+"""Faces for calibration and proof: synthetic pictures, the user's images, and labelled sets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ MakeCropper = Callable[[], FaceCropper]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faces:
-    """Aligned faces and where they are from.
+    """Aligned faces and their origin.
 
     Attributes:
         crops: (N, H, W, 3) uint8, RGB.
-        about: For the proof.
+        about: Number and origin of the faces, for the proof.
     """
 
     crops: Crops
@@ -39,57 +39,65 @@ class Faces:
 
 
 def drawn_faces(template: Template) -> Faces:
-    """Return drawn pictures: enough to find a wrong conversion, too little to calibrate int8."""
+    """Return synthetic pictures of the template's size.
+
+    They reveal a wrong conversion, but are not faces and cannot calibrate int8.
+    """
     crops = synthetic_pictures(SYNTHETIC_FACES, template.height, template.width)
     return Faces(crops, f"{SYNTHETIC_FACES} synthetic, seed 0")
 
 
 def calibration_faces(directory: Path, template: Template, make_cropper: MakeCropper, progress: Progress) -> Faces:
-    """Read faces from a directory: pictures of the crop's own size as they are, photos through the detector.
+    """Read faces from a directory.
+
+    An image of the template's size is taken as an aligned face. In any other image, the largest face is detected and
+    aligned. Images without a usable face are skipped.
 
     Args:
-        directory: Searched with its subdirectories; at most 512 pictures, spread evenly over the sorted names.
-        template: What faces are aligned to.
-        make_cropper: Gives what finds faces in photos; called only if there are photos.
-        progress: Called after each picture.
+        directory: Directory that is searched recursively. At most 512 images are read, evenly spaced over the sorted
+            paths.
+        template: Alignment template of the network.
+        make_cropper: Returns the cropper for photos; called only if an image is not an aligned face.
+        progress: Called after each image.
 
     Raises:
-        PicturesUnfit: There are too few usable faces.
+        PicturesUnfit: The directory is missing or has fewer than 32 usable faces.
     """
     if not directory.is_dir():
-        raise PicturesUnfit(f"there is no directory {directory.name}")
+        raise PicturesUnfit(f"the directory {directory.name} does not exist")
     found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
     spread = np.linspace(0, len(found) - 1, min(len(found), MAX_CALIBRATION_FACES)).astype(int)
     chosen = [found[index] for index in spread]
     crops: list[Crops] = []
     cropper: FaceCropper | None = None
     for position, path in enumerate(chosen):
-        own = _as_crop(path, template)
-        if own is None:
+        crop = _as_crop(path, template)
+        if crop is None:
             cropper = cropper or make_cropper()
-            own = _from_photo(path, cropper, "largest")
-        crops.extend([] if own is None else [own])
-        progress("reading faces to calibrate with", position + 1, len(chosen))
+            crop = _from_photo(path, cropper, "largest")
+        crops.extend([] if crop is None else [crop])
+        progress("reading calibration faces", position + 1, len(chosen))
     if len(crops) < MIN_CALIBRATION_FACES:
         raise PicturesUnfit(
-            f"int8 needs at least {MIN_CALIBRATION_FACES} faces to calibrate with; "
-            f"{directory.name} gave {len(crops)} of {len(found)} pictures"
+            f"int8 calibration needs at least {MIN_CALIBRATION_FACES} faces; "
+            f"{directory.name} has {len(crops)} usable faces in {len(found)} images"
         )
     return Faces(np.stack(crops), f"{len(crops)} faces of {directory.name}")
 
 
 def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Progress) -> Labelled:
-    """Align every face of LFW's View 2, or of a set laid out like it.
+    """Align every face of LFW's View 2, or of a set in the same layout.
 
     Args:
         lfw: Directory with `pairs.txt` and `images/`.
-        scratch: Where to put the crops.
-        cropper: Finds the faces; the central one of a photo is meant.
+        scratch: Directory in which the crops are stored.
+        cropper: Finds and aligns the central face of each photo.
         progress: Called after each photo.
 
     Raises:
-        SetUnreadable, OneClassOnly: There is no such set.
-        PicturesUnfit: No photo has a face.
+        SetUnreadable: `pairs.txt` is missing or malformed.
+        OneClassOnly: `pairs.txt` lists no mated or no non-mated pairs.
+        PicturesUnfit: No face was found in any photo.
     """
     pairs = read_pairs(lfw / "pairs.txt")
     names = photos(pairs)
@@ -97,31 +105,32 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Pro
     crops = np.lib.format.open_memmap(
         scratch / "labelled.npy", mode="w+", dtype=np.uint8, shape=(len(names), template.height, template.width, 3)
     )
-    place: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for position, name in enumerate(names):
         crop = _from_photo(lfw / "images" / name, cropper, "central")
         if crop is not None:
-            place[name] = position
+            positions[name] = position
             crops[position] = crop
         progress("reading the labelled set", position + 1, len(names))
-    if not place:
+    if not positions:
         raise PicturesUnfit(f"no face was found in the photos of {lfw.name}")
     crops.flush()
     subjects = np.unique([name.partition("/")[0] for name in names], return_inverse=True)[1].astype(np.int64)
-    subjects[[position for position, name in enumerate(names) if name not in place]] = -1
-    about = f"{lfw.name}: {len(pairs):,} pairs; threshold over all pairs of {len(place):,} faces of different subjects"
-    return Labelled(about, scratch / "labelled.npy", *_indices(pairs, place), subjects)
+    subjects[[position for position, name in enumerate(names) if name not in positions]] = -1
+    about = f"{lfw.name}: {len(pairs):,} pairs; threshold over all non-mated pairs of {len(positions):,} faces"
+    return Labelled(about, scratch / "labelled.npy", *_indices(pairs, positions), subjects)
 
 
 def _indices(
-    pairs: Sequence[Pair], place: dict[str, int]
+    pairs: Sequence[Pair], positions: dict[str, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    first = np.array([place.get(pair.first, -1) for pair in pairs])
-    second = np.array([place.get(pair.second, -1) for pair in pairs])
+    first = np.array([positions.get(pair.first, -1) for pair in pairs])
+    second = np.array([positions.get(pair.second, -1) for pair in pairs])
     return first, second, np.array([pair.mated for pair in pairs])
 
 
 def _as_crop(path: Path, template: Template) -> Crops | None:
+    """Return an image of the template's size as an aligned face; None for other sizes and unreadable files."""
     try:
         photo = Photo(path.read_bytes())
         if (photo.height, photo.width) != (template.height, template.width):
@@ -132,6 +141,7 @@ def _as_crop(path: Path, template: Template) -> Crops | None:
 
 
 def _from_photo(path: Path, cropper: FaceCropper, policy: FacePolicy) -> Crops | None:
+    """Return the aligned face of a photo; None if the photo is unreadable or has no face."""
     try:
         (outcome,) = cropper.crop([path.read_bytes()], policy, Deadline())
     except OSError:

@@ -1,4 +1,9 @@
-"""Run every precision on every engine of this machine beside the reference, and write down what came of it."""
+"""Prove parity: run every graph on every engine of this machine and compare its embeddings with the reference.
+
+The reference is the source network: torch runs a checkpoint, and a published graph runs unconverted. In both cases the
+preprocessing is computed outside of the graph, independently of the preprocessing inside the exported one. A row of the
+proof is one precision on one engine. `models.artefact.parity` defines the measures and the limits of each precision.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,16 +27,16 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """The network's own answers.
+    """The embeddings of the source network, against which every graph is measured.
 
     Attributes:
-        about: What gave them, for the proof.
-        faces: `.npy` file of the pictures, (N, H, W, 3) uint8, RGB.
-        pictures: What they are, for the proof.
-        drawn: How many of them, at the beginning, are drawn: int8 is not judged by those if there are others.
-        embeddings: (N, D) float32 before normalisation.
-        labelled: A labelled set, if one was given.
-        labelled_embeddings: (M, D) float32 before normalisation, of its faces.
+        about: Source file, its digest and form, and the runtime that computed the embeddings; written into the proof.
+        faces: `.npy` file of the faces, (N, H, W, 3) uint8, RGB.
+        pictures: Number and origin of the faces; written into the proof.
+        drawn: Number of synthetic faces, which come first. int8 is measured on the other faces only, if there are any.
+        embeddings: (N, D) float32, embeddings before normalisation.
+        labelled: A labelled set; None if the user gave none.
+        labelled_embeddings: (M, D) float32, embeddings of the set's faces before normalisation.
     """
 
     about: Mapping[str, str]
@@ -49,37 +54,53 @@ def prove(
     progress: Progress,
     isolate: Callable[..., list[Embeddings]],
 ) -> Proof:
-    """Measure every graph on every engine of this machine; the float32 one in bfloat16 as well where there is any.
+    """Measure every graph on every engine that this machine has for its precision.
+
+    The float32 graph is also measured in bfloat16 arithmetic where an engine supports it. An engine that fails yields a
+    row with the reason; it does not end the proof.
 
     Args:
-        graphs: ONNX files in the contract of `models.graph` by their precision.
-        reference: The network's own answers.
-        progress: Called with each precision and engine, and the faces done.
-        isolate: Calls a function with arguments, in a process of its own or not.
+        graphs: ONNX files in the contract of `models.graph`, by precision.
+        reference: The embeddings of the source network.
+        progress: Called with the precision, the engine and the number of faces done.
+        isolate: Calls a function with its arguments and a `progress`: `in_own_process`, or `call` for small models.
+
+    Returns:
+        A proof with one row for each precision and engine. It passes if every required row passes. The rows of
+        `int8-cpu` and of bfloat16 are optional, all others are required.
     """
     score: LabelledScore | None = None
     if reference.labelled is not None and reference.labelled_embeddings is not None:
         score = reference.labelled.score(_unit(reference.labelled_embeddings))
     rows = []
-    for precision, graph, asked in _runs(graphs):
+    for precision, graph, required in _runs(graphs):
         for options in cpu_options(arithmetic(precision)):
             run = partial(isolate, progress=progress)
-            rows.append(_measure(precision, graph, options, reference, score, asked, run))
+            rows.append(_measure(precision, graph, options, reference, score, required, run))
     return Proof(
         reference.about, reference.pictures, reference.labelled.name if reference.labelled else None, score, tuple(rows)
     )
 
 
 def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., Embeddings]) -> Proof:
-    """Measure a graph of insightface's layout, given what `ArcFaceONNX` gives it."""
-    own = isolate(embed_as_insightface, graph, reference.faces)
-    parity = compare(reference.embeddings, own)
+    """Measure a graph of insightface's layout on the input that insightface's `ArcFaceONNX` computes.
+
+    Args:
+        graph: ONNX file with float32 input `[N, 3, H, W]`, RGB, `(pixel - 127.5) / 127.5`.
+        reference: The embeddings of the source network.
+        isolate: Calls a function with its arguments: `in_own_process`, or `call` for small models.
+
+    Returns:
+        A proof with one row: fp32 on ONNX Runtime.
+    """
+    candidate = isolate(embed_as_insightface, graph, reference.faces)
+    parity = compare(reference.embeddings, candidate)
     row = ProofRow("fp32", "onnxruntime", _version("onnxruntime"), True, parity, None, tuple(parity.failures("fp32")))
     return Proof(reference.about, reference.pictures, None, None, (row,))
 
 
 def embed_as_insightface(graph: Path, file: Path) -> Embeddings:
-    """Embed faces as `ArcFaceONNX` does; made to run in a process of its own."""
+    """Embed the faces of a `.npy` file as insightface's `ArcFaceONNX` does; a step that can run in its own process."""
     planes = (np.load(file).astype(np.float32) - np.float32(127.5)) / np.float32(127.5)
     raw = PlainGraph(graph).run(np.ascontiguousarray(planes.transpose(0, 3, 1, 2)))[0]
     norm: Floats = np.linalg.norm(raw, axis=1)
@@ -87,12 +108,17 @@ def embed_as_insightface(graph: Path, file: Path) -> Embeddings:
 
 
 def arithmetic(kind: GraphKind) -> Precision:
-    """Return the precision that an engine is asked for."""
+    """Return the precision in which an engine runs a graph: both int8 graphs run in int8."""
     return "int8" if kind == "int8-cpu" else kind
 
 
 def _runs(graphs: Mapping[GraphKind, Path]) -> list[tuple[GraphKind, Path, bool]]:
-    runs = [(kind, graph, kind != "int8-cpu") for kind, graph in graphs.items()]  # that one is an offer of ours
+    """Return the precision and the graph of each run, and whether it is required for a fit artefact.
+
+    `int8-cpu` and bfloat16 are optional: users cannot request them in an export, and the service runs them only where
+    they passed.
+    """
+    runs = [(kind, graph, kind != "int8-cpu") for kind, graph in graphs.items()]
     return [*runs, ("bf16", graphs["fp32"], False)] if "fp32" in graphs else runs
 
 
@@ -102,24 +128,26 @@ def _measure(
     options: RuntimeOptions,
     reference: Reference,
     labelled_reference: LabelledScore | None,
-    asked: bool,
+    required: bool,
     isolate: Callable[..., list[Embeddings]],
 ) -> ProofRow:
     labelled = reference.labelled
     files = [reference.faces, *([labelled.faces] if labelled else [])]
     engine, version = options.engine, _version(options.engine)
     try:
-        own, *more = isolate(embed_files, graph, files, options, f"proving {precision} on {engine}")
+        candidate, *of_labelled = isolate(embed_files, graph, files, options, f"proving {precision} on {engine}")
     except VultusError as error:
-        return ProofRow(precision, engine, version, asked, None, None, (str(error),))
+        return ProofRow(precision, engine, version, required, None, None, (str(error),))
     threshold = labelled_reference.threshold if labelled_reference else None
     first = reference.drawn if arithmetic(precision) == "int8" and reference.drawn < len(reference.embeddings) else 0
-    parity = compare(reference.embeddings[first:], Embeddings(own.embedding[first:], own.norm[first:]), threshold)
+    parity = compare(
+        reference.embeddings[first:], Embeddings(candidate.embedding[first:], candidate.norm[first:]), threshold
+    )
     why = parity.failures(precision)
-    score = labelled.score(more[0].embedding) if labelled else None
+    score = labelled.score(of_labelled[0].embedding) if labelled else None
     if score is not None and labelled_reference is not None:
         why += score.failures(labelled_reference)
-    return ProofRow(precision, engine, version, asked, parity, score, tuple(why))
+    return ProofRow(precision, engine, version, required, parity, score, tuple(why))
 
 
 def embed_files(
@@ -129,7 +157,18 @@ def embed_files(
     step: str = "embedding",
     progress: Progress = no_progress,
 ) -> list[Embeddings]:
-    """Embed the faces of `.npy` files with one session; made to run in a process of its own."""
+    """Embed the faces of `.npy` files with one session; a step that can run in its own process.
+
+    Args:
+        graph: ONNX file in the contract of `models.graph`.
+        files: `.npy` files, each (N, H, W, 3) uint8, RGB, of the same height and width.
+        options: Engine and precision.
+        step: Name of the step for `progress`.
+        progress: Called after each batch with the number of faces done.
+
+    Returns:
+        The embeddings of each file.
+    """
     progress(step, 0, None)
     arrays = [np.load(path, mmap_mode="r") for path in files]
     session = open_session(graph, EMBEDDER_OUTPUTS, (arrays[0].shape[1:3],), options)

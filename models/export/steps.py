@@ -1,6 +1,8 @@
-"""The steps of an export, each made to run in a process of its own: files in, files out, small values between.
+"""The steps of an export that read the source: describe it, embed faces with it, write its graph in float32.
 
-What needs torch is imported in the step that runs it, so that no other process pays for it.
+Each step is a module-level function that can run in its own process: faces and graphs are passed as files, and its
+arguments and return values are small. Steps that need torch import it themselves, so that the other processes do not
+load it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,27 +33,29 @@ from models.graph import (
     simplify_in_place,
 )
 from models.graph.contract import ColorOrder
-from models.graph.weights import Outside, fill
+from models.graph.weights import ExternalWeights, fill_weights
 from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from models.backbones import Plan
 
-EMBEDDING_STEP = "embedding by the published graph"
+EMBEDDING_STEP = "embedding with the published graph"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """What the user says about a checkpoint or a published graph.
+    """A checkpoint or a published graph, and what the user states about its network.
 
     Attributes:
-        path: The file.
-        color: ExportSpec of the channels, where the user says it.
-        mean, std: What the network sees is `(pixel - mean) / std` of 0..255 values; None as the family has it.
-        template: Alignment template; None as the family has it.
-        mirror: Add the embedding of the mirror image.
-        builder: `package.module:callable` of the user's own network.
+        path: The checkpoint, a directory with a checkpoint, or the ONNX file.
+        color: Colour order of the network's input; None to take it from the file.
+        mean, std: The network's input is `(pixel - mean) / std` of 0..255 values, with one number or three in `color`
+            order; None for the values of the recognised family.
+        template: Name of the alignment template; None for the template of the recognised family, or for a published
+            graph, the template of its input size.
+        mirror: Add the embedding of the mirror image before normalisation.
+        builder: `package.module:callable` that returns the user's own network; None to recognise the network.
     """
 
     path: Path
@@ -65,17 +69,17 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a checkpoint or a published graph turned out to be.
+    """A recognised checkpoint or published graph.
 
     Attributes:
-        family, architecture: Of the network.
+        family, architecture: Layout of the weights, and the member of that family.
         template: Name of the alignment template.
-        preprocessing: What the network sees.
-        color_from: What told the colour order.
-        weights: Digest that identifies the weights.
-        source: File name, SHA-256 and form.
-        head: What AdaFace's training kept of the norms, if the file has it.
-        contradiction: The user says another colour order than the file.
+        preprocessing: Colour order and scaling of the network's input, and mirror fusion.
+        color_from: Source of the colour order, as a noun phrase for the card.
+        weights: SHA-256 that identifies the network and its weights, also in the embedding contract.
+        source: File name, SHA-256 and form of the file.
+        head: Norm statistics of AdaFace's training; None if the file has none.
+        contradiction: The user's colour order differs from the one that the file implies.
     """
 
     family: str
@@ -89,17 +93,32 @@ class Description:
     contradiction: bool = False
 
     def norm_statistics(self) -> NormStatistics | None:
-        """Return the statistics that quality needs, if training left any and they are of this norm."""
+        """Return the norm statistics for quality, or None if the file has none that describe the artefact's norm."""
         if self.head is None or self.head.fresh or self.preprocessing.mirror:
-            return None  # mirror fusion gives another norm than the one that training saw
+            return None  # mirror fusion changes the norm, and the statistics of training no longer describe it
         return NormStatistics(self.head.mean, self.head.deviation, self.head.h)
 
 
 def describe_checkpoint(source: SourceSpec) -> Description:
-    """Read a checkpoint and recognise it.
+    """Read a checkpoint, recognise its network and decide its preprocessing.
+
+    Args:
+        source: The checkpoint, and what the user states about its network.
+
+    Returns:
+        The description of the network. `weights` also covers `source.builder` if there is one, because the same weights
+        in another network are another model.
 
     Raises:
-        ExportError: One of its kinds, for whatever is wrong with the file.
+        CheckpointUnreadable: The file is missing, truncated, corrupt or in an unsupported format.
+        CheckpointUnsafe: The file attempts to run code.
+        CheckpointIsModule: The file is a pickled module instead of weights.
+        CheckpointWithoutWeights: The file holds no network.
+        WeightsNotFinite: A weight is NaN or infinite.
+        ArchitectureUnknown: No known network has these keys and shapes.
+        LandmarksNeeded: The network requires landmarks as a second input.
+        ColorUnknown: Neither the user nor the file states the colour order.
+        BuilderUnfit: The user's builder cannot be imported or called, or colour order, mean or deviation is missing.
     """
     from models.export.color import decide_color
 
@@ -127,10 +146,22 @@ def embed_by_checkpoint(
     skeleton: Path,
     progress: Progress = no_progress,
 ) -> tuple[list[NDArray[np.float32]], str]:
-    """Embed the faces of `.npy` files by the network itself, and write its graph without weights.
+    """Embed faces with the checkpoint's network in torch, and write the network's graph without weights.
+
+    Args:
+        source: The checkpoint, and what the user states about its network.
+        preprocessing: Preprocessing of the network's input.
+        files: `.npy` files of faces, each (N, H, W, 3) uint8, RGB.
+        skeleton: ONNX file to write; its weights are named but have no values.
+        progress: Called after each batch with the number of faces done.
 
     Returns:
-        (N, D) float32 before normalisation for each file, and what computed them.
+        (N, D) float32 for each file, embeddings before normalisation, and the runtime that computed them.
+
+    Raises:
+        ArchitectureUnknown: The weights do not fit the network of the user's builder.
+        BuilderUnfit: The user's network fails, does not return embeddings or cannot be exported.
+        ExportError: The checkpoint cannot be read or recognised; see `describe_checkpoint`.
     """
     import torch
 
@@ -152,44 +183,66 @@ def write_graph(
     layout: str,
     notes: Mapping[str, str],
 ) -> None:
-    """Put the weights into the graph and bring it to its contract, in float32."""
+    """Write the float32 graph of a checkpoint: fill the skeleton with the weights and bring it to the contract.
+
+    Args:
+        source: The checkpoint.
+        skeleton: Graph without weights that `embed_by_checkpoint` wrote.
+        preprocessing: Preprocessing to move into the graph.
+        target: ONNX file to write.
+        layout: `vultus` for the contract of the service, `insightface` for the layout of insightface's `ArcFaceONNX`.
+        notes: Metadata to write into the file.
+
+    Raises:
+        ExportError: The checkpoint cannot be read; see `describe_checkpoint`.
+        OSError: The file cannot be written.
+    """
     model = onnx.load(skeleton, load_external_data=False)
-    outside = _fill_from(source.path, model)
-    simplify_in_place(model, outside)
-    _write_contract(model, preprocessing, target, layout, notes, outside)
+    external = _fill_from(source.path, model)
+    simplify_in_place(model, external)
+    _write_contract(model, preprocessing, target, layout, notes, external)
 
 
-def _fill_from(path: Path, skeleton: onnx.ModelProto) -> Outside:
-    """Fill a graph, and let go of the file: what is mapped counts as memory as long as it is mapped."""
+def _fill_from(path: Path, skeleton: onnx.ModelProto) -> ExternalWeights:
+    """Fill a graph with the weights of a checkpoint and return the large ones.
+
+    The checkpoint goes out of scope here, because a mapped file counts as memory until it is unmapped.
+    """
     checkpoint = read_checkpoint(path)
     named = {tensor.name for tensor in skeleton.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
-    return fill(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
+    return fill_weights(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
 
 
 def describe_onnx(source: SourceSpec) -> Description:
-    """Check that a published graph is a recognizer and that everything the file cannot tell was said.
+    """Check that a published graph is a recognizer and describe it.
+
+    An ONNX file does not state its preprocessing, so the user must give colour order, mean and deviation.
+
+    Args:
+        source: The graph, and what the user states about it.
 
     Raises:
-        GraphUnsupported: It is no recognizer.
-        ColorUnknown: The colour order, mean or deviation was not given.
+        ColorUnknown: The colour order, mean or deviation is missing.
+        GraphUnsupported: The file is not an ONNX graph with one float32 input of a template's size.
     """
     if source.color is None or source.mean is None or source.std is None:
         raise ColorUnknown(
-            f"{source.path.name} does not say what it wants to see; say it with --color rgb or --color bgr, and with "
-            "--mean and --std of 0..255 values (127.5 and 127.5 for most, 0 and 1 for none)"
+            f"{source.path.name} does not state its preprocessing; give --color rgb or --color bgr, and --mean and "
+            "--std for 0..255 values (127.5 and 127.5 for most networks, 0 and 1 for no scaling)"
         )
     model = _published(source.path)
-    given = _input(model, source.path).type.tensor_type
-    if given.elem_type != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(given.elem_type).lower()
-        raise GraphUnsupported(f"{source.path.name} takes {kind}; only float32 graphs are imported")
-    sizes = [dim.dim_value or "any" for dim in given.shape.dim]
+    tensor = _image_input(model, source.path).type.tensor_type
+    if tensor.elem_type != TensorProto.FLOAT:
+        dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise GraphUnsupported(f"{source.path.name} takes {dtype} input; only float32 graphs can be imported")
+    sizes = [dim.dim_value or "any" for dim in tensor.shape.dim]
     fitting = {item.name for item in TEMPLATES.values() if [3, item.height, item.width] == sizes[1:]}
     template = source.template or next(iter(fitting), None)
     if template not in fitting:
         known = ", ".join(f"{item.height}x{item.width} ({item.name})" for item in TEMPLATES.values())
         raise GraphUnsupported(
-            f"{source.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] of {known}"
+            f"{source.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] in the size "
+            f"of its template: {known}"
         )
     assert template is not None
     digest = file_digest(source.path)
@@ -198,7 +251,7 @@ def describe_onnx(source: SourceSpec) -> Description:
         architecture=model.graph.name or "onnx",
         template=template,
         preprocessing=Preprocessing(source.color, source.mean, source.std, source.mirror),
-        color_from="its user",
+        color_from="the user",
         weights=digest,
         source={"file": source.path.name, "sha256": digest, "form": "onnx"},
     )
@@ -207,7 +260,20 @@ def describe_onnx(source: SourceSpec) -> Description:
 def embed_by_published(
     source: SourceSpec, preprocessing: Preprocessing, files: Sequence[Path], progress: Progress = no_progress
 ) -> tuple[list[NDArray[np.float32]], str]:
-    """Embed the faces of `.npy` files by the graph as it was published; see `embed_by_checkpoint`."""
+    """Embed faces with a published graph, unconverted, in ONNX Runtime.
+
+    Args:
+        source: The graph.
+        preprocessing: Preprocessing of the graph's input, computed external of the graph.
+        files: `.npy` files of faces, each (N, H, W, 3) uint8, RGB.
+        progress: Called after each batch with the number of faces done.
+
+    Returns:
+        (N, D) float32 for each file, embeddings before normalisation, and the runtime that computed them.
+
+    Raises:
+        InferenceFailed: ONNX Runtime cannot load or run the graph.
+    """
     recognizer = PlainGraph(source.path)
     faces = [np.load(path, mmap_mode="r") for path in files]
     return [_embed_published(recognizer, array, preprocessing, progress) for array in faces], recognizer.version
@@ -216,7 +282,19 @@ def embed_by_published(
 def write_imported(
     source: SourceSpec, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
 ) -> None:
-    """Bring a published graph to the contract, in float32."""
+    """Write the float32 graph of a published graph, brought to the contract.
+
+    Args:
+        source: The published graph.
+        preprocessing: Preprocessing to move into the graph.
+        target: ONNX file to write.
+        layout: `vultus` for the contract of the service, `insightface` for the layout of insightface's `ArcFaceONNX`.
+        notes: Metadata to write into the file.
+
+    Raises:
+        GraphUnsupported: The file cannot be read as ONNX, or its graph does not have a supported form.
+        OSError: The file cannot be written.
+    """
     try:
         _write_contract(simplify(_published(source.path)), preprocessing, target, layout, notes)
     except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -224,6 +302,7 @@ def write_imported(
 
 
 def _plan(checkpoint: Checkpoint, source: SourceSpec) -> "Plan":
+    """Return the plan of the recognised network or of the user's builder, with the user's values where given."""
     from models.backbones import recognise
 
     shapes = {key: array.shape for key, array in checkpoint.weights.items()}
@@ -234,8 +313,8 @@ def _plan(checkpoint: Checkpoint, source: SourceSpec) -> "Plan":
 
         if source.color is None or source.mean is None or source.std is None:
             raise BuilderUnfit(
-                f"with --builder {source.builder} nobody but you knows what the network wants to see; "
-                "say it with --color, --mean and --std (0..255 values)"
+                f"the preprocessing of the network that --builder {source.builder} makes is unknown; "
+                "give --color, --mean and --std (for 0..255 values)"
             )
         plan = builder_plan(source.builder, source.template or "arcface-112")
     return replace(
@@ -254,19 +333,29 @@ def _published(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    """Return the picture's input; some exporters list every weight as an input too."""
+def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """Return the only input that is not a weight; some exporters list every weight as an input as well."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
-        raise GraphUnsupported(f"{path.name} is no ONNX graph with one input")
+        raise GraphUnsupported(f"{path.name} is not an ONNX graph with exactly one input")
     return inputs[0]
 
 
 def _embed_published(
     recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing, progress: Progress
 ) -> NDArray[np.float32]:
-    """Preprocess outside of the graph, independently of what the conversion puts inside."""
+    """Embed faces with preprocessing outside of the graph, independently of the one that the conversion puts inside.
+
+    Args:
+        recognizer: The published graph.
+        faces: (N, H, W, 3) uint8, RGB.
+        preprocessing: Colour order and scaling of the graph's input, and mirror fusion.
+        progress: Called after each batch with the number of faces done.
+
+    Returns:
+        (N, D) float32, embeddings before normalisation.
+    """
     mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
     parts = []
     for start in range(0, len(faces), recognizer.batch):
@@ -287,10 +376,11 @@ def _write_contract(
     target: Path,
     layout: str,
     notes: Mapping[str, str],
-    outside: Outside | None = None,
+    external: ExternalWeights | None = None,
 ) -> None:
-    fold_batch_norms(model, outside)
+    """Fold batch-norms, bring a simplified graph to the contract of its layout, and write it."""
+    fold_batch_norms(model, external)
     convert = insightface_graph if layout == "insightface" else recognizer_graph
-    convert(model, preprocessing, outside)
+    convert(model, preprocessing, external)
     annotate(model, notes)
-    save_checked(model, target, outside)
+    save_checked(model, target, external)

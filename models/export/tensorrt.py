@@ -1,8 +1,9 @@
-"""Build TensorRT engines from an artefact's graphs: for this GPU and this version of TensorRT, and no other.
+"""Build TensorRT engines from an artefact's graphs.
 
-The calls are those that TensorRT 10.16 and 11.4 have in common. Precision is in the types of the graph: networks are
-strongly typed, the flags for float16 and int8 are gone since 11. The first layer casts the uint8 pictures to float32,
-which is all that TensorRT takes uint8 for.
+An engine runs only on the GPU and the version of TensorRT that it was built for. The code uses calls that TensorRT
+10.16 and 11.4 have in common. Networks are strongly typed, so the types of the graph set the precision; TensorRT 11
+removed the flags for float16 and int8. The first layer casts the uint8 faces to float32, the only use of uint8 that
+TensorRT supports.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,19 @@ from typing import Any
 from models.errors import EngineBuildFailed
 from models.types import Progress
 
-WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT takes all memory of the device
-OPTIMIZATION_LEVEL = 3  # of 0..5, TensorRT's own default
+WORKSPACE_BYTES = 2 << 30  # without a limit, TensorRT uses all memory of the GPU
+OPTIMIZATION_LEVEL = 3  # TensorRT's default, of 0..5
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Numbers of faces for which an engine is made: fewest, most common, most."""
+    """Batch sizes of an engine.
+
+    Attributes:
+        fewest: Smallest batch that the engine accepts.
+        common: Batch size that the engine is optimised for.
+        most: Largest batch that the engine accepts.
+    """
 
     fewest: int = 1
     common: int = 8
@@ -34,19 +41,20 @@ def build_engine(
     progress: Progress,
     batches: Batches | None = None,
 ) -> None:
-    """Build an engine and write it, whole or not at all.
+    """Build an engine and write it atomically.
 
     Args:
         trt: The module `tensorrt`.
-        graph: ONNX in the contract of `models.graph`.
-        size: (height, width) of a crop.
+        graph: ONNX file in the contract of `models.graph`.
+        size: (height, width) of a crop in pixels.
         target: File of the engine.
-        timing_cache: File that keeps what was timed, so that the next build is quicker; made if absent.
+        timing_cache: File of TensorRT's kernel timings, which makes the next build faster; created if missing.
         progress: Called with TensorRT's phases and their steps.
-        batches: Numbers of faces to build for.
+        batches: Batch sizes to build for; 1 to 32, optimised for 8, if None.
 
     Raises:
-        EngineBuildFailed: TensorRT refuses the graph or the build.
+        EngineBuildFailed: TensorRT rejects the graph or fails to build the engine.
+        OSError: A file cannot be read or written.
     """
     batches = batches or Batches()
     logger = trt.Logger(trt.Logger.WARNING)
@@ -64,20 +72,20 @@ def build_engine(
     shapes = [(number, *size, 3) for number in (batches.fewest, batches.common, batches.most)]
     profile.set_shape("faces", *shapes)
     if config.add_optimization_profile(profile) < 0:
-        raise EngineBuildFailed(f"TensorRT refuses {graph.name} for {batches.fewest} to {batches.most} faces")
+        raise EngineBuildFailed(f"TensorRT rejects {graph.name} for {batches.fewest} to {batches.most} faces")
     cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache.is_file() else b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineBuildFailed(f"TensorRT could not build {graph.name}; its log above says why")
+        raise EngineBuildFailed(f"TensorRT could not build {graph.name}; its log above gives the reason")
     _write(timing_cache, bytes(config.get_timing_cache().serialize()))
     _write(target, bytes(plan))
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """Make an object of TensorRT's own class that passes progress on; without one a build is silent for minutes."""
+    """Return an `IProgressMonitor` that reports to `progress`; without a monitor, a build is silent for minutes."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # a class of a module that need not be there
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # tensorrt is an optional module without types
         def __init__(self) -> None:
             super().__init__()
             self._steps: dict[str, int] = {}
@@ -88,7 +96,7 @@ def _monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
-            return True  # go on
+            return True  # False would cancel the build
 
         def phase_finish(self, phase_name: str) -> None:
             steps = self._steps.pop(phase_name, 1)

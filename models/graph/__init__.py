@@ -1,7 +1,7 @@
-"""ONNX surgery without torch: any published detector or recognizer becomes a graph of Vultus' own contract.
+"""Convert published ONNX detectors and recognizers to the graph contract of the service, without torch.
 
-Every graph that is served takes uint8 RGB pictures `[N, H, W, 3]`. Colour order, scaling and layout are inside it, so
-that nothing is left for a caller to get wrong.
+Every served graph takes uint8 RGB images `[N, H, W, 3]`. Colour order, scaling and layout are part of the graph, so
+that callers do no preprocessing of their own.
 """
 
 from models.graph.batchnorm import fold_batch_norms

@@ -1,9 +1,9 @@
-"""Fold batch-norms into the convolution or linear layer beside them, in float64.
+"""Fold batch-norms into the adjacent convolution or linear layer, in float64.
 
-At inference a batch-norm is `scale * x + shift`. After a convolution or linear layer it goes into weights and bias;
-before a linear layer likewise, through a flattening too. Before a convolution that pads with zeros it cannot: the
-padding would have to be shifted as well. There a multiplication and an addition take its place, as exact in float16 as
-anything else is, where a variance of 1e-4 is not.
+At inference a batch-norm computes `scale * x + shift`. After a convolution or linear layer, it is folded into weights
+and bias. Before a linear layer it is folded as well, also across a Flatten. Before a convolution that pads with zeros
+it cannot be folded, because the padding would have to be shifted too. There a multiplication and an addition replace
+it: both are as accurate in float16 as other layers, whereas a variance of 1e-4 is not.
 """
 
 from collections import Counter
@@ -14,35 +14,35 @@ import onnx
 from numpy.typing import NDArray
 
 from models.graph.simplify import drop_unused
-from models.graph.weights import Outside, Weights
+from models.graph.weights import ExternalWeights, Weights
 
 _LAYERS = {"Conv", "Gemm"}
-_DEFAULT_EPS = 1e-5  # of ONNX's BatchNormalization
+_DEFAULT_EPS = 1e-5  # the default of ONNX's BatchNormalization
 
 Floats = NDArray[np.float64]
 
 
-def fold_batch_norms(model: onnx.ModelProto, outside: Outside | None = None) -> None:
+def fold_batch_norms(model: onnx.ModelProto, external: ExternalWeights | None = None) -> None:
     """Fold every batch-norm, in place.
 
     Args:
-        model: Simplified: weights are initializers.
-        outside: Large weights that lie beside it, see `models.graph.weights`.
+        model: A simplified model, whose weights are initializers.
+        external: Large weights stored external the model; see `models.graph.weights`.
     """
-    graph = _Graph(model.graph, Weights(model.graph, outside))
-    kept = []
+    graph = _Graph(model.graph, Weights(model.graph, external))
+    nodes = []
     for node in model.graph.node:
         if node.op_type != "BatchNormalization":
-            kept.append(node)
+            nodes.append(node)
         elif not graph.fold_into_layer_before(node) and not graph.fold_into_layer_after(node):
-            kept.extend(graph.as_affine(node) if graph.precedes_convolution(node) else [node])
+            nodes.extend(graph.as_affine(node) if graph.precedes_convolution(node) else [node])
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
     drop_unused(model.graph)
 
 
 class _Graph:
-    """A graph's nodes and weights by the names of their edges."""
+    """The nodes and weights of a graph, indexed by edge name."""
 
     def __init__(self, graph: onnx.GraphProto, weights: Weights) -> None:
         self._graph = graph
@@ -50,11 +50,11 @@ class _Graph:
         self._reads = Counter(name for node in graph.node for name in node.input)
         self._reads.update(value.name for value in graph.output)
         self._writer = {name: node for node in graph.node for name in node.output}
-        self._readers = {name: node for node in graph.node for name in node.input}  # unique where read once
+        self._readers = {name: node for node in graph.node for name in node.input}  # unique if `_reads` is 1
 
     def fold_into_layer_before(self, norm: onnx.NodeProto) -> bool:
         layer = self._writer.get(norm.input[0])
-        if layer is None or self._reads[norm.input[0]] != 1 or not self._has_own_weights(layer):
+        if layer is None or self._reads[norm.input[0]] != 1 or not self._has_unshared_weights(layer):
             return False
         scale, shift = self._affine(norm)
         axis = 1 if layer.op_type == "Gemm" and not _attribute(layer, "transB", 0) else 0
@@ -70,13 +70,13 @@ class _Graph:
         between = layer if layer is not None and layer.op_type in ("Flatten", "Reshape") else None
         if between is not None:
             layer = self._only_reader(between)
-        if layer is None or layer.op_type != "Gemm" or not self._has_own_weights(layer):
+        if layer is None or layer.op_type != "Gemm" or not self._has_unshared_weights(layer):
             return False
         scale, shift = self._affine(norm)
         weights = self._weights[layer.input[1]]
         axis = 1 if _attribute(layer, "transB", 0) else 0
-        positions, left = divmod(weights.shape[axis], len(scale))
-        if left:
+        positions, remainder = divmod(weights.shape[axis], len(scale))
+        if remainder:
             return False
         bias = self._value(layer.input[2]) if len(layer.input) > 2 else np.zeros(weights.shape[1 - axis])
         shifts = np.repeat(shift, positions)
@@ -102,7 +102,7 @@ class _Graph:
     def _only_reader(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         return self._readers.get(node.output[0]) if self._reads[node.output[0]] == 1 else None
 
-    def _has_own_weights(self, layer: onnx.NodeProto) -> bool:
+    def _has_unshared_weights(self, layer: onnx.NodeProto) -> bool:
         if layer.op_type not in _LAYERS or any(self._reads[name] != 1 for name in layer.input[1:]):
             return False
         plain = layer.op_type == "Conv" or (_attribute(layer, "alpha", 1.0), _attribute(layer, "beta", 1.0)) == (1, 1)
@@ -124,7 +124,10 @@ class _Graph:
 
 
 def _scaled(weights: NDArray[Any], factors: Floats, axis: int) -> NDArray[np.float32]:
-    """Multiply along an axis in float64, a row at a time: the last layer of an IResNet has 13 million weights."""
+    """Multiply weights by a factor for each index of an axis, in float64.
+
+    One row at a time limits the memory: the last layer of an IResNet has 13 million weights.
+    """
     scaled = np.empty(weights.shape, np.float32)
     for row, (target, source) in enumerate(zip(scaled, weights, strict=True)):
         target[...] = source * (factors[row] if axis == 0 else factors.reshape(-1, *[1] * (source.ndim - 1)))
@@ -132,7 +135,7 @@ def _scaled(weights: NDArray[Any], factors: Floats, axis: int) -> NDArray[np.flo
 
 
 def _product(rows: NDArray[Any], factors: Floats) -> Floats:
-    """Multiply a matrix by a vector in float64, a row at a time."""
+    """Multiply a matrix by a vector in float64, one row at a time to limit the memory."""
     return np.array([row.astype(np.float64) @ factors for row in rows])
 
 

@@ -1,9 +1,9 @@
-"""Bring a simplified graph to the contract of the service.
+"""Convert a simplified graph to the contract of the service.
 
-A detector takes `images` uint8 RGB `[N, H, W, 3]` and gives, for its A anchors in the order of the strides, `scores`
-`[N, A]`, `boxes` `[N, A, 4]` and `landmarks` `[N, A, 10]` as the network predicts them; `models.detection` turns those
-into pixels. A recognizer takes `faces` uint8 RGB `[N, H, W, 3]` and gives `embedding` `[N, D]` of length 1 and `norm`
-`[N]`, the length that it had before.
+A detector takes `images`, uint8 RGB `[N, H, W, 3]`. For its A anchors, in the order of the strides, it returns `scores`
+`[N, A]`, `boxes` `[N, A, 4]` and `landmarks` `[N, A, 10]` as the network predicts them. `models.detection` converts
+boxes and landmarks to pixels. A recognizer takes `faces`, uint8 RGB `[N, H, W, 3]`. It returns `embedding` `[N, D]`
+of length 1, and `norm` `[N]`, the length of the embedding before normalisation.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.graph.simplify import drop_unused
-from models.graph.weights import Outside, Weights, write
+from models.graph.weights import ExternalWeights, Weights, write
 
 ColorOrder = Literal["rgb", "bgr"]
 
 
 class UnsupportedGraph(ValueError):
-    """The graph does not have the form that this conversion knows."""
+    """The graph does not have the form that the conversion expects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What the network wants to see: `(pixel - mean) / std` of 0..255 values, in `color` order.
+    """The input that the network expects: `(pixel - mean) / std` of pixels in 0..255, in `color` order.
 
     Attributes:
         color: Order of the channels.
-        mean, std: One number for all channels, or three in that order.
-        mirror: Embed the picture and its mirror image and add both embeddings before normalisation, as the official
+        mean, std: One number for all channels, or one for each channel in `color` order.
+        mirror: Embed the crop and its mirror image, and add both embeddings before normalisation, as the official
             evaluations of ArcFace, ElasticFace and AdaFace do.
     """
 
@@ -43,16 +43,16 @@ class Preprocessing:
     mirror: bool = False
 
     def record(self) -> dict[str, Any]:
-        """Return what a card says; part of the embedding contract."""
+        """Return the preprocessing as a card records it; it is part of the embedding contract."""
         record: dict[str, Any] = {"color": self.color, "mean": self.mean, "std": self.std}
         return {**record, "mirror": True} if self.mirror else record
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorOutputs:
-    """Names of a detector's outputs, a tuple entry for each stride.
+    """The names of a detector's outputs, one entry for each stride.
 
-    With several names in one entry of `scores` the score is their geometric mean (YuNet: class and objectness).
+    If an entry of `scores` has several names, the score is their geometric mean (YuNet: class and objectness).
     """
 
     scores: tuple[tuple[str, ...], ...]
@@ -61,22 +61,22 @@ class DetectorOutputs:
 
 
 def recognizer_graph(
-    model: onnx.ModelProto, preprocessing: Preprocessing, outside: Outside | None = None
+    model: onnx.ModelProto, preprocessing: Preprocessing, external: ExternalWeights | None = None
 ) -> onnx.ModelProto:
     """Return the recognizer with uint8 RGB input and outputs `embedding` and `norm`.
 
     Args:
-        model: Simplified; one float input `[N, 3, H, W]`, one output `[N, D]`. It is changed.
-        preprocessing: What stands outside of the graph so far and moves into it.
-        outside: Large weights that lie beside the graph, see `models.graph.weights`.
+        model: A simplified model with one float input `[N, 3, H, W]` and one output `[N, D]`. It is changed.
+        preprocessing: The preprocessing of the published model, which becomes part of the graph.
+        external: Large weights stored external the model; see `models.graph.weights`.
 
     Raises:
-        UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
+        UnsupportedGraph: The graph has several inputs or outputs, or their ranks differ from these.
     """
     graph = model.graph
-    raw, size, picture = _recognizer_form(graph)
+    raw, size, crop_size = _recognizer_form(graph)
     _free_batch(model)
-    _accept_uint8_rgb(graph, preprocessing, "faces", picture, outside)
+    _accept_uint8_rgb(graph, preprocessing, "faces", crop_size, external)
     if preprocessing.mirror:
         raw = _add_halves(graph, raw, size)
     axis = _weight(graph, "vultus_axis", np.array([1], np.int64))
@@ -97,34 +97,34 @@ def recognizer_graph(
 
 
 def insightface_graph(
-    model: onnx.ModelProto, preprocessing: Preprocessing, outside: Outside | None = None
+    model: onnx.ModelProto, preprocessing: Preprocessing, external: ExternalWeights | None = None
 ) -> onnx.ModelProto:
     """Return the recognizer in the form that insightface's `ArcFaceONNX` loads.
 
-    It gives `(pixel - 127.5) / 127.5` in RGB as float `[N, 3, H, W]` to the only input and takes the embedding before
-    normalisation from the only output. It recognises graphs with their own scaling by the names of their first nodes,
-    so none here has a name.
+    `ArcFaceONNX` feeds `(pixel - 127.5) / 127.5` in RGB as float `[N, 3, H, W]` to the only input, and reads the
+    embedding before normalisation from the only output. It detects graphs with built-in scaling by the names of their
+    first nodes, so every node name is removed here.
 
     Args:
-        model: As for `recognizer_graph`. It is changed.
-        preprocessing: What the network wants to see.
-        outside: Large weights that lie beside the graph, see `models.graph.weights`.
+        model: A model as `recognizer_graph` takes it. It is changed.
+        preprocessing: The input that the network expects.
+        external: Large weights stored external the model; see `models.graph.weights`.
 
     Raises:
-        UnsupportedGraph: The graph has several inputs or outputs, or other ranks.
+        UnsupportedGraph: The graph has several inputs or outputs, or their ranks differ from these.
     """
     graph = model.graph
     raw, size, (height, width) = _recognizer_form(graph)
     _free_batch(model)
-    given = np.float32(127.5)
+    caller = np.float32(127.5)  # mean and std that `ArcFaceONNX` applies
     mean, std = (np.broadcast_to(np.asarray(value, np.float32), 3) for value in (preprocessing.mean, preprocessing.std))
-    own = Preprocessing(
+    relative = Preprocessing(
         preprocessing.color,
-        mean=tuple(float(value) for value in (mean - given) / given),  # type: ignore[arg-type]  # of three
-        std=tuple(float(value) for value in std / given),  # type: ignore[arg-type]
+        mean=tuple(float(value) for value in (mean - caller) / caller),  # type: ignore[arg-type]  # three values
+        std=tuple(float(value) for value in std / caller),  # type: ignore[arg-type]
         mirror=preprocessing.mirror,
     )
-    _precede(graph, _scaling(graph, "input", own, outside), "input")
+    _precede(graph, _scaling(graph, "input", relative, external), "input")
     graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, height, width]))
     if preprocessing.mirror:
         raw = _add_halves(graph, raw, size)
@@ -137,7 +137,7 @@ def insightface_graph(
 
 
 def annotate(model: onnx.ModelProto, notes: Mapping[str, str]) -> None:
-    """Write notes into the file, where tools such as Netron show them."""
+    """Write notes into the model's metadata, which tools such as Netron show."""
     helper.set_model_props(model, {f"vultus.{name}": value for name, value in notes.items()})
     model.producer_name = "vultus"
 
@@ -145,12 +145,12 @@ def annotate(model: onnx.ModelProto, notes: Mapping[str, str]) -> None:
 def _recognizer_form(graph: onnx.GraphProto) -> tuple[str, int, tuple[int, int]]:
     dims = _dims(graph.output[0]) if len(graph.output) == 1 else []
     if len(dims) != 2 or not isinstance(dims[1], int) or dims[1] < 1:
-        raise UnsupportedGraph("a recognizer has one output [N, D] with a fixed D")
+        raise UnsupportedGraph("a recognizer must have one output [N, D] with a fixed D")
     return graph.output[0].name, dims[1], _image_size(graph)
 
 
 def _add_halves(graph: onnx.GraphProto, raw: str, size: int) -> str:
-    """Add the embeddings of pictures and mirror images, which ran as one batch."""
+    """Add the embeddings of crops and their mirror images, which run as one batch."""
     shape = _weight(graph, "vultus_halves", np.array([2, -1, size], np.int64))
     first = _weight(graph, "vultus_first", np.array([0], np.int64))
     graph.node.append(helper.make_node("Reshape", [raw, shape], ["vultus_both"]))
@@ -162,12 +162,13 @@ def detector_graph(model: onnx.ModelProto, preprocessing: Preprocessing, outputs
     """Return the detector with uint8 RGB input of any size and outputs `scores`, `boxes` and `landmarks`.
 
     Args:
-        model: Simplified; one float input `[1, 3, H, W]`, outputs `[1, anchors, 1 | 4 | 10]` for each stride.
-        preprocessing: What stands outside of the graph so far and moves into it.
-        outputs: Which output is what.
+        model: A simplified model with one float input `[1, 3, H, W]` and outputs `[1, anchors, 1 | 4 | 10]` for each
+            stride. It is changed.
+        preprocessing: The preprocessing of the published model, which becomes part of the graph.
+        outputs: The names of the scores, boxes and landmarks.
 
     Raises:
-        UnsupportedGraph: An output of that name is not there.
+        UnsupportedGraph: An output is missing, or the graph has several inputs.
     """
     graph = model.graph
     missing = {name for entry in outputs.scores for name in entry}.union(outputs.boxes, outputs.landmarks)
@@ -205,22 +206,22 @@ def _accept_uint8_rgb(
     preprocessing: Preprocessing,
     name: str,
     size: tuple[int | str, int | str],
-    outside: Outside | None = None,
+    external: ExternalWeights | None = None,
 ) -> None:
     nodes = [
         helper.make_node("Cast", [name], ["vultus_float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["vultus_float"], ["vultus_planes"], perm=[0, 3, 1, 2]),
     ]
-    _precede(graph, nodes + _scaling(graph, "vultus_planes", preprocessing, outside), "vultus_planes")
+    _precede(graph, nodes + _scaling(graph, "vultus_planes", preprocessing, external), "vultus_planes")
     graph.input.append(helper.make_tensor_value_info(name, TensorProto.UINT8, ["N", *size, 3]))
 
 
 def _scaling(
-    graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing, outside: Outside | None
+    graph: onnx.GraphProto, planes: str, preprocessing: Preprocessing, external: ExternalWeights | None
 ) -> list[onnx.NodeProto]:
-    """Make the nodes that turn RGB planes into what the network wants to see."""
+    """Return the nodes that convert RGB planes to the input that the network expects."""
     if len(graph.input) != 1:
-        raise UnsupportedGraph(f"the graph has {len(graph.input)} inputs")
+        raise UnsupportedGraph(f"the graph has {len(graph.input)} inputs; expected one")
     nodes: list[onnx.NodeProto] = []
 
     def append(kind: str, operand: str, output: str, axis: int | None = None) -> None:
@@ -231,9 +232,8 @@ def _scaling(
 
     mean, std = preprocessing.mean, preprocessing.std
     if preprocessing.color == "bgr":
-        if _swap_first_convolution(
-            graph, graph.input[0].name, outside
-        ):  # the planes stay RGB, so the numbers turn round
+        if _swap_first_convolution(graph, graph.input[0].name, external):
+            # The planes stay in RGB order, so mean and std are reversed instead.
             mean, std = (value[::-1] if isinstance(value, tuple) else value for value in (mean, std))
         else:
             append("Gather", _weight(graph, "vultus_bgr", np.array([2, 1, 0], np.int64)), "vultus_swapped", axis=1)
@@ -244,21 +244,21 @@ def _scaling(
     if preprocessing.mirror:
         width = int(_dims(graph.input[0])[3])
         reverse = _weight(graph, "vultus_reverse", np.arange(width - 1, -1, -1, dtype=np.int64))
-        seen = nodes[-1].output[0] if nodes else planes
+        original = nodes[-1].output[0] if nodes else planes
         append("Gather", reverse, "vultus_mirrored", axis=3)
-        nodes.append(helper.make_node("Concat", [seen, "vultus_mirrored"], ["vultus_pairs"], axis=0))
+        nodes.append(helper.make_node("Concat", [original, "vultus_mirrored"], ["vultus_pairs"], axis=0))
     return nodes
 
 
-def _precede(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], given: str) -> None:
-    """Put nodes before the graph, in the place of its input."""
+def _precede(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], replacement: str) -> None:
+    """Insert nodes before the graph and remove its input; without nodes, rename the input to `replacement`."""
     network_input = graph.input[0].name
     if nodes:
         nodes[-1].output[0] = network_input
     else:
         for node in graph.node:
             for position, name in enumerate(node.input):
-                node.input[position] = given if name == network_input else name
+                node.input[position] = replacement if name == network_input else name
     for position, node in enumerate(nodes):
         graph.node.insert(position, node)
     del graph.input[:]
@@ -269,12 +269,16 @@ def _per_channel(value: float | tuple[float, float, float]) -> NDArray[np.float3
     return numbers.reshape(3, 1, 1) if numbers.ndim else numbers
 
 
-def _swap_first_convolution(graph: onnx.GraphProto, network_input: str, outside: Outside | None) -> bool:
-    """Reverse the input channels of the only convolution that reads the picture: a swap that costs nothing at run."""
+def _swap_first_convolution(graph: onnx.GraphProto, network_input: str, external: ExternalWeights | None) -> bool:
+    """Swap the colours at no runtime cost, by reversing the input channels of the first convolution.
+
+    Returns:
+        Whether the graph allows it: a single convolution of three channels reads the input.
+    """
     readers = [node for node in graph.node if network_input in node.input]
     if len(readers) != 1 or readers[0].op_type != "Conv":
         return False
-    weights, name = Weights(graph, outside), readers[0].input[1]
+    weights, name = Weights(graph, external), readers[0].input[1]
     if name not in weights or weights[name].shape[1] != 3:
         return False
     readers[0].input[1] = f"{name}_rgb"
@@ -283,7 +287,7 @@ def _swap_first_convolution(graph: onnx.GraphProto, network_input: str, outside:
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
-    """Replace what ties the graph to one batch and one picture size: reshapes to 1 and resizes to fixed sizes."""
+    """Remove fixed batch and image sizes: reshapes to a batch of 1, and resizes to fixed sizes."""
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     writers = {name: node for node in graph.node for name in node.output}
@@ -294,11 +298,11 @@ def _free_batch(model: onnx.ModelProto) -> None:
         target = _constant(weights, node, 1) if node.op_type == "Reshape" else None
         if target is not None and len(target) == 2 and target[0] == -1:
             before = writers.get(node.input[0])
-            if before is not None and _perm(before) == [2, 3, 0, 1]:  # SCRFD's heads put the batch behind the positions
+            if before is not None and _perm(before) == [2, 3, 0, 1]:  # SCRFD's heads move the batch axis last
                 before.attribute[0].ints[:] = [0, 2, 3, 1]
                 target = np.array([1, *target], np.int64)
         if target is not None and target.size and target[0] == 1:
-            node.input[1] = _weight(graph, f"vultus_shape_{index}", np.array([0, *target[1:]], np.int64))  # 0: as it is
+            node.input[1] = _weight(graph, f"vultus_shape_{index}", np.array([0, *target[1:]], np.int64))  # 0: keep
         sizes = _constant(weights, node, 3) if node.op_type == "Resize" and len(node.input) == 4 else None
         if sizes is not None:
             scales = np.array([1, 1, *(sizes[2:] / np.array(shapes[node.input[0]][2:]))], np.float32)
@@ -318,7 +322,7 @@ def _perm(node: onnx.NodeProto) -> list[int]:
 def _image_size(graph: onnx.GraphProto) -> tuple[int, int]:
     dims = _dims(graph.input[0])
     if len(dims) != 4 or dims[1] != 3 or not all(isinstance(size, int) and size > 0 for size in dims[2:]):
-        raise UnsupportedGraph("a recognizer takes [N, 3, H, W] with fixed H and W")
+        raise UnsupportedGraph("a recognizer must take [N, 3, H, W] with fixed H and W")
     return int(dims[2]), int(dims[3])
 
 
@@ -336,15 +340,16 @@ def _set_outputs(graph: onnx.GraphProto, outputs: dict[str, list[int | str]]) ->
     graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items())
 
 
-def save_checked(model: onnx.ModelProto, path: Path, outside: Outside | None = None) -> None:
-    """Write a graph and have ONNX's checker read it back, types and shapes included.
+def save_checked(model: onnx.ModelProto, path: Path, external: ExternalWeights | None = None) -> None:
+    """Write a graph, then validate the file with ONNX's checker, types and shapes included.
 
-    Weights that lie beside the graph are let go of once they are written: the checker has copies of its own.
+    `external` is cleared once its weights are written, because the checker loads its own copies.
 
     Raises:
-        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: It is not valid.
+        onnx.checker.ValidationError: The graph is invalid.
+        onnx.shape_inference.InferenceError: The types or shapes in the graph are inconsistent.
     """
-    write(model, path, outside)
-    if outside is not None:
-        outside.clear()
+    write(model, path, external)
+    if external is not None:
+        external.clear()
     onnx.checker.check_model(path, full_check=True)

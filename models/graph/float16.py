@@ -1,7 +1,7 @@
-"""Half precision by types: the graph itself says what is float16, so that every engine computes the same.
+"""Half precision by tensor types: the graph itself states what is float16, so that every engine computes the same.
 
-float16 ends at 65504. Whatever is seen to come near it stays in float32, and so do the scaling of pixels and the
-normalisation of the embedding, whose sum of squares overflows first.
+The largest float16 is 65504. Nodes whose observed values come near it stay in float32. So do the scaling of pixels and
+the normalisation of the embedding, whose sum of squares overflows first.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,21 +12,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.graph.simplify import drop_unused
 
-LARGEST = 65504.0
-HEADROOM = 8.0  # a value seen may be that much larger on other faces
+LARGEST = 65504.0  # the largest finite float16
+HEADROOM = 8.0  # how much larger than observed a value may be on other faces
 
-_BRIDGES = ("_half", "_single")
+_BRIDGES = ("_half", "_single")  # suffixes of tensors that are cast to float16 and to float32
 
 
 def nodes_near_overflow(model: onnx.ModelProto, largest: Mapping[str, float]) -> list[str]:
-    """List the nodes that must not be computed in float16.
+    """Return the nodes that must not be computed in float16.
 
     Args:
-        model: In float32, in the contract of `models.graph`.
-        largest: Largest magnitude seen of every activation, by name.
+        model: A float32 model in the contract of `models.graph`.
+        largest: Largest observed magnitude of every activation, by name.
 
     Returns:
-        Names of their first outputs.
+        Names of the first outputs of these nodes.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
 
@@ -47,8 +47,8 @@ def to_float16(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto
     """Return the graph with float16 weights and activations.
 
     Args:
-        model: In float32, in the contract of `models.graph`.
-        keep: First outputs of nodes that stay in float32; those of the contract itself always do.
+        model: A float32 model in the contract of `models.graph`.
+        keep: First outputs of nodes that stay in float32. The nodes that the contract adds always do.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -57,23 +57,23 @@ def to_float16(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto
     inside = {node.output[0] for node in _network_nodes(graph)} - set(keep)
     weights = {tensor.name: tensor for tensor in graph.initializer}
     halved = {name for node in graph.node if node.output[0] in inside for name in node.output if name in floats}
-    made: set[str] = set()
+    bridges: set[str] = set()
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        wants_half = node.output[0] in inside
+        in_half = node.output[0] in inside
         for position, name in enumerate(node.input):
-            if name not in floats or (name in halved) == wants_half:
+            if name not in floats or (name in halved) == in_half:
                 continue
-            bridge = f"{name}{_BRIDGES[0 if wants_half else 1]}"
+            bridge = f"{name}{_BRIDGES[0 if in_half else 1]}"
             node.input[position] = bridge
-            if bridge in made:
+            if bridge in bridges:
                 continue
-            made.add(bridge)
+            bridges.add(bridge)
             if name in weights:
                 array = numpy_helper.to_array(weights[name]).astype(np.float16)
                 graph.initializer.append(numpy_helper.from_array(array, bridge))
             else:
-                kind = TensorProto.FLOAT16 if wants_half else TensorProto.FLOAT
+                kind = TensorProto.FLOAT16 if in_half else TensorProto.FLOAT
                 nodes.append(helper.make_node("Cast", [name], [bridge], to=kind))
         nodes.append(node)
     del graph.node[:]
@@ -83,7 +83,7 @@ def to_float16(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto
 
 
 def _float_tensors(model: onnx.ModelProto) -> set[str]:
-    """List everything in float32, activations and weights alike."""
+    """Return the names of all float32 tensors, both activations and weights."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     values = (*inferred.value_info, *inferred.input, *inferred.output)
     names = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
@@ -91,22 +91,22 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def _network_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """List the nodes of the network itself: what lies between the scaling of pixels and the normalisation."""
+    """Return the nodes of the network itself, between the scaling of pixels and the normalisation."""
     writers = {name: node for node in graph.node for name in node.output}
-    picture = {graph.input[0].name}
+    images = {graph.input[0].name}
     before: set[str] = set()
-    for node in graph.node:  # in order: casts, swaps and scaling of what is still a picture
-        if node.op_type in ("Cast", "Transpose", "Gather", "Sub", "Div", "Concat") and picture.issuperset(
-            name for name in node.input if name in writers or name in picture
+    for node in graph.node:  # casts, colour swaps and scaling of the images
+        if node.op_type in ("Cast", "Transpose", "Gather", "Sub", "Div", "Concat") and images.issuperset(
+            name for name in node.input if name in writers or name in images
         ):
             before.add(node.output[0])
-            picture.update(node.output)
-    after, open_ends = set(), [value.name for value in graph.output]
-    while open_ends:
-        node = writers.get(open_ends.pop())
+            images.update(node.output)
+    after, pending = set(), [value.name for value in graph.output]
+    while pending:
+        node = writers.get(pending.pop())
         if node is not None and node.output[0] not in after and _is_head(node):
             after.add(node.output[0])
-            open_ends.extend(node.input)
+            pending.extend(node.input)
     return [node for node in graph.node if node.output[0] not in before | after]
 
 

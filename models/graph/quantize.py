@@ -1,8 +1,8 @@
-"""Write int8 arithmetic into a graph as QuantizeLinear and DequantizeLinear pairs that every engine understands.
+"""Express int8 arithmetic in a graph as QuantizeLinear and DequantizeLinear pairs, which every engine understands.
 
-Each convolution and linear layer gets a pair on what it reads, after the activation or batch-norm before it, and int8
-weights with a scale for each output channel. Nothing is put on what a layer writes: a pair between a convolution and
-its ReLU costs more accuracy than everything else together. Biases stay in float32.
+Each convolution and linear layer gets a pair on its input, after the preceding activation or batch-norm, and int8
+weights with one scale for each output channel. Layer outputs get no pair: a pair between a convolution and its ReLU
+costs more accuracy than all other quantization together. Biases stay in float32.
 """
 
 from collections import defaultdict
@@ -16,19 +16,19 @@ from onnx import helper, numpy_helper
 
 from models.graph.simplify import drop_unused
 
-LARGEST_INT8 = 127  # symmetric: -128 is not used, as TensorRT wants it
+LARGEST_INT8 = 127  # symmetric without -128, as TensorRT requires
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How a tensor is turned into 8 bits: `round(x / scale) + zero_point`.
+    """The quantization of a tensor to 8 bits: `round(x / scale) + zero_point`.
 
     Attributes:
-        scale: Width of a step.
-        zero_point: What zero becomes; 0 for int8.
-        signed: int8, else uint8.
+        scale: Width of a quantization step.
+        zero_point: The integer that represents zero; 0 for int8.
+        signed: Whether the integers are int8 rather than uint8.
     """
 
     scale: float
@@ -37,7 +37,7 @@ class Scale:
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """List the layers that int8 can compute, by the name of what they write, in order."""
+    """Return the layers that int8 can compute, by the name of their output, in graph order."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return {
         node.output[0]: node
@@ -52,19 +52,19 @@ def quantize(
     """Return the graph with the chosen layers in int8.
 
     Args:
-        model: In float32, batch-norms folded.
-        scales: Of every tensor that a chosen layer reads, by its name.
-        means: (C,) mean of each channel of those tensors; what rounding the weights adds to a layer's output on
-            average is taken off its bias.
-        chosen: Names of what the layers write, see `layers`.
+        model: A float32 model with folded batch-norms.
+        scales: The scale of every tensor that a chosen layer reads, by tensor name.
+        means: (C,) mean of each channel of those tensors, by tensor name. They correct each bias by the mean error
+            that the rounding of the weights adds to the layer's output.
+        chosen: Output names of the layers to quantize, as `layers` returns them.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph = quantized.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     pairs: dict[str, str] = {}
-    behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # by the tensor that they read
-    before: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # by the layer that reads their output
+    behind: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # nodes after the writer of a tensor, by tensor
+    before: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # nodes before a layer, by its output
     for name, layer in layers(quantized).items():
         if name not in chosen:
             continue
@@ -98,7 +98,7 @@ def _pair(graph: onnx.GraphProto, name: str, scale: Scale) -> list[onnx.NodeProt
 def _quantize_weights(
     graph: onnx.GraphProto, layer: onnx.NodeProto, weights: dict[str, onnx.TensorProto], mean: Floats
 ) -> onnx.NodeProto:
-    """Give a layer int8 weights and correct its bias for what rounding them does on average."""
+    """Quantize a layer's weights to int8, and correct its bias for the mean rounding error."""
     stored = layer.input[1]
     values = numpy_helper.to_array(weights[stored]).astype(np.float64)
     axis = 0 if layer.op_type == "Conv" or _is_transposed(layer) else 1
@@ -106,34 +106,34 @@ def _quantize_weights(
     steps = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-9) / LARGEST_INT8
     steps = steps.astype(np.float32).astype(np.float64)
     integers = np.clip(np.rint(values / steps), -LARGEST_INT8, LARGEST_INT8)
-    own = f"{layer.output[0]}_weights"
-    graph.initializer.append(numpy_helper.from_array(integers.astype(np.int8), f"{own}_quantized"))
+    prefix = f"{layer.output[0]}_weights"
+    graph.initializer.append(numpy_helper.from_array(integers.astype(np.int8), f"{prefix}_quantized"))
     zeros = np.zeros(values.shape[axis], np.int8)
-    operands = _constants(graph, own, steps.reshape(-1).astype(np.float32), zeros)
-    layer.input[1] = f"{own}_dequantized"
+    operands = _constants(graph, prefix, steps.reshape(-1).astype(np.float32), zeros)
+    layer.input[1] = f"{prefix}_dequantized"
     if len(layer.input) > 2 and layer.input[2] in weights:
         bias = numpy_helper.to_array(weights[layer.input[2]]) + _mean_error(values - integers * steps, axis, mean)
-        graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), f"{own}_bias"))
-        layer.input[2] = f"{own}_bias"
-    return helper.make_node("DequantizeLinear", [f"{own}_quantized", *operands], [layer.input[1]], axis=axis)
+        graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), f"{prefix}_bias"))
+        layer.input[2] = f"{prefix}_bias"
+    return helper.make_node("DequantizeLinear", [f"{prefix}_quantized", *operands], [layer.input[1]], axis=axis)
 
 
 def _mean_error(error: Floats, axis: int, mean: Floats) -> Floats:
-    """Return what the rounding of weights takes off each output on average, given the mean of each input channel."""
+    """Return how much the rounding of weights reduces each output on average, given the mean of each input channel."""
     if error.ndim == 2:
         return (error if axis == 0 else error.T) @ mean
     by_input = error.sum(axis=(2, 3))  # (outputs, inputs of the group)
     outputs, inputs = by_input.shape
     groups = len(mean) // inputs
-    seen = mean.reshape(groups, inputs)[np.arange(outputs) // (outputs // groups)]
-    corrected: Floats = (by_input * seen).sum(axis=1)
+    group_means = mean.reshape(groups, inputs)[np.arange(outputs) // (outputs // groups)]
+    corrected: Floats = (by_input * group_means).sum(axis=1)
     return corrected
 
 
 def _constants(graph: onnx.GraphProto, name: str, *values: NDArray[np.generic] | np.generic) -> list[str]:
     names = [f"{name}_quantized_{part}" for part in ("scale", "zero_point")]
     graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(value), own) for value, own in zip(values, names, strict=True)
+        numpy_helper.from_array(np.asarray(value), key) for value, key in zip(values, names, strict=True)
     )
     return names
 
@@ -143,20 +143,22 @@ def _is_transposed(layer: onnx.NodeProto) -> bool:
 
 
 def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> dict[str, float]:
-    """Give all channels that a depthwise convolution reads the same range, in place, at no cost at run.
+    """Equalize the ranges of all channels that a depthwise convolution reads, in place, at no runtime cost.
 
-    A depthwise layer has a weight for each channel by itself and one scale for what all of them read; channels that
-    are small beside the largest lose their bits. The layer before is divided by, and the depthwise kernel multiplied
-    with, a factor for each channel, which the ReLU or PReLU between them lets pass. A clip at a fixed value does not;
-    the saturation of the 8 bits takes its place (M. Nagel et al., ICCV 2019, arXiv 1906.04721, for the idea).
+    A depthwise layer computes each channel separately, but all channels of its input share one scale. Channels much
+    smaller than the largest therefore lose precision. For each channel, the weights of the preceding layer are divided
+    by a factor, and the depthwise kernel is multiplied by it. The ReLU or PReLU in between commutes with the factor. A
+    clip at a fixed value does not, so the saturation of the 8 bits replaces it. The idea is from M. Nagel et al., ICCV
+    2019, arXiv 1906.04721.
 
     Args:
-        model: In float32, batch-norms folded.
-        channel_largest: (C,) largest magnitude of each channel of what depthwise layers read, by name; what is not
-            there is left alone.
+        model: A float32 model with folded batch-norms.
+        channel_largest: (C,) largest magnitude of each channel of the inputs of depthwise layers, by tensor name.
+            Layers whose input is missing stay as they are.
 
     Returns:
-        The magnitude at which what such a layer reads must be quantized, by name; those layers must be.
+        The largest magnitude that the quantization of each equalized input must cover, by tensor name. The layers that
+        read these inputs must be quantized.
     """
     graph = _Wiring(model.graph)
     ends: dict[str, float] = {}
@@ -178,7 +180,7 @@ def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> d
 
 
 def depthwise_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """List the convolutions that look at each channel by itself."""
+    """Return the convolutions with several groups, such as those that compute each channel separately."""
     return [
         node
         for node in layers(model).values()
@@ -186,11 +188,11 @@ def depthwise_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-_SMALLEST_CHANNEL = 1e-3  # of the largest: a channel that is never on would be scaled without end
+_SMALLEST_CHANNEL = 1e-3  # relative to the largest; a channel that is always zero would be scaled without bound
 
 
 class _Wiring:
-    """Who writes and reads the edges of a graph."""
+    """The writers of a graph's edges and how often each edge is read."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -200,17 +202,17 @@ class _Wiring:
             self._reads[name] += 1
 
     def sole_activation(self, depthwise: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-        """Return activation and convolution before a depthwise layer, if nothing else reads what they write."""
+        """Return the activation and convolution before a depthwise layer, or None if other nodes read their outputs."""
         activation = self._writer.get(depthwise.input[0])
         if activation is None or activation.op_type not in ("Relu", "PRelu", "Clip"):
             return None
         layer = self._writer.get(activation.input[0])
         if layer is None or layer.op_type != "Conv" or len(layer.input) < 3:
             return None
-        alone = all(self._reads[name] == 1 for name in (depthwise.input[0], activation.input[0], *layer.input[1:]))
+        unshared = all(self._reads[name] == 1 for name in (depthwise.input[0], activation.input[0], *layer.input[1:]))
         if activation.op_type == "Clip" and not self._clips_from_zero(activation):
             return None
-        return (activation, layer) if alone and self._reads[depthwise.input[1]] == 1 else None
+        return (activation, layer) if unshared and self._reads[depthwise.input[1]] == 1 else None
 
     def multiply(self, name: str, factors: Floats) -> None:
         tensor = self._weights[name]

@@ -1,7 +1,7 @@
-"""Fold what is constant and drop what is not an input, so that every engine accepts the graph.
+"""Fold constants and remove weights from the inputs, so that every engine accepts the graph.
 
-Block-quantised weights (opset 21) are DequantizeLinear outputs: OpenVINO refuses them and ONNX Runtime dequantises them
-at each run. Some exporters also list every weight as a graph input.
+Block-quantised weights (opset 21) are outputs of DequantizeLinear nodes. OpenVINO rejects them, and ONNX Runtime
+dequantises them again in each run. Some exporters also list every weight as a graph input.
 """
 
 from collections.abc import Iterable
@@ -13,41 +13,41 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-from models.graph.weights import Outside, Weights
+from models.graph.weights import ExternalWeights, Weights
 
-OPSET = 17  # the first with every operator of our own heads; later ones stay as they are
+OPSET = 17  # the lowest with all operators that `models.graph.contract` adds; models of later opsets keep theirs
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of at least opset 17 with constant nodes folded and only true inputs.
+    """Return a simplified copy of at least opset 17: constant nodes are folded, and weights are no longer inputs.
 
-    The values are those of ONNX's reference evaluator; no node that depends on an input is touched.
+    ONNX's reference evaluator computes the folded values. Nodes that depend on an input are not folded.
     """
-    simple = _at_least(OPSET, model)
+    simple = _with_minimum_opset(OPSET, model)
     simplify_in_place(simple)
     return simple
 
 
-def simplify_in_place(model: onnx.ModelProto, outside: Outside | None = None) -> None:
-    """Simplify a model of at least opset 17 without a second copy of its weights; see `simplify`.
+def simplify_in_place(model: onnx.ModelProto, external: ExternalWeights | None = None) -> None:
+    """Simplify a model of at least opset 17 in place, without a second copy of its weights; see `simplify`.
 
     Args:
-        model: It is changed.
-        outside: Large weights that lie beside it, see `models.graph.weights`.
+        model: The model to change.
+        external: Large weights stored external the model; see `models.graph.weights`.
     """
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     read = {name for node in graph.node for name in node.input}
     _replace(graph.input, [value for value in graph.input if value.name in read - weights])
     _resolve_types(graph)
-    _drop_idle(graph)
-    _fold_constants(model, outside)
+    _remove_no_ops(graph)
+    _fold_constants(model, external)
     _fix_reshapes(graph)
     drop_unused(graph)
     del graph.value_info[:]
 
 
-def _at_least(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
+def _with_minimum_opset(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
     declared = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if declared < opset:
         return version_converter.convert_version(model, opset)
@@ -57,61 +57,64 @@ def _at_least(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _resolve_types(graph: onnx.GraphProto) -> None:
-    """Make constants of what the graph asks about its own tensors and its annotations answer: types and fixed sizes."""
+    """Replace nodes that query a tensor's type or fixed sizes by what the graph's annotations state."""
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     sizes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input):
         types[value.name] = value.type.tensor_type.elem_type
-        sizes[value.name] = [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim]  # -1: free
+        sizes[value.name] = [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim]  # -1: dynamic
     for node in graph.node:
         if node.op_type == "CastLike" and node.input[1] in types:
             node.CopyFrom(onnx.helper.make_node("Cast", [node.input[0]], [node.output[0]], to=types[node.input[1]]))
         if node.op_type == "Shape" and node.input[0] in sizes:
-            ends = {item.name: item.i for item in node.attribute}
-            asked = np.array(sizes[node.input[0]][ends.get("start", 0) : ends.get("end")], np.int64)
-            if (asked >= 0).all():
-                constant = numpy_helper.from_array(asked, node.output[0])
+            bounds = {item.name: item.i for item in node.attribute}
+            queried = np.array(sizes[node.input[0]][bounds.get("start", 0) : bounds.get("end")], np.int64)
+            if (queried >= 0).all():
+                constant = numpy_helper.from_array(queried, node.output[0])
                 node.CopyFrom(onnx.helper.make_node("Constant", [], [node.output[0]], value=constant))
 
 
-def _drop_idle(graph: onnx.GraphProto) -> None:
-    """Drop what does nothing at inference; some files carry Dropout in a form that the checker refuses."""
+def _remove_no_ops(graph: onnx.GraphProto) -> None:
+    """Remove Dropout and Identity, which do nothing at inference.
+
+    Some files hold Dropout nodes that ONNX's checker rejects.
+    """
     outputs = {value.name for value in graph.output}
     source: dict[str, str] = {}
-    kept = []
+    remaining = []
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = source.get(name, name)
         if node.op_type in ("Dropout", "Identity") and node.output[0] not in outputs:
             source[node.output[0]] = node.input[0]
         else:
-            kept.append(node)
-    _replace(graph.node, kept)
+            remaining.append(node)
+    _replace(graph.node, remaining)
 
 
-def _fold_constants(model: onnx.ModelProto, outside: Outside | None) -> None:
+def _fold_constants(model: onnx.ModelProto, external: ExternalWeights | None) -> None:
     graph = model.graph
-    weights = Weights(graph, outside)
+    weights = Weights(graph, external)
     folded: dict[str, NDArray[np.generic]] = {}
     outputs = {value.name for value in graph.output}
-    kept: list[onnx.NodeProto] = []
+    remaining: list[onnx.NodeProto] = []
     for node in graph.node:
-        given = [name for name in node.input if name]
-        known = all(name in folded or name in weights for name in given)
-        random = not given and node.op_type != "Constant"  # what has no input and is no constant draws random numbers
-        if known and not random and not outputs.intersection(node.output):
-            feeds = {name: folded[name] if name in folded else weights[name] for name in given}
+        inputs = [name for name in node.input if name]
+        constant = all(name in folded or name in weights for name in inputs)
+        random = not inputs and node.op_type != "Constant"  # other nodes without inputs draw random numbers
+        if constant and not random and not outputs.intersection(node.output):
+            feeds = {name: folded[name] if name in folded else weights[name] for name in inputs}
             folded.update(_evaluate(model, node, feeds))
         else:
-            kept.append(node)
-    read = {name for node in kept for name in node.input}
-    _replace(graph.node, kept)
+            remaining.append(node)
+    read = {name for node in remaining for name in node.input}
+    _replace(graph.node, remaining)
     for name in folded.keys() & read:
         weights[name] = folded[name]
 
 
 def _fix_reshapes(graph: onnx.GraphProto) -> None:
-    """Turn reshapes whose target is put together at run, but for the batch all constant, into fixed ones."""
+    """Replace a reshape target that is assembled at run time by a constant if only one of its sizes is unknown."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     writers = {name: node for node in graph.node for name in node.output}
     for index, node in enumerate(graph.node):
@@ -142,18 +145,18 @@ def _evaluate(
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes and initializers that no output needs."""
+    """Remove nodes and initializers that no output depends on."""
     needed = {value.name for value in graph.output}
-    kept: list[onnx.NodeProto] = []
+    remaining: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            kept.append(node)
+            remaining.append(node)
             needed.update(node.input)
-    _replace(graph.node, reversed(kept))
+    _replace(graph.node, reversed(remaining))
     _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 
 def _replace(field: Any, items: Iterable[Any]) -> None:  # protobuf's repeated fields have no common public type
-    kept = list(items)
+    replacement = list(items)  # `items` may read from the field
     del field[:]
-    field.extend(kept)
+    field.extend(replacement)

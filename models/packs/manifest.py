@@ -1,4 +1,4 @@
-"""What a pack consists of and where it comes from: a TOML file, checked when it is read."""
+"""Pack manifests: TOML files that list the files of a pack and their sources, validated when read."""
 
 import tomllib
 from importlib import resources
@@ -12,9 +12,8 @@ from models.detection import HEADS
 from models.errors import ManifestInvalid, PackUnknown
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-_FileName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-]  # no separators: a file never leaves its folder
+# Without path separators, so that a file stays in its directory.
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class _Table(BaseModel):
@@ -34,7 +33,7 @@ class HttpsSource(_Table):
 
 
 class WheelSource(_Table):
-    """A member of a wheel on the package index that pip is configured for."""
+    """A member of a wheel on the package index that pip is configured to use."""
 
     wheel: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
     member: str
@@ -54,7 +53,7 @@ Source = Annotated[
 
 
 class PackFile(_Table):
-    """A file as published, with its SHA-256 and where to try for it, in order."""
+    """A published file with its SHA-256 and its sources, in the order in which they are tried."""
 
     name: _FileName
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -62,7 +61,7 @@ class PackFile(_Table):
 
 
 class _Network(_Table):
-    """A published graph: `(pixel - mean) / std` in `color` order is what it wants to see."""
+    """A published graph. Its input is `(pixel - mean) / std` in `color` order."""
 
     family: str
     file: str
@@ -85,7 +84,7 @@ class RecognizerEntry(_Network):
 
 
 class Manifest(_Table):
-    """A pack. Of kind `models` it has a detector and a recognizer; of kind `photos` it is kept as it comes."""
+    """A pack. Kind `models` has a detector and a recognizer; kind `photos` holds unconverted files."""
 
     name: _Name
     summary: str
@@ -95,32 +94,32 @@ class Manifest(_Table):
     files: tuple[PackFile, ...]
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "Manifest":
+    def _is_complete(self) -> "Manifest":
         names = [file.name for file in self.files]
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
         if self.kind == "models":
             if self.detector is None or self.recognizer is None:
-                raise ValueError("a pack of models has a [detector] and a [recognizer]")
+                raise ValueError("a pack of models requires a [detector] and a [recognizer]")
             for entry in (self.detector, self.recognizer):
                 if entry.file not in names:
-                    raise ValueError(f"{entry.file} is not among the files")
+                    raise ValueError(f"{entry.file} is not listed in files")
             if self.detector.family not in HEADS:
-                raise ValueError(f"the detector family is one of {', '.join(sorted(HEADS))}")
+                raise ValueError(f"the detector family must be one of {', '.join(sorted(HEADS))}")
             if self.recognizer.template not in TEMPLATES:
-                raise ValueError(f"the template is one of {', '.join(sorted(TEMPLATES))}")
+                raise ValueError(f"the template must be one of {', '.join(sorted(TEMPLATES))}")
         return self
 
     def file(self, name: str) -> PackFile:
-        """Return the entry of a file that the manifest lists."""
+        """Return the entry of a file listed in the manifest."""
         return next(file for file in self.files if file.name == name)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest.
+    """Read and validate a manifest.
 
     Raises:
-        ManifestInvalid: It cannot be read, or says something that is not in its format.
+        ManifestInvalid: The file cannot be read or does not follow the format.
     """
     try:
         return Manifest.model_validate(tomllib.loads(path.read_text()))
@@ -133,27 +132,27 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def list_manifests() -> list[Manifest]:
-    """Read the manifests that come with the program, by name."""
+    """Return the built-in manifests, sorted by name."""
     return [read_manifest(path) for path in sorted(_built_in().glob("*.toml"))]
 
 
 def find_manifest(name: str) -> Manifest:
-    """Find a manifest by its name, or read it from a path that ends in `.toml`.
+    """Return a built-in manifest by name, or read a manifest from a path that ends in `.toml`.
 
     Raises:
-        PackUnknown: No manifest has that name.
+        PackUnknown: No built-in manifest has that name.
         ManifestInvalid: The file is not a manifest.
     """
     if name.endswith(".toml"):
         return read_manifest(Path(name))
     manifests = {manifest.name: manifest for manifest in list_manifests()}
     if name not in manifests:
-        raise PackUnknown(f"there is no pack {name!r}; there are {', '.join(manifests)}")
+        raise PackUnknown(f"unknown pack {name!r}; available packs: {', '.join(manifests)}")
     return manifests[name]
 
 
 def calibration_file(name: str) -> Path | None:
-    """Return the calibration that comes with the program for a pack, if there is one."""
+    """Return the path of the built-in calibration of a pack, or None."""
     path = _built_in() / f"{name}.calibration.json"
     return path if path.is_file() else None
 

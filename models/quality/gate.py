@@ -1,4 +1,4 @@
-"""What faces must keep to, beyond being found."""
+"""Reject faces by quality and geometry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,50 +9,54 @@ from models.quality.assessment import Assessment, QualityScale, Reason, Rejectab
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What is asked of a face.
+    """Requirements on the quality and geometry of a face.
 
     Attributes:
-        min_quality: Least quality, 0 to 100; 0 asks for nothing.
-        reject: Reasons for which a face is refused: it lies outside of what the calibration saw.
+        min_quality: Minimum quality, 0 to 100; 0 accepts every quality.
+        reject: Reasons for which a face outside the ranges of the calibration is rejected.
     """
 
     min_quality: float = 0.0
     reject: tuple[Rejectable, ...] = ()
 
     def at_least(self, min_quality: float) -> "Gate":
-        """Return a gate that asks for that quality too."""
+        """Return the gate with its minimum quality raised to at least `min_quality`."""
         return Gate(max(self.min_quality, min_quality), self.reject)
 
     def require_usable(self, scale: QualityScale | None, uncalibrated_because: str | None) -> None:
-        """Refuse to gate by what was not measured.
+        """Raise an error if the gate requires measurements that the model does not have.
+
+        Args:
+            scale: Quality scale of the model, if it has one.
+            uncalibrated_because: Reason why the model has no calibration.
 
         Raises:
-            CalibrationUnfit: There is no calibration.
-            QualityUnvalidated: Quality was not shown to order this model's errors.
+            CalibrationUnfit: The model has no calibration.
+            QualityUnvalidated: The gate has a minimum quality, but the quality of the model is not validated.
         """
         if self.min_quality <= 0 and not self.reject:
             return
         if scale is None or (self.reject and scale.seen is None):
-            raise CalibrationUnfit(f"faces cannot be gated: {uncalibrated_because}")
+            raise CalibrationUnfit(f"faces cannot be gated without a calibration: {uncalibrated_because}")
         if self.min_quality > 0:
             scale.require_validated()
 
     def refusal(self, face: Assessment, scale: QualityScale | None) -> FaceError | None:
-        """Say why a face is refused; None if it is not."""
+        """Return the error with which a face is rejected, or None if it is accepted."""
         if scale is None:
             return None
         reasons: Sequence[Reason] = [reason for reason in face.reasons if reason in self.reject]
         if face.quality is not None and face.quality < self.min_quality:
-            return LowQuality(f"the face's quality is {face.quality:.0f}; at least {self.min_quality:g} is asked for")
+            return LowQuality(f"the face's quality is {face.quality:.0f}; at least {self.min_quality:g} is required")
         if "face_too_small" in reasons and face.geometry is not None and scale.seen is not None:
-            least = scale.seen.min_side_px
+            minimum = scale.seen.min_side_px
             return FaceTooSmall(
-                f"the face is {face.geometry.side_px:.0f} pixels across; none below {least:.0f} was measured"
+                f"the face is {face.geometry.side_px:.0f} pixels wide; the calibration has no face below {minimum:.0f}"
             )
         if "extreme_pose" in reasons:
-            return ExtremePose("the face is turned away further than any that was measured")
+            return ExtremePose("the face is turned further away than the faces of the calibration")
         if "cut_off" in reasons:
-            return CutOff("more of the face lies beyond the photo than of any that was measured")
+            return CutOff("more of the face lies outside the photo than for the faces of the calibration")
         return None
 
 

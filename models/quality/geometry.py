@@ -1,7 +1,7 @@
-"""How a face lies in its photo: its size, how far its landmarks are from the template's, how much of it is cut off.
+"""The geometry of a face in its photo: its size, its pose and the part outside the photo.
 
-None of the three is a score. A face is flagged where one of them lies outside of what a calibration saw, because no
-error rate was measured for such faces.
+These measures are not quality scores. A face is flagged if one of them lies outside the range of the calibration,
+because the error rates were not measured for such faces.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from models.detection import Face
 
 
 class FaceGeometry(NamedTuple):
-    """How a face lies in its photo.
+    """The geometry of a face in its photo.
 
     Attributes:
-        side_px: Shortest side of the box, pixels of the upright photo.
-        pose: Root mean square distance of the five aligned landmarks from the template's, as a share of the
-            template's distance between the eyes. No similarity transform can take a turned head to the template,
-            so it grows with yaw and pitch, and with landmarks that are wrong.
-        cut_off: Share of the crop's area that lies beyond the photo.
+        side_px: Shorter side of the box in pixels of the upright photo.
+        pose: Root mean square distance between the five aligned landmarks and those of the template, divided by the
+            distance between the eyes of the template. It grows with yaw and pitch, because no similarity transform
+            maps a turned head to the template, and with wrong landmarks.
+        cut_off: Share of the crop area that lies outside the photo, in [0, 1].
     """
 
     side_px: float
@@ -31,11 +31,11 @@ class FaceGeometry(NamedTuple):
 
 
 class GeometryRange(NamedTuple):
-    """What a calibration saw, but for one face in a thousand at the end.
+    """The range of the faces of a calibration, without the most extreme 0.1 % at each limit.
 
     Attributes:
-        min_side_px: Smallest face.
-        max_pose, max_cut_off: See `FaceGeometry`.
+        min_side_px: Minimum of `FaceGeometry.side_px`.
+        max_pose, max_cut_off: Maximum of `FaceGeometry.pose` and of `FaceGeometry.cut_off`.
     """
 
     min_side_px: float
@@ -47,15 +47,15 @@ _OUTLIERS = 1e-3
 
 
 def geometry_of(face: Face, size: tuple[int, int], template: Template) -> FaceGeometry:
-    """Measure a face.
+    """Measure the geometry of a face.
 
     Args:
-        face: In pixels of the upright photo.
-        size: (width, height) of that photo.
-        template: What its crop is aligned to.
+        face: Face in pixels of the upright photo.
+        size: (width, height) of the upright photo in pixels.
+        template: Alignment template of the crop.
 
     Raises:
-        DegenerateLandmarks: The five points coincide or lie on one line.
+        DegenerateLandmarks: The five landmarks coincide or lie on one line.
     """
     matrix = alignment_matrix(face.landmarks, template)
     target = np.array(template.points)
@@ -69,7 +69,11 @@ def geometry_of(face: Face, size: tuple[int, int], template: Template) -> FaceGe
 
 
 def measured_range(geometry: NDArray[np.float32]) -> GeometryRange:
-    """Find the range of (N, 3) geometries, without one face in a thousand at its end."""
+    """Return the range of geometries without the most extreme 0.1 % at each limit.
+
+    Args:
+        geometry: (N, 3) float32; one row of `FaceGeometry` for each face.
+    """
     side, pose, cut_off = geometry.T.astype(np.float64)
     return GeometryRange(
         float(np.quantile(side, _OUTLIERS)),
@@ -79,13 +83,13 @@ def measured_range(geometry: NDArray[np.float32]) -> GeometryRange:
 
 
 def _beyond(matrix: NDArray[np.float64], size: tuple[int, int], template: Template) -> float:
-    """Return the share of the crop that shows nothing of the photo; pixel centres are whole numbers."""
+    """Return the share of the crop outside the photo. Pixel centres have integer coordinates."""
     crop = _corners((template.width, template.height))
     inverse = np.linalg.inv(matrix[:, :2])
     in_photo = ((crop - matrix[:, 2]) @ inverse.T).astype(np.float32)
-    seen, _ = cv2.intersectConvexConvex(in_photo, _corners(size).astype(np.float32))
-    whole = float(cv2.contourArea(in_photo))
-    return min(1.0, max(0.0, 1 - seen / whole))
+    visible, _ = cv2.intersectConvexConvex(in_photo, _corners(size).astype(np.float32))
+    total = float(cv2.contourArea(in_photo))
+    return min(1.0, max(0.0, 1 - visible / total))
 
 
 def _corners(size: tuple[int, int]) -> NDArray[np.float64]:

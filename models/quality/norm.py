@@ -1,8 +1,8 @@
-"""What the feature norm says about a face's quality.
+"""Face quality from the embedding norm.
 
-AdaFace (M. Kim, A. Jain, X. Liu, CVPR 2022, arXiv 2204.00964) takes the length of the embedding before normalisation
-for a measure of image quality. That holds for many recognizers with a margin loss and fails for some, so a scale made
-of it must be validated for each before it may refuse anybody: see `models.evaluation.calibrate.quality_validation`.
+AdaFace (M. Kim, A. Jain, X. Liu, CVPR 2022, arXiv 2204.00964) uses the norm of the embedding as a measure of image
+quality. This holds for many recognizers with a margin loss but not for all of them. The quality scale of a recognizer
+must therefore be validated before it is used as a gate; see `models.evaluation.calibrate.quality_validation`.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.artefact.card import NormStatistics
 
-SMALLEST_NORM, LARGEST_NORM = 1e-3, 100.0  # head.py of AdaFace's repository clips to these
-ADAFACE_H = 0.333  # likewise; three deviations reach the end of the scale
+SMALLEST_NORM, LARGEST_NORM = 1e-3, 100.0  # clipping range in head.py of the AdaFace repository
+ADAFACE_H = 0.333  # from the same file; the scale ends three standard deviations from the mean
 
 _EPS = 1e-3
 
@@ -20,11 +20,11 @@ def adaface_indicator(norm: NDArray[np.float32], statistics: NormStatistics) -> 
     """Compute AdaFace's image-quality indicator (equation 14 of the paper).
 
     Args:
-        norm: (N,) float32, lengths of embeddings before normalisation, of single views.
-        statistics: What training saw of them.
+        norm: (N,) float32, norms of embeddings of single views.
+        statistics: Mean and standard deviation of the norm, and the concentration h.
 
     Returns:
-        (N,) float32 in [-1, 1]; higher is better.
+        (N,) float32 in [-1, 1], higher is better.
     """
     z = (np.clip(norm, SMALLEST_NORM, LARGEST_NORM) - statistics.mean) / (statistics.deviation + _EPS)
     indicator: NDArray[np.float32] = np.clip(statistics.h * z, -1, 1).astype(np.float32)
@@ -32,15 +32,20 @@ def adaface_indicator(norm: NDArray[np.float32], statistics: NormStatistics) -> 
 
 
 def quality_scores(norm: NDArray[np.float32], statistics: NormStatistics) -> NDArray[np.float32]:
-    """Put norms on the scale of ISO/IEC 29794-1.
+    """Convert norms to the quality scale of ISO/IEC 29794-1.
+
+    Args:
+        norm: (N,) float32, norms of embeddings of single views.
+        statistics: Mean and standard deviation of the norm, and the concentration h.
 
     Returns:
-        (N,) float32 in [0, 100], higher is better; 50 is the mean of the statistics, three deviations reach an end.
+        (N,) float32 in [0, 100], higher is better. The mean norm has the quality 50; with the default h, the scale
+        ends three standard deviations from the mean.
     """
     return np.float32(50) * (1 + adaface_indicator(norm, statistics))
 
 
 def norm_statistics(norm: NDArray[np.float32]) -> NormStatistics:
-    """Measure what AdaFace's training keeps of norms: mean and unbiased deviation, clipped as it clips them."""
+    """Return the mean and the unbiased standard deviation of norms, clipped as in the training of AdaFace."""
     clipped = np.clip(norm.astype(np.float64), SMALLEST_NORM, LARGEST_NORM)
     return NormStatistics(float(clipped.mean()), float(clipped.std(ddof=1)), ADAFACE_H)

@@ -1,4 +1,4 @@
-"""Engines behind one `Session` protocol."""
+"""Inference engines behind one `Session` protocol."""
 
 from models.runtime.batching import BatchedSession, Batching
 from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session, usable_cores
@@ -19,4 +19,4 @@ __all__ = [
     "usable_cores",
 ]
 
-silence_engines()  # every way to an engine leads through this package
+silence_engines()  # importing any engine module imports this package first

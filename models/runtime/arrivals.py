@@ -1,34 +1,38 @@
-"""How fast work comes, and so for how long it pays to wait for more of it."""
+"""The rate at which work arrives, and how long a batch should wait for more."""
 
-_MEMORY = 0.8  # of the moving average of the time between arrivals; ten arrivals renew it
-_LONG_GAP = 10.0  # times the longest wait: beyond, a gap says no more than that nobody came
+_DECAY = 0.8  # weight of the past in the moving average of the gaps; ten arrivals replace nine tenths of it
+_MAX_GAP = 10.0  # limit of a gap, in multiples of the longest wait: longer gaps carry no more information
 
 
 class Arrivals:
-    """How fast entries come, and so how long company is worth waiting for."""
+    """Estimate how long a batch should wait for more entries, from the rate at which entries arrive."""
 
     def __init__(self, longest: float) -> None:
-        """Begin without any; `longest` is the most seconds that an entry may wait."""
+        """Start without arrivals; `longest` is the maximum wait of an entry in seconds."""
         self._longest = longest
         self._gap = float("inf")
         self._last = float("-inf")
 
     def note(self, now: float, count: int, lone: bool = False) -> None:
-        """Count entries that came together; `lone` are those that found nobody else's running or waiting.
+        """Record entries that arrived together.
 
-        They promise no company, however soon they come: a single client sends again as soon as it is answered.
+        Args:
+            now: Time of the clock in seconds.
+            count: Number of entries.
+            lone: Whether no other entry was running or queued. Such an arrival counts as the longest gap, because a
+                single client sends its next request as soon as it has the answer.
         """
-        longest = _LONG_GAP * self._longest
+        longest = _MAX_GAP * self._longest
         gap = longest if lone else min((now - self._last) / count, longest)
-        self._gap = gap if self._gap == float("inf") else _MEMORY * self._gap + (1 - _MEMORY) * gap
+        self._gap = gap if self._gap == float("inf") else _DECAY * self._gap + (1 - _DECAY) * gap
         self._last = now
 
     def patience(self, now: float, room: int) -> float:
-        """Return the seconds that the oldest entry should wait: until the batch is likely full, if one more will come.
+        """Return the seconds that the oldest entry should wait for the batch to fill, 0 if no other entry is expected.
 
         Args:
-            now: Of the clock.
-            room: Pictures that still fit.
+            now: Time of the clock in seconds.
+            room: Number of images that still fit into the batch.
         """
-        gap = max(self._gap, now - self._last)  # a rate of long ago promises nothing
+        gap = max(self._gap, now - self._last)  # the time since the last arrival shows when a rush is over
         return 0.0 if room <= 0 or gap > self._longest else min(self._longest, gap * room)

@@ -1,9 +1,9 @@
 """Dynamic batching: images of concurrent callers share the runs of one session.
 
-A session has a number of workers, which run side by side. A caller that finds a worker free and the queue empty runs at
-once, in its own thread. Otherwise it queues; a worker's thread then takes the oldest entry and the others of the same
-image size, up to the maximum batch, so batches grow while the workers are busy. A batch waits for more entries only
-while the rate of arrivals promises some, and not at all when requests are rare.
+A session has a number of workers, which run concurrently. If a worker is free and the queue is empty, a caller runs the
+session at once in its own thread. Otherwise the caller queues. A worker's thread then takes the oldest entry and the
+other entries of the same image size, up to the maximum batch, so batches grow while the workers are busy. A batch waits
+for more entries only if the arrival rate makes them likely, and does not wait when requests are rare.
 """
 
 import threading
@@ -21,17 +21,17 @@ from models.errors import CancellationError, EngineStopped, InferenceFailed, Vul
 from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
-_LAST_RUN_S = 5.0  # longer than any run of an engine that works
+_LAST_RUN_S = 5.0  # longer than any run of a working engine
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How runs are shared.
+    """How callers share runs.
 
     Attributes:
-        largest: Most pictures of one run; more do not pay, or do not fit.
-        workers: Runs side by side.
-        wait_s: Longest wait for company, under a load that promises it.
+        largest: Maximum number of images of one run; larger runs are not faster, or exceed the memory.
+        workers: Number of concurrent runs.
+        wait_s: Maximum time that an entry waits for others, under a load that makes others likely.
     """
 
     largest: int = 8
@@ -41,7 +41,7 @@ class Batching:
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """Pictures of one caller, at most a batch."""
+    """Images of one caller, at most one batch."""
 
     images: Images
     deadline: Deadline | None
@@ -50,16 +50,16 @@ class _Entry:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Entries of one size can share a run."""
+        """Shape (H, W, 3) of the images; entries of equal size can share a run."""
         return self.images.shape[1:]
 
     @property
     def active(self) -> bool:
-        """Whether somebody still waits for the answer."""
+        """Whether the caller still waits for the answer."""
         return self.deadline is None or self.deadline.active
 
     def await_answer(self) -> Arrays:
-        """Wait for the answer, no longer than the deadline may take."""
+        """Wait for the answer until the deadline."""
         try:
             return self.answer.result(None if self.deadline is None else self.deadline.remaining_s)
         except TimeoutError:
@@ -67,17 +67,17 @@ class _Entry:
             return self.answer.result()
 
     def succeed(self, arrays: Arrays) -> None:
-        """Answer, unless that came too late."""
+        """Set the answer, unless the entry was answered before."""
         with suppress(InvalidStateError):
             self.answer.set_result(arrays)
 
     def fail(self, error: BaseException) -> None:
-        """Answer with an error, unless there is an answer."""
+        """Set an error as the answer, unless the entry was answered before."""
         with suppress(InvalidStateError):
             self.answer.set_exception(error)
 
     def refuse(self) -> None:
-        """Answer with the reason for which it is not wanted any more."""
+        """Set the cancellation as the answer, if the request was cancelled or its deadline has passed."""
         try:
             if self.deadline is not None:
                 self.deadline.check()
@@ -86,15 +86,15 @@ class _Entry:
 
 
 class BatchedSession:
-    """A session whose runs are shared by its callers. Safe for use by several threads at once."""
+    """A session that runs the images of several callers together. Thread-safe."""
 
     def __init__(self, session: Session, batching: Batching, clock: Callable[[], float] = time.monotonic) -> None:
         """Start the workers.
 
         Args:
-            session: What runs; called by as many threads at once as there are workers.
-            batching: How runs are shared.
-            clock: Tells the seconds.
+            session: The session that runs the batches; called by at most `workers` threads at once.
+            batching: How callers share runs.
+            clock: Monotonic clock in seconds.
         """
         self._session = session
         self._batching = batching
@@ -103,7 +103,7 @@ class BatchedSession:
         self._changed = threading.Condition()
         self._closing = False
         self._arrivals = Arrivals(batching.wait_s)
-        self._living = self._free = batching.workers
+        self._alive_workers = self._free = batching.workers
         self._workers = [
             threading.Thread(target=self._worker, name=f"worker-{number}", daemon=True)
             for number in range(batching.workers)
@@ -113,8 +113,8 @@ class BatchedSession:
 
     @property
     def alive(self) -> bool:
-        """Whether every worker still lives."""
-        return self._living == self._batching.workers and not self._closing
+        """Whether every worker is alive and the session is open."""
+        return self._alive_workers == self._batching.workers and not self._closing
 
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
@@ -124,27 +124,27 @@ class BatchedSession:
         """See `Session.run`.
 
         Raises:
-            EngineStopped: No worker lives any more.
+            EngineStopped: The session is closed, or no worker is alive.
         """
-        now, most = self._clock(), self._batching.largest
-        entries = [_Entry(images[start : start + most], deadline, now) for start in range(0, len(images) or 1, most)]
+        now, size = self._clock(), self._batching.largest
+        entries = [_Entry(images[start : start + size], deadline, now) for start in range(0, len(images) or 1, size)]
         with self._changed:
-            if self._closing or not self._living:
-                raise EngineStopped("the engine has stopped; it takes no more work")
-            self._arrivals.note(now, len(entries), lone=self._free == self._living and not self._queue)
-            alone = len(entries) == 1 and self._free > 0 and not self._queue and not self._patience(entries[0])
-            if alone:
+            if self._closing or not self._alive_workers:
+                raise EngineStopped("the engine has stopped and accepts no more work")
+            self._arrivals.note(now, len(entries), lone=self._free == self._alive_workers and not self._queue)
+            runs_now = len(entries) == 1 and self._free > 0 and not self._queue and not self._patience(entries[0])
+            if runs_now:
                 self._free -= 1
             else:
                 self._queue.extend(entries)
                 self._changed.notify_all()
-        if alone:
+        if runs_now:
             self._run_worker(entries)
         answers = [entry.await_answer() for entry in entries]
         return answers[0] if len(answers) == 1 else _joined(answers)
 
     def close(self) -> None:
-        """Take no more work, finish what was taken, and end the workers; a run that hangs is not waited for."""
+        """Accept no more work, finish the accepted work and end the workers. Does not wait for a run that hangs."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -158,10 +158,10 @@ class BatchedSession:
                 return
 
     def _run_worker(self, batch: Sequence[_Entry]) -> bool:
-        """Answer a batch on a worker that was taken for it, and free the worker; tell whether it lives."""
+        """Answer a batch on a worker reserved for it and free the worker. Return whether the worker is still alive."""
         try:
             self._answer(batch)
-        except BaseException as error:  # whatever it was, the engine cannot be trusted: readiness must know
+        except BaseException as error:  # after an unexpected error the engine cannot be trusted, so readiness must fail
             self._die(batch, error)
             return False
         with self._changed:
@@ -171,12 +171,16 @@ class BatchedSession:
         return True
 
     def _next_batch(self) -> list[_Entry]:
-        """Wait for work and a free worker, take both; nothing when closed and all is done, or no worker is left."""
+        """Wait for a batch and reserve a worker for it.
+
+        Returns:
+            The batch; empty if the session is closed and all work is done, or if no worker is alive.
+        """
         with self._changed:
             while True:
-                self._drop_unwanted()
-                if not self._living or (self._closing and not self._queue):
-                    self._changed.notify_all()  # the other workers may be waiting for work that will not come
+                self._drop_cancelled()
+                if not self._alive_workers or (self._closing and not self._queue):
+                    self._changed.notify_all()  # wake the workers that wait for work, so that they end
                     return []
                 if not self._queue or not self._free:
                     self._changed.wait()
@@ -189,7 +193,7 @@ class BatchedSession:
                 self._changed.wait(left)
 
     def _patience(self, oldest: _Entry) -> float:
-        """Return the seconds that an entry should wait for others of its size."""
+        """Return the seconds that an entry should wait for other entries of its size."""
         if self._closing:
             return 0.0
         waiting = [entry for entry in self._queue if entry.size == oldest.size] or [oldest]
@@ -198,17 +202,17 @@ class BatchedSession:
 
     def _take(self, oldest: _Entry) -> list[_Entry]:
         batch: list[_Entry] = []
-        pictures = 0
+        count = 0
         for entry in list(self._queue):
-            if entry.size == oldest.size and pictures + len(entry.images) <= self._batching.largest:
+            if entry.size == oldest.size and count + len(entry.images) <= self._batching.largest:
                 batch.append(entry)
-                pictures += len(entry.images)
+                count += len(entry.images)
                 self._queue.remove(entry)
                 if entry.deadline is not None:
                     entry.deadline.add("queue", (self._clock() - entry.arrived) * 1000)
         return batch
 
-    def _drop_unwanted(self) -> None:
+    def _drop_cancelled(self) -> None:
         for entry in [entry for entry in self._queue if not entry.active]:
             self._queue.remove(entry)
             entry.refuse()
@@ -219,10 +223,10 @@ class BatchedSession:
             arrays = self._session.run(images)
         except (VultusError, MemoryError) as error:
             if len(batch) == 1:
-                own = error if isinstance(error, VultusError) else InferenceFailed("there is not enough memory")
-                batch[0].fail(own)
+                failure = error if isinstance(error, VultusError) else InferenceFailed("not enough memory")
+                batch[0].fail(failure)
                 return
-            for entry in batch:  # alone, so that a picture that the engine fails on fails its own request only
+            for entry in batch:  # each entry alone, so that an image that fails affects only its own request
                 self._answer([entry])
             return
         start = 0
@@ -233,14 +237,14 @@ class BatchedSession:
 
     def _die(self, batch: Sequence[_Entry], error: BaseException) -> None:
         with self._changed:
-            self._living -= 1
-            orphans = [] if self._living else list(self._queue)
-            if not self._living:
+            self._alive_workers -= 1
+            queued = [] if self._alive_workers else list(self._queue)
+            if not self._alive_workers:
                 self._queue.clear()
             self._changed.notify_all()
-        failure = InferenceFailed(f"the thread that ran the engine died of {type(error).__name__}")
-        failure.__cause__ = error  # for the log
-        for entry in (*batch, *orphans):
+        failure = InferenceFailed(f"the worker that ran the engine died of {type(error).__name__}")
+        failure.__cause__ = error  # the log shows the cause
+        for entry in (*batch, *queued):
             entry.fail(failure)
 
 

@@ -1,4 +1,4 @@
-"""A session without an engine, for tests of everything around it: deterministic, instant, no weights."""
+"""A session without an engine, for tests: deterministic, instant, no weights."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,10 +11,10 @@ ENGINE: EngineName = "fake"
 
 
 class FakeSession(BucketedSession):
-    """Answers with the arrays that a plain function gives for each picture."""
+    """A session that computes each image with a plain function."""
 
     def __init__(self, answer: Callable[[Images], Arrays]) -> None:
-        """Wrap a function that takes (H, W, 3) uint8 and gives one array for each output, without the batch axis."""
+        """Wrap a function that takes (H, W, 3) uint8 and returns one array per output, without the batch axis."""
         self._answer = answer
 
     def describe(self) -> SessionDescription:
@@ -27,7 +27,7 @@ class FakeSession(BucketedSession):
 
 
 def fake_embedding(image: Images, size: int = 128) -> Arrays:
-    """Give an embedding that depends on the pixels alone: equal crops match, different ones do not."""
+    """Return an embedding and its norm that depend on the pixels only: equal crops match, different crops do not."""
     seed = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
     vector = np.random.default_rng(seed).normal(size=size)
     norm = np.linalg.norm(vector)

@@ -1,4 +1,4 @@
-"""Choose an engine and load a graph into it; what was asked for and is not there is an error, never a substitute."""
+"""Choose an engine and load a graph into it. A requested engine that is missing is an error; nothing replaces it."""
 
 import os
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ _ONNXRUNTIME_BUILDS = {"onnxruntime", "onnxruntime-gpu", "onnxruntime-directml",
 
 @dataclass(frozen=True, slots=True)
 class RuntimeOptions:
-    """How graphs are run.
+    """How graphs run.
 
     Attributes:
-        engine: `auto` takes OpenVINO on the CPU and ONNX Runtime on CUDA. `onnxruntime-tensorrt` has ONNX Runtime build
-            engines of TensorRT at the first start, `tensorrt` runs those of `vultus engine`.
-        device: Where to compute.
-        precision: `auto` takes bf16 where engine and processor have it, else fp32. `fp16` and `int8` are said of graphs
-            that have those types in them.
-        threads: Threads for all runs on the CPU; 0 takes all cores that this process may use.
-        streams: Runs side by side, which share the threads: one is quickest for a lone request, one for each thread
-            loses nothing to waiting for each other; 0 is one.
-        engines: Directory in which ONNX Runtime keeps the engines that it has TensorRT build.
+        engine: `auto` selects OpenVINO on the CPU and ONNX Runtime on CUDA. With `onnxruntime-tensorrt`, ONNX Runtime
+            builds TensorRT engines at the first start; `tensorrt` runs the engines built by `vultus engine`.
+        device: Device that computes.
+        precision: `auto` selects bf16 if engine and processor support it, else fp32. `fp16` and `int8` require a graph
+            of that type.
+        threads: Total number of CPU threads of all runs; 0 uses all cores available to this process.
+        streams: Number of concurrent runs, which share the threads. One stream has the lowest latency for a single
+            request; one stream per thread has the least waiting between threads. 0 means one.
+        engines: Directory in which ONNX Runtime stores the TensorRT engines that it builds.
     """
 
     engine: Literal["auto"] | Engine = "auto"
@@ -43,7 +43,7 @@ class RuntimeOptions:
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0))
 
 
@@ -58,14 +58,16 @@ def open_session(
     """Load a graph.
 
     Args:
-        graph: ONNX file in the contract of `models.graph`; for the engine `tensorrt` the engine that was built of it.
-        outputs: Names of the outputs wanted, in the order in which `run` shall give them.
-        sizes: (height, width) of every picture that will be given; others are refused at run.
-        options: How to run it.
-        one_by_one: Prepare for one picture a run, where the engine is faster so; batches are taken nevertheless.
+        graph: ONNX file that follows the contract of `models.graph`; for `tensorrt`, the engine built from it.
+        outputs: Names of the outputs, in the order in which `run` returns them.
+        sizes: (height, width) of every image size that will be run; `run` refuses other sizes.
+        options: How to run the graph.
+        one_by_one: Optimise for one image per run, if that makes the engine faster. Batches are still accepted.
 
     Raises:
-        EngineMissing, EngineConflict, PrecisionUnsupported: As named.
+        EngineMissing: The engine is not installed, cannot start, or does not support the device.
+        EngineConflict: Two builds of ONNX Runtime are installed.
+        PrecisionUnsupported: The engine or the processor does not support the precision.
     """
     _refuse_two_builds()
     precision: Precision | None = None if options.precision == "auto" else options.precision
@@ -78,7 +80,7 @@ def open_session(
     package = "onnxruntime" if engine == "onnxruntime-tensorrt" else engine
     if find_spec(package) is None:
         raise EngineMissing(f"{package} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
-    if engine == "openvino":  # each engine is imported only where it is wanted: none of them has to be installed
+    if engine == "openvino":  # imported on use, because every engine is optional
         from models.runtime.openvino_engine import OpenVinoSession
 
         return OpenVinoSession(graph, outputs, sizes, precision, threads, streams, one_by_one)
@@ -89,7 +91,7 @@ def open_session(
 
 
 def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
-    """List the ways in which this machine's CPU can run a graph of a precision."""
+    """List the options with which this machine's CPU can run a graph in a precision."""
     options = []
     if find_spec("onnxruntime") is not None and precision != "bf16":
         options.append(RuntimeOptions("onnxruntime", precision=precision, threads=threads))
@@ -102,14 +104,14 @@ def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
 
 
 def engines_for(options: RuntimeOptions) -> list[Engine]:
-    """List the engines that may serve, best first: the one that is asked for, or under `auto` all that are installed.
+    """List the engines that may serve, best first: the requested engine, or with `auto` all installed engines.
 
     Raises:
-        EngineMissing: The engine that is asked for does not run on that device.
+        EngineMissing: The requested engine does not support the device.
     """
     first = _choose(options)
-    others = options.engine == "auto" and options.device == "cpu" and find_spec("onnxruntime") is not None
-    return [first, "onnxruntime"] if others and first != "onnxruntime" else [first]
+    has_second = options.engine == "auto" and options.device == "cpu" and find_spec("onnxruntime") is not None
+    return [first, "onnxruntime"] if has_second and first != "onnxruntime" else [first]
 
 
 def _choose(options: RuntimeOptions) -> Engine:
@@ -123,7 +125,7 @@ def _choose(options: RuntimeOptions) -> Engine:
 
 
 def _refuse_two_builds() -> None:
-    """Refuse two builds of ONNX Runtime: they own the same files, and the one that was written last runs."""
+    """Refuse two builds of ONNX Runtime: they contain the same files, so the build installed last would run."""
     found = []
     for name in sorted(_ONNXRUNTIME_BUILDS):
         try:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, on CUDA or on TensorRT, in the precision that the graph has."""
+"""ONNX Runtime on the CPU, on CUDA or on TensorRT, in the precision of the graph."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ from models.runtime.session import (
 ENGINE: EngineName = "onnxruntime"
 _CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _ERRORS_ONLY = 3
-_WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT takes all memory of the device
+_WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT uses all memory of the device
 
 
 class OrtSession(BucketedSession):
-    """A graph in an `onnxruntime.InferenceSession`, which is safe across threads by itself."""
+    """A graph in an `onnxruntime.InferenceSession`, which is thread-safe."""
 
     def __init__(
         self,
@@ -45,21 +45,25 @@ class OrtSession(BucketedSession):
         """Load a graph.
 
         Args:
-            graph: ONNX file in the contract of `models.graph`.
-            outputs: Names of the outputs wanted.
-            sizes: (height, width) of the pictures that will be given.
-            precision: What the types of the graph say; None for float32.
-            threads: Threads of all runs on the CPU.
-            streams: Runs side by side.
-            device: Where to compute.
-            engines: Directory in which engines of TensorRT are kept; with it TensorRT runs the graph.
+            graph: ONNX file that follows the contract of `models.graph`.
+            outputs: Names of the outputs to return.
+            sizes: (height, width) of the images that will be run.
+            precision: Precision given by the types in the graph; None means float32.
+            threads: Total number of threads of all runs on the CPU.
+            streams: Number of concurrent runs.
+            device: Device that computes.
+            engines: Directory for TensorRT engines; if given, TensorRT runs the graph.
+
+        Raises:
+            EngineMissing: The provider is not in this build of ONNX Runtime, or does not start.
+            PrecisionUnsupported: The precision is bf16.
         """
         if precision == "bf16":
-            raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 needs the engine openvino")
+            raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 requires the engine openvino")
         provider = _CPU if device == "cpu" else _CUDA if engines is None else _TENSORRT
         if provider == _TENSORRT and engines is not None:
             make_directory(engines)
-        # A run has threads of its own beside the caller's, which all runs share: with one, every caller runs alone.
+        # All runs share one thread pool beside the callers' threads. With one thread, each run uses only its caller.
         options = _provider_options(provider, precision or "fp32", sizes, engines)
         self._session = _open(graph, provider, options, max(1, threads // streams))
         self._outputs = list(outputs)
@@ -84,49 +88,49 @@ class OrtSession(BucketedSession):
 
     def _run_bucket(self, images: Images) -> Arrays:
         if images.shape[1:3] not in self._sizes:
-            raise InferenceFailed(f"the graph was not loaded for pictures of {images.shape[1]} x {images.shape[2]}")
+            raise InferenceFailed(f"the graph was not loaded for images of {images.shape[1]} x {images.shape[2]}")
         try:
             arrays = self._session.run(self._outputs, {self._input: images})
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise InferenceFailed(f"ONNX Runtime could not run the graph: {error}") from error
         return tuple(np.asarray(array, dtype=np.float32) for array in arrays)
 
 
 class PlainGraph:
-    """A graph as it is, on the CPU, in batches of the caller's choice: for proofs and calibration, not for serving.
+    """An unmodified graph on the CPU, in batches of the caller's choice, for proofs and calibration.
 
     Attributes:
-        batch: Pictures that one run may take; a graph that was published for one takes one.
-        version: What runs it.
+        batch: Maximum number of images of one run; 1 for a graph published with a fixed batch of one.
+        version: Name, version and precision of the engine.
     """
 
     def __init__(self, graph: Path | bytes) -> None:
         """Load a graph from a file or from its bytes.
 
         Raises:
-            InferenceFailed: ONNX Runtime refuses it.
+            InferenceFailed: ONNX Runtime cannot load the graph.
         """
         options = ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
             self._session = ort.InferenceSession(source, options, providers=[_CPU])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
-        self._input = self._session.get_inputs()[0]  # weights that are listed as inputs are not among them
+        self._input = self._session.get_inputs()[0]  # get_inputs() leaves out weights that the graph lists as inputs
         first = self._input.shape[0]
         self.batch = first if isinstance(first, int) and first > 0 else max(BATCH_BUCKETS)
         self.version = f"onnxruntime {ort.__version__} float32"
 
     def run(self, pictures: NDArray[Any], names: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
-        """Run the graph and return the outputs of these names, all if None.
+        """Run the graph and return the outputs with these names, or all outputs if None.
 
         Raises:
-            InferenceFailed: ONNX Runtime refuses the input.
+            InferenceFailed: ONNX Runtime cannot run the graph on this input.
         """
         try:
             arrays = self._session.run(names, {self._input.name: pictures})
-        except Exception as error:  # as above
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise InferenceFailed(f"ONNX Runtime could not run the graph: {_first_line(error)}") from error
         return [np.asarray(array, dtype=np.float32) for array in arrays]
 
@@ -138,13 +142,14 @@ def _first_line(error: Exception) -> str:
 def _provider_options(
     provider: str, precision: Precision, sizes: tuple[tuple[int, int], ...], engines: Path | None
 ) -> dict[str, str]:
-    """Return what a provider is told; ONNX Runtime takes a mistyped name without a word, so all stand here."""
+    """Return the options of a provider. ONNX Runtime silently accepts a mistyped name, so all names are kept here."""
     if provider == _CUDA:
-        # Memory grows by what is asked for, not by doubling; a search at the first run of each size would take seconds.
+        # Memory grows by the requested size instead of doubling. An exhaustive search would delay the first run of each
+        # size by seconds.
         return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
     if provider != _TENSORRT or engines is None:
         return {}
-    (height, width), most = sizes[0], max(BATCH_BUCKETS)
+    (height, width), maximum = sizes[0], max(BATCH_BUCKETS)
     shape = f"x{height}x{width}x3"
     return {
         "trt_engine_cache_enable": "1",
@@ -156,13 +161,13 @@ def _provider_options(
         "trt_int8_enable": "1" if precision == "int8" else "0",
         "trt_profile_min_shapes": f"faces:1{shape}",
         "trt_profile_opt_shapes": f"faces:8{shape}",
-        "trt_profile_max_shapes": f"faces:{most}{shape}",
+        "trt_profile_max_shapes": f"faces:{maximum}{shape}",
     }
 
 
 def _open(graph: Path, provider: str, options: dict[str, str], threads: int) -> ort.InferenceSession:
     if provider not in ort.get_available_providers():
-        raise EngineMissing(f"this build of ONNX Runtime has no {provider}; install the extra `gpu` instead of `cpu`")
+        raise EngineMissing(f"this build of ONNX Runtime lacks {provider}; install the extra `gpu` instead of `cpu`")
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.log_severity_level = _ERRORS_ONLY
@@ -170,8 +175,8 @@ def _open(graph: Path, provider: str, options: dict[str, str], threads: int) -> 
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(str(graph), session_options, providers=[(provider, options)], enable_fallback=0)
-    except Exception as error:  # a missing CUDA library surfaces as a plain failure
+    except Exception as error:  # a missing CUDA library raises a plain exception
         raise EngineMissing(f"{provider} does not start on this machine: {error}") from error
-    if session.get_providers()[0] != provider:  # a provider that cannot load is replaced by the CPU without an error
-        raise EngineMissing(f"{provider} was asked for, ONNX Runtime took {session.get_providers()[0]}")
+    if session.get_providers()[0] != provider:  # ONNX Runtime silently replaces a provider that cannot load by the CPU
+        raise EngineMissing(f"{provider} was requested, but ONNX Runtime selected {session.get_providers()[0]}")
     return session

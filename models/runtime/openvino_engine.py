@@ -1,5 +1,6 @@
-"""OpenVINO on the CPU: bfloat16 where the processor has it, float32 elsewhere."""
+"""OpenVINO on the CPU, in bfloat16 if the processor supports it, else in float32."""
 
+import threading
 from pathlib import Path
 from queue import LifoQueue
 
@@ -14,16 +15,16 @@ ENGINE: EngineName = "openvino"
 
 
 def has_bf16() -> bool:
-    """Tell whether this processor has bfloat16 arithmetic."""
+    """Return whether this processor has bfloat16 arithmetic."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoSession(BucketedSession):
-    """A graph compiled for each picture size that was declared.
+    """A graph compiled once for each declared image size: for the first size at once, for the others when they are run.
 
-    A fixed picture size lets the plugin choose better kernels than a free one (YuNet at 640 x 640: 2.1 against 2.6 ms).
-    A free batch costs a recognizer little and keeps one copy of its weights; a detector, whose weights are small and
-    whose pictures are large, is compiled for one picture and takes a batch one by one.
+    A fixed image size lets the plugin choose better kernels than a dynamic size (YuNet at 640 x 640: 2.1 ms instead of
+    2.6 ms). A dynamic batch costs a recognizer little and needs one copy of the weights. A detector has small weights
+    and large images, so it is compiled for one image and runs a batch image by image.
     """
 
     def __init__(
@@ -38,27 +39,23 @@ class OpenVinoSession(BucketedSession):
     ) -> None:
         core = ov.Core()
         if "CPU" not in core.available_devices:
-            raise EngineMissing("OpenVINO finds no CPU plugin; reinstall the package `openvino`")
+            raise EngineMissing("OpenVINO does not find its CPU plugin; reinstall the package `openvino`")
         if precision == "bf16" and not has_bf16():
-            raise PrecisionUnsupported(
-                "this processor has no bfloat16 arithmetic; use fp32 or leave the choice to auto"
-            )
+            raise PrecisionUnsupported("this processor has no bfloat16 arithmetic; use the precision fp32 or auto")
         chosen: Precision = precision or ("bf16" if has_bf16() else "fp32")
-        config = {
+        self._core, self._model, self._outputs = core, core.read_model(graph), outputs
+        self._config = {
             "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
         }
         self._one_by_one = one_by_one
-        self._pools: dict[tuple[int, int], _RequestPool] = {}
-        for height, width in sizes:
-            model = core.read_model(graph)
-            if one_by_one:
-                _convert_before_transposing(model)
-            model.reshape([1 if one_by_one else -1, height, width, 3])
-            compiled = core.compile_model(model, "CPU", config)
-            self._pools[height, width] = _RequestPool(compiled, outputs)
+        if one_by_one:
+            _convert_before_transposing(self._model)
+        self._pools: dict[tuple[int, int], _RequestPool | None] = dict.fromkeys(sizes)
+        self._compiling = threading.Lock()
+        compiled = self._pool(*sizes[0]).compiled
         self._description = SessionDescription(
             engine=ENGINE,
             version=ov.get_version().split("-")[0],
@@ -76,16 +73,30 @@ class OpenVinoSession(BucketedSession):
         return 1 if self._one_by_one else super()._bucket(count)
 
     def _run_bucket(self, images: Images) -> Arrays:
-        pool = self._pools.get(images.shape[1:3])
-        if pool is None:
-            raise InferenceFailed(f"the graph was not loaded for pictures of {images.shape[1]} x {images.shape[2]}")
-        return pool.run(images)
+        return self._pool(*images.shape[1:3]).run(images)
+
+    def _pool(self, height: int, width: int) -> "_RequestPool":
+        """Return the requests for an image size, compiled when it is first run."""
+        if (height, width) not in self._pools:
+            raise InferenceFailed(f"the graph was not loaded for images of {height} x {width}")
+        pool = self._pools[height, width]
+        if pool is not None:
+            return pool
+        with self._compiling:  # one at a time: each compilation uses all cores
+            pool = self._pools[height, width]
+            if pool is None:
+                model = self._model.clone()
+                model.reshape([1 if self._one_by_one else -1, height, width, 3])
+                compiled = self._core.compile_model(model, "CPU", self._config)
+                pool = self._pools[height, width] = _RequestPool(compiled, self._outputs)
+            return pool
 
 
 class _RequestPool:
-    """Inference requests of one compiled graph, as many as it runs side by side."""
+    """Inference requests of one compiled graph, one for each concurrent run."""
 
     def __init__(self, compiled: ov.CompiledModel, outputs: tuple[str, ...]) -> None:
+        self.compiled = compiled
         self._ports = [compiled.output(name) for name in outputs]
         self._free: LifoQueue[ov.InferRequest] = LifoQueue()
         for _ in range(int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))):
@@ -95,7 +106,7 @@ class _RequestPool:
         request = self._free.get()
         try:
             request.infer({0: images}, share_inputs=True)
-            # Copied: the request's own memory is written again by its next run.
+            # Copied, because the next run of the request overwrites its memory.
             return tuple(request.get_tensor(port).data.astype(np.float32) for port in self._ports)
         except RuntimeError as error:
             raise InferenceFailed(f"OpenVINO could not run the graph: {error}") from error
@@ -104,14 +115,15 @@ class _RequestPool:
 
 
 def _convert_before_transposing(model: ov.Model) -> None:
-    """Put a ReLU, which changes no pixel, behind the conversion of the picture; all sizes must be fixed.
+    """Insert a ReLU after the conversion of the image to float; all sizes of the model must be fixed.
 
-    The plugin would transpose the bytes first and convert them then, and as its convolutions want channels last it
-    would transpose all of it back. Behind the ReLU the two transpositions meet and vanish: YuNet at 640 x 640, one
-    thread, 2.8 ms instead of 3.4. With a free batch they stay, and are slower for numbers than for bytes.
+    The ReLU changes no pixel, because pixels are not negative. Without it, the plugin transposes the bytes before it
+    converts them, and transposes the floats back for its channels-last convolutions. With it, the two transpositions
+    are adjacent and cancel out: YuNet at 640 x 640 on one thread takes 2.8 ms instead of 3.4 ms. With a dynamic batch
+    both transpositions remain, and transposing floats is slower than transposing bytes.
     """
-    for picture in model.inputs:
-        for conversion in (use.get_node() for use in picture.get_target_inputs()):
+    for image in model.inputs:
+        for conversion in (use.get_node() for use in image.get_target_inputs()):
             if conversion.get_type_name() == "Convert":
                 uses = conversion.output(0).get_target_inputs()
                 rectified = opset13.relu(conversion).output(0)

@@ -1,7 +1,8 @@
-"""The seam between Vultus and an inference engine: one protocol, fixed batch sizes.
+"""The interface between Vultus and an inference engine: one protocol, fixed batch sizes.
 
-A graph takes uint8 RGB pictures `[N, H, W, 3]` and gives named float32 arrays whose first axis is N. Engines that see
-ever new shapes keep memory for each of them, so only batches of fixed sizes reach an engine: a larger one is cut up.
+A graph takes uint8 RGB images `[N, H, W, 3]` and returns named float32 arrays with N as first axis. An engine keeps
+memory for every shape that it has seen, so only batches of fixed sizes reach an engine. Batches of other sizes are
+split or padded.
 """
 
 from abc import ABC, abstractmethod
@@ -25,15 +26,16 @@ Arrays = tuple[NDArray[np.float32], ...]
 
 @dataclass(frozen=True, slots=True)
 class SessionDescription:
-    """What really runs, as the engine itself says.
+    """The actual configuration of a session, as reported by the engine.
 
     Attributes:
         engine: Name of the engine.
-        version: Its version.
-        provider: What the engine calls the device it computes on, read back from the loaded graph.
-        precision: Of the arithmetic; of fp16 and int8 graphs what their types say, the rest as the engine likes.
-        threads: Threads of all runs together; 0 where the device has none to count.
-        streams: Runs side by side, which share the threads.
+        version: Version of the engine.
+        provider: The engine's name for the device it computes on, read from the loaded graph.
+        precision: Precision of the arithmetic. fp16 and int8 are the types in the graph; layers without such a type run
+            in the precision that the engine chooses.
+        threads: Total number of threads of all runs; 0 on a device without CPU threads.
+        streams: Number of concurrent runs, which share the threads.
     """
 
     engine: EngineName
@@ -45,38 +47,39 @@ class SessionDescription:
 
 
 class Session(Protocol):
-    """A loaded graph. Safe for use by several threads at once."""
+    """A loaded graph. Thread-safe."""
 
     def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """Run the graph.
 
         Args:
             images: (N, H, W, 3) uint8, RGB, N at least 1.
-            deadline: Whose work it is.
+            deadline: Deadline of the request that the images belong to, if any.
 
         Returns:
-            The graph's outputs in the order in which they were named at loading, float32, first axis N.
+            The graph's outputs in the order given when the graph was loaded, float32, first axis N.
 
         Raises:
-            InferenceFailed: The engine refused, or gave a number that is not finite.
-            RequestCancelled, DeadlineExceeded: Nobody waits for the answer any more.
+            InferenceFailed: The engine failed, or returned a number that is not finite.
+            RequestCancelled: The client has left.
+            DeadlineExceeded: The deadline has passed.
         """
 
     def describe(self) -> SessionDescription:
-        """Tell what really runs."""
+        """Return the actual configuration of this session."""
 
 
 class BucketedSession(ABC):
     """A session that runs batches in the fixed sizes of `BATCH_BUCKETS`.
 
-    They are cut, not padded: on a CPU time grows with the batch, so 5 costs less as 4 + 1 than as 8. On a GPU it hardly
-    does, and a session may pad.
+    Batches are split by default: on a CPU the time grows with the batch, so five images cost less as 4 + 1 than as 8.
+    On a GPU the time hardly grows, so a subclass may pad batches.
     """
 
     def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """See `Session.run`."""
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
-            raise InferenceFailed(f"a graph takes uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
+            raise InferenceFailed(f"expected images as uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
         pieces, start = [], 0
         while start < len(images):
             if deadline is not None:
@@ -88,16 +91,16 @@ class BucketedSession(ABC):
             start += len(piece)
         arrays = pieces[0] if len(pieces) == 1 else tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
         if not all(np.isfinite(array).all() for array in arrays):
-            raise InferenceFailed(f"{self.describe().engine} gave numbers that are not finite")
+            raise InferenceFailed(f"{self.describe().engine} returned numbers that are not finite")
         return arrays
 
     def _bucket(self, count: int) -> int:
-        """Return the size of the next run for that many pictures; if it is larger, black ones fill it up."""
+        """Return the batch size of the next run for `count` images; a larger size is padded with black images."""
         return next(bucket for bucket in BATCH_BUCKETS if bucket <= count)
 
     @abstractmethod
     def _run_bucket(self, images: Images) -> Arrays:
-        """Run a contiguous batch of one of the fixed sizes; the arrays returned belong to the caller."""
+        """Run a contiguous batch of one of the fixed sizes. The caller owns the returned arrays."""
 
     @abstractmethod
     def describe(self) -> SessionDescription:
@@ -105,7 +108,7 @@ class BucketedSession(ABC):
 
 
 def padded_bucket(count: int) -> int:
-    """Return the smallest fixed size that holds so many pictures, the largest if none does."""
+    """Return the smallest fixed batch size that holds `count` images, or the largest size if none does."""
     return min((bucket for bucket in BATCH_BUCKETS if bucket >= count), default=max(BATCH_BUCKETS))
 
 

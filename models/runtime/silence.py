@@ -1,7 +1,7 @@
-"""Keep the engines from reporting to their makers: a service that sees faces talks to nobody.
+"""Telemetry of the engines is switched off, because a service that sees faces must not report to third parties.
 
-ONNX Runtime from 1.29 on and OpenVINO write an identifier into the home directory and send usage events unless they
-are told not to, before they are imported.
+ONNX Runtime from 1.29 on and OpenVINO write an identifier into the home directory and send usage events, unless
+telemetry is switched off before they are imported.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def silence_engines() -> None:
-    """Switch the telemetry of ONNX Runtime and OpenVINO off; has no effect on an engine that is already imported."""
+    """Switch off the telemetry of ONNX Runtime and OpenVINO. Has no effect on an engine that is already imported."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    # OpenVINO's tools fall back to a stub where this package cannot be imported.
+    # OpenVINO's tools fall back to a stub if this package cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

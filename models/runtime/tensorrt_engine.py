@@ -1,7 +1,7 @@
-"""TensorRT engines that `vultus engine` built for this GPU: pinned memory, one upload of uint8 crops for each batch.
+"""TensorRT engines built for this GPU by `vultus engine`: pinned memory, one upload of uint8 crops per batch.
 
-The calls are those that TensorRT 10.16 and 11.4 have in common, and of CUDA's runtime those of the package
-`cuda-bindings`. An engine runs any number of faces that its profile allows, so batches are neither cut nor padded.
+The module uses calls that TensorRT 10.16 and 11.4 have in common, and the CUDA runtime of the package `cuda-bindings`.
+An engine runs any batch size up to the maximum of its profile, so smaller batches are neither split nor padded.
 """
 
 import ctypes
@@ -20,23 +20,23 @@ from models.runtime.session import Arrays, BucketedSession, EngineName, Images, 
 ENGINE: EngineName = "tensorrt"
 
 _PROFILE = 0
-_NOT_BLOCKING = 1  # cudaStreamNonBlocking of driver_types.h: such a stream does not wait for the default one
+_NOT_BLOCKING = 1  # cudaStreamNonBlocking in driver_types.h: the stream does not wait for the default stream
 
 
 def load_cuda() -> Any:
-    """Import CUDA's runtime.
+    """Import the CUDA runtime.
 
     Raises:
-        EngineMissing: It is not installed, or its libraries are not.
+        EngineMissing: The package `cuda-bindings` is not installed, or its libraries cannot be loaded.
     """
     try:
         return importlib.import_module("cuda.bindings.runtime")
     except ImportError as error:
-        raise EngineMissing(f"the package `cuda-bindings` is needed for TensorRT engines: {error}") from error
+        raise EngineMissing(f"TensorRT engines require the package `cuda-bindings`: {error}") from error
 
 
 class TensorRtSession(BucketedSession):
-    """An engine with as many execution contexts as runs are made side by side."""
+    """An engine with one execution context for each concurrent run."""
 
     def __init__(
         self, engine: Path, outputs: tuple[str, ...], precision: Precision, streams: int, trt: Any, cuda: Any
@@ -44,30 +44,30 @@ class TensorRtSession(BucketedSession):
         """Load an engine.
 
         Args:
-            engine: File, built for this GPU and this version of TensorRT.
-            outputs: Names of the outputs wanted.
-            precision: Of the graph that it was built from.
-            streams: Runs side by side.
+            engine: Engine file, built for this GPU and this version of TensorRT.
+            outputs: Names of the outputs to return.
+            precision: Precision of the graph that the engine was built from.
+            streams: Number of concurrent runs.
             trt: The module `tensorrt`.
             cuda: The module `cuda.bindings.runtime`.
 
         Raises:
-            EngineMissing: TensorRT does not take the file, or the GPU has no memory left.
+            EngineMissing: TensorRT cannot load the file, or the GPU has not enough memory.
         """
         runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
         plan = runtime.deserialize_cuda_engine(engine.read_bytes())
         if plan is None:
-            raise EngineMissing(f"TensorRT {trt.__version__} does not take {engine.name}; build it anew: vultus engine")
-        self._runtime = runtime  # an engine must not outlive it
+            raise EngineMissing(f"TensorRT {trt.__version__} cannot load {engine.name}; rebuild it: vultus engine")
+        self._runtime = runtime  # the runtime must outlive the engine
         largest = tuple(plan.get_tensor_profile_shape("faces", _PROFILE)[2])
-        self.largest, self._picture = int(largest[0]), tuple(int(side) for side in largest[1:])
+        self.largest, self._image_shape = int(largest[0]), tuple(int(side) for side in largest[1:])
         shapes = {name: tuple(int(size) for size in plan.get_tensor_shape(name)[1:]) for name in outputs}
-        self._lanes: LifoQueue[_Lane] = LifoQueue()
+        self._free: LifoQueue[_ExecutionContext] = LifoQueue()
         try:
             for _ in range(streams):
-                self._lanes.put(_Lane(plan, cuda, (self.largest, *self._picture), shapes))
+                self._free.put(_ExecutionContext(plan, cuda, (self.largest, *self._image_shape), shapes))
         except InferenceFailed as error:
-            raise EngineMissing(f"{engine.name} cannot be run on this GPU: {error}") from error
+            raise EngineMissing(f"{engine.name} cannot run on this GPU: {error}") from error
         self._description = SessionDescription(ENGINE, str(trt.__version__), "GPU", precision, 0, streams)
 
     def describe(self) -> SessionDescription:
@@ -78,17 +78,17 @@ class TensorRtSession(BucketedSession):
         return min(count, self.largest)
 
     def _run_bucket(self, images: Images) -> Arrays:
-        if images.shape[1:] != self._picture:
-            raise InferenceFailed(f"the engine was not built for pictures of {images.shape[1]} x {images.shape[2]}")
-        lane = self._lanes.get()
+        if images.shape[1:] != self._image_shape:
+            raise InferenceFailed(f"the engine was not built for images of {images.shape[1]} x {images.shape[2]}")
+        context = self._free.get()
         try:
-            return lane.run(images)
+            return context.run(images)
         finally:
-            self._lanes.put(lane)
+            self._free.put(context)
 
 
 class _Buffer:
-    """The same array twice: in pinned memory of the host, and on the GPU. Freed with its object."""
+    """An array in pinned host memory and its copy on the GPU. Both are freed with the object."""
 
     def __init__(self, cuda: Any, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
         size = int(np.prod(shape)) * kind.itemsize
@@ -100,8 +100,8 @@ class _Buffer:
         self.host: NDArray[Any] = np.frombuffer(memory, kind).reshape(shape)
 
 
-class _Lane:
-    """An execution context, its CUDA stream and buffers for the largest batch."""
+class _ExecutionContext:
+    """A TensorRT execution context with its CUDA stream and buffers for the largest batch."""
 
     def __init__(
         self, plan: Any, cuda: Any, input_shape: tuple[int, ...], output_shapes: dict[str, tuple[int, ...]]
@@ -109,7 +109,7 @@ class _Lane:
         self._cuda = cuda
         self._context = plan.create_execution_context()
         if self._context is None:
-            raise InferenceFailed("TensorRT has no memory for an execution context")
+            raise InferenceFailed("not enough GPU memory for an execution context")
         self._stream = _value(cuda.cudaStreamCreateWithFlags(_NOT_BLOCKING))
         weakref.finalize(self, cuda.cudaStreamDestroy, self._stream)
         self._input = _Buffer(cuda, input_shape, np.dtype(np.uint8))
@@ -120,11 +120,11 @@ class _Lane:
             self._context.set_tensor_address(name, buffer.address)
 
     def run(self, images: Images) -> Arrays:
-        """Upload, run, download; the arrays returned belong to the caller."""
+        """Upload the images, run the engine and download the outputs. The caller owns the returned arrays."""
         try:
             return self._run(images)
         except InferenceFailed:
-            self._cuda.cudaStreamSynchronize(self._stream)  # nothing must still be copied when the next batch is
+            self._cuda.cudaStreamSynchronize(self._stream)  # pending copies must end before the next batch
             raise
 
     def _run(self, images: Images) -> Arrays:
@@ -134,22 +134,22 @@ class _Lane:
         source.host[:count] = images
         _value(cuda.cudaMemcpyAsync(source.address, source.pinned, images.nbytes, up, stream))
         if not self._context.set_input_shape("faces", images.shape):
-            raise InferenceFailed(f"the engine does not take {count} faces")
+            raise InferenceFailed(f"the engine does not support a batch of {count} faces")
         if not self._context.execute_async_v3(int(stream)):
-            raise InferenceFailed("TensorRT could not run the engine; its log says why")
+            raise InferenceFailed("TensorRT could not run the engine; see its log")
         for target in self._outputs:
             _value(cuda.cudaMemcpyAsync(target.pinned, target.address, target.host[:count].nbytes, down, stream))
         _value(cuda.cudaStreamSynchronize(stream))
         return tuple(target.host[:count].copy() for target in self._outputs)
 
 
-def _value(answer: tuple[Any, ...]) -> Any:
-    """Take what a function of CUDA's runtime gives beside its error code.
+def _value(returned: tuple[Any, ...]) -> Any:
+    """Check the error code that a CUDA runtime function returned and return its value, or None.
 
     Raises:
-        InferenceFailed: The code is none of success.
+        InferenceFailed: The code is not success.
     """
-    code, *values = answer
+    code, *values = returned
     if int(code):
         raise InferenceFailed(f"CUDA failed with error {int(code)}")
     return values[0] if values else None

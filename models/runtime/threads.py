@@ -1,14 +1,16 @@
-"""Who may start threads: the one place where that is settled.
+"""The thread policy of the service: only the engines and the callers compute in threads.
 
-A service has as many threads that compute as it has cores: the streams of the engines, and the callers that decode and
-align. OpenCV and BLAS would each start as many again for steps of a tenth of a millisecond, and FAISS for each search;
-then all wait for each other. `make bench` times the pipeline both ways; on two cores they hardly differ.
+The service runs as many compute threads as it has cores: the streams of the engines, and the callers that decode and
+align. OpenCV and BLAS would each start one more thread per core for steps of a tenth of a millisecond, and FAISS for
+each search. The threads would then compete for the cores. `make bench` times the pipeline with and without these
+limits; on two cores the difference is small.
 
 * Engines: OpenVINO `INFERENCE_NUM_THREADS` and `NUM_STREAMS`, ONNX Runtime `intra_op_num_threads`, see
-  `RuntimeOptions`. OpenVINO's threads are not pinned: pinned ones queue for one core while another idles.
-* OpenCV: none of its own, below.
-* BLAS of numpy and scipy: none of their own, below. A search in several segments is several threads with one each.
-* FAISS: none of its own; `service.gallery.index.faiss_vectors` says so to each thread that searches.
+  `RuntimeOptions`. OpenVINO's threads are not pinned, because pinned threads queue for one core while another idles.
+* OpenCV: limited to the calling thread by `leave_cores_to_engines`.
+* BLAS of numpy and scipy: limited to the calling thread by `leave_cores_to_engines`. A search in several segments uses
+  several threads, each with one BLAS thread.
+* FAISS: limited by `service.gallery.index.faiss_vectors` in each thread that searches.
 """
 
 import cv2
@@ -16,6 +18,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
 def leave_cores_to_engines() -> None:
-    """Let OpenCV and BLAS compute in the thread that calls them; for a service, not for an evaluation."""
+    """Limit OpenCV and BLAS to the calling thread. Meant for the service; evaluations use all threads."""
     cv2.setNumThreads(1)
     threadpool_limits(1, "blas")

@@ -1,1 +1,1 @@
-"""What runs: the choice of engine and precision, loading, tuning. Imports nothing that exports or evaluates."""
+"""Model serving: engine choice, loading and tuning. Does not import `models.export` or `models.evaluation`."""

@@ -1,4 +1,4 @@
-"""Where calibrations lie, and which of them is used."""
+"""Locations of calibrations, and the order in which they are searched."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from models.packs.manifest import calibration_file
 
 
 class CalibrationPlaces(NamedTuple):
-    """Where the user's own calibrations lie.
+    """Locations of the user's calibrations.
 
     Attributes:
-        directory: Of all of them, by contract id.
-        named: The one to use; it must be of the model that is served.
+        directory: Directory of all calibrations, one file per contract id.
+        named: File of the calibration to use, which must match the served model.
     """
 
     directory: Path
@@ -22,20 +22,36 @@ class CalibrationPlaces(NamedTuple):
 
 
 def own_calibration(directory: Path, contract_id: str) -> Path:
-    """Tell where the user's own calibration of a contract lies in the directory of all of them."""
+    """Return the path of the user's calibration for a contract id in the directory of calibrations."""
     return directory / f"{contract_id}.json"
 
 
 def find_calibration(
     artefact: Path, pack: str | None, contract_id: str, places: CalibrationPlaces | None
 ) -> tuple[Calibration | None, str | None]:
-    """Read the calibration that was named, else one with the artefact, the user's own, one with the program."""
+    """Read the calibration of a model.
+
+    A named calibration is used if there is one. Otherwise the first existing file is used: the calibration in the
+    artefact, the user's calibration of this contract id, the calibration shipped with the program for this pack.
+
+    Args:
+        artefact: Directory of the recognizer.
+        pack: Name of the pack, None for an artefact that is not part of a pack.
+        contract_id: Embedding contract of the served model.
+        places: Locations of the user's calibrations, if any.
+
+    Returns:
+        The calibration and None, or None and the reason why the model has no calibration.
+
+    Raises:
+        CalibrationUnfit: The named calibration cannot be read, or belongs to another model.
+    """
     if places is not None and places.named is not None:
         return read_calibration(places.named, contract_id), None
     candidates = [artefact / CALIBRATION]
     candidates += [own_calibration(places.directory, contract_id)] if places is not None else []
-    with_program = calibration_file(pack) if pack else None
-    candidates += [with_program] if with_program else []
+    shipped = calibration_file(pack) if pack else None
+    candidates += [shipped] if shipped else []
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         return None, "this model was never calibrated: run vultus calibrate"

@@ -1,4 +1,4 @@
-"""Of the choices to run a recognizer, those that its proof covers; what it cannot cover is proven at the start."""
+"""Choose how to run a recognizer, within its parity proof; TensorRT is checked for parity when it is loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +15,28 @@ from models.runtime.loading import TENSORRT_ENGINES
 from models.synthetic import synthetic_pictures
 from models.types import Embeddings
 
-_FACES = 16
+_FACES = 16  # synthetic crops of the parity check at loading
 
 
 def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
-    """Choose graph file, engine and arithmetic, of those that the artefact's proof covers.
+    """Choose graph file, engine and precision among those that passed the artefact's parity proof.
 
-    `auto` is bfloat16 where engine and processor have it and the proof allows it, else float32. What was proven on a
-    CPU stands for ONNX Runtime on CUDA; TensorRT takes what was proven on ONNX Runtime, float16 if it can, and is
-    compared with it by `require_parity` when it is loaded.
+    The precision `auto` selects bfloat16 if the engine and the processor support it and the proof covers it, else
+    float32. A proof measured with ONNX Runtime on a CPU also covers ONNX Runtime on CUDA. TensorRT runs the graphs
+    proven with ONNX Runtime, by default in float16 if that passed. `require_parity` compares a TensorRT session with
+    ONNX Runtime when it is loaded.
+
+    Args:
+        card: Card of the artefact.
+        proof: Content of its `parity.json`.
+        wanted: Requested engine, device and precision.
+
+    Returns:
+        File name of the graph, and the options to run it with.
 
     Raises:
-        ArtefactUnfit: What is wanted was not measured, or did not pass.
-        EngineMissing: The engine that is asked for does not run on that device.
+        ArtefactUnfit: The proof does not cover the requested engine and precision, or the measurement did not pass.
+        EngineMissing: The requested engine does not support the device.
     """
     passed = proven(proof)
     if wanted.engine in TENSORRT_ENGINES:
@@ -37,25 +46,25 @@ def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) ->
     for engine in engines_for(wanted):
         kinds = {kind for kind, proven_engine in passed if proven_engine == engine}
         if wanted.precision == "auto" and "fp32" in kinds:
-            only = wanted if "bf16" in kinds else replace(wanted, precision="fp32")
-            return card.graphs["fp32"], replace(only, engine=engine)
+            options = wanted if "bf16" in kinds else replace(wanted, precision="fp32")
+            return card.graphs["fp32"], replace(options, engine=engine)
         if wanted.precision in kinds:
             cpu_variant = wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in kinds
             kind = "int8-cpu" if cpu_variant else "fp32" if wanted.precision == "bf16" else wanted.precision
             return card.graphs[kind], replace(wanted, engine=engine)
-    there = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "nothing"
+    available = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "none"
     engines = " or ".join(engines_for(wanted))
-    asked = "fp32" if wanted.precision == "auto" else wanted.precision
+    precision = "fp32" if wanted.precision == "auto" else wanted.precision
     raise ArtefactUnfit(
-        f"{card.name} was not proven in {asked} on {engines}, so it is not served so; proven are {there}"
+        f"{card.name} was not proven in {precision} on {engines} and is therefore not served; proven: {available}"
     )
 
 
 def engine_of(directory: Path, graph: str) -> Path:
-    """Find the engine of a graph that was built for this GPU and this TensorRT.
+    """Return the path of a graph's engine that was built for this GPU and this version of TensorRT.
 
     Raises:
-        EngineMissing: There is none, or no GPU, or no TensorRT.
+        EngineMissing: The engine was not built, or the GPU or TensorRT is missing.
     """
     name = engine_file(graph, find_gpu(), str(load_tensorrt().__version__))
     if not (directory / name).is_file():
@@ -64,16 +73,16 @@ def engine_of(directory: Path, graph: str) -> Path:
 
 
 def require_parity(session: Session, graph: Path, card: Card) -> None:
-    """Compare a session with ONNX Runtime on the CPU, on the same graph and drawn pictures.
+    """Compare a session with ONNX Runtime on the CPU, on the same graph and synthetic faces.
 
     Raises:
-        ArtefactUnfit: It is not the same model.
+        ArtefactUnfit: The embeddings differ by more than the limits of the precision.
     """
     size = (card.height, card.width)
     faces, described = synthetic_pictures(_FACES, *size), session.describe()
     plain = RuntimeOptions("onnxruntime", precision=described.precision)
     reference = Embeddings(*open_session(graph, EMBEDDER_OUTPUTS, (size,), plain).run(faces))
     candidate = Embeddings(*session.run(faces))
-    why = compare(reference.embedding * reference.norm[:, None], candidate).failures(described.precision)
-    if why:
-        raise ArtefactUnfit(f"{card.name} on {described.engine} is not the same model: {'; '.join(why)}")
+    failures = compare(reference.embedding * reference.norm[:, None], candidate).failures(described.precision)
+    if failures:
+        raise ArtefactUnfit(f"{card.name} on {described.engine} is not the same model: {'; '.join(failures)}")

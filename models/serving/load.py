@@ -1,23 +1,22 @@
-"""From a fetched pack to a running pipeline: check, load, warm up."""
+"""Load a fetched pack into a running pipeline: verify, load, warm up."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from models.alignment import TEMPLATES, align
+from models.alignment import TEMPLATES
 from models.artefact.card import DETECTOR_GRAPH, Card, DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.embedding import EMBEDDER_OUTPUTS, Embedder
 from models.errors import ArtefactUnfit, EngineError, ManifestInvalid
-from models.imaging import ImageLimits, load_decoders
+from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import Pipeline
-from models.runtime import BATCH_BUCKETS, BatchedSession, Batching, RuntimeOptions, Session, open_session
+from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, open_session
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
 from models.serving.calibrations import CalibrationPlaces, find_calibration
@@ -25,21 +24,21 @@ from models.serving.choice import engine_of, proven_runtime, require_parity
 from models.serving.models import Models
 from models.serving.tuning import Tuning, TuningKey, read_tuning
 from models.serving.tuning.graphs import tuning_key
+from models.serving.warmup import DetectorWarmUp, warm_up_embedder
 
-_WARM_FACES = 8  # larger batches take long enough that their first run does not stand out
-_WORKERS = 2  # photos that one caller has prepared side by side
+_WORKERS = 2  # photos that one caller prepares concurrently
 
-_FACES_AT_ONCE = 8
-_PHOTOS_AT_ONCE: dict[Device, int] = {"cpu": 1, "cuda": 16}  # on a CPU a second photo falls out of the cache
+_FACE_BATCH = 8
+_PHOTO_BATCH: dict[Device, int] = {"cpu": 1, "cuda": 16}  # on a CPU two photos do not fit into the cache
 
 
 class Sharing(NamedTuple):
-    """How a service shares engines between its requests.
+    """How requests share the engines of a service.
 
     Attributes:
-        workers: Photos that are prepared side by side.
-        wait_s: Longest wait of a run for company.
-        largest: Most faces of one run; as tuned if None.
+        workers: Number of photos prepared concurrently.
+        wait_s: Maximum time in seconds that a run waits for other requests.
+        largest: Maximum number of faces of one run; None uses the tuned number.
     """
 
     workers: int
@@ -58,23 +57,29 @@ def load_models(
     sharing: Sharing | None = None,
     tunings: Path | None = None,
 ) -> Models:
-    """Check a pack and load it into an engine. Never downloads.
+    """Verify a pack and load its models into engines. Never downloads.
 
     Args:
-        store: Where packs lie.
-        manifest: The pack.
-        runtime: How graphs are run.
-        detection: How closely photos are looked at.
-        limits: What to refuse before decoding.
-        model: An exported artefact whose recognizer takes the place of the pack's.
-        calibrations: Where the user's own lie; without it those with the artefact and with the program.
-        sharing: How runs are shared between requests; without it every caller runs alone.
-        tunings: Where lies what was measured on this machine; it is used where `runtime` leaves all to us.
+        store: Directory of fetched packs.
+        manifest: Manifest of the pack.
+        runtime: How to run the graphs.
+        detection: Detector options, such as the image size.
+        limits: Limits checked before an image is decoded.
+        model: Exported artefact whose recognizer replaces the recognizer of the pack.
+        calibrations: Locations of the user's calibrations. Without them, only the calibrations in the artefact and in
+            the program are used.
+        sharing: How requests share runs. Without it, every caller runs the engines on its own.
+        tunings: Directory of the tunings of this machine. A tuning is used only if `runtime` leaves all choices open.
 
     Raises:
-        PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
-        EngineMissing, EngineConflict, PrecisionUnsupported: The engine cannot be had.
-        CalibrationUnfit: The calibration that was named is not of this model.
+        ManifestInvalid: The pack does not hold models.
+        PackMissing: The pack was never fetched.
+        PackDamaged: A file of the pack or of the artefact is missing or altered.
+        ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the requested runtime.
+        EngineMissing: The engine is not installed, cannot start, or does not support the device.
+        EngineConflict: Two builds of ONNX Runtime are installed.
+        PrecisionUnsupported: The engine or the processor does not support the precision.
+        CalibrationUnfit: The named calibration belongs to another model or cannot be read.
     """
     runtime, detection = runtime or RuntimeOptions(), detection or DetectionOptions()
     path = _verified(store, manifest)
@@ -88,7 +93,7 @@ def load_models(
     except (ArtefactUnfit, EngineError) as error:
         if tuning is None:
             raise
-        tuning, untuned_because = None, f"what was tuned cannot be used any more, run vultus tune: {error}"
+        tuning, untuned_because = None, f"the tuning of this machine is no longer usable, run vultus tune: {error}"
         engines = _open_engines(path, directory, card, proof, runtime, detection, None)
     embedder_session, detector_session = engines.recognizer, engines.detector
     shared = _share(engines, sharing, tuning, runtime.device) if sharing else ()
@@ -96,9 +101,15 @@ def load_models(
         embedder_session, detector_session = shared
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
-    _warm_up(detector, embedder, detection)
+    warm_up = None
+    if sharing:  # a command runs what it needs, and nobody waits for its first run
+        warm_up = DetectorWarmUp(engines.detector, detection)
+        warm_up_embedder(embedder)
+        warm_up.wait_ready()
     contract_id = card.contract_id(detector_card.family)
-    calibration, because = find_calibration(directory, None if model else manifest.name, contract_id, calibrations)
+    calibration, uncalibrated_because = find_calibration(
+        directory, None if model else manifest.name, contract_id, calibrations
+    )
     return Models(
         pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS),
         pack=manifest.name,
@@ -106,20 +117,22 @@ def load_models(
         detector=detector_card,
         contract_id=contract_id,
         calibration=calibration,
-        uncalibrated_because=because,
+        uncalibrated_because=uncalibrated_because,
         embedder_session=embedder_session.describe(),
         detector_session=detector.session.describe(),
         shared=shared,
         tuning=tuning,
         untuned_because=untuned_because,
+        warm_up=warm_up,
     )
 
 
 def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOptions | None = None) -> AnchorDetector:
-    """Load the detector of a pack alone.
+    """Load only the detector of a pack.
 
     Raises:
-        PackMissing, PackDamaged: The pack is not here or not whole.
+        PackMissing: The pack was never fetched.
+        PackDamaged: A file of the pack is missing or altered.
     """
     detection = detection or DetectionOptions()
     path = _verified(store, manifest)
@@ -129,12 +142,12 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
 
 def _verified(store: PackStore, manifest: Manifest) -> Path:
     if manifest.kind != "models":
-        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models that could be served")
+        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}; expected models")
     return store.verify(manifest)
 
 
 class _Engines(NamedTuple):
-    """Graphs in their engines, and the runs that each makes side by side."""
+    """Loaded graphs and the number of concurrent runs of each."""
 
     recognizer: Session
     recognizer_streams: int
@@ -151,20 +164,22 @@ def _open_engines(
     detection: DetectionOptions,
     tuning: Tuning | None,
 ) -> _Engines:
-    """Load both graphs as tuned, else as `runtime` says."""
+    """Load both graphs with the tuned options, or with `runtime` without a tuning."""
     wanted = tuning.recognizer.choice.options(runtime.engines) if tuning else runtime
     detector_runtime = tuning.detector.choice.options(runtime.engines) if tuning else runtime
-    embedder_runtime, session = _open_recognizer(recognizer, card, proof, wanted)
-    detector = _open_detector(pack, detector_runtime, detection)
+    with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # compilation leaves half of the cores idle
+        opening = opener.submit(_open_detector, pack, detector_runtime, detection)
+        embedder_runtime, session = _open_recognizer(recognizer, card, proof, wanted)
+        detector = opening.result()
     return _Engines(session, embedder_runtime.streams or 1, detector, detector_runtime.streams or 1)
 
 
 def _share(
     engines: _Engines, sharing: Sharing, tuning: Tuning | None, device: Device
 ) -> tuple[BatchedSession, BatchedSession]:
-    """Share the runs of recognizer and detector."""
-    faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACES_AT_ONCE)
-    photos = tuning.detector.largest if tuning else _PHOTOS_AT_ONCE[device]
+    """Wrap recognizer and detector in batched sessions."""
+    faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACE_BATCH)
+    photos = tuning.detector.largest if tuning else _PHOTO_BATCH[device]
     return (
         BatchedSession(engines.recognizer, Batching(faces, engines.recognizer_streams, sharing.wait_s)),
         BatchedSession(engines.detector, Batching(photos, engines.detector_streams, sharing.wait_s)),
@@ -183,30 +198,23 @@ def _open_recognizer(
 
 
 def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
-    if runtime.precision in ("fp16", "int8"):  # of the recognizer; the detector has one graph
+    if runtime.precision in ("fp16", "int8"):  # applies to the recognizer; the detector has a single float32 graph
         runtime = replace(runtime, precision="auto")
-    if runtime.engine in TENSORRT_ENGINES:  # whose engines are made for one size of picture; photos have several
+    if runtime.engine in TENSORRT_ENGINES:  # a TensorRT engine has one image size, and photos have several
         runtime = replace(runtime, engine="onnxruntime")
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
     return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, one_by_one=runtime.device == "cpu")
 
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, key: TuningKey) -> tuple[Tuning | None, str | None]:
-    """Find what was measured for this machine and model, unless the user says how to run."""
+    """Read the tuning of this machine and model, unless the settings choose the runtime.
+
+    Returns:
+        The tuning and None, or None and the reason. Both are None without a directory.
+    """
     if directory is None:
         return None, None
     if wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines):
-        return None, "the settings say how to run"
-    found = read_tuning(directory, key)
-    return found, None if found else "this model was never tuned on this machine: run vultus tune"
-
-
-def _warm_up(detector: AnchorDetector, embedder: Embedder, options: DetectionOptions) -> None:
-    """Run every size once and load all decoders, so that no request pays for the first time."""
-    load_decoders()
-    for height, width in canvases(options):
-        detector.session.run(np.zeros((1, height, width, 3), np.uint8))
-    template = embedder.template
-    picture = np.zeros((template.height, template.width, 3), np.uint8)
-    for count in (bucket for bucket in BATCH_BUCKETS if bucket <= _WARM_FACES):
-        embedder.embed(align(picture, np.array([template.points] * count, np.float32), template))
+        return None, "the settings choose the runtime"
+    tuning = read_tuning(directory, key)
+    return tuning, None if tuning else "this model was never tuned on this machine: run vultus tune"

@@ -1,4 +1,4 @@
-"""What is served: the pipeline with its models, their calibration and their engines."""
+"""The served models: pipeline, cards, calibration, tuning and engine sessions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +11,25 @@ from models.pipeline import Pipeline
 from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import BatchedSession, SessionDescription
 from models.serving.tuning import Tuning
+from models.serving.warmup import DetectorWarmUp
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What is served.
+    """The models of a service, loaded and warmed up.
 
     Attributes:
-        pipeline: Ready to run, warmed up.
+        pipeline: Warmed-up pipeline of detector and recognizer.
         pack: Name of the pack.
-        recognizer, detector: Their cards.
-        contract_id: Of the embeddings that the pipeline gives.
-        calibration: Operating points, or None.
-        uncalibrated_because: Why there are none.
-        embedder_session, detector_session: What really runs.
-        shared: Recognizer and detector, where their runs are shared between requests.
-        tuning: What was measured on this machine and is used, or None.
-        untuned_because: Why there is none.
+        recognizer, detector: Cards of the two models.
+        contract_id: Embedding contract of the pipeline's embeddings.
+        calibration: Calibration of this contract, or None.
+        uncalibrated_because: Reason why `calibration` is None, else None.
+        embedder_session, detector_session: Actual configuration of the two sessions.
+        shared: Batched sessions of recognizer and detector, if requests share runs; else empty.
+        tuning: Tuning of this machine in use, or None.
+        untuned_because: Reason why `tuning` is None, if it was looked for.
+        warm_up: Warm-up of the detector that may still run, or None.
     """
 
     pipeline: Pipeline
@@ -42,24 +44,27 @@ class Models:
     shared: tuple[BatchedSession, ...] = ()
     tuning: Tuning | None = None
     untuned_because: str | None = None
+    warm_up: DetectorWarmUp | None = None
 
     def require_alive(self) -> None:
-        """Refuse to go on where a thread that runs an engine is gone.
+        """Raise an error unless every worker of the engines is alive.
 
         Raises:
-            EngineStopped: One is.
+            EngineStopped: A worker has ended.
         """
         if not all(session.alive for session in self.shared):
-            raise EngineStopped("a thread that ran an engine is gone; restart the service")
+            raise EngineStopped("a worker of an engine has ended; restart the service")
 
     def close(self) -> None:
-        """Finish what was taken and end the threads that run the engines."""
+        """Finish the accepted work and end the workers of the engines."""
+        if self.warm_up is not None:
+            self.warm_up.stop()
         for session in self.shared:
             session.close()
 
     @property
     def quality(self) -> QualityScale | None:
-        """How norms become quality: as calibrated, else by the checkpoint's own statistics, never validated."""
+        """Calibrated mapping from norm to quality, else the unvalidated mapping of the checkpoint, else None."""
         if self.calibration is not None:
             return self.calibration.quality
         statistics = self.recognizer.single_view_statistics
@@ -67,20 +72,20 @@ class Models:
 
     @property
     def calibration_mismatch(self) -> str | None:
-        """Say in what the calibration was measured otherwise than it is served; None if in nothing."""
+        """Return how the calibration's conditions differ from what runs, or None."""
         if self.calibration is None:
             return None
         measured = self.calibration.conditions
-        differ = [
+        differences = [
             f"{name} {measured[name]}, now {value}"
             for name, value in self.running.items()
             if name != "engine_version" and measured.get(name, value) != value
         ]
-        return f"the calibration was measured with {'; '.join(differ)}" if differ else None
+        return f"the calibration was measured with {'; '.join(differences)}" if differences else None
 
     @property
     def running(self) -> dict[str, Any]:
-        """What really runs, in the words of a calibration's conditions."""
+        """The actual configuration, with the keys of a calibration's conditions."""
         recognizer, detector = self.embedder_session, self.detector_session
         return {
             "engine": recognizer.engine,
@@ -94,26 +99,33 @@ class Models:
     def assess(
         self, face: Face, size: tuple[int, int], norm: float | None = None, min_quality: float = 0.0
     ) -> Assessment:
-        """Judge a face of a photo of `size` (width, height); see `models.quality.assess`."""
+        """Assess a face in a photo of `size` (width, height) in pixels; see `models.quality.assess`."""
         return assess(face, size, self.pipeline.template, self.quality, norm, min_quality)
 
     def require_gate(self, gate: Gate) -> None:
-        """Refuse a gate by what was not measured.
+        """Raise an error if a gate depends on something that was not measured for this model.
 
         Raises:
-            CalibrationUnfit, QualityUnvalidated: It cannot be used with this model.
+            CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
+            QualityUnvalidated: The gate has a minimum quality, and this model's quality scale is not validated.
         """
         gate.require_usable(self.quality, self.uncalibrated_because)
 
     def operating_point(self, wanted: str | float | None) -> OperatingPoint | None:
-        """Find the operating point that is wanted, or the default one; None if there is none and none is wanted.
+        """Return an operating point by name or rate, or the default one.
+
+        Args:
+            wanted: Name or rate of the operating point; None selects the default.
+
+        Returns:
+            The operating point; None if the model is not calibrated and `wanted` is None.
 
         Raises:
-            OperatingPointUnknown: It was not measured.
-            CalibrationUnfit: One is wanted, and this model has none.
+            OperatingPointUnknown: The calibration does not contain the operating point.
+            CalibrationUnfit: An operating point is requested, and the model is not calibrated.
         """
         if self.calibration is not None:
             return self.calibration.point(wanted)
         if wanted is not None:
-            raise CalibrationUnfit(f"no operating point can be used: {self.uncalibrated_because}")
+            raise CalibrationUnfit(f"no operating point is available: {self.uncalibrated_because}")
         return None

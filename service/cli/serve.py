@@ -2,17 +2,17 @@
 
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
-import uvicorn
 from rich.console import Console
 
 from models.runtime import usable_cores
 from models.runtime.threads import leave_cores_to_engines
 from models.serving.models import Models
 from service.allocator import keep_memory_small
-from service.app import create_app
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
@@ -32,7 +32,13 @@ def serve(
     keep_memory_small(usable_cores())
     leave_cores_to_engines()
     settings = load_settings()
-    with open_models_and_galleries(settings, sharing_of(settings)) as (galleries, models):
+    with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
+        opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
+        import uvicorn  # here, while the engines compile: web server and framework take a third of a second
+
+        from service.app import create_app
+
+        galleries, models = opening.result()
         _announce(models)
         if hints:
             _print_hints(host, port)

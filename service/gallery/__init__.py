@@ -1,1 +1,1 @@
-"""Galleries: a durable store (SQLite, the truth) and what is searched (FAISS, derived from it)."""
+"""Galleries: a durable SQLite store, and search indices derived from it."""

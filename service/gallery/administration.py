@@ -1,4 +1,4 @@
-"""Galleries and subjects as things with names: made, listed, renamed, joined."""
+"""Creating, listing, changing and merging galleries and subjects."""
 
 from dataclasses import replace
 
@@ -16,10 +16,12 @@ def create_gallery(
     metadata: Metadata | None = None,
     min_quality: float | None = None,
 ) -> Gallery:
-    """Make a gallery under the contract that is served.
+    """Create a gallery for the embedding contract of the loaded model.
 
     Raises:
-        NameInvalid, GalleryExists: It cannot have that name.
+        NameInvalid: The name is invalid.
+        GalleryExists: A gallery with this name already exists.
+        ContractMismatch: No model is loaded.
     """
     name = clean_name(name, "gallery")
     with galleries.database.exclusive():
@@ -34,15 +36,15 @@ def create_gallery(
                 metadata or {},
                 min_quality or 0.0,
             )
-        galleries.begin(gallery).build()  # of nothing
+        galleries.begin(gallery).build()  # an empty index, which takes no time
     return gallery
 
 
 def read_gallery(galleries: Galleries, name: str) -> tuple[Gallery, int, int]:
-    """Read a gallery of any contract, and count its subjects and templates.
+    """Read a gallery of any contract, with its counts of subjects and templates.
 
     Raises:
-        GalleryUnknown: There is none of that name.
+        GalleryUnknown: No gallery has this name.
     """
     with galleries.database.reading() as connection:
         gallery = gallery_rows.find(connection, name)
@@ -50,7 +52,7 @@ def read_gallery(galleries: Galleries, name: str) -> tuple[Gallery, int, int]:
 
 
 def list_galleries(galleries: Galleries, after: str, limit: int) -> list[tuple[Gallery, int, int]]:
-    """Read galleries by name, beginning behind one, with their counts of subjects and templates."""
+    """Read galleries sorted by name, starting after the name `after`, with their counts of subjects and templates."""
     with galleries.database.reading() as connection:
         return [
             (gallery, subject_rows.count(connection, gallery), template_rows.count(connection, gallery))
@@ -66,11 +68,12 @@ def change_gallery(
     metadata: Metadata | None = None,
     min_quality: float | None = None,
 ) -> Gallery:
-    """Change what is given; another kind of index is built in the background.
+    """Change the given attributes of a gallery; a new kind of index is built in the background.
 
     Raises:
-        GalleryUnknown: There is none of that name.
-        NameInvalid, GalleryExists: It cannot have the new name.
+        GalleryUnknown: No gallery has this name.
+        NameInvalid: The new name is invalid.
+        GalleryExists: Another gallery has the new name.
     """
     new_name = None if new_name is None else clean_name(new_name, "gallery")
     with galleries.database.exclusive():
@@ -85,11 +88,12 @@ def change_gallery(
 
 
 def create_subject(galleries: Galleries, gallery: str, name: str, metadata: Metadata | None = None) -> Subject:
-    """Make a subject without templates.
+    """Create a subject without templates.
 
     Raises:
-        GalleryUnknown: There is no such gallery.
-        NameInvalid, SubjectExists: It cannot have that name.
+        GalleryUnknown: No gallery has this name.
+        NameInvalid: The subject's name is invalid.
+        SubjectExists: The gallery already has a subject with this name.
     """
     name = clean_name(name, "subject")
     with galleries.changing() as connection:
@@ -97,10 +101,11 @@ def create_subject(galleries: Galleries, gallery: str, name: str, metadata: Meta
 
 
 def read_subject(galleries: Galleries, gallery: str, name: str) -> tuple[Subject, list[Template]]:
-    """Read a subject and what is known of its templates.
+    """Read a subject and the attributes of its templates.
 
     Raises:
-        GalleryUnknown, SubjectUnknown: It is not there.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
     """
     with galleries.database.reading() as connection:
         subject = subject_rows.find(connection, gallery_rows.find(connection, gallery), name)
@@ -108,10 +113,10 @@ def read_subject(galleries: Galleries, gallery: str, name: str) -> tuple[Subject
 
 
 def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) -> list[Subject]:
-    """Read subjects by name, beginning behind one.
+    """Read subjects sorted by name, starting after the name `after`.
 
     Raises:
-        GalleryUnknown: There is no such gallery.
+        GalleryUnknown: No gallery has this name.
     """
     with galleries.database.reading() as connection:
         return subject_rows.page(connection, gallery_rows.find(connection, gallery), after, limit)
@@ -120,30 +125,33 @@ def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) ->
 def change_subject(
     galleries: Galleries, gallery: str, name: str, new_name: str | None = None, metadata: Metadata | None = None
 ) -> Subject:
-    """Change what is given.
+    """Change the given attributes of a subject.
 
     Raises:
-        GalleryUnknown, SubjectUnknown: It is not there.
-        NameInvalid, SubjectExists: It cannot have the new name.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
+        NameInvalid: The new name is invalid.
+        SubjectExists: Another subject of the gallery has the new name.
     """
     new_name = None if new_name is None else clean_name(new_name, "subject")
     with galleries.changing() as connection:
-        where = gallery_rows.find(connection, gallery)
-        return subject_rows.change(connection, where, subject_rows.find(connection, where, name), new_name, metadata)
+        found = gallery_rows.find(connection, gallery)
+        return subject_rows.change(connection, found, subject_rows.find(connection, found, name), new_name, metadata)
 
 
 def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) -> Subject:
-    """Give a subject all templates of another, which is no more afterwards.
+    """Move all templates of the subject `other` to the subject `into`, and remove `other`.
 
     Raises:
-        GalleryUnknown, SubjectUnknown: One is not there.
-        SubjectExists: Both are the same.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery lacks one of the subjects.
+        SubjectExists: Both names refer to the same subject.
     """
     with galleries.database.exclusive():
         with galleries.changing() as connection:
-            where = gallery_rows.find(connection, gallery)
-            subject, gone = subject_rows.find(connection, where, into), subject_rows.find(connection, where, other)
-            subject_rows.require_two(subject, gone)
-            moved = subject_rows.merge(connection, subject, gone)
-        galleries.live(where).reassigned(moved, subject.key)
+            found = gallery_rows.find(connection, gallery)
+            subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)
+            subject_rows.require_two(subject, merged)
+            moved = subject_rows.merge(connection, subject, merged)
+        galleries.live(found).reassigned(moved, subject.key)
     return replace(subject, template_count=subject.template_count + len(moved))

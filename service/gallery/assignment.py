@@ -1,4 +1,4 @@
-"""One person is in a photo once: the best way to give each face an identity of its own."""
+"""Assignment of distinct identities to the faces of one photo, in which a person appears at most once."""
 
 from collections.abc import Sequence
 
@@ -8,34 +8,42 @@ from service.gallery.records import Candidate
 
 
 def assign_unique(faces: Sequence[Sequence[Candidate]], floor: float) -> list[list[Candidate]]:
-    """Give no identity to two faces of one photo.
+    """Assign each identity to at most one face of a photo.
 
-    The sum of what similarities exceed the floor by is made largest. That is optimal if each face comes with as many
-    candidates as there are faces.
+    The assignment maximises the sum of (similarity - floor). It is optimal if each face has at least as many
+    candidates as the photo has faces.
 
     Args:
         faces: Candidates of each face, best first.
-        floor: Similarity from which on a candidate counts.
+        floor: Minimum similarity of an assigned candidate.
 
     Returns:
-        Candidates of each face: its own identity first, and nobody who was given to another face.
+        Candidates of each face: the assigned identity first, without identities assigned to other faces.
     """
-    from scipy.optimize import linear_sum_assignment  # a fifth of a second to load, for this option only
+    from scipy.optimize import linear_sum_assignment  # takes 0.2 s to import and only this option needs it
 
-    subjects = sorted({(one.gallery, one.key) for face in faces for one in face if one.similarity >= floor})
+    subjects = sorted(
+        {
+            (candidate.gallery, candidate.key)
+            for candidates in faces
+            for candidate in candidates
+            if candidate.similarity >= floor
+        }
+    )
     columns = {subject: column for column, subject in enumerate(subjects)}
     gain = np.zeros((len(faces), len(subjects)))
-    for row, face in enumerate(faces):
-        for one in face:
-            if one.similarity >= floor:
-                gain[row, columns[one.gallery, one.key]] = one.similarity - floor + np.finfo(float).eps
+    for row, candidates in enumerate(faces):
+        for candidate in candidates:
+            if candidate.similarity >= floor:
+                column = columns[candidate.gallery, candidate.key]
+                gain[row, column] = candidate.similarity - floor + np.finfo(float).eps
     owner = {
         subjects[column]: row
         for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True)
         if gain[row, column] > 0
     }
     assigned = []
-    for row, face in enumerate(faces):
-        free = [one for one in face if owner.get((one.gallery, one.key), row) == row]
-        assigned.append(sorted(free, key=lambda one: owner.get((one.gallery, one.key)) != row))
+    for row, candidates in enumerate(faces):
+        free = [candidate for candidate in candidates if owner.get((candidate.gallery, candidate.key), row) == row]
+        assigned.append(sorted(free, key=lambda candidate: owner.get((candidate.gallery, candidate.key)) != row))
     return assigned

@@ -1,4 +1,4 @@
-"""Whether index and store agree, and whether what was erased is in no file."""
+"""Checks that index and store agree and that no file contains erased records."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from service.gallery.index.live import LiveIndex
 from service.gallery.records import Gallery
 from service.gallery.store import gallery_rows, template_rows
 
-_TRIES = 20  # a quarter of a second each
-_ROUNDED = 0.02  # most that a number of a compressed vector is off
-_SERVING = {STORE, f"{STORE}-wal", f"{STORE}-shm", "owner.lock"}
+_CHECKPOINT_ATTEMPTS = 20  # each waits up to a quarter of a second for readers
+_COMPRESSION_ERROR = 0.02  # maximum deviation of a component of a compressed vector
+_STORE_FILES = {STORE, f"{STORE}-wal", f"{STORE}-shm", "owner.lock"}
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyReport:
-    """What was compared.
+    """The findings of comparing an index with the store.
 
     Attributes:
-        gallery: Name.
-        template_count: In the store.
-        index: Kind that serves, or None while it is built.
-        faults: Sentences; none is good.
+        gallery: Name of the gallery.
+        template_count: Number of templates in the store.
+        index: Kind of the index in use, or None while it is being built.
+        faults: One sentence for each fault; empty if index and store agree.
     """
 
     gallery: str
@@ -35,12 +35,12 @@ class ConsistencyReport:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What was made sure of.
+    """The findings of checking the files for erased records.
 
     Attributes:
-        bytes_before, bytes_after: Size of all files.
-        files: How many were looked at.
-        faults: Sentences; none is good.
+        bytes_before, bytes_after: Total size of all files before and after the rewrite.
+        files: Number of files checked.
+        faults: One sentence for each fault; empty if no file contains erased records.
     """
 
     bytes_before: int
@@ -53,7 +53,7 @@ def check_consistency(galleries: Galleries, name: str) -> ConsistencyReport:
     """Compare a gallery's index with the store, vector by vector.
 
     Raises:
-        GalleryUnknown: There is none of that name.
+        GalleryUnknown: No gallery has this name.
     """
     galleries.wait_idle()
     with galleries.database.exclusive():
@@ -66,33 +66,33 @@ def check_consistency(galleries: Galleries, name: str) -> ConsistencyReport:
 
 
 def check_erasure(galleries: Galleries) -> ErasureReport:
-    """Write the store anew and make sure that no file has more than the store.
+    """Rewrite the store and check that no file contains records that the store does not have.
 
-    The store's free space was overwritten at each erasure already; rows that SQLite moved may have left copies in it,
-    and those go now.
+    Each erasure overwrites the space it frees in the store. Rows that SQLite moved may have left copies in other free
+    space; the rewrite removes those copies.
 
     Raises:
-        StorageFull: There is no room for a second store; nothing was changed.
-        StoreFailed: A reader kept the log from being cut.
+        StorageFull: The disk has no room for a second copy of the store; nothing was changed.
+        StoreFailed: An open reader prevents truncating the write-ahead log.
     """
     galleries.wait_idle()
     with galleries.database.exclusive():
         before = _size(galleries)
         galleries.database.rewrite()
-        if not any(galleries.database.checkpoint() for _ in range(_TRIES)):
-            raise StoreFailed("a reader keeps the log from being cut; ask again")
+        if not any(galleries.database.checkpoint() for _ in range(_CHECKPOINT_ATTEMPTS)):
+            raise StoreFailed("an open reader prevents truncating the write-ahead log; try again")
         with galleries.database.reading() as connection:
             found = gallery_rows.page(connection, "", -1)
-            owned = {gallery.key: template_rows.owners(connection, gallery)[0] for gallery in found}
-        expected = _SERVING | {f"{key}.graph" for key in owned}
+            stored = {gallery.key: template_rows.owners(connection, gallery)[0] for gallery in found}
+        expected = _STORE_FILES | {f"{key}.graph" for key in stored}
         faults = [
-            f"the file {path.name} is none of the galleries'"
+            f"the file {path.name} does not belong to the galleries"
             for path in galleries.directory.iterdir()
             if path.name not in expected
         ]
         for gallery in found:
-            if len(np.setdiff1d(galleries.live(gallery).snapshot_keys(), owned[gallery.key])):
-                faults.append(f"the snapshot of the gallery {gallery.name} holds what was erased")
+            if len(np.setdiff1d(galleries.live(gallery).snapshot_keys(), stored[gallery.key])):
+                faults.append(f"the snapshot of the gallery {gallery.name} contains erased templates")
         return ErasureReport(before, _size(galleries), len(list(galleries.directory.iterdir())), faults)
 
 
@@ -104,25 +104,25 @@ def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex) -> l
     index = live.current
     if index is None:
         return ["the index is not built yet"]
-    tolerance = _ROUNDED if index.rounding else 0.0
-    keys: list[NDArray[np.int64]] = []
-    others = off = 0
-    for block in index.blocks():  # piece by piece: all of them in float32 may not fit into memory
+    tolerance = _COMPRESSION_ERROR if index.rounding else 0.0
+    key_blocks: list[NDArray[np.int64]] = []
+    wrong_subjects = wrong_vectors = 0
+    for block in index.blocks():  # block by block, because all vectors in float32 may not fit into memory
         with galleries.database.reading() as connection:
             true = template_rows.block_of(connection, block.template_keys, gallery.dimensions)
         shared = np.isin(block.template_keys, true.template_keys)
-        keys.append(block.template_keys)
-        others += int((block.subject_keys[shared] != true.subject_keys).sum())
-        off += int((np.abs(block.vectors[shared] - true.vectors).max(axis=1, initial=0) > tolerance).sum())
-    held = np.concatenate(keys or [np.empty(0, np.int64)])
+        key_blocks.append(block.template_keys)
+        wrong_subjects += int((block.subject_keys[shared] != true.subject_keys).sum())
+        wrong_vectors += int((np.abs(block.vectors[shared] - true.vectors).max(axis=1, initial=0) > tolerance).sum())
+    indexed = np.concatenate(key_blocks or [np.empty(0, np.int64)])
     with galleries.database.reading() as connection:
         stored, _ = template_rows.owners(connection, gallery)
     faults = []
-    missing, more = len(np.setdiff1d(stored, held)), len(np.setdiff1d(held, stored))
-    if missing or more or len(held) != len(stored):
-        faults.append(f"the index lacks {missing} templates and has {more} that are not in the store")
-    if others:
-        faults.append("the index gives templates to other subjects than the store")
-    if off:
-        faults.append(f"{off} vectors of the index are not those of the store")
+    missing, extra = len(np.setdiff1d(stored, indexed)), len(np.setdiff1d(indexed, stored))
+    if missing or extra or len(indexed) != len(stored):
+        faults.append(f"the index lacks {missing} templates and has {extra} that are not in the store")
+    if wrong_subjects:
+        faults.append("the index and the store assign templates to different subjects")
+    if wrong_vectors:
+        faults.append(f"{wrong_vectors} vectors of the index differ from the store")
     return faults

@@ -1,4 +1,4 @@
-"""Letting go: out of every answer at once, and out of every file."""
+"""Erasure of galleries, subjects and templates from all answers and all files."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
 def erase_gallery(galleries: Galleries, name: str) -> Receipt:
-    """Erase a gallery with all it holds.
+    """Erase a gallery with all its contents.
 
     Raises:
-        GalleryUnknown: There is none of that name.
+        GalleryUnknown: No gallery has this name.
     """
     with galleries.database.exclusive():
         with galleries.changing() as connection:
@@ -24,33 +24,38 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
 def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
     """Erase a subject with all its templates and crops.
 
-    When this returns, no answer has the subject. Its bytes were overwritten in the store, the log was cut, and a
-    snapshot that had them is gone; `audit` makes sure of it.
+    When this returns, no answer contains the subject, its bytes in the store are overwritten, and a snapshot that
+    contained it is removed. `log_cut` of the receipt reports whether the write-ahead log was truncated.
+    `check_erasure` verifies all of this.
 
     Raises:
-        GalleryUnknown, SubjectUnknown: It is not there.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
     """
     with galleries.database.exclusive():
         with galleries.changing() as connection:
-            where = gallery_rows.find(connection, gallery)
-            receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, where, name))
-        return replace(receipt, log_cut=_erase_from_index(galleries, where, templates))
+            found = gallery_rows.find(connection, gallery)
+            receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, found, name))
+        return replace(receipt, log_cut=_erase_from_index(galleries, found, templates))
 
 
 def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -> Receipt:
     """Erase one template of a subject.
 
     Raises:
-        GalleryUnknown, SubjectUnknown, TemplateUnknown: It is not there.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
+        TemplateUnknown: The subject has no template with this key.
     """
     with galleries.database.exclusive():
         with galleries.changing() as connection:
-            where = gallery_rows.find(connection, gallery)
-            receipt = template_rows.remove(connection, subject_rows.find(connection, where, subject), key)
-        return replace(receipt, log_cut=_erase_from_index(galleries, where, [key]))
+            found = gallery_rows.find(connection, gallery)
+            receipt = template_rows.remove(connection, subject_rows.find(connection, found, subject), key)
+        return replace(receipt, log_cut=_erase_from_index(galleries, found, [key]))
 
 
 def _erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
+    """Remove erased templates from the index and return whether the write-ahead log was truncated."""
     live = galleries.live(gallery)
     live.removed(templates)
     if live.current is not None and (live.outdated or live.needs_snapshot):

@@ -1,6 +1,8 @@
-"""Galleries as NDJSON: a header, a line for each template with its contract id, and an end by which a cut is seen.
+"""Export and import of galleries as NDJSON.
 
-Lines stand for themselves, so that files can be made by hand or by other programs; then header and end may be missing.
+An export is a header, a line for each subject without templates, a line for each template, and an end line. Every line
+before the end line carries the contract id. A missing end line reveals a truncated export. Lines do not depend on each
+other, so files can be written by hand or by other programs; such files may omit the header and the end line.
 """
 
 import base64
@@ -25,16 +27,16 @@ from service.strict_json import parse_object
 
 FORMAT = "vultus-templates/1"
 
-IMPORTED_AT_ONCE = 4096  # lines of one transaction
-_BATCH = 4096
+IMPORTED_AT_ONCE = 4096  # lines in one transaction
+_EXPORTED_AT_ONCE = 4096  # rows read in one transaction
 _MEMBERS = {"subject", "metadata", "contract_id", "embedding", "norm", "quality", "source", "created"}
-_HIGHEST_QUALITY = 100
-_LAST_SECOND = 253402300799  # of the year 9999
+_MAX_QUALITY = 100
+_MAX_CREATED = 253402300799  # last second of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of lines so far; all of it is on the disk."""
+    """Counts of the outcomes of an import so far; all counted templates are on the disk."""
 
     enrolled: int = 0
     duplicates: int = 0
@@ -42,10 +44,10 @@ class Imported:
 
 
 def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
-    """Write a gallery line by line.
+    """Export a gallery line by line.
 
     Raises:
-        GalleryUnknown: There is none of that name; raised before the first line.
+        GalleryUnknown: No gallery has this name; raised before the first line.
     """
     with galleries.database.reading() as connection:
         gallery = gallery_rows.find(connection, name)
@@ -54,15 +56,15 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
         yield _line({"format": FORMAT, "contract_id": gallery.contract_id, "dimensions": gallery.dimensions})
         last = written = 0
         empty: list[tuple[int, str, Metadata]] | None = None
-        while empty is None or len(empty) == _BATCH:  # each in a short transaction: whoever reads on may take his time
+        while empty is None or len(empty) == _EXPORTED_AT_ONCE:  # short transactions: the client may read slowly
             with galleries.database.reading() as connection:
-                empty = subject_rows.without_templates(connection, gallery, last, _BATCH)
+                empty = subject_rows.without_templates(connection, gallery, last, _EXPORTED_AT_ONCE)
             for last, subject, metadata in empty:  # noqa: B007  # `last` is used above
                 yield _line({"subject": subject, "metadata": metadata, "contract_id": gallery.contract_id})
         last = 0
         while True:
             with galleries.database.reading() as connection:
-                rows = list(template_rows.export_rows(connection, gallery, last, _BATCH))
+                rows = list(template_rows.export_rows(connection, gallery, last, _EXPORTED_AT_ONCE))
             for last, subject, noted, template in rows:  # noqa: B007  # `last` is used above
                 yield _line(
                     {
@@ -77,7 +79,7 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
                     }
                 )
             written += len(rows)
-            if len(rows) < _BATCH:
+            if len(rows) < _EXPORTED_AT_ONCE:
                 break
         yield _line({"end": {"templates": written}})
 
@@ -85,31 +87,38 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
 
 
 def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Iterator[Imported]:
-    """Store templates of an export, some thousand in each transaction.
+    """Store the templates of an export, `IMPORTED_AT_ONCE` lines in each transaction.
 
-    What is there already is passed over, so an import that was broken off is simply done again.
+    Templates that the gallery already has count as duplicates, so an interrupted import can simply be repeated.
 
     Yields:
-        What was stored so far, after each transaction.
+        The counts so far, after each transaction.
 
     Raises:
-        As `Importer`; what was told of before stays.
+        GalleryUnknown: No gallery has this name.
+        ContractMismatch: The gallery or a line holds embeddings of another contract than the loaded model.
+        LineMalformed: A line is malformed, or the end line is missing although the file has a header.
+        NameInvalid: A subject's name is invalid.
+        EmbeddingWrongDimension: An embedding has another dimension than the contract.
+        EmbeddingNotFinite: An embedding contains NaN or infinity.
+        EmbeddingZero: An embedding is zero.
     """
     importer = Importer(galleries, name)
-    arriving = iter(lines)
-    while some := list(islice(arriving, IMPORTED_AT_ONCE)):
-        yield importer.store(some)
+    remaining = iter(lines)
+    while batch := list(islice(remaining, IMPORTED_AT_ONCE)):
+        yield importer.store(batch)
     importer.end()
 
 
 class Importer:
-    """Stores the lines of an export as they come."""
+    """Stores the lines of an export as they arrive."""
 
     def __init__(self, galleries: Galleries, name: str) -> None:
         """Begin an import.
 
         Raises:
-            GalleryUnknown, ContractMismatch: The gallery cannot take anything of this model.
+            GalleryUnknown: No gallery has this name.
+            ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
         """
         with galleries.database.reading() as connection:
             galleries.find(connection, name)
@@ -120,12 +129,17 @@ class Importer:
         self._done = Imported()
 
     def store(self, lines: Sequence[bytes]) -> Imported:
-        """Store some lines in one transaction, and tell what was stored so far.
+        """Store lines in one transaction and return the counts so far.
+
+        An error states the number of its line. The lines before it are stored.
 
         Raises:
-            ContractMismatch, LineMalformed, NameInvalid: A line cannot be used; its number is in the sentence. Those
-                before it are stored.
-            EmbeddingWrongDimension, EmbeddingNotFinite, EmbeddingZero: The same, of an embedding.
+            ContractMismatch: A line holds an embedding of another contract than the loaded model.
+            LineMalformed: A line is malformed.
+            NameInvalid: A subject's name is invalid.
+            EmbeddingWrongDimension: An embedding has another dimension than the contract.
+            EmbeddingNotFinite: An embedding contains NaN or infinity.
+            EmbeddingZero: An embedding is zero.
         """
         entries: list[tuple[str, NewTemplate]] = []
         metadata: dict[str, Metadata] = {}
@@ -140,11 +154,12 @@ class Importer:
                 failed = _at_line(error, self._lines)
                 break
             if entry is not None:
-                subject, own, template = entry
-                metadata.setdefault(subject, own)
+                subject, subject_metadata, template = entry
+                metadata.setdefault(subject, subject_metadata)
                 if template is not None:
                     entries.append((subject, template))
-        outcomes = [one.outcome for one in store_templates(self._galleries, self._name, entries, metadata)]
+        stored = store_templates(self._galleries, self._name, entries, metadata)
+        outcomes = [template.outcome for template in stored]
         self._done = Imported(
             self._done.enrolled + outcomes.count("enrolled"),
             self._done.duplicates + outcomes.count("duplicate"),
@@ -155,17 +170,17 @@ class Importer:
         return self._done
 
     def end(self) -> Imported:
-        """Tell what was stored in all.
+        """Finish the import and return the total counts.
 
         Raises:
-            LineMalformed: The header announced an end that did not come.
+            LineMalformed: The file has a header but no end line.
         """
         self._reader.require_end()
         return self._done
 
 
 class _Reader:
-    """Reads lines one after the other, and whether their end was there."""
+    """Parses lines in order and records whether the end line was seen."""
 
     def __init__(self, galleries: Galleries) -> None:
         self._galleries = galleries
@@ -174,13 +189,17 @@ class _Reader:
         self._templates = 0
 
     def read(self, line: bytes) -> tuple[str, Metadata, NewTemplate | None] | None:
-        """Read a line: subject, its metadata, and a template if it has one; None for header and end."""
+        """Return a line's subject, metadata and template, if it has one; return None for the header and the end line.
+
+        Raises:
+            LineMalformed: The line is malformed.
+        """
         try:
             members = parse_object(line)
         except RequestError as error:
             raise LineMalformed(str(error).replace("the body", "it", 1)) from error
         if self._ended:
-            raise LineMalformed("it comes after the end")
+            raise LineMalformed("it comes after the end line")
         if "format" in members:
             self._header(members)
         elif "end" in members:
@@ -190,13 +209,13 @@ class _Reader:
         return None
 
     def require_end(self) -> None:
-        """Refuse an export that was cut off.
+        """Refuse a truncated export.
 
         Raises:
-            LineMalformed: The header announced an end that did not come.
+            LineMalformed: The file has a header but no end line.
         """
         if self._announced and not self._ended:
-            raise LineMalformed("the end is missing: the export was cut off; the templates before it were imported")
+            raise LineMalformed("the export is truncated: its end line is missing; the templates before it are stored")
 
     def _header(self, members: dict[str, Any]) -> None:
         if members["format"] != FORMAT:
@@ -207,20 +226,22 @@ class _Reader:
     def _end(self, end: Any) -> None:
         self._ended = True
         if end != {"templates": self._templates}:
-            raise LineMalformed(f"the end does not fit the {self._templates} templates before it; lines are missing")
+            raise LineMalformed(
+                f"the end line does not match the {self._templates} templates before it; lines are missing"
+            )
 
     def _entry(self, members: dict[str, Any]) -> tuple[str, Metadata, NewTemplate | None]:
         if not _MEMBERS.issuperset(members):
-            raise LineMalformed(f"there is no member {sorted(members.keys() - _MEMBERS)[0]!r}")
+            raise LineMalformed(f"unknown member {sorted(members.keys() - _MEMBERS)[0]!r}")
         subject, metadata = members.get("subject"), members.get("metadata", {})
         if not isinstance(subject, str):
-            raise LineMalformed("the member 'subject' is no text")
+            raise LineMalformed("the member 'subject' is not a string")
         subject = clean_name(subject, "subject")
         if not isinstance(metadata, dict) or (metadata and len(json.dumps(metadata)) > METADATA_MOST):
-            raise LineMalformed(f"the member 'metadata' is no object of at most {METADATA_MOST} characters")
+            raise LineMalformed(f"the member 'metadata' is not an object of at most {METADATA_MOST} characters")
         contract_id = members.get("contract_id")
         if not isinstance(contract_id, str):
-            raise LineMalformed("the member 'contract_id' is no text: of which model is the embedding?")
+            raise LineMalformed("the member 'contract_id' is not a string; it names the contract of the embedding")
         self._galleries.require_contract(contract_id, "the line holds an embedding")
         if members.get("embedding") is None:
             return subject, metadata, None
@@ -231,9 +252,9 @@ class _Reader:
             vector,
             _source(members["source"]) if members.get("source") is not None else source_of(vector),
             length if norm is None else norm,
-            _number(members, "quality", _HIGHEST_QUALITY),
+            _number(members, "quality", _MAX_QUALITY),
             None,
-            _number(members, "created", _LAST_SECOND),
+            _number(members, "created", _MAX_CREATED),
         )
         return subject, metadata, template
 
@@ -246,10 +267,10 @@ def _vector(value: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
             raise LineMalformed("the member 'embedding' is not base64 of float32 numbers") from error
     if isinstance(value, list) and all(isinstance(number, int | float) for number in value):
         try:
-            with np.errstate(over="ignore"):  # refused as infinite
+            with np.errstate(over="ignore"):  # the overflow becomes infinity, which `unit_vector` refuses
                 return np.array(value, np.float64).astype(np.float32)
         except OverflowError as error:
-            raise LineMalformed("the member 'embedding' has a number that is too large") from error
+            raise LineMalformed("the member 'embedding' contains a number that is too large") from error
     raise LineMalformed("the member 'embedding' is neither base64 nor a list of numbers")
 
 
@@ -259,16 +280,16 @@ def _source(value: Any) -> bytes:
     except (ValueError, TypeError):
         source = b""
     if len(source) != 32:
-        raise LineMalformed("the member 'source' is not a SHA-256 in hexadecimal digits")
+        raise LineMalformed("the member 'source' is not a SHA-256 digest in hexadecimal")
     return source
 
 
-def _number(members: dict[str, Any], name: str, most: float) -> float | None:
+def _number(members: dict[str, Any], name: str, maximum: float) -> float | None:
     value = members.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise LineMalformed(f"the member {name!r} is no number between 0 and {most:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= maximum:
+        raise LineMalformed(f"the member {name!r} is not a number between 0 and {maximum:g}")
     return float(value)
 
 

@@ -1,7 +1,8 @@
-"""The galleries of one data directory, opened: the store, an index for each, and their upkeep.
+"""The opened galleries of one data directory: the store, an index for each gallery, and index upkeep.
 
-What is done with them is in the modules beside this one. A change is committed to the store first and followed by the
-index before it is told, both under the store's lock, so that changes reach an index in the order of the store.
+The modules beside this one implement the operations on galleries. A change is first committed to the store and then
+applied to the index, before the caller gets its answer. Both steps hold the store's lock, so changes reach an index in
+the order of the store.
 """
 
 import logging
@@ -24,21 +25,26 @@ from service.gallery.store import gallery_rows as rows
 from service.gallery.store.database import Database
 
 STORE = "store.sqlite"
-_CUT_AGAIN_S = 1.0
+_TRUNCATE_RETRY_S = 1.0
 
 _log = logging.getLogger("vultus")
 
 
 @dataclass(eq=False)
 class _Task:
-    """An index to be built, of its snapshot or anew, and what tells when that is done."""
+    """A pending build of an index.
+
+    Attributes:
+        anew: Whether to build from the store even if there is a usable snapshot.
+        done: Completes when the build has ended.
+    """
 
     anew: bool
     done: "Future[None]" = field(default_factory=Future)
 
 
 class Galleries:
-    """Store, indices and upkeep. Safe for use by several threads at once; the directory is this process' alone."""
+    """Store, indices and index upkeep. Thread-safe; the process owns the directory exclusively."""
 
     def __init__(
         self,
@@ -49,19 +55,21 @@ class Galleries:
         limits: IndexLimits | None = None,
         build: bool = True,
     ) -> None:
-        """Open the galleries of a directory, made if it is not there, and begin to build their indices.
+        """Open the galleries of a directory, creating it if missing, and start building their indices.
 
         Args:
-            directory: Everything lies in it.
-            contract_id: Of the embeddings that will be stored and searched for; None if none will be.
-            dimensions: D of them.
-            search_on: Threads that search; 0: one for each core.
-            limits: Where one kind of index ends and another begins.
-            build: Whether indices are built, for searching and for going on with what erasures begin.
+            directory: Directory of the store and the snapshots.
+            contract_id: Contract of the embeddings to store and search for; None if no model is loaded.
+            dimensions: D, length of each embedding vector.
+            search_on: Number of search threads; 0 means one for each available core.
+            limits: Template counts at which the kind of index changes.
+            build: Whether to build indices, which searching and completing erasures require.
 
         Raises:
-            GalleriesInUse: Another process has the directory.
-            StoreUnfit, StoreFailed, StorageFull: The store cannot be opened.
+            GalleriesInUse: Another process owns the directory.
+            StoreUnfit: The file is not a gallery store, or a newer version wrote it.
+            StoreFailed: The file system refused to create or open the store.
+            StorageFull: The disk is full.
         """
         self.directory = directory
         self.contract_id = contract_id
@@ -71,10 +79,10 @@ class Galleries:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._owner = Ownership(directory)
         except OSError as error:
-            raise StoreFailed(f"galleries cannot be kept in {directory}: {error.strerror}") from error
+            raise StoreFailed(f"galleries cannot be stored in {directory}: {error.strerror}") from error
         try:
             self.database = Database(directory / STORE)
-            self._try_truncate_log()  # a process that was killed may have left in the log what it was erasing
+            self._try_truncate_log()  # a killed process may have left erased records in the log
             remove_partial(directory)
         except BaseException:
             self._owner.release()
@@ -95,7 +103,7 @@ class Galleries:
                 self.rebuild(live)
 
     def close(self) -> None:
-        """Break off the building of indices and give the directory back."""
+        """Stop building indices, close the store and release the directory."""
         if self._closing.is_set():
             return
         self._closing.set()
@@ -105,55 +113,68 @@ class Galleries:
         self._owner.release()
 
     def find(self, connection: Connection, name: str) -> Gallery:
-        """Read a gallery whose embeddings can be compared with those of the model that is served.
+        """Read a gallery whose embedding contract is that of the loaded model.
 
         Raises:
-            GalleryUnknown: There is none of that name.
-            ContractMismatch: Its embeddings are another model's.
+            GalleryUnknown: No gallery has this name.
+            ContractMismatch: The gallery holds embeddings of another contract.
         """
         gallery = rows.find(connection, name)
         self.require_contract(gallery.contract_id, "the gallery holds embeddings")
         return gallery
 
     def find_all(self, connection: Connection, names: Sequence[str]) -> list[Gallery]:
-        """Read several galleries as `find` does, each once, however its name is written."""
+        """Read several galleries like `find`; names that refer to the same gallery return it once.
+
+        Raises:
+            GalleryUnknown: No gallery has one of the names.
+            ContractMismatch: A gallery holds embeddings of another contract.
+        """
         found = [self.find(connection, name) for name in names]
         return list({gallery.key: gallery for gallery in found}.values())
 
     def served_contract(self) -> str:
-        """Return the contract of the model that is served.
+        """Return the contract of the loaded model.
 
         Raises:
-            ContractMismatch: The galleries were opened without one.
+            ContractMismatch: No model is loaded.
         """
         if self.contract_id is None:
-            raise ContractMismatch("no model is loaded whose embeddings the gallery could hold")
+            raise ContractMismatch("no model is loaded, so the gallery would have no embedding contract")
         return self.contract_id
 
     def require_contract(self, contract_id: str, what: str) -> None:
         """Refuse embeddings of another contract.
 
+        Args:
+            contract_id: Contract of the embeddings.
+            what: Start of the error sentence, such as "the gallery holds embeddings".
+
         Raises:
-            ContractMismatch: They are of another; the sentence has both ids.
+            ContractMismatch: The contract is not that of the loaded model; the sentence states both ids.
         """
         if contract_id != self.contract_id:
             raise ContractMismatch(
-                f"{what} of the contract {contract_id}, this model gives {self.contract_id}; such are never compared"
+                f"{what} of the contract {contract_id}, but this model produces {self.contract_id}; "
+                "embeddings of different contracts are never compared"
             )
 
     @contextmanager
     def changing(self) -> Iterator[Connection]:
-        """Change the store in a transaction. Follow it up with the index while `database.exclusive` is held."""
+        """Change the store in a transaction.
+
+        A caller that must also change an index holds `database.exclusive` around both.
+        """
         with self.database.exclusive(), self.database.writing() as connection:
             yield connection
 
     def begin(self, gallery: Gallery) -> LiveIndex:
-        """Take up a gallery, without an index as yet."""
+        """Register a gallery, with an index that is not built yet."""
         live = self._live[gallery.key] = self._new_live(gallery)
         return live
 
     def live(self, gallery: Gallery) -> LiveIndex:
-        """Return what a gallery is searched with; of one that was erased since it was read, what finds nothing."""
+        """Return the index of a gallery; if the gallery was erased after it was read, return one that finds nothing."""
         live = self._live.get(gallery.key)
         return live if live is not None else self._new_live(gallery)
 
@@ -161,13 +182,24 @@ class Galleries:
         return LiveIndex(self.database, gallery, self.directory, self._threads, self._limits, self._closing)
 
     def drop(self, gallery: Gallery) -> None:
-        """Let go of an erased gallery's index and snapshot."""
+        """Discard the index and the snapshot of an erased gallery."""
         live = self._live.pop(gallery.key, None)
         if live is not None:
             live.drop()
 
     def rebuild(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
-        """Have an index built in the background. At most one such task waits for each gallery while one runs."""
+        """Schedule the build of an index in the background.
+
+        Requests share the gallery's waiting task, so they do not queue behind a running build. Only a request with
+        `anew` does not share a task without it.
+
+        Args:
+            live: Index to build.
+            anew: Whether to build from the store even if there is a usable snapshot.
+
+        Returns:
+            A future that completes when the build has ended.
+        """
         key = live.gallery.key
         with self._planning:
             waiting = self._waiting.get(key)
@@ -179,11 +211,15 @@ class Galleries:
             return waiting.done
 
     def truncate_log(self) -> bool:
-        """Cut what was erased from the store's log; where a reader or a full disk is in the way, a little later."""
-        cut = self._try_truncate_log()
-        if not cut:
+        """Truncate the store's write-ahead log, so that it contains no erased records.
+
+        Returns:
+            Whether the log was truncated. If a reader or a full disk prevents it, a background task retries.
+        """
+        truncated = self._try_truncate_log()
+        if not truncated:
             self._upkeep.submit(self._truncate_log_later)
-        return cut
+        return truncated
 
     def wait_idle(self) -> None:
         """Wait until no index is being built."""
@@ -194,26 +230,27 @@ class Galleries:
     def _try_truncate_log(self) -> bool:
         try:
             return self.database.checkpoint()
-        except (StorageFull, StoreFailed) as error:  # what was erased is erased; only its traces remain
-            _log.warning("the log of the store was not cut: %s", error)
+        except (StorageFull, StoreFailed) as error:  # the erasure itself is committed; only the log retains copies
+            _log.warning("the store's write-ahead log was not truncated: %s", error)
             return False
 
     def _truncate_log_later(self) -> None:
-        while not self._try_truncate_log() and not self._closing.wait(_CUT_AGAIN_S):
+        while not self._try_truncate_log() and not self._closing.wait(_TRUNCATE_RETRY_S):
             pass
 
     def _rebuild(self, live: LiveIndex, task: "_Task") -> None:
-        with self._planning:  # what is asked for from now on needs another task
+        with self._planning:  # a request from now on needs another task
             if self._waiting.get(live.gallery.key) is task:
                 del self._waiting[live.gallery.key]
         try:
             if task.anew or live.outdated:
-                live.build(task.anew or live.current is not None)  # its snapshot is what is outdated
+                live.build(task.anew or live.current is not None)  # the snapshot of an outdated index is outdated too
             live.save_snapshot()
-        except Exception as error:  # whatever it is, the next gallery's turn comes, and the store answers meanwhile
+        except Exception as error:  # any failure: upkeep continues with other galleries, and the store answers searches
             _log.error("upkeep of index %d failed: %s: %s", live.gallery.key, type(error).__name__, error)
 
     def _remove_orphans(self, keys: set[int]) -> None:
+        """Remove the snapshots of galleries that no longer exist."""
         for path in self.directory.glob("*.graph"):
             if path.stem not in {str(key) for key in keys}:
                 path.unlink()

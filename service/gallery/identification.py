@@ -1,4 +1,4 @@
-"""Whose faces these are: probes against the subjects of one or several galleries."""
+"""Identification: search for probes among the subjects of one or several galleries."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from service.gallery.ranking import Ranked, rank
 from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
 from service.gallery.store import subject_rows, template_rows
 
-LEAST = -1.0  # no similarity is smaller
-NO_POINT = "none"  # in place of an operating point: the nearest, whatever they are, without a decision
+LEAST = -1.0  # minimum of the cosine similarity
+NO_POINT = "none"  # name used instead of an operating point: return the nearest subjects without a decision
 
-_ERASED_UNDER_A_SEARCH = 3
+_ATTEMPTS = 3  # searches repeated because subjects were erased during the search
 
 
 def identify(
@@ -28,27 +28,29 @@ def identify(
     """Find the nearest subjects.
 
     Args:
-        galleries: Where.
-        names: Of the galleries.
+        galleries: Galleries of the data directory.
+        names: Names of the galleries to search.
         probes: (Q, D) float32 of length 1.
-        k: How many subjects for each probe.
-        fusion: How similarities to the templates of one subject become one.
-        floor: Subjects with a smaller similarity are not wanted.
+        k: Maximum number of subjects for each probe.
+        fusion: Fusion of the similarities to a subject's templates.
+        floor: Minimum similarity of a candidate.
 
     Returns:
-        For each probe, best first; fewer than k where there are fewer that reach the floor. Nobody who was erased
-        before the call is among them.
+        Candidates of each probe, best first; fewer than k if fewer subjects reach the floor. Subjects erased before the
+        call are never among them.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        GalleryUnknown: No gallery has one of the names.
+        ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
     """
     with galleries.database.reading() as connection:
-        where = galleries.find_all(connection, names)
+        searched = galleries.find_all(connection, names)
     found: list[list[Candidate]] = [[] for _ in probes]
-    for gallery in where:
-        for own, more in zip(found, _of_gallery(galleries, gallery, probes, k, fusion, floor), strict=True):
-            own.extend(more)
-    return [sorted(own, key=lambda one: -one.similarity)[:k] for own in found]
+    for gallery in searched:
+        in_gallery = _identify_in(galleries, gallery, probes, k, fusion, floor)
+        for candidates, more in zip(found, in_gallery, strict=True):
+            candidates.extend(more)
+    return [sorted(candidates, key=lambda candidate: -candidate.similarity)[:k] for candidates in found]
 
 
 def identify_photos(
@@ -60,40 +62,42 @@ def identify_photos(
     floor: float = LEAST,
     unique: bool = False,
 ) -> list[list[list[Candidate]]]:
-    """Find the nearest subjects of the faces of several photos in one search.
+    """Find the nearest subjects for the faces of several photos in one search.
 
     Args:
-        galleries: Where.
-        names: Of the galleries.
-        photos: For each its faces, each (D,) float32 of length 1; there may be none.
-        k: How many subjects for each face.
-        fusion: How similarities to the templates of one subject become one.
-        floor: Subjects with a smaller similarity are not wanted.
-        unique: Whether nobody is given to two faces of one photo.
+        galleries: Galleries of the data directory.
+        names: Names of the galleries to search.
+        photos: Faces of each photo, each (D,) float32 of length 1; a photo may have none.
+        k: Maximum number of subjects for each face.
+        fusion: Fusion of the similarities to a subject's templates.
+        floor: Minimum similarity of a candidate.
+        unique: Whether a subject is assigned to at most one face of a photo.
 
     Returns:
-        For each photo and each of its faces, as `identify`.
+        For each photo, the candidates of each of its faces, as returned by `identify`.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        GalleryUnknown: No gallery has one of the names.
+        ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
     """
-    most = max((len(faces) for faces in photos), default=0)
+    most_faces = max((len(faces) for faces in photos), default=0)
     probes = [face for faces in photos for face in faces]
     if not probes:
         return [[] for _ in photos]
-    depth = max(k, most) if unique else k  # with as many candidates as faces the best assignment is among them
+    depth = max(k, most_faces) if unique else k  # an optimal assignment needs as many candidates as faces
     found = iter(identify(galleries, names, np.stack(probes), depth, fusion, floor))
     by_photo = [[next(found) for _ in faces] for faces in photos]
     if not unique:
         return by_photo
-    return [[own[:k] for own in assign_unique(faces, floor)] for faces in by_photo]
+    return [[candidates[:k] for candidates in assign_unique(faces, floor)] for faces in by_photo]
 
 
 def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> int:
-    """Count what one probe is compared with: templates, or subjects where their templates are fused.
+    """Count the comparisons of one probe: one for each template, or one for each subject if templates are fused.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        GalleryUnknown: No gallery has one of the names.
+        ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
     """
     compared = 0
     with galleries.database.reading() as connection:
@@ -101,16 +105,17 @@ def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> i
             index = galleries.live(gallery).current
             if fusion != "max":
                 compared += subject_rows.count(connection, gallery)
-            else:  # counting a million rows takes longer than searching them
+            else:  # the index knows its count; counting a million rows takes longer than searching them
                 compared += index.count if index else template_rows.count(connection, gallery)
     return compared
 
 
 def least_quality(galleries: Galleries, names: Sequence[str]) -> float:
-    """Return the quality that the strictest of some galleries asks of faces.
+    """Return the minimum quality that the strictest of the galleries requires.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
+        GalleryUnknown: No gallery has one of the names.
+        ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
     """
     with galleries.database.reading() as connection:
         return max((gallery.min_quality for gallery in galleries.find_all(connection, names)), default=0.0)
@@ -120,34 +125,36 @@ def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSe
     """Read all templates of a subject.
 
     Raises:
-        GalleryUnknown, SubjectUnknown, ContractMismatch: They cannot be compared.
-        SubjectEmpty: There are none.
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
+        ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
+        SubjectEmpty: The subject has no templates.
     """
     with galleries.database.reading() as connection:
-        where = galleries.find(connection, gallery)
-        found = subject_rows.find(connection, where, subject)
+        found_gallery = galleries.find(connection, gallery)
+        found = subject_rows.find(connection, found_gallery, subject)
         subject_rows.require_templates(found)
-        return template_rows.sets(connection, [found.key], where.dimensions)[found.key]
+        return template_rows.sets(connection, [found.key], found_gallery.dimensions)[found.key]
 
 
-def _of_gallery(
+def _identify_in(
     galleries: Galleries, gallery: Gallery, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
 ) -> list[list[Candidate]]:
     live = galleries.live(gallery)
     ranked: list[list[Ranked]] = []
     names: dict[int, str] = {}
-    for _ in range(_ERASED_UNDER_A_SEARCH):
+    for _ in range(_ATTEMPTS):
         ranked = rank(galleries.database, live, probes, k, fusion, floor)
-        keys = sorted({one.subject for own in ranked for one in own})
+        keys = sorted({hit.subject for hits in ranked for hit in hits})
         with galleries.database.reading() as connection:
             names = subject_rows.names(connection, keys)
         if len(names) == len(keys):
             break
     return [
         [
-            Candidate(gallery.name, names[one.subject], one.subject, min(1.0, max(-1.0, one.similarity)))
-            for one in own
-            if one.subject in names
+            Candidate(gallery.name, names[hit.subject], hit.subject, min(1.0, max(-1.0, hit.similarity)))
+            for hit in hits
+            if hit.subject in names
         ]
-        for own in ranked
+        for hits in ranked
     ]

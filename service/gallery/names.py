@@ -1,4 +1,8 @@
-"""Names of galleries and subjects: any alphabet, and nothing that an address, a log or a screen takes for more."""
+"""Names of galleries and subjects.
+
+A name may use any alphabet. Slashes, line breaks, control characters and the like are refused, because URL paths, logs
+and terminals interpret them.
+"""
 
 import re
 import unicodedata
@@ -10,48 +14,49 @@ LONGEST = 200  # characters
 _PLAIN = re.compile(r"\w(?:[\w .@'+-]{0,98}\w)?", re.ASCII)
 _REFUSED = {
     "Cc": "a control character",
-    "Cs": "half a character",
-    "Co": "a character of private use",
-    "Cn": "a character that does not exist",
-    "Zl": "a line break",
-    "Zp": "a line break",
+    "Cs": "an unpaired surrogate",
+    "Co": "a private-use character",
+    "Cn": "an unassigned character",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
 }
-_TURNS_TEXT_AROUND = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
 
 def clean_name(name: str, what: str) -> str:
-    """Return a name in Unicode's composed form, so that one name is not two.
+    """Return a name in Unicode's composed form (NFC), so that two spellings of it compare equal.
 
     Args:
-        name: As it was given.
+        name: Name as received.
         what: `gallery` or `subject`.
 
     Raises:
-        NameInvalid: It is empty, too long, or holds what is not harmless.
+        NameInvalid: The name is empty, longer than `LONGEST`, begins or ends with a space, is a relative path segment,
+            or contains a refused character.
     """
-    if _PLAIN.fullmatch(name):  # nearly all of a million
+    if _PLAIN.fullmatch(name):  # fast path, which matches nearly all names of a large import
         return name
     if not name:
         raise _invalid(what, "is empty")
-    if len(name) > LONGEST:  # before anything that takes long for long ones
+    if len(name) > LONGEST:  # before any step whose time grows with the length
         raise _invalid(what, f"has {len(name)} characters; at most {LONGEST} are accepted")
     name = unicodedata.normalize("NFC", name)
     if name != name.strip():
         raise _invalid(what, "begins or ends with a space")
     if name in (".", ".."):
-        raise _invalid(what, "is a step in a path")
+        raise _invalid(what, "is a relative path segment")
     for character in name:
         if character in "/\\":
-            raise _invalid(what, "holds a slash, which an address cannot carry")
-        if character in _TURNS_TEXT_AROUND:
-            raise _invalid(what, "holds a character that turns text around")
+            raise _invalid(what, "contains a slash, which a URL path segment cannot carry")
+        if character in _BIDI_CONTROLS:
+            raise _invalid(what, "contains a character that changes the text direction")
         if kind := _REFUSED.get(unicodedata.category(character)):
-            raise _invalid(what, f"holds {kind} (U+{ord(character):04X})")
+            raise _invalid(what, f"contains {kind} (U+{ord(character):04X})")
     return name
 
 
 def sought_name(name: str) -> str:
-    """Return the form in which a name is looked for; what could not be a name is found nowhere."""
+    """Return the form in which a name is looked up; an invalid name matches no row."""
     return unicodedata.normalize("NFC", name[: LONGEST + 1]).encode("utf-8", "replace").decode()
 
 

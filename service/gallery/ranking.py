@@ -1,17 +1,17 @@
-"""From the nearest templates to the nearest subjects.
+"""Ranking of subjects from the nearest templates.
 
-Templates are fetched in falling order of similarity, so a subject of which none was fetched has none that is nearer
-than the last. That bounds what it could reach, whatever the fusion, and the search goes deeper until the bound says
-that it is done.
+Templates are fetched in descending order of similarity. A subject without a fetched template therefore has no template
+that is nearer than the last one fetched. This bounds the fused similarity of that subject, and the search fetches more
+templates until no such subject can enter the result.
 
-* `max`: the similarity of the nearest template. Bound: that of the last one fetched.
-* `mean`: the mean over all templates of the subject; never above its nearest. The same bound.
-* `quality-weighted`: to the template that AdaFace's way of adding makes of all (`models.fusion`). Normalising the sum
-  lifts the similarity by one over the length of the weighted mean; that length is taken to be at least one half, which
-  templates of one person exceed (mean cosine of 0.25 suffices).
+* `max`: the similarity of the nearest template. Bound: the similarity of the last template fetched.
+* `mean`: the mean over all templates of the subject, which never exceeds the similarity of the nearest. Same bound.
+* `quality-weighted`: the similarity to the weighted sum of the templates, normalised, as in AdaFace (`models.fusion`).
+  Normalising the sum divides the similarity by the length of the weighted mean. The bound assumes a length of at least
+  0.5, which templates of one person exceed (a mean cosine of 0.25 suffices).
 
-Without an operating point the bound of the latter two may ask for all templates; the search ends then at the 16,384
-nearest of a probe, if they are of enough subjects.
+Without an operating point, the bound of `mean` and `quality-weighted` may require all templates. The search then stops
+at the 16,384 nearest templates of a probe, provided that they belong to at least k subjects.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +27,11 @@ from service.gallery.records import Fusion, TemplateSet
 from service.gallery.store import template_rows as rows
 from service.gallery.store.database import Database
 
-_MARGIN = 32  # templates more than subjects are wanted, at first
-_DEEPER = 4
-_DEEPEST = 16384  # templates of one probe, unless they are of too few subjects
-_AT_ONCE = 64  # probes
-_LEAST_LENGTH = 0.5
+_MARGIN = 32  # templates fetched beyond k in the first search
+_DEPTH_FACTOR = 4  # growth of the depth from one search to the next
+_MAX_DEPTH = 16384  # templates of one probe, exceeded only if they belong to fewer than k subjects
+_PROBES_AT_ONCE = 64
+_MIN_LENGTH = 0.5  # assumed lower bound of the length of a weighted mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +48,20 @@ def rank(
     """Find the nearest subjects of one gallery.
 
     Args:
-        database: The truth.
+        database: Store that the index is derived from.
         live: Index of the gallery.
         probes: (Q, D) float32 of length 1.
-        k: How many subjects for each probe.
-        fusion: How similarities to the templates of one subject become one.
-        floor: Subjects with a smaller similarity are not wanted.
+        k: Maximum number of subjects for each probe.
+        fusion: Fusion of the similarities to a subject's templates.
+        floor: Minimum similarity of a subject.
 
     Returns:
-        For each probe, best first; fewer than k where the gallery has fewer that reach the floor.
+        Subjects of each probe, best first; fewer than k if fewer subjects of the gallery reach the floor.
     """
     return [
-        own
-        for start in range(0, len(probes), _AT_ONCE)
-        for own in _rank(database, live, probes[start : start + _AT_ONCE], k, fusion, floor)
+        ranked
+        for start in range(0, len(probes), _PROBES_AT_ONCE)
+        for ranked in _rank(database, live, probes[start : start + _PROBES_AT_ONCE], k, fusion, floor)
     ]
 
 
@@ -70,108 +70,108 @@ def _rank(
 ) -> list[list[Ranked]]:
     found: list[list[Ranked]] = [[] for _ in probes]
     pending = np.arange(len(probes))
-    depth = _DEEPER * k + _MARGIN if live.rounding else k + _MARGIN
+    depth = _DEPTH_FACTOR * k + _MARGIN if live.rounding else k + _MARGIN
     while len(pending):
-        some = probes[pending]
-        hits, rounding = live.search(some, depth)
-        whole = hits.template_keys.shape[1] < depth
+        searched = probes[pending]
+        hits, rounding = live.search(searched, depth)
+        exhausted = hits.template_keys.shape[1] < depth
         last = hits.similarities[:, -1:]
         if fusion == "max":
-            hits = _that_matter(hits, k, rounding, floor)
-        score = _scores(database, live.gallery.dimensions, not rounding, some, hits, fusion)
+            hits = _relevant(hits, k, rounding, floor)
+        score = _scores(database, live.gallery.dimensions, not rounding, searched, hits, fusion)
         unfinished = []
-        for place, probe in enumerate(pending):
-            ranked = sorted(score(place), key=lambda one: (-one.similarity, one.subject))
-            found[probe] = [one for one in ranked[:k] if one.similarity >= floor]
-            if whole or (depth >= _DEEPEST and len(ranked) >= k):
+        for row, probe in enumerate(pending):
+            ranked = sorted(score(row), key=lambda entry: (-entry.similarity, entry.subject))
+            found[probe] = [entry for entry in ranked[:k] if entry.similarity >= floor]
+            if exhausted or (depth >= _MAX_DEPTH and len(ranked) >= k):
                 continue
-            reachable = _reachable(float(last[place, 0]) + rounding, fusion)
-            if reachable >= floor and (len(ranked) < k or ranked[k - 1].similarity < reachable):
+            bound = _bound(float(last[row, 0]) + rounding, fusion)
+            if bound >= floor and (len(ranked) < k or ranked[k - 1].similarity < bound):
                 unfinished.append(probe)
         pending = np.array(unfinished, np.int64)
-        depth *= _DEEPER
+        depth *= _DEPTH_FACTOR
     return found
 
 
 def fused_similarity(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> float:
-    """Compare all templates of one side with all of the other; an embedding alone is a set of one.
+    """Compare two sets of templates; a single embedding is a set of one.
 
     Returns:
         Cosine in [-1, 1], up to rounding.
     """
     if fusion == "max":
         return float((one.vectors @ other.vectors.T).max())
-    return float(_together(one, fusion) @ _together(other, fusion))
+    return float(_fused_vector(one, fusion) @ _fused_vector(other, fusion))
 
 
 def pairs_compared(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> int:
-    """Count the comparisons of which each may be wrong: of templates, or of what was made of them."""
+    """Count the comparisons that can each be a false match: pairs of templates, or one pair of fused templates."""
     return len(one.vectors) * len(other.vectors) if fusion == "max" else 1
 
 
-def _together(templates: TemplateSet, fusion: Fusion) -> NDArray[np.float32]:
-    """Make one vector of which the similarity is that to all templates: their mean, or what AdaFace's way makes."""
+def _fused_vector(templates: TemplateSet, fusion: Fusion) -> NDArray[np.float32]:
+    """Return the vector whose similarity to a probe is the fused similarity: the mean, or AdaFace's weighted sum."""
     if fusion == "quality-weighted":
         return fuse(templates.vectors, templates.weights)
     mean: NDArray[np.float32] = templates.vectors.mean(axis=0)
     return mean
 
 
-def _reachable(last: float, fusion: Fusion) -> float:
-    """Bound what a subject can reach whose templates are no nearer than the last one fetched."""
-    return last / _LEAST_LENGTH if fusion == "quality-weighted" and last > 0 else last
+def _bound(last: float, fusion: Fusion) -> float:
+    """Return the maximum fused similarity of a subject whose templates are no nearer than the last one fetched."""
+    return last / _MIN_LENGTH if fusion == "quality-weighted" and last > 0 else last
 
 
-def _that_matter(hits: Hits, k: int, rounding: float, floor: float) -> Hits:
-    """Leave out templates that cannot be the nearest of one of the k nearest subjects, however they were rounded."""
-    matter = hits.similarities >= floor - rounding
-    for own, subjects, similarities in zip(matter, hits.subject_keys, hits.similarities, strict=True):
+def _relevant(hits: Hits, k: int, rounding: float, floor: float) -> Hits:
+    """Keep templates that may be the nearest of one of the k nearest subjects, within the rounding error."""
+    relevant = hits.similarities >= floor - rounding
+    for row, subjects, similarities in zip(relevant, hits.subject_keys, hits.similarities, strict=True):
         nearest = _best(subjects, similarities)
         if len(nearest) > k:
-            own &= similarities >= sorted(one.similarity for one in nearest)[-k] - 2 * rounding
+            row &= similarities >= sorted(entry.similarity for entry in nearest)[-k] - 2 * rounding
     return Hits(
-        hits.similarities, *(np.where(matter, keys, NOTHING) for keys in (hits.template_keys, hits.subject_keys))
+        hits.similarities, *(np.where(relevant, keys, NOTHING) for keys in (hits.template_keys, hits.subject_keys))
     )
 
 
 def _scores(
     database: Database, dimensions: int, exact: bool, probes: NDArray[np.float32], hits: Hits, fusion: Fusion
 ) -> Callable[[int], Sequence[Ranked]]:
-    """Prepare what gives the subjects hit by a probe, by its place, their similarities."""
+    """Return a function that scores the subjects hit by a probe, given the probe's row."""
     if fusion == "max" and exact:
-        return lambda place: _best(hits.subject_keys[place], hits.similarities[place])
+        return lambda row: _best(hits.subject_keys[row], hits.similarities[row])
     if fusion == "max":
-        wanted = np.unique(hits.template_keys[hits.template_keys != NOTHING])
+        templates = np.unique(hits.template_keys[hits.template_keys != NOTHING])
         with database.reading() as connection:
-            keys, owners, vectors = rows.vectors(connection, wanted.tolist(), dimensions)
+            keys, owners, vectors = rows.vectors(connection, templates.tolist(), dimensions)
         order = np.argsort(keys)
         keys, owners, vectors = keys[order], owners[order], vectors[order]
 
-        def again(place: int) -> Sequence[Ranked]:
-            own = np.flatnonzero(np.isin(keys, hits.template_keys[place]))
-            return _best(owners[own], vectors[own] @ probes[place])
+        def exact_scores(row: int) -> Sequence[Ranked]:
+            hit = np.flatnonzero(np.isin(keys, hits.template_keys[row]))
+            return _best(owners[hit], vectors[hit] @ probes[row])
 
-        return again
+        return exact_scores
     with database.reading() as connection:
         subjects = np.unique(hits.subject_keys[hits.subject_keys != NOTHING]).tolist()
         sets = rows.sets(connection, subjects, dimensions)
     keys = np.array(sorted(sets), np.int64)
-    together = np.stack([_together(sets[key], fusion) for key in keys]) if sets else np.empty((0, dimensions))
+    fused = np.stack([_fused_vector(sets[key], fusion) for key in keys]) if sets else np.empty((0, dimensions))
 
-    def fused(place: int) -> Sequence[Ranked]:
-        own = np.flatnonzero(np.isin(keys, hits.subject_keys[place]))
-        similarities = together[own] @ probes[place]
-        return [Ranked(int(key), float(one)) for key, one in zip(keys[own], similarities, strict=True)]
+    def fused_scores(row: int) -> Sequence[Ranked]:
+        hit = np.flatnonzero(np.isin(keys, hits.subject_keys[row]))
+        similarities = fused[hit] @ probes[row]
+        return [Ranked(int(key), float(similarity)) for key, similarity in zip(keys[hit], similarities, strict=True)]
 
-    return fused
+    return fused_scores
 
 
 def _best(subjects: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[Ranked]:
-    """Keep the nearest template of each subject."""
+    """Return each subject with the similarity of its nearest template."""
     order = np.argsort(-similarities, kind="stable")
     subjects, first = np.unique(subjects[order], return_index=True)
     return [
-        Ranked(int(subject), float(similarities[order[place]]))
-        for subject, place in zip(subjects, first, strict=True)
+        Ranked(int(subject), float(similarities[order[position]]))
+        for subject, position in zip(subjects, first, strict=True)
         if subject != NOTHING
     ]

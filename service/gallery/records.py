@@ -1,4 +1,4 @@
-"""What a gallery holds, as plain values."""
+"""Value types for the contents of a gallery."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,24 +13,24 @@ Outcome = Literal["enrolled", "duplicate", "refused"]
 
 Metadata = dict[str, Any]
 
-METADATA_MOST = 16384  # characters of it as JSON
-LARGEST_NORM = 1e6  # of an embedding; those of real recognizers are below 100
+METADATA_MOST = 16384  # characters of the metadata as JSON
+LARGEST_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """A named set of subjects whose templates were made under one embedding contract.
+    """A named set of subjects whose templates share one embedding contract.
 
     Attributes:
-        key: Of the row; never used again.
-        name: Unique.
-        contract_id: Of all its embeddings.
-        dimensions: D of them.
-        index: How it is searched, as set.
-        keep_crops: Whether aligned crops are kept beside templates.
-        min_quality: Least quality, 0 to 100, of faces that are enrolled or looked for.
-        metadata: The user's own.
+        key: Row key, never reused.
+        name: Unique name.
+        contract_id: Contract of all embeddings in the gallery.
+        dimensions: D, length of each embedding vector.
+        index: Configured kind of index.
+        keep_crops: Whether aligned crops are stored with templates.
+        metadata: Metadata supplied by the user.
         created: Seconds since 1970.
+        min_quality: Minimum quality, 0 to 100, of faces that are enrolled or searched for.
     """
 
     key: int
@@ -46,14 +46,14 @@ class Gallery:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A person of a gallery.
+    """A person in a gallery.
 
     Attributes:
-        key: Of the row; never used again.
-        name: The user's own id of the person, unique in the gallery.
-        metadata: The user's own.
+        key: Row key, never reused.
+        name: Id of the person supplied by the user, unique in the gallery.
+        metadata: Metadata supplied by the user.
         created: Seconds since 1970.
-        template_count: Number of its templates.
+        template_count: Number of the subject's templates.
     """
 
     key: int
@@ -65,7 +65,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What is known of a stored embedding, without it."""
+    """The attributes of a stored template, without the embedding."""
 
     key: int
     norm: float | None
@@ -78,16 +78,15 @@ class Template:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NewTemplate:
-    """An embedding to be stored.
+    """An embedding to store.
 
     Attributes:
         embedding: (D,) float32 of length 1.
-        source: SHA-256 of what it was made from: an image file, or the embedding itself. The same source is stored
-            once in a gallery.
-        norm: Length before it was normalised, or None if that is not known.
-        quality: 0 … 100, higher is better (ISO/IEC 29794-1), or None.
-        crop: The aligned crop as a PNG file, or None.
-        created: Seconds since 1970; now if None.
+        source: SHA-256 of the input: an image file, or the embedding itself. A gallery stores each source once.
+        norm: Length of the embedding before normalisation, or None if unknown.
+        quality: 0 to 100, higher is better (ISO/IEC 29794-1), or None.
+        crop: Aligned crop as a PNG file, or None.
+        created: Seconds since 1970; None means now.
     """
 
     embedding: NDArray[np.float32]
@@ -100,12 +99,12 @@ class NewTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a new template.
+    """The outcome of storing a template.
 
     Attributes:
-        outcome: `enrolled`; `duplicate`: this subject has it already; `refused`: another subject has it.
-        template: Key of the template that is there.
-        subject: Name of the subject that has it.
+        outcome: `enrolled`; `duplicate`: the subject already has this source; `refused`: another subject has it.
+        template: Key of the stored template.
+        subject: Name of the subject that the stored template belongs to.
     """
 
     outcome: Outcome
@@ -115,7 +114,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Templates in one piece, in the order of their keys.
+    """A contiguous set of templates, sorted by key.
 
     Attributes:
         template_keys, subject_keys: (N,) int64.
@@ -127,7 +126,7 @@ class Block:
     vectors: NDArray[np.float32]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Block":
-        """Keep the templates that are chosen, (N,)."""
+        """Return the templates selected by an (N,) mask."""
         return Block(self.template_keys[chosen], self.subject_keys[chosen], self.vectors[chosen])
 
 
@@ -137,8 +136,8 @@ class TemplateSet:
 
     Attributes:
         vectors: (N, D) float32 of length 1.
-        weights: (N,) what each weighs where quality counts: its norm if all have one, as AdaFace has it, else its
-            quality if all have one, else alike.
+        weights: (N,) weights for quality-weighted fusion: the norms if every template has one (AdaFace), otherwise the
+            quality scores if every template has one, otherwise equal weights.
     """
 
     vectors: NDArray[np.float32]
@@ -146,20 +145,21 @@ class TemplateSet:
 
     @classmethod
     def of(cls, embedding: NDArray[np.float32]) -> "TemplateSet":
-        """Take one embedding, (D,) float32 of length 1, for a set."""
+        """Return a set of one embedding, (D,) float32 of length 1."""
         return cls(embedding[None], np.ones(1, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of an erasure, without saying whose.
+    """Proof of an erasure that does not identify the subject.
 
     Attributes:
         erasure: Number of the erasure.
-        what: What was erased.
-        subject_count, template_count, crop_count: How many were erased.
+        what: Kind of the erased record.
+        subject_count, template_count, crop_count: Number of erased records of each kind.
         erased: Seconds since 1970.
-        log_cut: Whether the store's log was cut; if a reader or a full disk was in the way, that follows.
+        log_cut: Whether the store's write-ahead log was truncated. If a reader or a full disk prevented it, the log is
+            truncated later in the background.
     """
 
     erasure: int
@@ -173,12 +173,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A subject that a probe resembles.
+    """A subject that resembles a probe.
 
     Attributes:
         gallery, subject: Names.
-        key: Of the subject.
-        similarity: Cosine in [-1, 1], fused over its templates.
+        key: Key of the subject.
+        similarity: Cosine in [-1, 1], fused over the subject's templates.
     """
 
     gallery: str

@@ -1,4 +1,4 @@
-"""Templates into a gallery: each source once, told when it is on the disk."""
+"""Storing templates: each source once per gallery, durable on return."""
 
 from collections.abc import Sequence
 
@@ -14,34 +14,38 @@ def store_templates(
     entries: Sequence[tuple[str, NewTemplate]],
     metadata: dict[str, Metadata] | None = None,
 ) -> list[Stored]:
-    """Store templates in one transaction; subjects that are not there are made.
+    """Store templates in one transaction; create missing subjects.
 
     Args:
-        galleries: Where.
-        gallery: Its name.
-        entries: Name of the subject and template.
-        metadata: Subjects that are made if they are not there, even without a template, and what is noted with them.
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        entries: Pairs of subject name and template.
+        metadata: Subjects to create if missing, even without a template, with their metadata. The metadata of existing
+            subjects does not change.
 
     Returns:
-        What became of each, in order. On the disk when this returns.
+        The outcome of each entry, in order. All of it is on the disk when this returns.
 
     Raises:
-        GalleryUnknown, ContractMismatch: The gallery cannot take them.
-        NameInvalid: A subject cannot have its name.
-        StorageFull: Nothing was stored.
+        GalleryUnknown: No gallery has this name.
+        ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
+        NameInvalid: A subject's name is invalid.
+        StorageFull: The disk is full; nothing was stored.
     """
     names = [clean_name(name, "subject") for name, _ in entries]
     with galleries.database.exclusive():
         with galleries.changing() as connection:
-            where = galleries.find(connection, gallery)
+            found = galleries.find(connection, gallery)
             before = subject_rows.newest(connection)
-            keys = subject_rows.add_missing(connection, where, {**{name: {} for name in names}, **(metadata or {})})
+            keys = subject_rows.add_missing(connection, found, {**{name: {} for name in names}, **(metadata or {})})
             stored, block = template_rows.add(
-                connection, where, [(keys[name], entry) for name, (_, entry) in zip(names, entries, strict=True)]
+                connection, found, [(keys[name], entry) for name, (_, entry) in zip(names, entries, strict=True)]
             )
-            refused = [keys[name] for name, one in zip(names, stored, strict=True) if one.outcome == "refused"]
+            refused = [
+                keys[name] for name, template in zip(names, stored, strict=True) if template.outcome == "refused"
+            ]
             subject_rows.remove_empty(connection, refused, before)
-        live = galleries.live(where)
+        live = galleries.live(found)
         live.added(block)
     if live.outdated or live.needs_snapshot:
         galleries.rebuild(live)
@@ -49,10 +53,11 @@ def store_templates(
 
 
 def known_sources(galleries: Galleries, gallery: str, sources: Sequence[bytes]) -> dict[bytes, Stored]:
-    """Say which sources the gallery has already, and whose they are.
+    """Return the stored template of each source that the gallery already has.
 
     Raises:
-        GalleryUnknown, ContractMismatch: The gallery cannot be asked.
+        GalleryUnknown: No gallery has this name.
+        ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
     """
     with galleries.database.reading() as connection:
         return template_rows.known_sources(connection, galleries.find(connection, gallery), sources)

@@ -1,4 +1,4 @@
-"""Agreement with the detectors that others use, on the same pixels."""
+"""Agreement with the detectors of OpenCV and InsightFace on the same pixels."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def load(graph: Path, family: str, engine: str, precision: str) -> AnchorDetecto
 
 
 def real_images(shared: Path, photos: Path) -> list[NDArray[np.uint8]]:
-    """Portraits of LFW, and the group photo at the size at which detectors look at it."""
+    """Return portraits of LFW and the group photo, which is reduced to the input size of the detectors."""
     lfw = sorted((shared / "data" / "lfw" / "images").glob("*/*_0001.jpg"))[::120]
     group = Photo((photos / "group.jpg").read_bytes()).raster().pixels
     images = [Photo(path.read_bytes()).raster().pixels for path in lfw]
@@ -44,9 +44,9 @@ def on_canvas(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 def opencv_faces(graph: Path, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes and landmarks of FaceDetectorYN, given the canvas on which our network sees the picture.
+    """Return the boxes and landmarks of FaceDetectorYN for the canvas that our detector uses.
 
-    The black border is part of what a network sees: one of another width moves landmarks by up to 1.3 px.
+    The black border is part of the input: a border of another width moves landmarks by up to 1.3 px.
     """
     height, width = image.shape[:2]
     canvas = next(size for size in canvases(DetectionOptions()) if size[0] >= height and size[1] >= width)
@@ -66,8 +66,8 @@ def assert_agree(ours: list[Face], boxes: NDArray[np.float32], landmarks: NDArra
 
 
 @pytest.mark.parametrize(("engine", "precision"), PRECISIONS)
-def test_yunet_is_that_of_opencv(shared: Path, photos: Path, tmp_path: Path, engine: str, precision: str) -> None:
-    """Same weights in float32: the model of the zoo as it was exported, not block-quantised."""
+def test_yunet_matches_opencv(shared: Path, photos: Path, tmp_path: Path, engine: str, precision: str) -> None:
+    """The same weights in float32: the exported model of the OpenCV zoo before block quantisation."""
     published = shared / "models" / "yunet_n_dynamic.onnx"
     graph = _fixed_size(published, tmp_path / "published.onnx")
     entry = DetectorEntry(family="yunet", file=graph.name, licence="", color="bgr")
@@ -79,10 +79,10 @@ def test_yunet_is_that_of_opencv(shared: Path, photos: Path, tmp_path: Path, eng
 
 
 @pytest.mark.parametrize(("engine", "precision"), [*PRECISIONS, ("openvino", "auto")])
-def test_the_default_pack_is_opencv_on_its_own_photos(
+def test_the_default_pack_matches_opencv(
     store: PackStore, photos: Path, tmp_path: Path, engine: str, precision: str
 ) -> None:
-    """The very file of the pack, block-quantised weights and all, on photos that need no `shared`."""
+    """The published file of the pack, with block-quantised weights, on photos of the repository instead of `shared`."""
     manifest = find_manifest("opencv-zoo")
     published = fetch_published(manifest, tmp_path / "published", lambda *_: None)
     ours = load(store.path(manifest) / "detector" / DETECTOR_GRAPH, "yunet", engine, precision)
@@ -95,7 +95,7 @@ def test_the_default_pack_is_opencv_on_its_own_photos(
 
 @pytest.mark.parametrize("name", ["scrfd_500m_bnkps.onnx", "scrfd_2.5g_bnkps.onnx"])
 @pytest.mark.parametrize(("engine", "precision"), PRECISIONS)
-def test_scrfd_is_that_of_insightface(
+def test_scrfd_matches_insightface(
     shared: Path, photos: Path, tmp_path: Path, name: str, engine: str, precision: str
 ) -> None:
     scrfd = pytest.importorskip("insightface.model_zoo.scrfd")
@@ -112,7 +112,7 @@ def test_scrfd_is_that_of_insightface(
 
 
 def _fixed_size(source: Path, target: Path) -> Path:
-    """OpenCV's importer wants a picture size in the file; it reads other sizes all the same."""
+    """Write the graph with a fixed input size, which OpenCV's importer requires; other sizes work nevertheless."""
     model = onnx.load(source)
     for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 3, 640, 640), strict=True):
         dim.dim_value = size

@@ -1,4 +1,4 @@
-"""LFW View 2 with the default pack, from photos: half a minute of real work, the proof of the whole pipeline."""
+"""LFW View 2 from photos with the default pack, which tests the whole pipeline and takes about half a minute."""
 
 from pathlib import Path
 
@@ -56,22 +56,22 @@ def test_reaches_the_accuracy_of_the_published_model(view2: Evaluation) -> None:
     assert found["failure_to_acquire"] == 0
 
 
-def test_names_no_rate_that_three_thousand_pairs_do_not_carry(view2: Evaluation) -> None:
+def test_reports_no_rate_that_three_thousand_pairs_do_not_support(view2: Evaluation) -> None:
     (points,) = [table for table in view2.tables if table.name == "points"]
     assert [row[0] for row in points.rows] == ["fmr_1e-2"]
-    assert any("carry no rate below 0.01" in note for note in view2.notes)
+    assert any("support no rate below 0.01" in note for note in view2.notes)
 
 
-def test_the_norm_says_something_about_mated_similarity(view2: Evaluation) -> None:
+def test_the_norm_correlates_with_mated_similarity(view2: Evaluation) -> None:
     assert figures(view2)["norm_spearman"] > 0.4
 
 
-def test_the_calibration_in_the_repository_is_what_is_measured(real_models: Models, pairs: PairScores) -> None:
-    """On the 29 million pairs among these photos; those of another engine may move by some thousandths."""
+def test_the_calibration_of_the_repository_is_reproduced(real_models: Models, pairs: PairScores) -> None:
+    """Measured on the 29 million pairs of these photos; thresholds of other engines may differ by some thousandths."""
     path = calibration_file("opencv-zoo")
     assert path is not None
-    kept = read_calibration(path, real_models.contract_id)
-    for point in kept.points[:4]:  # of 1e-6 these pairs have 29
+    stored = read_calibration(path, real_models.contract_id)
+    for point in stored.points[:4]:  # a rate of 1e-6 has only 29 errors among these pairs
         measured = pairs.non_mated.threshold(point.rate)
         assert measured is not None
         assert point.threshold_interval[0] <= measured <= point.threshold_interval[1]
@@ -79,11 +79,11 @@ def test_the_calibration_in_the_repository_is_what_is_measured(real_models: Mode
         assert point.interval[0] <= pairs.non_mated.fmr(point.threshold) <= point.interval[1]
 
 
-def test_what_is_known_needs_no_inference(model: EvaluatedModel, faces: FaceTable, shared: Path) -> None:
+def test_cached_embeddings_need_no_inference(model: EvaluatedModel, faces: FaceTable, shared: Path) -> None:
     lfw = shared / "data" / "lfw" / "images"
     again = model.embed(model.photos(POLICY), [Picture(name, lfw / name) for name in faces.names])
     assert again.inferred == 0
     assert np.array_equal(again.embedding, faces.embedding)
     assert np.array_equal(again.geometry, faces.geometry)
     other = model.embed(model.photos("largest"), [Picture(faces.names[0], lfw / faces.names[0])])
-    assert other.inferred == 1, "another policy may mean another face"
+    assert other.inferred == 1, "another policy may select another face"

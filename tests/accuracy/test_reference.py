@@ -1,4 +1,4 @@
-"""The exporter's graphs against the answers of the official projects, for every network whose answers are at hand."""
+"""Comparison of the exported graphs with the reference outputs of the official projects."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ from models.imaging import Photo
 from models.quality import adaface_indicator
 from models.runtime import RuntimeOptions, open_session
 
-TOLERANCE = 1e-4  # relative L2 of each embedding; the mildest mistake moves it by 5e-4
+TOLERANCE = 1e-4  # relative L2 distance of each embedding; the smallest known mistake causes 5e-4
 
 SMALL = [
     *("arcface_r18", "arcface_mbf", "arcface_vit_t", "adaface_ir_18", "cvlface_ir18"),
@@ -65,7 +65,7 @@ def load_recipe(shared: Path) -> ModuleType:
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A directory that is emptied at once: a checkpoint has up to 400 MB."""
+    """A directory that is emptied after the test, because a checkpoint has up to 400 MB."""
     yield tmp_path
     for path in tmp_path.rglob("*"):
         if path.is_file():
@@ -97,14 +97,14 @@ def _skeleton_of(plan: Plan) -> bytes:
     return _SKELETONS[key]
 
 
-def relative(found: NDArray[Any], wanted: Any) -> float:
-    wanted = np.array(wanted)
-    return float((np.linalg.norm(found - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)).max())
+def relative(found: NDArray[Any], expected: Any) -> float:
+    expected = np.array(expected)
+    return float((np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)).max())
 
 
 def build(name: str, shared: Path, recipe: ModuleType, scratch: Path) -> tuple[dict[str, Any], Checkpoint]:
     specification = golden(shared, name)
-    path = scratch / "own"
+    path = scratch / "checkpoint"
     if specification["checkpoint"]["wrapper"] not in ("cvlface", "hf"):
         path = path.with_suffix(".pth")
     recipe.build(shared / f"reference/{name}.json", path)
@@ -112,14 +112,14 @@ def build(name: str, shared: Path, recipe: ModuleType, scratch: Path) -> tuple[d
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_graph_gives_the_official_embedding_norm_and_quality(
+def test_the_graph_returns_the_official_embedding_norm_and_quality(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
     specification, checkpoint = build(name, shared, recipe, scratch)
     described = describe_checkpoint(SourceSpec(checkpoint.path))
-    seen, outputs = described.preprocessing, specification["outputs"]
-    assert seen.color == specification["preprocessing"]["channel_order"].lower()
-    embedding, norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
+    preprocessing, outputs = described.preprocessing, specification["outputs"]
+    assert preprocessing.color == specification["preprocessing"]["channel_order"].lower()
+    embedding, norm = run_exported(checkpoint.path, checkpoint, preprocessing, recipe.images())
     assert relative(embedding * norm[:, None], outputs["embedding"]) <= TOLERANCE
     np.testing.assert_allclose(norm, np.ravel(outputs["norm"]), rtol=TOLERANCE)
     if "quality" in specification:
@@ -128,13 +128,13 @@ def test_the_graph_gives_the_official_embedding_norm_and_quality(
         np.testing.assert_allclose(adaface_indicator(norm, statistics), specification["quality"]["z"], atol=2e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)  # fusion stands around the network and knows nothing of its depth
-def test_mirror_fusion_in_the_graph_is_the_official_one(
+@pytest.mark.parametrize("name", SMALL)  # fusion does not depend on the depth of the network
+def test_mirror_fusion_in_the_graph_matches_the_official_fusion(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
     specification, checkpoint = build(name, shared, recipe, scratch)
-    seen = describe_checkpoint(SourceSpec(checkpoint.path, mirror=True)).preprocessing
-    fused, fused_norm = run_exported(checkpoint.path, checkpoint, seen, recipe.images())
+    preprocessing = describe_checkpoint(SourceSpec(checkpoint.path, mirror=True)).preprocessing
+    fused, fused_norm = run_exported(checkpoint.path, checkpoint, preprocessing, recipe.images())
     assert relative(fused, specification["outputs"]["fused_normalized"]) <= TOLERANCE
     np.testing.assert_allclose(fused_norm, np.ravel(specification["outputs"]["fused_norm"]), rtol=TOLERANCE)
 
@@ -144,35 +144,35 @@ def test_mirror_fusion_in_the_graph_is_the_official_one(
 def test_every_wrapper_holds_the_same_weights(
     name: str, wrapper: dict[str, Any], shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
-    path = scratch / ("own.safetensors" if wrapper["kind"] == "safetensors" else "own.ckpt")
+    path = scratch / ("wrapped.safetensors" if wrapper["kind"] == "safetensors" else "wrapped.ckpt")
     specification = recipe.build(shared / f"reference/{name}.json", path, **wrapper)
     checkpoint = read_checkpoint(path)
-    wanted = recipe.arrays(specification)
-    assert checkpoint.weights.keys() == wanted.keys()
-    assert all(np.array_equal(checkpoint.weights[key], array) for key, array in wanted.items())
+    expected = recipe.arrays(specification)
+    assert checkpoint.weights.keys() == expected.keys()
+    assert all(np.array_equal(checkpoint.weights[key], array) for key, array in expected.items())
 
 
 @pytest.mark.parametrize("wrapper", ["cvlface", "hf"])
 @pytest.mark.parametrize("half", [False, True])
-def test_cvlface_says_its_colour_beside_the_file(
+def test_cvlface_states_its_colour_order_beside_the_file(
     wrapper: str, half: bool, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
-    recipe.build(shared / "reference/cvlface_ir18.json", scratch / "own", wrapper, half=half)
-    described = describe_checkpoint(SourceSpec(scratch / "own"))
+    recipe.build(shared / "reference/cvlface_ir18.json", scratch / "wrapped", wrapper, half=half)
+    described = describe_checkpoint(SourceSpec(scratch / "wrapped"))
     assert (described.architecture, described.preprocessing.color) == ("ir-18", "rgb")
     assert "beside" in described.color_from
 
 
 def test_half_precision_weights_stay_close(shared: Path, recipe: ModuleType, scratch: Path) -> None:
     specification = golden(shared, "arcface_mbf")
-    recipe.build(shared / "reference/arcface_mbf.json", scratch / "own.pth", "ddp", legacy=True, half=True)
-    checkpoint = read_checkpoint(scratch / "own.pth")
+    recipe.build(shared / "reference/arcface_mbf.json", scratch / "half.pth", "ddp", legacy=True, half=True)
+    checkpoint = read_checkpoint(scratch / "half.pth")
     embedding, norm = run_exported(checkpoint.path, checkpoint, Preprocessing("rgb", 127.5, 127.5), recipe.images())
     assert relative(embedding * norm[:, None], specification["outputs"]["embedding"]) <= 0.01
 
 
 def real_checkpoint_error(shared: Path, scratch: Path) -> float:
-    """Export the real checkpoint and return the worst relative L2 of the official embeddings of its crops."""
+    """Export the real checkpoint and return the largest relative L2 distance from the official embeddings."""
     specification = golden(shared, "mobilefacenet068")
     checkpoint = read_checkpoint(shared / "models/mobilefacenet_arcface_casia_068.ckpt")
     described = describe_checkpoint(SourceSpec(checkpoint.path))
@@ -186,5 +186,5 @@ def real_checkpoint_error(shared: Path, scratch: Path) -> float:
     return relative(embedding * norm[:, None], [crop["embedding"] for crop in specification["crops"]])
 
 
-def test_the_real_checkpoint_gives_the_official_embeddings_of_real_faces(shared: Path, tmp_path: Path) -> None:
+def test_the_real_checkpoint_returns_the_official_embeddings_of_real_faces(shared: Path, tmp_path: Path) -> None:
     assert real_checkpoint_error(shared, tmp_path) <= TOLERANCE

@@ -1,7 +1,7 @@
-"""`make bench-evaluate`: seconds and memory of evaluations, beside the plain ways, in one run.
+"""`make bench-evaluate`: time and memory of evaluations, compared with straightforward implementations in one run.
 
-Each line is measured in a process of its own. The plain way of all pairs is the whole matrix, sorted; that of IJB is
-the official code's: fetch two templates for each pair, multiply, add, in batches of 100,000.
+Each line is measured in a separate process. The straightforward implementation of all pairs sorts the full similarity
+matrix. That of IJB is the official code: in batches of 100,000 pairs, it fetches both templates, multiplies and sums.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from models.types import Progress, no_progress
 from service.settings import load_settings
 
 IMAGES, TEMPLATES, PAIRS = 469_375, 19_593, 15_658_489  # of IJB-C
-MATED = 19_557
+MATED = 19_557  # mated pairs of IJB-C
 PICTURES, SUBJECTS = 13_233, 5_749  # of LFW
 
 _NOWHERE = FaceGeometry(float("nan"), float("nan"), float("nan"))
@@ -56,7 +56,7 @@ def lfw_view2(lfw: Path, cache: Path) -> dict[str, Any]:
 
 
 def pictures(dimensions: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Simulate LFW's numbers: some subjects with many pictures, most with one."""
+    """Draw embeddings and subjects with the counts of LFW: most subjects have one image, some have many."""
     rng = np.random.default_rng(0)
     subjects = np.concatenate([np.arange(SUBJECTS), rng.geometric(0.002, PICTURES - SUBJECTS) % SUBJECTS])
     centres = rng.standard_normal((SUBJECTS, dimensions), np.float32)
@@ -82,7 +82,7 @@ def plain_all_pairs(dimensions: int) -> dict[str, Any]:
 
 
 class Simulated(EvaluatedModel):
-    """A model that gives embeddings drawn at random, some at a time, in place of inference."""
+    """A model that returns random embeddings in groups instead of running inference."""
 
     def __init__(self, model: EvaluatedModel, dimensions: int) -> None:
         super().__init__(model.models, most_missing=IMAGES)
@@ -120,7 +120,7 @@ def write_ijbc(directory: Path) -> None:
     with (meta / "ijbc_template_pair_label.txt").open("w") as file:
         for start in range(0, PAIRS, 1 << 20):
             part = pairs[start : start + (1 << 20)].tolist()
-            file.writelines(f"{one} {other} {int(start + n < MATED)}\n" for n, (one, other) in enumerate(part))
+            file.writelines(f"{first} {second} {int(start + n < MATED)}\n" for n, (first, second) in enumerate(part))
 
 
 def ijbc(directory: Path, dimensions: int) -> dict[str, Any]:
@@ -128,11 +128,11 @@ def ijbc(directory: Path, dimensions: int) -> dict[str, Any]:
     model = EvaluatedModel(load_models(PackStore(settings.packs_dir), find_manifest(settings.pack)))
     begun = time.perf_counter()
     evaluate_ijb_11(Simulated(model, dimensions), directory, "ijbc", "insightface")
-    return {"seconds": time.perf_counter() - begun, "note": "lists read, templates built, pairs scored, ROC, charts"}
+    return {"seconds": time.perf_counter() - begun, "note": "with lists, templates, scores, ROC and charts"}
 
 
 def official_scores(directory: Path, dimensions: int) -> dict[str, Any]:
-    """Only the scoring of the pairs, as the official code does it."""
+    """Measure only the scoring of the pairs, implemented as in the official code."""
     pairs = read_template_pairs(directory, "ijbc")
     vectors = np.random.default_rng(3).standard_normal((TEMPLATES, dimensions), np.float32)
     begun = time.perf_counter()
@@ -140,7 +140,7 @@ def official_scores(directory: Path, dimensions: int) -> dict[str, Any]:
     for start in range(0, len(scores), _OFFICIAL_BATCH):
         part = slice(start, start + _OFFICIAL_BATCH)
         scores[part] = (vectors[pairs.first[part]] * vectors[pairs.second[part]]).sum(-1)
-    return {"seconds": time.perf_counter() - begun, "note": "scoring alone"}
+    return {"seconds": time.perf_counter() - begun, "note": "scoring only"}
 
 
 WORK: dict[str, Callable[..., dict[str, Any]]] = {
@@ -153,7 +153,7 @@ WORK: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def measured(*arguments: str) -> dict[str, Any]:
-    """Run a piece of work in a process of its own."""
+    """Run one of the measurements in a separate process."""
     command = [sys.executable, "-m", "tests.bench.evaluation", "--work", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -167,32 +167,32 @@ def main() -> None:
     options = parser.parse_args()
     if options.work:
         name, *arguments = options.work
-        answer = WORK[name](*arguments)
+        measurement = WORK[name](*arguments)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({**answer, "peak_mb": peak}))
+        print(json.dumps({**measurement, "peak_mb": peak}))
         return
-    table = Table("what", "seconds", "peak MB", "target", "")
+    table = Table("measurement", "seconds", "peak MB", "target", "note")
     with tempfile.TemporaryDirectory() as scratch:
         cache = str(Path(scratch) / "cache")
 
-        def line(what: str, target: str, *arguments: str) -> dict[str, Any]:
-            _out.print(what, highlight=False)
+        def line(label: str, target: str, *arguments: str) -> dict[str, Any]:
+            _out.print(label, highlight=False)
             found = measured(*arguments)
-            table.add_row(what, f"{found['seconds']:.1f}", f"{found['peak_mb']:,.0f}", target, found.get("note", ""))
+            table.add_row(label, f"{found['seconds']:.1f}", f"{found['peak_mb']:,.0f}", target, found.get("note", ""))
             return found
 
         line("LFW View 2 from photos", "240 s", "view2", str(options.lfw), cache)
-        line("the same, embeddings known", "", "view2", str(options.lfw), cache)
+        line("LFW View 2, embeddings cached", "", "view2", str(options.lfw), cache)
         for dimensions in ("128", "512"):
-            ours = line(f"all pairs, 13,233 x {dimensions}", "60 s, 2 GB", "pairs", dimensions)
-            plain = line(f"whole matrix, sorted, x {dimensions}", "", "plain", dimensions)
-            close = np.allclose(ours["thresholds"], plain["thresholds"], atol=1e-6)
-            table.add_row("", "", "", "", "thresholds of 1e-2 to 1e-6 " + ("agree" if close else "DIFFER"))
+            vultus = line(f"all pairs, 13,233 x {dimensions}", "60 s, 2 GB", "pairs", dimensions)
+            plain = line(f"full matrix, sorted, 13,233 x {dimensions}", "", "plain", dimensions)
+            close = np.allclose(vultus["thresholds"], plain["thresholds"], atol=1e-6)
+            table.add_row("", "", "", "", "thresholds at FMR 1e-2 to 1e-6 " + ("agree" if close else "DIFFER"))
         place = Path(scratch) / "IJBC"
-        _out.print("writing lists as large as IJB-C's", highlight=False)
+        _out.print("writing lists of the size of IJB-C", highlight=False)
         write_ijbc(place)
-        line("IJB-C 1:1, simulated, x 512", "180 s, 6 GB", "ijbc", str(place))
-        line("official scoring of its pairs", "", "official", str(place))
+        line("IJB-C 1:1, simulated, 512 dimensions", "180 s, 6 GB", "ijbc", str(place))
+        line("IJB-C pairs, scored as in the official code", "", "official", str(place))
         shutil.rmtree(place)
     _out.print(table)
 

@@ -1,7 +1,7 @@
-"""`make bench-export`: seconds and memory of exporting and proving a 100-layer network, beside torch's exporter alone.
+"""`make bench-export`: time and memory of a 100-layer export with parity proof, compared with torch's exporter.
 
-The network has drawn weights, so nothing has to be downloaded. Memory is the proportional set size of the command and
-all its processes together, sampled 20 times a second.
+The network has random weights, so that nothing is downloaded. Memory is the sum of the proportional set sizes of the
+command and its child processes, sampled 20 times per second.
 """
 
 import os
@@ -33,14 +33,14 @@ torch.onnx.export(network, (torch.zeros(2, 3, 112, 112),), sys.argv[2], dynamo=T
 
 
 class Cost(NamedTuple):
-    """What a command took."""
+    """The duration and peak memory (MiB) of a command."""
 
     seconds: float
     megabytes: float
 
 
 def measure(command: list[str]) -> Cost:
-    """Run a command and watch it."""
+    """Run a command and sample its memory."""
     start, peak = time.perf_counter(), 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
@@ -71,7 +71,7 @@ def _proportional_kilobytes(process: int) -> int:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both exporters and print the table."""
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = save(weights_for(iresnet.plan(DEPTH)), Path(folder, "r100.pth"))
@@ -79,10 +79,16 @@ def main() -> None:
         vultus = [sys.executable, "-c", "from service.cli.main import main; main()"]
         plain = _PLAIN.format(depth=DEPTH)
         rows = {
-            "vultus export, with the fp32 proof": [*vultus, "export", str(checkpoint), "--out", f"{folder}/artefact"],
+            "vultus export, with parity proof": [*vultus, "export", str(checkpoint), "--out", f"{folder}/artefact"],
             "torch.onnx.export alone": [sys.executable, "-c", plain, str(checkpoint), f"{folder}/a.onnx"],
         }
-        table = Table("", "seconds", "peak MB", "x checkpoint", title=f"r100, {size:.0f} MB, {os.cpu_count()} cores")
+        table = Table(
+            "exporter",
+            "seconds",
+            "peak MB",
+            "peak / checkpoint size",
+            title=f"export of r100, a checkpoint of {size:.0f} MB, on {os.cpu_count()} cores",
+        )
         for name, command in rows.items():
             cost = measure(command)
             peak = cost.megabytes * 1.048576

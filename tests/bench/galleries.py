@@ -1,7 +1,7 @@
-"""`make bench-gallery`: a large gallery of made-up people beside raw FAISS on the same vectors in the same run.
+"""`make bench-gallery`: a large gallery of synthetic people, compared with raw FAISS on the same vectors in one run.
 
-Templates of one person have a cosine of 0.5 to 0.7, those of different people about 0, as with real recognizers. Each
-kind of index is opened in a process of its own, so that its memory is its own.
+Templates of the same person have a cosine of 0.5 to 0.7, those of different people of about 0, as with real
+recognizers. Each kind of index is opened in a separate process, so that its memory can be measured.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def person(block: int, rows: int, dimensions: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw the templates of some people, each EACH times, and a probe of each."""
+    """Draw `EACH` templates and one probe of each person in a block."""
     random = np.random.default_rng(block)
     centres = unit(random.standard_normal((rows // EACH, 1, dimensions), np.float32))
     others = unit(random.standard_normal((rows // EACH, EACH + 1, dimensions), np.float32))
@@ -68,8 +68,8 @@ def person(block: int, rows: int, dimensions: int) -> tuple[NDArray[np.float32],
 def lines(templates: int, dimensions: int, contract_id: str) -> Iterator[bytes]:
     for block, start in enumerate(range(0, templates, BLOCK // EACH * EACH)):
         faces, _ = person(block, min(BLOCK // EACH * EACH, templates - start), dimensions)
-        for number, own in enumerate(faces):
-            for vector in own:
+        for number, vectors in enumerate(faces):
+            for vector in vectors:
                 packed = base64.b64encode(vector.tobytes()).decode()
                 subject = f"{start // EACH + number:07}"
                 yield (
@@ -83,18 +83,18 @@ def resident_mb() -> float:
 
 
 def milliseconds(*works: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Medians of interleaved runs."""
+    """Return the median duration of each callable over interleaved runs."""
     spent: list[list[float]] = [[] for _ in works]
     for _ in range(rounds):
-        for work, own in zip(works, spent, strict=True):
+        for work, durations in zip(works, spent, strict=True):
             begun = time.perf_counter()
             work()
-            own.append((time.perf_counter() - begun) * 1000)
-    return [median(own) for own in spent]
+            durations.append((time.perf_counter() - begun) * 1000)
+    return [median(durations) for durations in spent]
 
 
 def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> None:
-    """Open the gallery with one kind of index and measure it."""
+    """Open the gallery with one kind of index and measure it, or rebuild its index if it has another kind."""
     keep_memory_small(usable_cores())  # as `vultus serve` does
     models = models_without_weights(dimensions)
     empty_mb = resident_mb()
@@ -118,12 +118,12 @@ def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> N
     probes = probes[:: len(probes) // PROBES][:PROBES]
     found |= _agreement(galleries, probes)
     raw = _raw(galleries, kind, dimensions)
-    one = probes[:1]
+    single_probe = probes[:1]
     with _serving(models, galleries) as ask:
         single, raw_single, http_single = milliseconds(
-            lambda: identify(galleries, [NAME], one, 5, floor=0.3),
-            lambda: raw.search(one, 5),
-            lambda: ask(one),
+            lambda: identify(galleries, [NAME], single_probe, 5, floor=0.3),
+            lambda: raw.search(single_probe, 5),
+            lambda: ask(single_probe),
         )
         batch, raw_batch, http_batch = milliseconds(
             lambda: identify(galleries, [NAME], probes, 5, floor=0.3),
@@ -141,16 +141,16 @@ def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> N
 
 
 def _agreement(galleries: Galleries, probes: NDArray[np.float32]) -> dict[str, float]:
-    """Compare with the exact search in float32, which reads the store."""
-    _, many = person(1, BLOCK // EACH * EACH, probes.shape[1])
-    everybody = np.concatenate([probes, many])
+    """Return how often the rank-1 subject is that of the exact float32 search, which reads the store."""
+    _, others = person(1, BLOCK // EACH * EACH, probes.shape[1])
+    all_probes = np.concatenate([probes, others])
     gallery = read_gallery(galleries, NAME)[0]
-    exact = scan(galleries.database, gallery, everybody, 1).subject_keys[:, 0]
+    exact = scan(galleries.database, gallery, all_probes, 1).subject_keys[:, 0]
     agreed = [
-        own[0].key == subject
-        for start in range(0, len(everybody), PROBES)
-        for own, subject in zip(
-            identify(galleries, [NAME], everybody[start : start + PROBES], 1),
+        candidates[0].key == subject
+        for start in range(0, len(all_probes), PROBES)
+        for candidates, subject in zip(
+            identify(galleries, [NAME], all_probes[start : start + PROBES], 1),
             exact[start : start + PROBES],
             strict=True,
         )
@@ -159,11 +159,11 @@ def _agreement(galleries: Galleries, probes: NDArray[np.float32]) -> dict[str, f
 
 
 def _raw(galleries: Galleries, kind: IndexKind, dimensions: int) -> Any:
-    """Put the same vectors into one FAISS index, as its tutorial does, with the threshold that serves it best."""
+    """Return one FAISS index of the same vectors, built as in FAISS's tutorial, or the gallery's graph for hnsw."""
     gallery = read_gallery(galleries, NAME)[0]
     blocks = read_blocks(galleries.database, gallery)
     if kind == "hnsw":
-        graph = galleries.live(gallery).current.graph  # type: ignore[union-attr]  # building it twice takes too long
+        graph = galleries.live(gallery).current.graph  # type: ignore[union-attr]  # building a second one takes too long
         graph.hnsw.efSearch = EFFORT
         return graph
     first = next(blocks)
@@ -175,7 +175,7 @@ def _raw(galleries: Galleries, kind: IndexKind, dimensions: int) -> Any:
 
 
 class _serving:
-    """The real application over a real socket; gives what asks it about embeddings."""
+    """Serve the real application on a real socket; the context is a function that identifies embeddings over HTTP."""
 
     def __init__(self, models: Any, galleries: Galleries) -> None:
         self.port = free_port()
@@ -220,8 +220,8 @@ def main() -> None:
     parser.add_argument("--templates", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--directory", type=Path, help="kept, and used again if it is there")
-    parser.add_argument("--json", type=Path, help="where figures are written as well")
+    parser.add_argument("--directory", type=Path, help="directory of the gallery; kept, and reused if it exists")
+    parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         directory = options.directory or Path(scratch) / "galleries"
@@ -229,12 +229,12 @@ def main() -> None:
         if not directory.exists():
             figures.append(fill(directory, options.templates, options.dimensions))
         for kind in filter(None, options.kinds.split(",")):
-            figures.append(in_process(directory, kind, options.dimensions))  # of the kind before: changes it
+            figures.append(in_process(directory, kind, options.dimensions))  # rebuilds an index of another kind
             if "build_s" in figures[-1]:
-                _out.print(f"{kind} built in {figures.pop()['build_s']:.1f} s")
+                _out.print(f"built the {kind} index in {figures.pop()['build_s']:.1f} s")
                 figures.append(in_process(directory, kind, options.dimensions))
             _out.print(figures[-1])
-        show([one for one in figures if "resident_mb" in one])
+        show([figure for figure in figures if "resident_mb" in figure])
         if options.json:
             options.json.write_text(json.dumps(figures, indent=1))
 
@@ -252,11 +252,11 @@ def fill(directory: Path, templates: int, dimensions: int) -> dict[str, Any]:
         source = lines(templates, dimensions, models.contract_id)
         while True:
             before = time.perf_counter()
-            some = [line for _, line in zip(range(len(block)), source, strict=False)]
+            chunk = [line for _, line in zip(range(len(block)), source, strict=False)]
             drawn += time.perf_counter() - before
-            if not some:
+            if not chunk:
                 return
-            yield from some
+            yield from chunk
 
     for _ in import_lines(galleries, NAME, timed()):
         pass
@@ -264,25 +264,26 @@ def fill(directory: Path, templates: int, dimensions: int) -> dict[str, Any]:
     galleries.wait_idle()
     galleries.close()
     _out.print(
-        f"imported {templates:,} lines in {spent:.1f} s without drawing them: {templates / spent:,.0f} each second"
+        f"imported {templates:,} lines in {spent:.1f} s, without the time to generate them: "
+        f"{templates / spent:,.0f} per second"
     )
     return {"import_per_s": templates / spent}
 
 
 def show(figures: list[dict[str, Any]]) -> None:
     table = Table(
-        "index", "start, s", "resident, MB", "one probe, ms", "of 64, ms each", "top 1 agrees", "erase, ms",
-        caption="ms: ours / raw FAISS / ours over HTTP; MB: in all, and of that an empty process",
+        "index", "start (s)", "memory (MB)", "1 probe (ms)", "64 probes (ms each)", "rank-1 agreement", "erase (ms)",
+        caption="probes: Vultus / raw FAISS / Vultus over HTTP; memory: in total, before opening the gallery",
     )  # fmt: skip
-    for one in figures:
+    for figure in figures:
         table.add_row(
-            one["kind"],
-            f"{one['start_s']:.1f}",
-            f"{one['resident_mb']:.0f}, {one['empty_mb']:.0f}",
-            " / ".join(f"{one[name]:.2f}" for name in ("single_ms", "raw_single_ms", "http_single_ms")),
-            " / ".join(f"{one[name]:.2f}" for name in ("batch_ms", "raw_batch_ms", "http_batch_ms")),
-            f"{one['agreement']:.4f} of {one['agreed_of']:,}",
-            f"{one['erase_ms']:.1f}",
+            figure["kind"],
+            f"{figure['start_s']:.1f}",
+            f"{figure['resident_mb']:.0f}, {figure['empty_mb']:.0f}",
+            " / ".join(f"{figure[name]:.2f}" for name in ("single_ms", "raw_single_ms", "http_single_ms")),
+            " / ".join(f"{figure[name]:.2f}" for name in ("batch_ms", "raw_batch_ms", "http_batch_ms")),
+            f"{figure['agreement']:.4f} of {figure['agreed_of']:,}",
+            f"{figure['erase_ms']:.1f}",
         )
     Console(width=120).print(table)
 

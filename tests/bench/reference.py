@@ -1,4 +1,4 @@
-"""`make reference`: every official network in every wrapper, exported, against the official embeddings."""
+"""`make reference`: export every official network from every wrapper and compare with the official embeddings."""
 
 import os
 import tempfile
@@ -22,16 +22,16 @@ from tests.accuracy.test_reference import (
 from tests.conftest import ROOT
 
 WRAPPERS = ("plain", "ddp", "lightning", "lightning-worst", "train-state", "net-state", "safetensors", "cvlface", "hf")
-LEGACY = {"net-state", "lightning-worst"}  # the others in the zip form, these in the one before PyTorch 1.6
+LEGACY = {"net-state", "lightning-worst"}  # saved in the format before PyTorch 1.6; the others are zip files
 CVLFACE_ONLY = {"cvlface", "hf"}
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all networks and print the table."""
     console = Console(width=130)
     shared = Path(os.environ.get("VULTUS_SHARED", ROOT.parent / "shared"))
     recipe = load_recipe(shared)
-    table = Table("network", "official code", *WRAPPERS, title="worst relative L2 of three embeddings")
+    table = Table("network", "official code", *WRAPPERS, title="largest relative L2 error of three embeddings")
     faces = recipe.images()
     for name in track([*SMALL, *LARGE], console=console):
         specification = golden(shared, name)
@@ -43,7 +43,7 @@ def main() -> None:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 suffix = {"safetensors": ".safetensors", "cvlface": "", "hf": ""}.get(wrapper, ".ckpt")
-                path = Path(folder, f"own{suffix}")
+                path = Path(folder, f"checkpoint{suffix}")
                 recipe.build(shared / f"reference/{name}.json", path, wrapper, legacy=wrapper in LEGACY)
                 checkpoint = read_checkpoint(path)
                 embedding, norm = run_exported(checkpoint.path, checkpoint, Preprocessing(color, 127.5, 127.5), faces)
@@ -52,7 +52,7 @@ def main() -> None:
     console.print(table)
     with tempfile.TemporaryDirectory() as folder:
         error = real_checkpoint_error(shared, Path(folder))
-    console.print(f"mobilefacenet068, trained weights and real faces: {error:.1e}")
+    console.print(f"mobilefacenet068, trained weights and real faces: largest relative L2 error {error:.1e}")
 
 
 if __name__ == "__main__":

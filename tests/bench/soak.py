@@ -1,4 +1,4 @@
-"""`make bench-soak`: memory of the service over many requests of mixed sizes, kinds and mistakes."""
+"""`make bench-soak`: memory of the service over many requests of mixed sizes and kinds, some of them invalid."""
 
 import argparse
 import io
@@ -19,43 +19,44 @@ _FIRST, _STEP, _CLIENTS = 5_000, 5_000, 8
 
 
 def main() -> None:
-    """Send, and print what the process holds."""
+    """Send the requests, and print the resident memory of the service at intervals."""
     parser = argparse.ArgumentParser(prog="make bench-soak")
     parser.add_argument("--requests", type=int, default=100_000)
-    wanted = parser.parse_args().requests
+    total = parser.parse_args().requests
     console, requests = Console(), _mixed_requests()
     with serving() as served:
         first, start = 0.0, time.perf_counter()
-        for sent in range(_STEP, wanted + 1, _STEP):
+        for sent in range(_STEP, total + 1, _STEP):
             outcome = closed_loop(served.port, requests, _CLIENTS, most=_STEP)
-            held = _resident_megabytes(served.process.pid)
-            first = held if sent == _FIRST else first
+            resident = _resident_megabytes(served.process.pid)
+            first = resident if sent == _FIRST else first
             console.print(
-                f"{sent:7} requests, {time.perf_counter() - start:5.0f} s: {held:.1f} MB, "
-                f"{held / first - 1:+.1%} since {_FIRST}; {outcome.statuses}, {outcome.wrong} wrong",
+                f"{sent:7} requests, {time.perf_counter() - start:5.0f} s: {resident:.1f} MB, "
+                f"{resident / first - 1:+.1%} since request {_FIRST}; statuses {outcome.statuses}, "
+                f"{outcome.wrong} wrong answers",
                 highlight=False,
                 soft_wrap=True,
             )
 
 
 def _mixed_requests() -> list[Request]:
-    """Make requests of every kind in an order that is always the same: most are right, some are mistakes."""
+    """Return valid requests of every kind and some invalid ones, in a fixed order."""
     folder = PackStore(load_settings().packs_dir).verify(find_manifest("demo-photos"))
     rng = np.random.default_rng(0)
     requests = []
     for number in range(240):
-        one, other = (
+        single, group = (
             _photo(folder / name, _SIZES[rng.integers(len(_SIZES))], number) for name in ("astronaut.png", "group.jpg")
         )
         kind = number % 8
         if kind < 4:
-            wire = multipart("/v1/verify", [("probe", one), ("reference", other)], {"faces": "largest"})
+            wire = multipart("/v1/verify", [("probe", single), ("reference", group)], {"faces": "largest"})
         elif kind < 6:
-            wire = multipart("/v1/embed", [("images", one), ("images", other)], {"faces": "all"})
+            wire = multipart("/v1/embed", [("images", single), ("images", group)], {"faces": "all"})
         elif kind == 6:
-            wire = multipart("/v1/detect", [("images", other)], {})
+            wire = multipart("/v1/detect", [("images", group)], {})
         else:
-            wire = multipart("/v1/verify", [("probe", one[: len(one) // 2]), ("reference", b"no photo")], {})
+            wire = multipart("/v1/verify", [("probe", single[: len(single) // 2]), ("reference", b"no photo")], {})
         requests.append(Request(wire, lambda *_: True))
     return requests
 

@@ -56,6 +56,7 @@ def test_compose_runs_that_image_without_rights() -> None:
     assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(RUN_TIMEOUT_S + 120)
 def test_installs_starts_and_becomes_ready_in_a_fresh_environment(tmp_path: Path) -> None:
     source, home, data = tmp_path / "src", tmp_path / "home", tmp_path / "data"

@@ -21,13 +21,13 @@ ARCFACE = TEMPLATES["arcface-112"]
     y=st.floats(-2000, 2000),
     template=st.sampled_from(list(TEMPLATES.values())),
 )
-def test_undoes_any_similarity(scale: float, angle: float, x: float, y: float, template) -> None:  # type: ignore[no-untyped-def]
+def test_undoes_any_similarity_transform(scale: float, angle: float, x: float, y: float, template) -> None:  # type: ignore[no-untyped-def]
     target = np.array(template.points)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     moved = (scale * target @ rotation.T + [x, y]).astype(np.float32)
     matrix = alignment_matrix(moved, template)
-    back = moved @ matrix[:, :2].T + matrix[:, 2]
-    np.testing.assert_allclose(back, target, atol=0.05)
+    restored = moved @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(restored, target, atol=0.05)
     assert crop_scale(matrix) == pytest.approx(1 / scale, rel=1e-2)
 
 
@@ -37,7 +37,7 @@ def test_never_mirrors_a_face() -> None:
     assert np.linalg.det(matrix[:, :2]) > 0
 
 
-def test_the_narrow_template_is_the_middle_of_the_square_one(photos: Path, real_models: Models) -> None:
+def test_the_narrow_template_shows_the_middle_of_the_square_template(photos: Path, real_models: Models) -> None:
     image = Photo((photos / "astronaut.png").read_bytes()).raster().pixels
     landmarks = real_models.pipeline.detector.detect(image)[0].landmarks[None]
     square, narrow = align(image, landmarks, ARCFACE), align(image, landmarks, TEMPLATES["arcface-112x96"])
@@ -50,12 +50,12 @@ def test_the_narrow_template_is_the_middle_of_the_square_one(photos: Path, real_
     [np.zeros((5, 2)), np.full((5, 2), 7.0), np.arange(10).reshape(5, 2), np.full((5, 2), np.nan)],
     ids=["origin", "one-point", "line", "nan"],
 )
-def test_refuses_landmarks_that_fix_no_alignment(points: np.ndarray) -> None:
+def test_rejects_degenerate_landmarks(points: np.ndarray) -> None:
     with pytest.raises(DegenerateLandmarks):
         align(np.zeros((50, 50, 3), np.uint8), points[None].astype(np.float32), ARCFACE)
 
 
-def test_is_the_crop_of_insightface_on_real_faces(photos: Path, real_models: Models) -> None:
+def test_real_crops_match_insightface(photos: Path, real_models: Models) -> None:
     face_align = pytest.importorskip("insightface.utils.face_align")
     for name in ("astronaut.png", "group.jpg"):
         image = Photo((photos / name).read_bytes()).raster().pixels

@@ -1,4 +1,4 @@
-"""Networks are recognised by keys and shapes, exactly or not at all."""
+"""Networks are identified by an exact match of keys and shapes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from models.errors import ArchitectureUnknown, LandmarksNeeded
 
 KNOWN = [*iresnet.KNOWN, *adaface_ir.KNOWN, *mobilefacenet.KNOWN, *vit.KNOWN]
 
-# Entries of the state dict and millions of floating-point values, as the official code has them.
+# Number of entries in the state dict of the official code, and millions of floating-point values in it.
 SIZES = {
     "iresnet-100": (925, 65.2),
     "ir-18": (179, 24.0),
@@ -62,13 +62,13 @@ def test_networks_have_the_official_size(name: str, shapes: dict[str, dict[str, 
     ids=lambda plan: plan.architecture,
 )
 def test_other_depths_and_widths_of_a_family_are_recognised(plan: Plan) -> None:
-    wanted = expected_shapes(plan)
-    found = recognise(wanted)
+    expected = expected_shapes(plan)
+    found = recognise(expected)
     assert found.architecture == plan.architecture
-    assert expected_shapes(found) == wanted
+    assert expected_shapes(found) == expected
 
 
-def test_batch_counters_may_be_absent(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+def test_batch_counters_may_be_missing(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
     bare = {key: shape for key, shape in shapes["ir-18"].items() if not key.endswith("num_batches_tracked")}
     assert recognise(bare).architecture == "ir-18"
 
@@ -77,18 +77,18 @@ def test_batch_counters_may_be_absent(shapes: dict[str, dict[str, tuple[int, ...
 def test_a_missing_or_extra_layer_or_another_size_is_named(
     name: str, shapes: dict[str, dict[str, tuple[int, ...]]]
 ) -> None:
-    whole = shapes[name]
-    key = [key for key in whole if key.endswith("weight")][-3]
-    missing = {other: shape for other, shape in whole.items() if other != key}
-    for changed, said in (
+    intact = shapes[name]
+    key = [key for key in intact if key.endswith("weight")][-3]
+    missing = {other: shape for other, shape in intact.items() if other != key}
+    for changed, sentence in (
         (missing, f"{key} is missing"),
-        ({**whole, "added.weight": (3,)}, "added.weight is not part of it"),
-        ({**whole, key: (*whole[key][:-1], whole[key][-1] + 1)}, f"{key} is "),
+        ({**intact, "added.weight": (3,)}, "added.weight is not part of it"),
+        ({**intact, key: (*intact[key][:-1], intact[key][-1] + 1)}, f"{key} is "),
     ):
         with pytest.raises(ArchitectureUnknown) as caught:
             recognise(changed)
         assert f"the nearest is {name}" in str(caught.value)
-        assert said in str(caught.value)
+        assert sentence in str(caught.value)
         assert "--builder" in str(caught.value)
         assert "vultus import" in str(caught.value)
 
@@ -98,22 +98,22 @@ def test_a_wrong_embedding_size_is_named(shapes: dict[str, dict[str, tuple[int, 
         recognise({**shapes["iresnet-18"], "features.weight": (256,)})
 
 
-def test_something_else_altogether_names_the_nearest_in_a_sentence() -> None:
+def test_names_the_nearest_network_for_unrelated_weights() -> None:
     with pytest.raises(ArchitectureUnknown, match="the nearest is"):
         recognise({"encoder.weight": (10, 10)})
 
 
 @pytest.mark.parametrize("prefix", ["encoder.", "ema."])
-def test_the_nearest_is_found_under_a_strange_prefix(
+def test_finds_the_nearest_network_under_an_unknown_prefix(
     prefix: str, shapes: dict[str, dict[str, tuple[int, ...]]]
 ) -> None:
-    strange = {**{prefix + key: shape for key, shape in shapes["mbf"].items()}, "criterion.weight": (3,)}
+    prefixed = {**{prefix + key: shape for key, shape in shapes["mbf"].items()}, "criterion.weight": (3,)}
     with pytest.raises(ArchitectureUnknown) as caught:
-        recognise(strange)
+        recognise(prefixed)
     assert f"the nearest is mbf, under the prefix {prefix}, but criterion.weight is not part of it" in str(caught.value)
 
 
-def test_shapes_without_dimensions_are_not_a_crash(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+def test_refuses_degenerate_shapes(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
     for name in ("ir-18", "iresnet-18", "mbf", "mobilefacenet-112x96", "vit-t"):
         weights = [key for key in shapes[name] if key.endswith("weight")]
         for key in {*weights[:3], *weights[-3:], *(key for key in weights if "res_layer.1" in key or "linear1" in key)}:
@@ -122,13 +122,13 @@ def test_shapes_without_dimensions_are_not_a_crash(shapes: dict[str, dict[str, t
                     recognise({**shapes[name], key: shape})
 
 
-def test_kp_rpe_is_refused_with_its_reason(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+def test_refuses_kp_rpe_and_states_the_reason(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
     with pytest.raises(LandmarksNeeded, match="five landmarks as a second input"):
         recognise({**shapes["vit-base"], "keypoint_linear.weight": (16, 10)})
 
 
-def test_an_unknown_transformer_is_not_guessed(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
-    """The number of heads is not in the shapes."""
-    cut = {key: shape for key, shape in shapes["vit-t"].items() if not key.startswith("blocks.11.")}
+def test_refuses_a_transformer_of_unpublished_depth(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+    """The shapes do not reveal the number of heads."""
+    shallower = {key: shape for key, shape in shapes["vit-t"].items() if not key.startswith("blocks.11.")}
     with pytest.raises(ArchitectureUnknown, match="the nearest is vit-t"):
-        recognise(cut)
+        recognise(shallower)

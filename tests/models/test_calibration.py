@@ -19,9 +19,9 @@ def test_points_are_found_by_name_and_by_rate() -> None:
     loose, strict = calibration.points
     assert calibration.point() == strict
     assert calibration.point("fmr_1e-2") == calibration.point(0.01) == loose
-    for wanted in ("fmr_1e-9", 0.5, ""):
+    for unknown in ("fmr_1e-9", 0.5, ""):
         with pytest.raises(OperatingPointUnknown, match="fmr_1e-3"):
-            calibration.point(wanted)
+            calibration.point(unknown)
 
 
 def test_a_similarity_at_the_threshold_matches() -> None:
@@ -30,7 +30,7 @@ def test_a_similarity_at_the_threshold_matches() -> None:
     assert point.decide(np.nextafter(point.threshold, -1)) == "no_match"
 
 
-def test_is_inconclusive_between_the_ends_of_the_threshold_only_where_that_is_asked_for() -> None:
+def test_is_inconclusive_within_the_threshold_interval_only_on_request() -> None:
     point = fake_calibration().point()
     low, high = point.threshold_interval
     assert low < point.threshold < high
@@ -41,7 +41,7 @@ def test_is_inconclusive_between_the_ends_of_the_threshold_only_where_that_is_as
     assert point.decide(np.nextafter(low, -1), may_be_inconclusive=True) == "no_match"
 
 
-def test_the_probability_follows_from_ratio_and_prior() -> None:
+def test_the_probability_follows_from_the_likelihood_ratio_and_the_prior() -> None:
     score_map = fake_calibration().score_map
     assert score_map.log_likelihood_ratio(0.4) == 0
     assert score_map.probability(0.4, 0.5) == 0.5
@@ -50,24 +50,24 @@ def test_the_probability_follows_from_ratio_and_prior() -> None:
     assert score_map.probability(0.7, 0.1) == pytest.approx(odds / (1 + odds))
     ratios = [score_map.log_likelihood_ratio(similarity) for similarity in np.linspace(-1.5, 1.5, 50)]
     assert ratios == sorted(ratios)
-    assert ratios[0] == -10, "constant beyond the knots"
+    assert ratios[0] == -10, "the map is constant beyond the knots"
     assert score_map.probability(-1, 1e-12) > 0
     assert score_map.probability(1, 1 - 1e-12) <= 1
 
 
-def test_survives_the_file(tmp_path: Path) -> None:
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_calibration(tmp_path / "c.json", fake_calibration())
     assert read_calibration(tmp_path / "c.json", "ec1-x") == fake_calibration()
     assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageFailed, match="cannot be written"):
         write_calibration(tmp_path / "file" / "c.json", fake_calibration())
 
 
-def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
+def test_rejects_another_contract_and_altered_content(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     write_calibration(path, fake_calibration())
     with pytest.raises(CalibrationUnfit, match="ec1-y"):
@@ -84,12 +84,12 @@ def test_is_bound_to_its_contract_and_to_its_content(tmp_path: Path) -> None:
 
 
 def altered(path: Path, place: str, value: object) -> Path:
-    """Write a calibration by hand, with a digest that is right."""
+    """Write a calibration with the value at a dotted place replaced and with a correct digest."""
     write_calibration(path, fake_calibration())
     content = json.loads(path.read_text())
-    *way, last = place.split(".")
+    *parents, last = place.split(".")
     part = content
-    for step in way:
+    for step in parents:
         part = part[int(step)] if step.isdigit() else part[step]
     part[int(last) if last.isdigit() else last] = value
     content.pop("digest")
@@ -134,7 +134,7 @@ def altered(path: Path, place: str, value: object) -> Path:
         ("contract_id", 7),
     ],
 )
-def test_numbers_that_no_measurement_gives_are_refused_whatever_the_digest(
+def test_implausible_values_are_rejected_despite_a_correct_digest(
     tmp_path: Path, place: str, value: object
 ) -> None:
     path = altered(tmp_path / "c.json", place, value)
@@ -144,13 +144,13 @@ def test_numbers_that_no_measurement_gives_are_refused_whatever_the_digest(
         read_calibration(path, "ec1-x")
 
 
-def test_what_is_nested_without_end_is_no_calibration(tmp_path: Path) -> None:
+def test_rejects_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[" * 200_000)
     with pytest.raises(CalibrationUnfit):
         read_calibration(tmp_path / "c.json", "ec1-x")
 
 
-def test_one_of_an_older_version_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_older_version_states_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.json"
     monkeypatch.setattr("models.calibration.files._VERSION", 1)
     write_calibration(path, fake_calibration())
@@ -159,14 +159,14 @@ def test_one_of_an_older_version_says_what_to_do(tmp_path: Path, monkeypatch: py
         read_calibration(path, "ec1-x")
 
 
-def test_quality_that_was_not_validated_is_kept_with_its_reason(tmp_path: Path) -> None:
+def test_unvalidated_quality_is_stored_with_its_reason(tmp_path: Path) -> None:
     calibration = fake_calibration()
     quality = replace(calibration.quality, validated=False, because="small faces look good to it")
     write_calibration(tmp_path / "c.json", replace(calibration, quality=quality))
     assert read_calibration(tmp_path / "c.json", "ec1-x").quality == quality
 
 
-def test_the_default_pack_comes_with_a_calibration_of_its_own_contract(store: PackStore) -> None:
+def test_the_default_pack_has_a_calibration_for_its_contract(store: PackStore) -> None:
     path = calibration_file("opencv-zoo")
     assert path is not None
     pack = store.path(find_manifest("opencv-zoo"))

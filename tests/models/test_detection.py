@@ -1,4 +1,4 @@
-"""Geometry around a network, with a network that is told what to see."""
+"""Tests of the detector geometry with a fake network, and of detection with the default pack."""
 
 from pathlib import Path
 
@@ -18,15 +18,15 @@ from models.serving.models import Models
 Image = NDArray[np.uint8]
 
 
-def overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Intersection over union of two boxes."""
-    size = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+def overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return the intersection over union of two boxes."""
+    size = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     shared = float(np.prod(np.maximum(size, 0)))
-    return shared / (float(np.prod(one[2:] - one[:2])) + float(np.prod(other[2:] - other[:2])) - shared)
+    return shared / (float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2])) - shared)
 
 
-def seer(head: DetectorHead, score: float = 0.95) -> FakeSession:
-    """A network that reports one face: a box around all white pixels, every landmark at its middle."""
+def white_box_session(head: DetectorHead, score: float = 0.95) -> FakeSession:
+    """Return a network that reports one face: a box around all white pixels, with every landmark in its centre."""
 
     def answer(image: Image) -> tuple[NDArray[np.float32], ...]:
         anchors = head.anchors(*image.shape[:2])
@@ -55,26 +55,26 @@ def seer(head: DetectorHead, score: float = 0.95) -> FakeSession:
     share=st.floats(0.1, 0.9),
     head=st.sampled_from([YUNET, SCRFD]),
 )
-def test_boxes_come_back_in_pixels_of_the_photo(width: int, height: int, share: float, head: DetectorHead) -> None:
+def test_boxes_are_returned_in_pixels_of_the_photo(width: int, height: int, share: float, head: DetectorHead) -> None:
     image = np.zeros((height, width, 3), np.uint8)
     x, y = round(width * share * 0.3), round(height * share * 0.3)
     right, bottom = x + round(width * share * 0.6), y + round(height * share * 0.6)
     image[y : bottom + 1, x : right + 1] = 255
-    (face,) = AnchorDetector(seer(head), head).detect(image)
+    (face,) = AnchorDetector(white_box_session(head), head).detect(image)
     tolerance = 2 + max(width, height) / 300
     np.testing.assert_allclose(face.box, [x, y, right, bottom], atol=tolerance)
     np.testing.assert_allclose(face.landmarks, np.tile([(x + right) / 2, (y + bottom) / 2], (5, 1)), atol=tolerance)
 
 
-def test_every_picture_finds_a_canvas() -> None:
+def test_every_photo_size_fits_a_canvas() -> None:
     for options in (DetectionOptions(), DetectionOptions(max_side_px=384), DetectionOptions(max_side_px=2048)):
-        detector = AnchorDetector(seer(YUNET), YUNET, options)
+        detector = AnchorDetector(white_box_session(YUNET), YUNET, options)
         for shape in ((16, 16), (16, 5000), (5000, 16), (383, 385), (2048, 2048), (481, 640)):
             assert detector.detect(np.zeros((*shape, 3), np.uint8)) == []
         assert all(side % 32 == 0 for size in canvases(options) for side in size)
 
 
-def test_anchors_follow_the_outputs() -> None:
+def test_anchors_have_the_order_of_the_outputs() -> None:
     anchors = SCRFD.anchors(64, 96)
     assert anchors.shape == (2 * (8 * 12 + 4 * 6 + 2 * 3), 3)
     assert anchors[:4].tolist() == [[0, 0, 8], [0, 0, 8], [8, 0, 8], [8, 0, 8]]
@@ -82,14 +82,14 @@ def test_anchors_follow_the_outputs() -> None:
 
 
 @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE])
-def test_an_unsure_photo_is_looked_at_from_all_sides(turn: int) -> None:
-    """The network is sure of itself only where the bright corner lies top left."""
+def test_an_unsure_photo_is_tried_in_all_orientations(turn: int) -> None:
+    """The network returns a high score only if the green square is in the top left corner."""
 
     def answer(image: Image) -> tuple[NDArray[np.float32], ...]:
         rows, columns = np.nonzero(image[..., 1] > 127)
         height, width = image.shape[:2]
         upright = len(rows) and rows.mean() < height / 2 and columns.mean() < width / 2
-        scores, boxes, landmarks = seer(YUNET, 0.95 if upright else 0.7)._answer(image)
+        scores, boxes, landmarks = white_box_session(YUNET, 0.95 if upright else 0.7)._answer(image)
         return scores, boxes, landmarks
 
     upright = np.zeros((640, 640, 3), np.uint8)
@@ -102,17 +102,17 @@ def test_an_unsure_photo_is_looked_at_from_all_sides(turn: int) -> None:
     assert face.score == pytest.approx(0.95)
 
 
-def test_a_face_on_its_side_does_not_hide_an_upright_one(real_models: Models, photos: Path) -> None:
-    """Two people must never pass as a single one."""
+def test_a_rotated_face_does_not_hide_an_upright_face(real_models: Models, photos: Path) -> None:
+    """The policy `single` must reject a photo of two people."""
     group = Photo((photos / "group.jpg").read_bytes()).raster().pixels[80:330, 200:480]
     portrait = cv2.rotate(Photo((photos / "astronaut.png").read_bytes()).raster().pixels, cv2.ROTATE_90_CLOCKWISE)
     both = np.full((760, 860, 3), 128, np.uint8)
     both[:250, :280] = group
     both[248:760, 348:860] = portrait
-    for picture in (both, cv2.resize(both, (430, 380), interpolation=cv2.INTER_AREA).astype(np.uint8)):
-        boxes = [face.box for face in real_models.pipeline.detector.detect(picture)]
+    for photo in (both, cv2.resize(both, (430, 380), interpolation=cv2.INTER_AREA).astype(np.uint8)):
+        boxes = [face.box for face in real_models.pipeline.detector.detect(photo)]
         assert len(boxes) == 2
-        assert {bool(box[0] > picture.shape[1] / 3) for box in boxes} == {True, False}
+        assert {bool(box[0] > photo.shape[1] / 3) for box in boxes} == {True, False}
 
 
 def test_finds_faces_that_fill_the_frame(real_models: Models, photos: Path) -> None:
@@ -123,13 +123,13 @@ def test_finds_faces_that_fill_the_frame(real_models: Models, photos: Path) -> N
     close_up = cv2.resize(image[y1:y2, x1:x2], None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     (found,) = detector.detect(close_up)
     embedder = real_models.pipeline.embedder
-    whole = embedder.embed(align(image, face.landmarks[None], embedder.template)).embedding
+    full = embedder.embed(align(image, face.landmarks[None], embedder.template)).embedding
     close = embedder.embed(align(close_up, found.landmarks[None], embedder.template)).embedding
-    assert float(whole[0] @ close[0]) > 0.8
+    assert float(full[0] @ close[0]) > 0.8
 
 
 @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE])
-def test_finds_the_face_of_a_photo_on_its_side(real_models: Models, photos: Path, turn: int) -> None:
+def test_finds_the_face_in_a_rotated_photo(real_models: Models, photos: Path, turn: int) -> None:
     pipeline = real_models.pipeline
     image = Photo((photos / "astronaut.png").read_bytes()).raster().pixels
     turned = cv2.rotate(image, turn).astype(np.uint8)

@@ -10,12 +10,12 @@ from onnx.reference import ReferenceEvaluator
 
 from models.embedding import EMBEDDER_OUTPUTS
 from models.graph import Preprocessing, UnsupportedGraph, fold_batch_norms, recognizer_graph, simplify
-from models.graph.weights import Weights, fill, weights_file, write
+from models.graph.weights import Weights, fill_weights, weights_file, write
 from models.runtime import RuntimeOptions, open_session
 
 
 def tiny_recognizer(first: str = "Conv") -> tuple[onnx.ModelProto, NDArray[np.float32]]:
-    """One convolution over the whole picture: embedding = weights . pixels, weights block-quantised."""
+    """Return a network of one convolution over the whole image, with block-quantised weights, and the weights."""
     rng = np.random.default_rng(0)
     quantised = rng.integers(-100, 100, (4, 3 * 8 * 8), dtype=np.int8)
     scales = rng.uniform(0.001, 0.01, (4, 12)).astype(np.float32)
@@ -42,21 +42,21 @@ def tiny_recognizer(first: str = "Conv") -> tuple[onnx.ModelProto, NDArray[np.fl
     inputs = [
         helper.make_tensor_value_info("data", TensorProto.FLOAT, [1, 3, 8, 8]),
         helper.make_tensor_value_info("s", TensorProto.FLOAT, [4, 12]),
-        helper.make_tensor_value_info("weight", TensorProto.FLOAT, [4, 3, 8, 8]),  # as OpenCV's files do
+        helper.make_tensor_value_info("weight", TensorProto.FLOAT, [4, 3, 8, 8]),  # a weight, as in OpenCV's files
     ]
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4])]
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), weights
 
 
-def test_simplifying_leaves_true_inputs_and_folded_weights() -> None:
+def test_simplifying_keeps_only_real_inputs_and_folds_weights() -> None:
     model, weights = tiny_recognizer()
     simple = simplify(model)
     assert [value.name for value in simple.graph.input] == ["data"]
     assert {node.op_type for node in simple.graph.node} == {"Conv", "Flatten"}
     (tensor,) = simple.graph.initializer
     np.testing.assert_allclose(numpy_helper.to_array(tensor), weights, rtol=1e-6)
-    assert len(model.graph.input) == 3, "the model given is left as it was"
+    assert len(model.graph.input) == 3, "simplify changed its argument"
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -70,7 +70,7 @@ def test_simplifying_leaves_true_inputs_and_folded_weights() -> None:
         Preprocessing("bgr", 127.5, 127.5),
     ],
 )
-def test_takes_uint8_rgb_whatever_the_network_wanted(
+def test_takes_uint8_rgb_for_every_preprocessing(
     tmp_path: Path, preprocessing: Preprocessing, first: str, engine: str
 ) -> None:
     model, weights = tiny_recognizer(first)
@@ -118,7 +118,7 @@ def norm_nodes(
 
 
 def network_with_norms() -> onnx.ModelProto:
-    """Batch-norms after a convolution, before a padded one, read twice, before and after a linear layer."""
+    """Return a network with batch-norms around convolutions and a linear layer; two nodes read one of them."""
     rng = np.random.default_rng(9)
     weights: dict[str, NDArray[Any]] = {
         "w1": rng.normal(size=(4, 3, 3, 3)),
@@ -129,8 +129,8 @@ def network_with_norms() -> onnx.ModelProto:
     nodes = [helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1] * 4)]
     weights = {name: value.astype(np.float32) for name, value in weights.items()}
     for before, after, channels in (("a", "b", 4), ("b", "c", 4), ("e", "f", 4), ("h", "y", 6)):
-        node, own = norm_nodes(before, after, channels, len(nodes))
-        weights |= own
+        node, parameters = norm_nodes(before, after, channels, len(nodes))
+        weights |= parameters
         nodes.append(node)
         if after == "c":
             nodes.append(helper.make_node("Conv", ["c", "w2"], ["d"], pads=[1] * 4))
@@ -148,38 +148,38 @@ def network_with_norms() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["weights inside", "weights beside"])
-def test_every_batch_norm_is_folded_and_the_answer_stays(beside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_external", [False, True], ids=["weights inside", "weights external"])
+def test_folding_batch_norms_keeps_the_output(is_external: bool, tmp_path: Path) -> None:
     model = network_with_norms()
-    picture = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    (before,) = evaluate(model, x=picture)
-    outside = None
-    if beside:
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (before,) = evaluate(model, x=images)
+    external: dict[str, NDArray[np.float32]] | None = None
+    if is_external:
         weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         for tensor in model.graph.initializer:
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
-        outside = fill(model, weights)
-    fold_batch_norms(model, outside)
-    write(model, tmp_path / "folded.onnx", outside)
+        external = fill_weights(model, weights)
+    fold_batch_norms(model, external)
+    write(model, tmp_path / "folded.onnx", external)
     folded = onnx.load(tmp_path / "folded.onnx")
     onnx.checker.check_model(folded, full_check=True)
     assert [node.op_type for node in folded.graph.node] == ["Conv", "Mul", "Add", "Conv", "Add", "Flatten", "Gemm"]
-    (after,) = evaluate(folded, x=picture)
+    (after,) = evaluate(folded, x=images)
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-3)
 
 
-def test_large_weights_lie_beside_the_graph_until_it_is_written(tmp_path: Path) -> None:
+def test_large_weights_stay_outside_the_graph_until_it_is_written(tmp_path: Path) -> None:
     graph = helper.make_graph([], "a", [], [], [])
     large, small = np.arange(40_000, dtype=np.float32), np.arange(4, dtype=np.float32)
-    outside: dict[str, NDArray[np.float32]] = {}
-    weights = Weights(graph, outside)
+    external: dict[str, NDArray[np.float32]] = {}
+    weights = Weights(graph, external)
     weights["large"], weights["small"] = large, small
-    assert list(outside) == ["large"]
+    assert list(external) == ["large"]
     np.testing.assert_array_equal(weights["large"], large)
     assert graph.ByteSize() < 1000
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], producer_name="a test")
-    write(model, tmp_path / "a.onnx", outside)
+    write(model, tmp_path / "a.onnx", external)
     read = onnx.load(tmp_path / "a.onnx")
     assert read.producer_name == "a test"
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in read.graph.initializer}
@@ -187,16 +187,14 @@ def test_large_weights_lie_beside_the_graph_until_it_is_written(tmp_path: Path) 
     np.testing.assert_array_equal(found["small"], small)
 
 
-def test_weights_that_one_file_cannot_hold_are_written_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_exceed_one_file_go_into_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.graph.weights.MAX_FILE_BYTES", 100_000)
     graph = helper.make_graph([], "a", [], [], [])
     large = np.arange(40_000, dtype=np.float32)
-    outside: dict[str, NDArray[np.float32]] = {}
-    Weights(graph, outside)["large"] = large
+    external: dict[str, NDArray[np.float32]] = {}
+    Weights(graph, external)["large"] = large
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
-    write(model, tmp_path / "a.onnx", outside)
+    write(model, tmp_path / "a.onnx", external)
     assert (tmp_path / "a.onnx").stat().st_size < 1000
     assert weights_file(tmp_path / "a.onnx").stat().st_size >= large.nbytes
     (tensor,) = onnx.load(tmp_path / "a.onnx").graph.initializer
@@ -205,7 +203,7 @@ def test_weights_that_one_file_cannot_hold_are_written_beside_it(
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
 @pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("first", ["Conv", "Relu"], ids=["convolution first", "something else first"])
+@pytest.mark.parametrize("first", ["Conv", "Relu"], ids=["convolution first", "another layer first"])
 def test_a_mean_for_each_channel_follows_the_colour_order(
     color: Literal["rgb", "bgr"], mirror: bool, first: str
 ) -> None:

@@ -28,7 +28,7 @@ QUARTERS = np.zeros((48, 80, 3), np.uint8)
 QUARTERS[:24, :40], QUARTERS[:24, 40:] = (250, 10, 10), (10, 10, 250)
 QUARTERS[24:, :40], QUARTERS[24:, 40:] = (10, 250, 10), (250, 250, 10)
 
-# What has to be done to an upright picture so that the EXIF orientation undoes it.
+# The transform of an upright image that each EXIF orientation undoes.
 STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,7 +38,7 @@ STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-HEIC = pytest.param("HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra heic is missing"))
+HEIC = pytest.param("HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra `heic` is not installed"))
 
 
 def pixels(encoded: bytes) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_reads_grey() -> None:
         assert np.unique(pixels(encode(Image.new("L", (32, 32), 77), file_format))).tolist() == [77]
 
 
-def test_scales_16_bits_instead_of_clipping_them() -> None:
+def test_scales_16_bit_values_instead_of_clipping_them() -> None:
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
     expected = np.round(ramp / 257)
     for suffix, source in (
@@ -107,7 +107,7 @@ def test_never_shows_hidden_colours() -> None:
 
 
 def png_with_hidden_colour(depth: int, colour: int, pixel: bytes, hidden: bytes) -> bytes:
-    """A 32 x 32 PNG of one pixel value, which its tRNS chunk declares transparent."""
+    """Return a 32 x 32 PNG of one pixel value, with a tRNS chunk that declares the colour `hidden` transparent."""
     header = struct.pack(">IIBBBBB", 32, 32, depth, colour, 0, 0, 0)
     rows = (b"\0" + pixel * (32 * depth * (1 if colour == 0 else 3) // 8 // len(pixel))) * 32
     chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -146,7 +146,7 @@ def test_reads_float_grey_of_any_range() -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
-def test_refuses_a_png_with_a_flipped_byte(share: float) -> None:
+def test_rejects_a_png_with_a_flipped_bit(share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     encoded = bytearray(encode(Image.fromarray(noise)))
     encoded[int(len(encoded) * share)] ^= 1
@@ -156,7 +156,7 @@ def test_refuses_a_png_with_a_flipped_byte(share: float) -> None:
             photo.raster()
 
 
-def test_reads_exif_behind_the_pixels_of_a_png_without_decoding_them() -> None:
+def test_reads_exif_after_the_pixels_of_a_png() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     encoded = encode(Image.fromarray(QUARTERS).transpose(STORED[6]), exif=exif)
@@ -178,13 +178,13 @@ def test_reads_the_first_frame_of_an_animation() -> None:
 
 def test_decodes_a_jpeg_at_the_smallest_sufficient_eighth() -> None:
     encoded = noise_jpeg(800, 400)
-    for wanted, expected in ((0.01, 100), (0.125, 100), (0.126, 200), (0.3, 300), (0.5, 400), (0.9, 800), (5.0, 800)):
-        raster = Photo(encoded).raster(wanted)
+    for scale, expected in ((0.01, 100), (0.125, 100), (0.126, 200), (0.3, 300), (0.5, 400), (0.9, 800), (5.0, 800)):
+        raster = Photo(encoded).raster(scale)
         assert raster.pixels.shape[1] == expected
         assert raster.scale[0] == pytest.approx(expected / 800)
 
 
-def test_uses_a_raster_again_unless_it_is_too_small() -> None:
+def test_reuses_a_raster_unless_it_is_too_small() -> None:
     photo = Photo(noise_jpeg(800, 400))
     small = photo.raster(0.25)
     assert photo.raster(0.125) is small
@@ -193,7 +193,7 @@ def test_uses_a_raster_again_unless_it_is_too_small() -> None:
     assert photo.raster(0.25) is large
 
 
-def test_a_reduced_jpeg_shows_the_same_picture(photos: Path) -> None:
+def test_a_reduced_jpeg_shows_the_same_photo(photos: Path) -> None:
     encoded = (photos / "group.jpg").read_bytes()
     full, half = Photo(encoded).raster().pixels, Photo(encoded).raster(0.5).pixels
     shrunk = cv2.resize(full, half.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -217,22 +217,22 @@ def test_a_reduced_jpeg_shows_the_same_picture(photos: Path) -> None:
     ],
     ids=["empty", "text", "pdf", "zeros", "cut-header", "0x0", "1x1", "flat", "100MP", "900MP", "bytes"],
 )
-def test_refuses_by_the_header_with_a_code_of_its_own(encoded: bytes, error: type[ImageError], code: str) -> None:
+def test_rejects_an_image_by_its_header_with_a_specific_code(encoded: bytes, error: type[ImageError], code: str) -> None:
     with pytest.raises(error) as caught:
         Photo(encoded)
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", HEIC])
-def test_refuses_half_a_file(file_format: str) -> None:
+def test_rejects_half_a_file(file_format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     encoded = encode(Image.fromarray(noise), file_format)
     with pytest.raises((ImageDamaged, ImageUnreadable)):
         Photo(encoded[: len(encoded) // 2]).raster()
 
 
-def test_refuses_a_bomb_at_once_and_without_memory(tmp_path: Path) -> None:
-    """In a process of its own, whose peak is not already higher."""
+def test_rejects_a_decompression_bomb_quickly_and_with_little_memory(tmp_path: Path) -> None:
+    """A separate process is used, because the peak memory of this one may already be higher."""
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(png_bomb(30_000))
     assert bomb.stat().st_size < 110_000
@@ -250,7 +250,7 @@ def test_refuses_a_bomb_at_once_and_without_memory(tmp_path: Path) -> None:
     assert kilobytes < 50_000
 
 
-def test_limits_can_be_set() -> None:
+def test_limits_can_be_configured() -> None:
     encoded = noise_jpeg(100, 100)
     with pytest.raises(ImageTooManyPixels):
         Photo(encoded, ImageLimits(max_pixels=9_999))
@@ -278,7 +278,7 @@ SEEDS = _seeds()
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_mutated_images_decode_or_are_refused_by_name(data: st.DataObject) -> None:
+def test_mutated_images_are_decoded_or_rejected_with_a_code(data: st.DataObject) -> None:
     encoded = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(1, 8))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))

@@ -40,7 +40,7 @@ def quiet(*_: object) -> None:
     pass
 
 
-def test_the_default_pack_is_converted_proven_and_whole(store: PackStore) -> None:
+def test_the_default_pack_is_converted_proven_and_intact(store: PackStore) -> None:
     path = store.verify(find_manifest("opencv-zoo"))
     proof = json.loads((path / "recognizer" / PROOF).read_text())
     assert proof["passed"] is True
@@ -64,12 +64,12 @@ def test_a_pack_of_an_older_conversion_is_fetched_again(store: PackStore, monkey
         store.verify(find_manifest("opencv-zoo"))
 
 
-def test_an_unknown_pack_is_named() -> None:
+def test_an_unknown_pack_is_an_error_that_names_it() -> None:
     with pytest.raises(PackUnknown, match="nonsense"):
         find_manifest("nonsense")
 
 
-def test_a_pack_that_was_never_fetched_says_how_to_get_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_pack_names_the_fetch_command(tmp_path: Path) -> None:
     with pytest.raises(PackMissing, match="vultus packs fetch opencv-zoo"):
         PackStore(tmp_path).verify(find_manifest("opencv-zoo"))
 
@@ -84,7 +84,7 @@ def test_a_pack_that_was_never_fetched_says_how_to_get_it(tmp_path: Path) -> Non
         "recognizer/parity.json",
     ],
 )
-@pytest.mark.parametrize("how", ["flipped", "cut", "absent", "another"])
+@pytest.mark.parametrize("how", ["flipped", "truncated", "missing", "replaced"])
 def test_a_damaged_file_is_found_and_named(store: PackStore, tmp_path: Path, name: str, how: str) -> None:
     manifest = find_manifest("opencv-zoo")
     shutil.copytree(store.path(manifest), tmp_path / manifest.name)
@@ -94,9 +94,9 @@ def test_a_damaged_file_is_found_and_named(store: PackStore, tmp_path: Path, nam
     match how:
         case "flipped":
             victim.write_bytes(content)
-        case "another":
+        case "replaced":
             victim.write_bytes(b"[1]")
-        case "cut":
+        case "truncated":
             victim.write_bytes(content[: len(content) // 2])
         case _:
             victim.unlink()
@@ -112,20 +112,20 @@ def test_a_damaged_pack_is_fetched_again(tmp_path: Path) -> None:
     with pytest.raises(PackDamaged, match=r"one\.bin"):
         store.verify(manifest)
     assert (fetch_pack(store, manifest, quiet) / "one.bin").read_bytes() == b"picture"
-    left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
-    assert left == [".own.lock", "own"], "no scratch is left behind"
+    remaining = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
+    assert remaining == [".own.lock", "own"], "no scratch directory is left"
 
 
-def test_what_a_killed_fetch_left_behind_is_swept(tmp_path: Path) -> None:
+def test_files_of_a_killed_fetch_are_removed(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
-    for name in (".own+killed", ".own-larger+busy"):  # the second is of another pack, which is being fetched
+    for name in (".own+killed", ".own-larger+busy"):  # the second belongs to another pack, which is being fetched
         (tmp_path / "packs" / name / "published").mkdir(parents=True)
     fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
-    left = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
-    assert left == [".own-larger+busy", ".own.lock", "own"]
+    remaining = sorted(entry.name for entry in (tmp_path / "packs").iterdir())
+    assert remaining == [".own-larger+busy", ".own.lock", "own"]
 
 
-def test_two_fetches_at_once_fetch_once(tmp_path: Path, fetched: Progress) -> None:
+def test_concurrent_fetches_download_once(tmp_path: Path, fetched: Progress) -> None:
     source = tmp_path / "source"
     manifest = photos_manifest(source, wheel="iniconfig==2.3.1", member="iniconfig/py.typed")
     (source / "one.bin").write_bytes(b"")
@@ -135,10 +135,10 @@ def test_two_fetches_at_once_fetch_once(tmp_path: Path, fetched: Progress) -> No
     with ThreadPoolExecutor(3) as threads:
         paths = list(threads.map(lambda _: fetch_pack(store, manifest, lambda *step: fetched.append(step)), range(3)))
     assert paths == [tmp_path / "packs" / "own"] * 3
-    assert [step[1] for step in fetched].count(0) == 1, "one download was begun"
+    assert [step[1] for step in fetched].count(0) == 1, "one download was started"
 
 
-def test_a_published_file_that_is_no_graph_is_unfit(tmp_path: Path) -> None:
+def test_a_published_file_that_is_not_a_graph_is_unfit(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "x.onnx").write_bytes(b"not a graph")
@@ -150,7 +150,7 @@ def test_a_published_file_that_is_no_graph_is_unfit(tmp_path: Path) -> None:
         fetch_pack(PackStore(tmp_path / "packs"), Manifest.model_validate({**pack, "files": [file]}), quiet)
 
 
-def test_a_whole_pack_is_not_fetched_again(tmp_path: Path) -> None:
+def test_an_intact_pack_is_not_fetched_again(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
     store = PackStore(tmp_path / "packs")
     fetch_pack(store, manifest, quiet)
@@ -158,7 +158,7 @@ def test_a_whole_pack_is_not_fetched_again(tmp_path: Path) -> None:
     fetch_pack(store, manifest, quiet)
 
 
-def test_a_failed_fetch_leaves_the_old_pack_and_nothing_half_written(tmp_path: Path) -> None:
+def test_a_failed_fetch_leaves_the_old_pack_and_no_partial_files(tmp_path: Path) -> None:
     store = PackStore(tmp_path / "packs")
     path = fetch_pack(store, photos_manifest(tmp_path / "a", b"old", directory=str(tmp_path / "a")), quiet)
     newer = photos_manifest(tmp_path / "b", b"new")
@@ -168,7 +168,7 @@ def test_a_failed_fetch_leaves_the_old_pack_and_nothing_half_written(tmp_path: P
     assert sorted(entry.name for entry in (tmp_path / "packs").iterdir()) == [".own.lock", "own"]
 
 
-def test_sources_are_tried_in_order_and_refusals_are_told(tmp_path: Path) -> None:
+def test_sources_are_tried_in_order_and_failures_are_reported(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "good")
     wrong = tmp_path / "wrong"
     wrong.mkdir()
@@ -185,7 +185,7 @@ def test_sources_are_tried_in_order_and_refusals_are_told(tmp_path: Path) -> Non
 
 @pytest.fixture
 def https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A real web server with TLS on this machine; gives its address."""
+    """Start a local web server with TLS and return its URL."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
@@ -211,27 +211,27 @@ def test_fetches_over_https_with_progress(https: str, tmp_path: Path, fetched: P
     assert len(fetched) >= 3
 
 
-def test_a_missing_web_file_is_a_refusal(https: str, tmp_path: Path) -> None:
-    manifest = photos_manifest(tmp_path / "elsewhere", url=f"{https}/absent.bin")
+def test_a_missing_web_file_is_an_error(https: str, tmp_path: Path) -> None:
+    manifest = photos_manifest(tmp_path / "elsewhere", url=f"{https}/missing.bin")
     with pytest.raises(SourceUnavailable, match="404"):
         fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
 
 
-def test_an_untrusted_web_server_is_a_refusal(https: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_web_server_is_an_error(https: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = photos_manifest(tmp_path / "www", url=f"{https}/one.bin")
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(SourceUnavailable, match=r"(?i)certificate"):
         fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
 
 
-def test_a_wheel_without_the_member_is_a_refusal(tmp_path: Path, fetched: Progress) -> None:
+def test_a_wheel_without_the_member_is_an_error(tmp_path: Path, fetched: Progress) -> None:
     manifest = photos_manifest(tmp_path / "source", wheel="iniconfig==2.3.1", member="no/such.file")
     with pytest.raises(SourceUnavailable, match=r"no member no/such\.file"):
         fetch_pack(PackStore(tmp_path / "packs"), manifest, lambda *step: fetched.append(step))
-    assert fetched, "pip's download is shown"
+    assert fetched, "the download by pip reports progress"
 
 
-def test_a_wheel_that_does_not_exist_is_a_refusal(tmp_path: Path) -> None:
+def test_a_wheel_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", wheel="iniconfig==0.0.0.1", member="x")
     with pytest.raises(SourceUnavailable, match="iniconfig"):
         fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
@@ -253,16 +253,16 @@ def test_a_wheel_that_does_not_exist_is_a_refusal(tmp_path: Path) -> None:
     ],
     ids=["not-toml", "unknown-member", "escaping-name", "no-detector", "escaping-file", "plain-http"],
 )
-def test_a_wrong_manifest_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_invalid_manifest_is_refused_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "m.toml").write_text(text)
     with pytest.raises(ManifestInvalid, match=reason):
         read_manifest(tmp_path / "m.toml")
 
 
-def test_a_recognizer_that_answers_differently_is_refused(
+def test_a_recognizer_with_different_outputs_is_refused(
     store: PackStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A channel swap in the conversion must not go unnoticed."""
+    """The parity proof detects a channel swap in the conversion."""
     manifest = find_manifest("opencv-zoo")
     assert manifest.recognizer is not None
     from models.export import packs as build
@@ -284,10 +284,10 @@ def _rgb(faces: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _raw_sface(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Cut our own head and tail off again: float NCHW in, the raw embedding out."""
+    """Remove the layers that the conversion added: float NCHW in, the raw embedding out."""
     raw = next(node.input[0] for node in model.graph.node if node.output[0] == "vultus_squares")
     planes = next(node.output[0] for node in model.graph.node if node.op_type == "Transpose")
     extractor = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(model))
-    cut = extractor.extract_model([planes], [raw])
-    cut.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    return cut
+    inner = extractor.extract_model([planes], [raw])
+    inner.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    return inner

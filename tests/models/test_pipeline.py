@@ -19,7 +19,7 @@ from tests.pictures import encode, faces_png
 
 @pytest.fixture
 def batches(fake_models: Models, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many crops each call of the embedder is given."""
+    """Return a list to which each call of the embedder appends its number of crops."""
     embedder, counts = fake_models.pipeline.embedder, list[int]()
     embed = embedder.embed
 
@@ -41,7 +41,7 @@ def embed_one(pipeline: Pipeline, photo: bytes, policy: FacePolicy, deadline: De
     return outcome.faces
 
 
-def test_policies_pick_what_they_say() -> None:
+def test_policies_select_their_faces() -> None:
     left, middle, right = faces = [face(0, 30, 0.99), face(90, 20), face(150, 40)]
     assert select_faces(faces, "largest", (200, 100)) == [right]
     assert select_faces(faces, "central", (200, 20)) == [middle]
@@ -55,7 +55,7 @@ def test_policies_pick_what_they_say() -> None:
     assert select_faces([], "all", (200, 100)) == []
 
 
-def test_embeds_only_the_faces_that_are_meant(fake_models: Models, batches: list[int]) -> None:
+def test_embeds_only_the_selected_faces(fake_models: Models, batches: list[int]) -> None:
     pipeline = fake_models.pipeline
     deadline = Deadline()
     for policy, count in (("largest", 1), ("all", 5)):
@@ -81,18 +81,18 @@ def test_photos_keep_their_order_fail_alone_and_share_one_batch(fake_models: Mod
 def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
     real_models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Faces of growing size in a large JPEG: the raster that is aligned has the pixels, or is the full photo."""
+    """For faces of any size in a large JPEG, the aligned raster has enough pixels or is the full photo."""
     pipeline = real_models.pipeline
     with Image.open(photos / "astronaut.png") as image:
         portrait = image.convert("RGB")
     rasters: list[Raster] = []
     decode = Photo.raster
 
-    def decode_and_note(photo: Photo, scale: float = 1.0) -> Raster:
+    def decode_and_record(photo: Photo, scale: float = 1.0) -> Raster:
         rasters.append(decode(photo, scale))
         return rasters[-1]
 
-    monkeypatch.setattr(Photo, "raster", decode_and_note)
+    monkeypatch.setattr(Photo, "raster", decode_and_record)
     for side in (500, 1000, 2500):
         canvas = Image.new("RGB", (3200, 2600), "grey")
         canvas.paste(portrait.resize((side, side)), (300, 50))
@@ -100,15 +100,15 @@ def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
         enlargement = crop_scale(alignment_matrix(found.face.landmarks, pipeline.embedder.template))
         used = min(rasters[-1].scale)
         assert enlargement / used <= max(1.0, enlargement) + 0.02
-        assert used < 1 or enlargement > 0.87, "a large face needs no full decode"
+        assert used < 1 or enlargement > 0.87, "a large face does not need the full resolution"
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "BMP"])
 @pytest.mark.parametrize("policy", ["single", "all"])
-def test_a_large_noisy_photo_gives_the_embedding_of_a_small_one(
+def test_a_large_noisy_photo_has_the_embedding_of_a_small_photo(
     real_models: Models, photos: Path, file_format: str, policy: FacePolicy
 ) -> None:
-    """A warp from the full photo would pick single pixels of the noise."""
+    """A warp from the full photo would sample single pixels of the noise."""
     pipeline = real_models.pipeline
     with Image.open(photos / "astronaut.png") as image:
         portrait = image.convert("RGB")
@@ -124,7 +124,7 @@ def test_a_large_noisy_photo_gives_the_embedding_of_a_small_one(
     assert small.embedding @ large.embedding > 0.93
 
 
-def test_a_large_photo_gives_the_embedding_of_a_small_one(real_models: Models, photos: Path) -> None:
+def test_a_large_photo_has_the_embedding_of_a_small_photo(real_models: Models, photos: Path) -> None:
     pipeline = real_models.pipeline
     with Image.open(photos / "astronaut.png") as image:
         portrait = image.convert("RGB")

@@ -52,6 +52,6 @@ def test_the_trees_at_the_heads_of_the_files_are_complete() -> None:
 
 
 def test_every_code_that_a_client_can_see_is_documented() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "service/README.md").read_text()
     for leaf in STATUS:
         assert f"`{leaf.code}`" in readme

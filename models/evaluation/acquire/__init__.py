@@ -1,1 +1,1 @@
-"""From the pictures of a set to their embeddings, by the pipeline that serves."""
+"""Computation of the embeddings of an evaluation set, by the pipeline that also serves requests."""

@@ -1,4 +1,8 @@
-"""Pictures of evaluation sets to aligned crops: photos through the detector, crops as they are, faces by landmarks."""
+"""Acquisition: the step from a picture of an evaluation set to an aligned crop.
+
+A photo passes through the detector, a published crop is used without detection, and an image with published landmarks
+is aligned to them.
+"""
 
 import math
 from collections.abc import Sequence
@@ -17,16 +21,16 @@ from models.pipeline import FaceCropper
 from models.quality import FaceGeometry, geometry_of
 
 _NO_GEOMETRY = FaceGeometry(math.nan, math.nan, math.nan)
-_BIN_TEMPLATE = TEMPLATES["arcface-112"]  # what the published sets are aligned to
-_LIMITS = ImageLimits(min_side_px=1)  # published crops are what they are
+_BIN_TEMPLATE = TEMPLATES["arcface-112"]  # alignment template of the published sets
+_LIMITS = ImageLimits(min_side_px=1)  # published crops are accepted at any size
 
 
 class Crop(NamedTuple):
-    """A face ready to be embedded.
+    """An aligned face, the input of the recognizer.
 
     Attributes:
         pixels: (H, W, 3) uint8, RGB, aligned.
-        geometry: How it lay in the photo; NaN where there was none.
+        geometry: Geometry of the face in its photo; NaN if no detector ran.
     """
 
     pixels: NDArray[np.uint8]
@@ -34,33 +38,38 @@ class Crop(NamedTuple):
 
 
 class Landmarked(NamedTuple):
-    """An image file and where the face in it is said to be: (5, 2) float32, pixels."""
+    """An image file and the published landmarks of its face.
+
+    Attributes:
+        encoded: Image file.
+        landmarks: (5, 2) float32, pixels; left eye, right eye, nose, left and right mouth corner.
+    """
 
     encoded: bytes
     landmarks: NDArray[np.float32]
 
 
 class Acquisition(Protocol):
-    """A way from pictures to crops. Safe for use by several threads at once."""
+    """A method that makes crops from pictures. Thread-safe."""
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What a crop depends on beside the picture."""
+        """Everything that a crop depends on, except the picture."""
 
     def crops(self, pictures: Sequence[Any]) -> list[Crop | VultusError]:
-        """Make the crop of each picture, in order, or say why there is none."""
+        """Return the crop of each picture, in order, or the error that prevented it."""
 
 
 class FromPhotos:
-    """Photos, end to end as they are served: decode, detect, choose, align."""
+    """Crops from photos, by the serving pipeline: decode, detect, select the face, align."""
 
     def __init__(self, cropper: FaceCropper, policy: FacePolicy, detector: dict[str, Any]) -> None:
-        """Take the steps that serve.
+        """Initialise the acquisition.
 
         Args:
-            cropper: The steps.
-            policy: Which face of a photo is meant; not `all`.
-            detector: What the detector is, for `conditions`.
+            cropper: Pipeline steps from an image file to aligned crops.
+            policy: Rule that selects one face of a photo; not `all`.
+            detector: Description of the detector, for `conditions`.
         """
         self._cropper, self._policy, self._detector = cropper, policy, detector
 
@@ -70,28 +79,28 @@ class FromPhotos:
         return {"from": "photos", "policy": self._policy, "detector": self._detector}
 
     def crops(self, pictures: Sequence[bytes]) -> list[Crop | VultusError]:
-        """See `Acquisition`; pictures are image files."""
+        """See `Acquisition`. The pictures are image files."""
         template = self._cropper.template
-        found: list[Crop | VultusError] = []
+        crops: list[Crop | VultusError] = []
         for outcome in self._cropper.crop(pictures, self._policy, Deadline()):
             if isinstance(outcome, VultusError):
-                found.append(outcome)
+                crops.append(outcome)
             elif not outcome.photo.faces:
-                found.append(NoFace("no face was found in the image"))
+                crops.append(NoFace("no face was found in the image"))
             else:
                 size = (outcome.photo.width, outcome.photo.height)
-                found.append(Crop(outcome.crops[0], geometry_of(outcome.photo.faces[0], size, template)))
-        return found
+                crops.append(Crop(outcome.crops[0], geometry_of(outcome.photo.faces[0], size, template)))
+        return crops
 
 
 class FromCrops:
-    """Faces that were aligned to 112 x 112 already, as the `.bin` sets of insightface hold them.
+    """Crops from faces that are already aligned to 112 x 112 pixels, as in the `.bin` sets of insightface.
 
-    A recognizer with a narrower template gets the same frame, cut at the sides (see `models.alignment`).
+    For a narrower alignment template, the crop is cut at both sides (see `models.alignment`).
     """
 
     def __init__(self, template: Template) -> None:
-        """Take crops to a template."""
+        """Initialise the acquisition for an alignment template."""
         self._template = template
 
     @property
@@ -100,7 +109,10 @@ class FromCrops:
         return {"from": "crops"}
 
     def crops(self, pictures: Sequence[bytes]) -> list[Crop | VultusError]:
-        """See `Acquisition`; pictures are image files, the short side is brought to 112 pixels if it is not."""
+        """See `Acquisition`.
+
+        The pictures are image files. An image whose width is not 112 pixels is scaled so that its short side is 112.
+        """
         return [self._crop(encoded) for encoded in pictures]
 
     def _crop(self, encoded: bytes) -> Crop | VultusError:
@@ -116,10 +128,10 @@ class FromCrops:
 
 
 class FromLandmarks:
-    """Images with the landmarks that a set gives for them, as IJB's evaluation has them."""
+    """Crops from images with published landmarks, as in the evaluation of IJB."""
 
     def __init__(self, template: Template) -> None:
-        """Align to a template."""
+        """Initialise the acquisition for an alignment template."""
         self._template = template
 
     @property
@@ -140,7 +152,7 @@ class FromLandmarks:
 
 
 def _to_112(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bring the short side to 112 pixels if the width is not 112, as the official code does (`resize_short`)."""
+    """Scale the short side to 112 pixels if the width is not 112, as `resize_short` of the official code does."""
     height, width = pixels.shape[:2]
     side = _BIN_TEMPLATE.width
     if width == side:

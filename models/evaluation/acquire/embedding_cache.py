@@ -1,8 +1,8 @@
-"""Embeddings of pictures that were evaluated before, by what the pictures contain.
+"""Cache of embeddings of evaluation pictures, by the digest of their content.
 
-One SQLite file for each way of making embeddings: contract, engine, precision, detector, policy. A second run needs no
-inference, and a run that was interrupted goes on where it was. The file holds no names and no paths, but embeddings
-are biometric data: who deletes the pictures deletes it as well.
+The cache has one SQLite file for each set of conditions: contract, engine, precision, detector, policy. A second run
+needs no inference, and a run after an interrupt resumes where the first one stopped. The files hold no names and no
+paths, but embeddings are biometric data: a user who deletes the pictures must delete the cache too.
 """
 
 import json
@@ -20,7 +20,7 @@ from models.errors import CacheFailed
 from models.quality import FaceGeometry
 
 _FORMAT = 1
-_VARIABLES = 500  # of one statement; SQLite has a limit
+_VARIABLES = 500  # digests in one SELECT; SQLite limits the variables of a statement
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS conditions (terms TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS faces (
@@ -30,12 +30,12 @@ CREATE TABLE IF NOT EXISTS faces (
 
 
 class KnownFace(NamedTuple):
-    """What was made of a picture.
+    """The embedded face of a picture.
 
     Attributes:
-        embeddings: (V, D) float32, each of length 1, of its views: the picture and perhaps its mirror image.
-        norms: (V,) float32, their lengths before.
-        geometry: How the face lies in the picture; NaN where that means nothing.
+        embeddings: (V, D) float32, each of length 1, one for each view: the picture and optionally its mirror image.
+        norms: (V,) float32, lengths of the embeddings before normalisation.
+        geometry: Geometry of the face in the picture; NaN if no detector ran.
     """
 
     embeddings: NDArray[np.float32]
@@ -44,7 +44,12 @@ class KnownFace(NamedTuple):
 
 
 class KnownFailure(NamedTuple):
-    """Why nothing was made of a picture."""
+    """The reason why a picture has no embedding.
+
+    Attributes:
+        code: Error code.
+        reason: Error sentence.
+    """
 
     code: str
     reason: str
@@ -54,17 +59,17 @@ Known = KnownFace | KnownFailure
 
 
 class EmbeddingCache:
-    """What is known of pictures. Safe for use by several threads at once."""
+    """Cached faces and failures under one set of conditions. Thread-safe."""
 
     def __init__(self, directory: Path, conditions: Mapping[str, Any]) -> None:
-        """Open, or make, the file of these conditions.
+        """Open the file of these conditions; create it if it does not exist.
 
         Args:
-            directory: Where such files lie.
-            conditions: All that an embedding depends on beside the picture.
+            directory: Directory of the cache files.
+            conditions: Everything that an embedding depends on, except the picture.
 
         Raises:
-            CacheFailed: The file cannot be used.
+            CacheFailed: The file cannot be opened or created.
         """
         terms = {"format": _FORMAT, **conditions}
         self.path = directory / f"{value_digest(terms)[:32]}.sqlite"
@@ -82,24 +87,35 @@ class EmbeddingCache:
             raise self._failed(error) from error
 
     def read(self, contents: Sequence[bytes]) -> dict[bytes, Known]:
-        """Return what is known of pictures by the digest of their content."""
-        known: dict[bytes, Known] = {}
+        """Return the cached entries of pictures by the digest of their content.
+
+        Args:
+            contents: Digests of the pictures; digests without an entry are not in the returned dictionary.
+
+        Raises:
+            CacheFailed: The file cannot be read, or a row is malformed.
+        """
+        entries: dict[bytes, Known] = {}
         for start in range(0, len(contents), _VARIABLES):
-            asked = contents[start : start + _VARIABLES]
-            marks = ",".join("?" * len(asked))
+            digests = contents[start : start + _VARIABLES]
+            marks = ",".join("?" * len(digests))
             try:
                 with self._lock:
                     rows = self._connection.execute(
-                        f"SELECT * FROM faces WHERE content IN ({marks})", tuple(asked)
+                        f"SELECT * FROM faces WHERE content IN ({marks})", tuple(digests)
                     ).fetchall()
-                known |= {row[0]: _known(*row[1:]) for row in rows}
-            except (sqlite3.Error, ValueError, TypeError) as error:  # the latter two of a row that was altered
+                entries |= {row[0]: _entry(*row[1:]) for row in rows}
+            except (sqlite3.Error, ValueError, TypeError) as error:  # ValueError, TypeError: the row is malformed
                 raise self._failed(error) from error
-        return known
+        return entries
 
     def write(self, known: Mapping[bytes, Known]) -> None:
-        """Keep what was made of pictures."""
-        rows = [(content, *_row(one)) for content, one in known.items()]
+        """Store the entries of pictures by the digest of their content.
+
+        Raises:
+            CacheFailed: The file cannot be written.
+        """
+        rows = [(content, *_row(entry)) for content, entry in known.items()]
         try:
             with self._lock, self._connection:
                 self._connection.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -113,21 +129,20 @@ class EmbeddingCache:
 
     def _failed(self, error: Exception) -> CacheFailed:
         return CacheFailed(
-            f"the file of known embeddings {self.path.name} cannot be used ({error}); "
-            "remove it, or go without: --no-cache"
+            f"the embedding cache {self.path.name} cannot be used ({error}); remove it, or run with --no-cache"
         )
 
 
-def _known(embeddings: bytes, norms: bytes, geometry: bytes, code: str | None, reason: str | None) -> Known:
+def _entry(embeddings: bytes, norms: bytes, geometry: bytes, code: str | None, reason: str | None) -> Known:
     if code is not None:
         return KnownFailure(code, reason or "")
-    lengths = np.frombuffer(norms, np.float32)
-    views = np.frombuffer(embeddings, np.float32).reshape(len(lengths), -1)
-    return KnownFace(views, lengths, FaceGeometry(*np.frombuffer(geometry, np.float64).tolist()))
+    norm_array = np.frombuffer(norms, np.float32)
+    views = np.frombuffer(embeddings, np.float32).reshape(len(norm_array), -1)
+    return KnownFace(views, norm_array, FaceGeometry(*np.frombuffer(geometry, np.float64).tolist()))
 
 
-def _row(known: Known) -> tuple[bytes, bytes, bytes, str | None, str | None]:
-    if isinstance(known, KnownFailure):
-        return b"", b"", b"", known.code, known.reason
-    geometry = np.array(known.geometry, np.float64).tobytes()
-    return known.embeddings.tobytes(), known.norms.tobytes(), geometry, None, None
+def _row(entry: Known) -> tuple[bytes, bytes, bytes, str | None, str | None]:
+    if isinstance(entry, KnownFailure):
+        return b"", b"", b"", entry.code, entry.reason
+    geometry = np.array(entry.geometry, np.float64).tobytes()
+    return entry.embeddings.tobytes(), entry.norms.tobytes(), geometry, None, None

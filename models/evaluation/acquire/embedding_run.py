@@ -1,4 +1,4 @@
-"""Every picture of a set to its embedding: some at a time, in order, with what is known from before."""
+"""Embedding of the pictures of a set: in groups, in order, with a cache of earlier runs."""
 
 import hashlib
 from collections import deque
@@ -18,19 +18,19 @@ from models.evaluation.acquire.embedding_cache import EmbeddingCache, Known, Kno
 from models.evaluation.acquire.pictures import FaceTable, Failure, Picture
 from models.types import Progress, no_progress
 
-_GROUP = 32  # pictures; the largest batch that engines take at once
-_SIDE_BY_SIDE = 2  # groups; while one is embedded the other is decoded
+_GROUP = 32  # pictures; the largest batch of the engines
+_WORKERS = 2  # groups in parallel: one is decoded while another is embedded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """What became of some pictures that follow each other.
+    """The outcomes of consecutive pictures.
 
     Attributes:
-        start: Place of the first.
-        outcomes: For each, in order.
-        contents: Digest of each file; None where there was none.
-        inferred: How many were not known from before.
+        start: Index of the first picture.
+        outcomes: Face or failure of each picture, in order.
+        contents: Digest of each file; None if the file cannot be read.
+        inferred: Number of pictures that were not in the cache.
     """
 
     start: int
@@ -40,17 +40,18 @@ class Group:
 
 
 class EmbeddingRun:
-    """Makes embeddings of pictures, by the steps and the engine that serve."""
+    """A run that embeds pictures with the pipeline and the engine that also serve requests."""
 
     def __init__(
         self, acquisition: Acquisition, embedder: Embedder, cache: EmbeddingCache | None = None, mirror: bool = False
     ) -> None:
-        """Join the steps.
+        """Initialise the run.
 
         Args:
-            acquisition: From pictures to crops.
-            embedder: From crops to embeddings.
-            cache: What is known from before; its conditions must be those of the two.
+            acquisition: Makes crops from pictures.
+            embedder: Makes embeddings from crops.
+            cache: Cache of earlier runs. Its conditions must be those of `acquisition`, the recognizer and `mirror`
+                (see `conditions_of`).
             mirror: Whether the mirror image is embedded as a second view.
         """
         self._acquisition, self._embedder, self._cache, self._mirror = acquisition, embedder, cache, mirror
@@ -58,30 +59,30 @@ class EmbeddingRun:
     def groups(
         self, pictures: Sequence[Picture], step: str = "embedding", progress: Progress = no_progress
     ) -> Iterator[Group]:
-        """Embed pictures group by group, in order; memory does not grow with their number.
+        """Embed pictures group by group, in order. Memory does not grow with the number of pictures.
 
         Args:
-            pictures: Of the set.
-            step: What `progress` calls it.
+            pictures: Pictures of the set.
+            step: Name of the step for `progress`.
             progress: Called after each group.
 
         Raises:
             InferenceFailed: The engine failed.
-            CacheFailed: What is known cannot be read or written.
+            CacheFailed: The cache cannot be read or written.
         """
         starts = iter(range(0, len(pictures), _GROUP))
         waiting: deque[Future[Group]] = deque()
-        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="evaluate") as workers:
+        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="evaluate") as workers:
             try:
                 while True:
-                    for start in islice(starts, _SIDE_BY_SIDE + 1 - len(waiting)):
+                    for start in islice(starts, _WORKERS + 1 - len(waiting)):
                         waiting.append(workers.submit(self._group, start, pictures[start : start + _GROUP]))
                     if not waiting:
                         return
                     group = waiting.popleft().result()
                     yield group
                     progress(step, group.start + len(group.outcomes), len(pictures))
-            finally:  # of an interrupt or an error too: what has not begun never does
+            finally:  # after an interrupt or an error, cancel the groups that have not started
                 for future in waiting:
                     future.cancel()
 
@@ -92,7 +93,18 @@ class EmbeddingRun:
         step: str = "embedding",
         progress: Progress = no_progress,
     ) -> FaceTable:
-        """Embed pictures and keep all of it: embeddings of so many numbers. See `groups`."""
+        """Embed pictures and collect all faces in one table.
+
+        Args:
+            pictures: Pictures of the set.
+            dimensions: Length D of an embedding.
+            step: Name of the step for `progress`.
+            progress: Called after each group.
+
+        Raises:
+            InferenceFailed: The engine failed.
+            CacheFailed: The cache cannot be read or written.
+        """
         count, views = len(pictures), 1 + self._mirror
         contents: list[bytes | None] = [None] * count
         failures: list[Failure] = []
@@ -103,15 +115,15 @@ class EmbeddingRun:
         inferred = 0
         for group in self.groups(pictures, step, progress):
             inferred += group.inferred
-            for place, (outcome, content) in enumerate(
+            for index, (outcome, content) in enumerate(
                 zip(group.outcomes, group.contents, strict=True), start=group.start
             ):
-                contents[place] = content
+                contents[index] = content
                 if isinstance(outcome, KnownFailure):
-                    failures.append(Failure(pictures[place].name, outcome.code, outcome.reason))
+                    failures.append(Failure(pictures[index].name, outcome.code, outcome.reason))
                     continue
-                embedding[place], _ = add_views(outcome)
-                norms[place], geometry[place], found[place] = outcome.norms, outcome.geometry, True
+                embedding[index], _ = add_views(outcome)
+                norms[index], geometry[index], found[index] = outcome.norms, outcome.geometry, True
         names = [picture.name for picture in pictures]
         return FaceTable(names, embedding, norms, found, geometry, contents, failures, inferred)
 
@@ -119,58 +131,58 @@ class EmbeddingRun:
         outcomes: dict[int, Known] = {}
         contents: dict[int, bytes] = {}
         files: dict[int, bytes] = {}
-        for place, picture in enumerate(pictures):
+        for index, picture in enumerate(pictures):
             try:
-                files[place] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
-            except (OSError, ValueError) as error:  # the latter of a name that no file can have
+                files[index] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
+            except (OSError, ValueError) as error:  # ValueError: the name is not a valid file name
                 why = getattr(error, "strerror", None) or error
-                outcomes[place] = KnownFailure(PictureMissing.code, f"the file cannot be read: {why}")
+                outcomes[index] = KnownFailure(PictureMissing.code, f"the file cannot be read: {why}")
                 continue
-            contents[place] = _digest(files[place], picture.landmarks)
-        known = self._cache.read(list(set(contents.values()))) if self._cache else {}
-        wanted = {content: place for place, content in contents.items() if content not in known}
-        if wanted:
-            made = self._make(wanted, files, pictures)
+            contents[index] = _digest(files[index], picture.landmarks)
+        entries = self._cache.read(list(set(contents.values()))) if self._cache else {}
+        uncached = {content: index for index, content in contents.items() if content not in entries}
+        if uncached:
+            computed = self._compute(uncached, files, pictures)
             if self._cache:
-                self._cache.write(made)
-            known |= made
-        outcomes |= {place: known[content] for place, content in contents.items()}
-        places = range(len(pictures))
+                self._cache.write(computed)
+            entries |= computed
+        outcomes |= {index: entries[content] for index, content in contents.items()}
+        indices = range(len(pictures))
         return Group(
-            start, [outcomes[place] for place in places], [contents.get(place) for place in places], len(wanted)
+            start, [outcomes[index] for index in indices], [contents.get(index) for index in indices], len(uncached)
         )
 
-    def _make(
-        self, wanted: dict[bytes, int], files: dict[int, bytes], pictures: Sequence[Picture]
+    def _compute(
+        self, uncached: dict[bytes, int], files: dict[int, bytes], pictures: Sequence[Picture]
     ) -> dict[bytes, Known]:
-        given: list[bytes | Landmarked] = []
-        for place in wanted.values():
-            landmarks = pictures[place].landmarks
-            given.append(files[place] if landmarks is None else Landmarked(files[place], landmarks))
-        crops = dict(zip(wanted, self._acquisition.crops(given), strict=True))
+        sources: list[bytes | Landmarked] = []
+        for index in uncached.values():
+            landmarks = pictures[index].landmarks
+            sources.append(files[index] if landmarks is None else Landmarked(files[index], landmarks))
+        crops = dict(zip(uncached, self._acquisition.crops(sources), strict=True))
         ready = {content: crop for content, crop in crops.items() if isinstance(crop, Crop)}
-        made: dict[bytes, Known] = {
+        computed: dict[bytes, Known] = {
             content: KnownFailure(crop.code, str(crop))
             for content, crop in crops.items()
             if isinstance(crop, VultusError)
         }
         if not ready:
-            return made
+            return computed
         views = [np.stack([crop.pixels for crop in ready.values()])]
         if self._mirror:
             views.append(np.ascontiguousarray(views[0][:, :, ::-1]))
         embedded = [self._embedder.embed(view) for view in views]
-        for place, (content, crop) in enumerate(ready.items()):
-            embeddings = np.stack([view.embedding[place] for view in embedded])
-            made[content] = KnownFace(embeddings, np.array([view.norm[place] for view in embedded]), crop.geometry)
-        return made
+        for row, (content, crop) in enumerate(ready.items()):
+            embeddings = np.stack([view.embedding[row] for view in embedded])
+            computed[content] = KnownFace(embeddings, np.array([view.norm[row] for view in embedded]), crop.geometry)
+        return computed
 
 
 def add_views(face: KnownFace) -> tuple[NDArray[np.float32], float]:
-    """Add the embeddings of a face's views before normalisation, as the official evaluations do.
+    """Add the unnormalised embeddings of a face's views, as the official evaluations do.
 
     Returns:
-        (D,) float32 of length 1, and the length of the sum.
+        The normalised sum, (D,) float32 of length 1, and the norm of the sum.
     """
     if len(face.norms) == 1:
         return face.embeddings[0], float(face.norms[0])
@@ -180,7 +192,13 @@ def add_views(face: KnownFace) -> tuple[NDArray[np.float32], float]:
 
 
 def conditions_of(acquisition: Acquisition, recognizer: dict[str, Any], mirror: bool) -> dict[str, Any]:
-    """List all that an embedding depends on beside the picture."""
+    """Return everything that an embedding depends on, except the picture.
+
+    Args:
+        acquisition: Makes crops from pictures.
+        recognizer: Description of the recognizer.
+        mirror: Whether the mirror image is embedded as a second view.
+    """
     return {**acquisition.conditions, "recognizer": recognizer, "mirror": mirror}
 
 

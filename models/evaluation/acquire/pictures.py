@@ -1,4 +1,4 @@
-"""The pictures of a set, and what became of them."""
+"""Pictures of an evaluation set, and the faces and failures that result from them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from models.errors import SetIncomplete
 
-_SHOWN = 10
+_SHOWN = 10  # names of missing files in the error sentence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A picture of a set.
+    """A picture of an evaluation set.
 
     Attributes:
-        name: What reports call it; relative to the set's directory.
-        source: A file, or the file's content.
-        landmarks: (5, 2) float32, pixels, where the set gives them.
+        name: Name in reports; for a file, its path relative to the directory of the set.
+        source: Path of the image file, or its content.
+        landmarks: (5, 2) float32, pixels; None if the set holds no landmarks.
     """
 
     name: str
@@ -30,7 +30,13 @@ class Picture:
 
 
 class Failure(NamedTuple):
-    """A picture that gave no embedding, and why: a failure to acquire, or a file that is missing."""
+    """A picture without an embedding: a failure to acquire (ISO/IEC 19795-1) or a missing file.
+
+    Attributes:
+        name: Name of the picture.
+        code: Error code.
+        reason: Error sentence.
+    """
 
     name: str
     code: str
@@ -39,17 +45,17 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceTable:
-    """The faces of N pictures, one each.
+    """The faces of N pictures, one for each picture.
 
     Attributes:
-        names: Of the pictures.
-        embedding: (N, D) float32 of length 1, views added; zero where there is no face.
-        norms: (N, V) float32, the length of each view's embedding before normalisation; NaN where there is no face.
-        found: (N,) whether there is a face.
-        geometry: (N, 3) float32, see `models.quality.FaceGeometry`.
-        contents: Digest of each file.
-        failures: Of those without.
-        inferred: How many were not known from before.
+        names: Names of the pictures.
+        embedding: (N, D) float32 of length 1, the sum of the views; zero without a face.
+        norms: (N, V) float32, norm of each view's embedding; NaN without a face.
+        found: (N,) bool, whether the picture has a face.
+        geometry: (N, 3) float32, see `models.quality.FaceGeometry`; NaN without a face.
+        contents: Digest of each file; None if the file cannot be read.
+        failures: Pictures without a face.
+        inferred: Number of pictures that were not in the cache.
     """
 
     names: list[str]
@@ -62,7 +68,11 @@ class FaceTable:
     inferred: int = 0
 
     def where(self, chosen: NDArray[np.bool_]) -> "FaceTable":
-        """Keep the pictures that are chosen, (N,); failures are not among them."""
+        """Return a table of the chosen pictures only, without the failures.
+
+        Args:
+            chosen: (N,) bool.
+        """
         return FaceTable(
             [name for name, keep in zip(self.names, chosen, strict=True) if keep],
             self.embedding[chosen],
@@ -76,22 +86,30 @@ class FaceTable:
 
 
 def same_files(contents: Sequence[bytes | None]) -> list[list[int]]:
-    """Return the places of files that are there several times, by the digests of their content."""
-    places: dict[bytes, list[int]] = defaultdict(list)
-    for place, content in enumerate(contents):
+    """Return the indices of files with equal content, one list for each content that occurs several times.
+
+    Args:
+        contents: Digest of each file; None if the file cannot be read.
+    """
+    indices: dict[bytes, list[int]] = defaultdict(list)
+    for index, content in enumerate(contents):
         if content is not None:
-            places[content].append(place)
-    return [group for group in places.values() if len(group) > 1]
+            indices[content].append(index)
+    return [group for group in indices.values() if len(group) > 1]
 
 
 def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]:
-    """Look for all files of a set before any work is done on it.
+    """Check that the files of a set exist, before any work on the set starts.
+
+    Args:
+        pictures: Pictures of the set.
+        most_missing: Maximum number of missing files.
 
     Returns:
-        Names of those that are missing.
+        Names of the missing files.
 
     Raises:
-        SetIncomplete: They are more than `most_missing`.
+        SetIncomplete: The number of missing files exceeds `most_missing`.
     """
     missing = [
         picture.name for picture in pictures if isinstance(picture.source, Path) and not _is_file(picture.source)
@@ -99,7 +117,8 @@ def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]
     if len(missing) > most_missing:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         raise SetIncomplete(
-            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {most_missing:,} may be: {shown}"
+            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {most_missing:,} may be missing: "
+            f"{shown}"
         )
     return missing
 
@@ -107,5 +126,5 @@ def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # of a name that no file can have
+    except (OSError, ValueError):  # ValueError: the name is not a valid file name
         return False

@@ -1,1 +1,1 @@
-"""From pictures of known subjects to a calibration: operating points, score map, quality."""
+"""Calibration from pictures of known subjects: operating points, score map, quality."""

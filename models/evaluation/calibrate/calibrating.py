@@ -1,4 +1,4 @@
-"""From pictures of known subjects to a calibration: operating points, score map, quality."""
+"""Calibration from pictures of known subjects: operating points, score map, quality."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -32,67 +32,72 @@ def calibrate(
     """Measure a calibration.
 
     Args:
-        model: What serves.
-        pictures: With their subjects.
-        policy: Which face of a photo is meant; not `all`.
-        default: Name of the default operating point; the one of 1e-4, or the nearest looser one, if not given.
-        rates: False match rates wanted.
+        model: The model to calibrate.
+        pictures: Pictures and their subjects.
+        policy: Which face of a photo is used; not `all`.
+        default: Name of the default operating point. If None, the operating point with an FMR of 1e-4, or else the one
+            with the next higher FMR.
+        rates: False match rates of the operating points.
 
     Returns:
-        The calibration, and the faces that it rests on.
+        The calibration, and the faces of all pictures.
 
     Raises:
-        SetIncomplete, OneClassOnly, TooFewSubjects, TooManyPairs: The pictures cannot be used.
-        CalibrationUnfit: They support no operating point, or not the default one.
+        SetIncomplete: Too many pictures are missing.
+        OneClassOnly: The pictures have no mated, or no non-mated, pairs.
+        TooFewSubjects: The pictures have fewer than two subjects for each fold.
+        TooManyPairs: The pictures have too many mated pairs.
+        CalibrationUnfit: The pictures support no operating point, or not the default one.
     """
-    if default is not None and default not in map(point_name, rates):  # now, not after the work
-        raise CalibrationUnfit(f"there is no {default}; there may be {', '.join(map(point_name, rates))}")
-    deal_into_folds(pictures.numbers(), FOLDS)  # too few subjects are told now as well
-    everything = model.embed(model.photos(policy), pictures.pictures, pictures.name)
-    missing = sum(failure.code == PictureMissing.code for failure in everything.failures)
-    there = len(everything.names) - missing
-    faces, known = everything.where(everything.found), pictures.where(everything.found)
-    subjects = known.numbers()
+    if default is not None and default not in map(point_name, rates):  # before the pictures are embedded
+        names = ", ".join(map(point_name, rates))
+        raise CalibrationUnfit(f"unknown operating point {default}; possible points: {names}")
+    deal_into_folds(pictures.numbers(), FOLDS)  # raises TooFewSubjects before the pictures are embedded
+    all_faces = model.embed(model.photos(policy), pictures.pictures, pictures.name)
+    missing = sum(failure.code == PictureMissing.code for failure in all_faces.failures)
+    present = len(all_faces.names) - missing
+    faces, acquired = all_faces.where(all_faces.found), pictures.where(all_faces.found)
+    subjects = acquired.numbers()
     folds = deal_into_folds(subjects, FOLDS)
     pairs = compare_all(faces.embedding, subjects, folds, model.progress)
     measured_on = (
-        f"{pictures.name}: {len(faces.names):,} pictures of {len(set(known.subjects)):,} subjects, "
+        f"{pictures.name}: {len(faces.names):,} pictures of {len(set(acquired.subjects)):,} subjects, "
         f"{pairs.non_mated.count:,} non-mated and {len(pairs.mated.scores):,} mated pairs"
     )
     points = operating_points(pairs, measured_on, rates, progress=model.progress)
     require_points(points, pairs)
-    chosen = _default(points, default)
-    assert pairs.by_fold is not None  # folds were given
+    chosen = _choose_default(points, default)
+    assert pairs.by_fold is not None  # because `compare_all` received folds
     calibration = Calibration(
         contract_id=model.models.contract_id,
         default=chosen.name,
         points=tuple(points),
         bound=bound_beyond(pairs),
         score_map=fit_score_map(pairs.by_fold, measured_on),
-        quality=measure_quality(model, faces, known, policy, chosen.threshold),
+        quality=measure_quality(model, faces, acquired, policy, chosen.threshold),
         conditions=model.conditions(
             face_policy=policy,
-            pictures=there,
-            failure_to_acquire=(len(everything.failures) - missing) / max(1, there),
-            subjects=len(set(known.subjects)),
+            pictures=present,
+            failure_to_acquire=(len(all_faces.failures) - missing) / max(1, present),
+            subjects=len(set(acquired.subjects)),
             mated=len(pairs.mated.scores),
             non_mated=pairs.non_mated.count,
         ),
     )
-    return calibration, everything
+    return calibration, all_faces
 
 
 def measure_quality(
     model: EvaluatedModel, faces: FaceTable, pictures: PictureSet, policy: FacePolicy, threshold: float
 ) -> QualityScale:
-    """Choose the statistics of the norm, and validate that it orders errors."""
-    own = model.models.recognizer.single_view_statistics
-    statistics = own or norm_statistics(faces.norms[:, 0])
+    """Choose the norm statistics and validate that quality orders errors."""
+    from_checkpoint = model.models.recognizer.single_view_statistics
+    statistics = from_checkpoint or norm_statistics(faces.norms[:, 0])
     comparisons = compare_degraded(model, _one_pair_each(pictures), policy, statistics)
     verdict = validate_quality(comparisons, threshold)
     return QualityScale(
         statistics=statistics,
-        source="checkpoint" if own else "measured",
+        source="checkpoint" if from_checkpoint else "measured",
         validated=verdict.because is None,
         because=verdict.because,
         evidence=verdict.evidence,
@@ -101,20 +106,20 @@ def measure_quality(
 
 
 def _one_pair_each(pictures: PictureSet) -> list[tuple[Picture, Picture]]:
-    """Take the first two pictures of every subject that has two, of at most so many subjects, spread evenly."""
-    own: dict[str, list[Picture]] = defaultdict(list)
+    """Return the first two pictures of at most `MOST_SUBJECTS` subjects, spread evenly over those with two pictures."""
+    by_subject: dict[str, list[Picture]] = defaultdict(list)
     for picture, subject in zip(pictures.pictures, pictures.subjects, strict=True):
-        own[subject].append(picture)
-    pairs = [(some[0], some[1]) for some in own.values() if len(some) > 1]
+        by_subject[subject].append(picture)
+    pairs = [(found[0], found[1]) for found in by_subject.values() if len(found) > 1]
     spread = np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_SUBJECTS)).astype(int)
-    return [pairs[place] for place in spread]
+    return [pairs[index] for index in spread]
 
 
-def _default(points: Sequence[OperatingPoint], wanted: str | None) -> OperatingPoint:
-    if wanted is None:
+def _choose_default(points: Sequence[OperatingPoint], name: str | None) -> OperatingPoint:
+    if name is None:
         return next((point for point in reversed(points) if point.rate >= DEFAULT_RATE), points[0])
     for point in points:
-        if point.name == wanted:
+        if point.name == name:
             return point
     names = ", ".join(point.name for point in points)
-    raise CalibrationUnfit(f"{wanted} cannot be the default: the data supports {names}")
+    raise CalibrationUnfit(f"{name} cannot be the default: the data supports {names}")

@@ -1,7 +1,8 @@
-"""Aligned faces made worse in known ways, always the same for the same face.
+"""Deterministic degradations of aligned faces.
 
-Seven ways, each far beyond what a good camera does: blur, three low resolutions, heavy compression, darkness, noise.
-They are done to the crop, after alignment, so that what is measured is the recognizer and not the detector.
+The seven degradations are blur, three low resolutions, heavy JPEG compression, darkness and noise. Each is much
+stronger than the defects of a good camera. They apply to the crop, after alignment, so that they test the recognizer
+alone and not the detector. The same crop is always degraded to the same pixels.
 """
 
 import zlib
@@ -49,7 +50,7 @@ def _darken(crop: Pixels) -> NDArray[Any]:
 
 
 def _add_noise(crop: Pixels) -> NDArray[Any]:
-    rng = np.random.default_rng([SEED, zlib.crc32(crop.tobytes())])  # by the face, not by its place in a batch
+    rng = np.random.default_rng([SEED, zlib.crc32(crop.tobytes())])  # seeded by the crop, not by its batch
     return np.clip(np.round(crop + rng.normal(0, _NOISE_DEVIATION, crop.shape)), 0, 255)
 
 
@@ -65,7 +66,7 @@ DEGRADATIONS: dict[str, Callable[[Pixels], NDArray[Any]]] = {
 
 
 def degrade(crop: Pixels, kind: str) -> Pixels:
-    """Make an aligned face worse.
+    """Degrade an aligned face.
 
     Args:
         crop: (H, W, 3) uint8, RGB.
@@ -78,10 +79,10 @@ def degrade(crop: Pixels, kind: str) -> Pixels:
 
 
 class Degraded:
-    """Another way from pictures to crops, and what it gives made worse."""
+    """An acquisition that degrades the crops of another acquisition."""
 
     def __init__(self, acquisition: Acquisition, kind: str) -> None:
-        """Wrap it; `kind` is one of `DEGRADATIONS`."""
+        """Wrap an acquisition; `kind` is one of `DEGRADATIONS`."""
         self._acquisition, self._kind = acquisition, kind
 
     @property

@@ -1,12 +1,19 @@
-"""Whether the feature norm of a recognizer may gate: does it order errors, on real faces and on worse ones?
+"""Validation of quality as a gate: whether it orders errors, on real faces and on degraded ones.
 
-For some recognizers it does not. One trained network that was measured gives faces of 12 pixels longer embeddings than
-sharp ones, and no threshold on its norm keeps them out. So quality is validated for each contract, with one mated pair
-of each of many subjects: one picture as it is, the other as it is and degraded in each way of `degradation`. What
-gates is judged: the quality score, clipped at both ends. Two conditions must hold with 95 % confidence (bootstrap over
-subjects), for the undegraded pairs alone and together with the pairs of each degradation: Spearman's correlation of
-quality and similarity is above 0; discarding the fifth with the lowest quality lowers the false non-match rate where
-there are at least 30 errors, and does not raise it where there are fewer. At least one degradation must have 30.
+The feature norm of some recognizers does not order errors. One trained network, when measured, returned longer
+embeddings for faces of 12 pixels than for sharp faces, so no threshold on its norm rejects them. Quality is therefore
+validated for each embedding contract, with one mated pair of each of many subjects. The reference of a pair is never
+degraded; the probe is compared undegraded and with each degradation of `degradation`. The validated quantity is the
+quality score, clipped at both ends, because the gate uses that score.
+
+Two conditions must hold with 95 % confidence (bootstrap over subjects), both for the undegraded pairs alone and for
+these together with the pairs of each degradation:
+
+* Spearman's correlation of quality and similarity is above 0.
+* Discarding the fifth with the lowest quality lowers the false non-match rate if there are at least 30 errors, and does
+  not raise it if there are fewer.
+
+At least one of these sets of pairs must have 30 errors.
 """
 
 from collections.abc import Sequence
@@ -39,8 +46,8 @@ class Comparisons(NamedTuple):
     """Mated comparisons of one kind, one for each subject.
 
     Attributes:
-        quality: (S,) the lower quality of the two faces.
-        scores: (S,) similarities; both NaN where a face was not acquired.
+        quality: (S,) float32, the lower quality of the two faces, in [0, 100].
+        scores: (S,) float32, similarities; NaN where a face was not acquired.
     """
 
     quality: Floats
@@ -48,11 +55,11 @@ class Comparisons(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of it.
+    """Outcome of the validation.
 
     Attributes:
-        because: Why quality may not gate; None if it may.
-        evidence: What was measured, for each kind.
+        because: Why quality is not validated; None if it is.
+        evidence: The measurements, by kind.
     """
 
     because: str | None
@@ -62,7 +69,17 @@ class Verdict(NamedTuple):
 def compare_degraded(
     model: EvaluatedModel, pairs: Sequence[tuple[Picture, Picture]], policy: FacePolicy, statistics: NormStatistics
 ) -> dict[str, Comparisons]:
-    """Compare mated pairs, the second picture as it is and made worse in every way; see `quality_scores`."""
+    """Compare mated pairs, with the second picture undegraded and with each degradation.
+
+    Args:
+        model: The model under validation.
+        pairs: Reference and probe of each subject.
+        policy: Which face of a photo is used; not `all`.
+        statistics: Norm statistics that `quality_scores` takes.
+
+    Returns:
+        By kind, the undegraded pairs under `REAL`; every kind has the subjects in the order of `pairs`.
+    """
     photos = model.photos(policy)
     references = model.embed(photos, [first for first, _ in pairs], "quality: references")
     probes = [second for _, second in pairs]
@@ -78,15 +95,15 @@ def compare_degraded(
 
 
 def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed: int = 0) -> Verdict:
-    """Judge whether quality orders errors.
+    """Validate that quality orders errors.
 
     Args:
-        comparisons: By kind, the real ones under `REAL`; every kind has the same subjects in the same order.
-        threshold: Similarity at which errors are counted.
-        seed: Of the bootstrap.
+        comparisons: By kind, the undegraded pairs under `REAL`; every kind has the same subjects in the same order.
+        threshold: Similarity threshold at which errors are counted.
+        seed: Seed of the bootstrap.
     """
     real = comparisons[REAL]
-    known = np.isfinite(np.stack([own.scores for own in comparisons.values()])).all(axis=0)
+    known = np.isfinite(np.stack([compared.scores for compared in comparisons.values()])).all(axis=0)
     evidence: dict[str, Any] = {"subjects": int(known.sum()), "threshold": threshold}
     if known.sum() < LEAST_SUBJECTS:
         return Verdict(
@@ -94,39 +111,40 @@ def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed
             evidence,
         )
     because = None
-    for kind, own in comparisons.items():
-        parts = [real] if kind == REAL else [real, own]
+    for kind, compared in comparisons.items():
+        parts = [real] if kind == REAL else [real, compared]
         quality = np.stack([part.quality[known] for part in parts], axis=1)
         scores = np.stack([part.scores[known] for part in parts], axis=1)
         measured = _measure(quality, scores, threshold, seed)
         evidence[kind] = measured
         because = because or _objection(kind, measured)
-    most = max(measured["errors"] for measured in evidence.values() if isinstance(measured, dict))
-    if because is None and most < LEAST_ERRORS:
-        because = f"only {most} errors were seen, and {LEAST_ERRORS} are needed to tell whether it orders them"
+    maximum = max(measured["errors"] for measured in evidence.values() if isinstance(measured, dict))
+    if because is None and maximum < LEAST_ERRORS:
+        because = f"only {maximum} errors were seen, and {LEAST_ERRORS} are needed to tell whether it orders them"
     return Verdict(because, evidence)
 
 
 def _measure(quality: Floats, scores: Floats, threshold: float, seed: int) -> dict[str, Any]:
-    """Measure (S, K) comparisons of S subjects."""
-    from scipy.stats import rankdata  # takes as long to load as a model; no command but this needs it
+    """Measure (S, K) comparisons: K pairs of each of S subjects."""
+    from scipy.stats import rankdata  # slow to import, and only this measurement needs it
 
     curve = discard_curve(quality.ravel(), scores.ravel(), threshold)
     rng = np.random.default_rng(seed)
     correlation, change = np.empty((2, _REPLICATES))
     for replicate in range(_REPLICATES):
         drawn = rng.integers(0, len(scores), len(scores))
-        own, similar = quality[drawn].ravel(), scores[drawn].ravel()
-        ranks = rankdata(own), rankdata(similar)
-        correlation[replicate] = 0.0 if np.ptp(own) == 0 or np.ptp(similar) == 0 else np.corrcoef(*ranks)[0, 1]
-        missed = (similar < np.float32(threshold))[np.argsort(own, kind="stable")]
+        drawn_quality, drawn_scores = quality[drawn].ravel(), scores[drawn].ravel()
+        ranks = rankdata(drawn_quality), rankdata(drawn_scores)
+        constant = np.ptp(drawn_quality) == 0 or np.ptp(drawn_scores) == 0
+        correlation[replicate] = 0.0 if constant else np.corrcoef(*ranks)[0, 1]
+        missed = (drawn_scores < np.float32(threshold))[np.argsort(drawn_quality, kind="stable")]
         change[replicate] = missed[int(_DISCARDED * len(missed)) :].mean() - missed.mean()
-    place = curve.discarded.index(_DISCARDED)
+    index = curve.discarded.index(_DISCARDED)
     return {
         "spearman": rank_correlation(quality.ravel(), scores.ravel()),
         "spearman_least": float(np.quantile(correlation, 1 - _CONFIDENCE)),
         "fnmr": curve.fnmr[0],
-        "fnmr_with_a_fifth_discarded": curve.fnmr[place],
+        "fnmr_with_a_fifth_discarded": curve.fnmr[index],
         "fnmr_change_least": float(np.quantile(change, 1 - _CONFIDENCE)),
         "fnmr_change_most": float(np.quantile(change, _CONFIDENCE)),
         "errors": int((scores < np.float32(threshold)).sum()),
@@ -135,6 +153,7 @@ def _measure(quality: Floats, scores: Floats, threshold: float, seed: int) -> di
 
 
 def _objection(kind: str, measured: dict[str, Any]) -> str | None:
+    """Return why the measurements of one kind do not validate quality, or None if they do."""
     faces = "real faces" if kind == REAL else f"real faces and the same made worse ({kind})"
     if measured["spearman_least"] <= 0:
         return (

@@ -1,10 +1,11 @@
-"""Similarity to log-likelihood ratio: two monotone maps, the better one by cross-validation over subjects.
+"""Monotone maps from similarity to log-likelihood ratio, chosen by cross-validation over subjects.
 
-Logistic: log-likelihood ratio linear in similarity, fitted by logistic regression with both classes weighing alike
-(N. Brümmer, J. du Preez, "Application-independent evaluation of speaker detection", Computer Speech and Language 20,
-2006). Isotonic: pool adjacent violators, with each pool taken at its centre and straight lines between (A. Oron,
-N. Flournoy, "Centered isotonic regression", Statistics in Biopharmaceutical Research 9, 2017). Neither claims more than
-its data carries at its ends, see `_limits`; in between the line may be off by what its cost says.
+Logistic: the log-likelihood ratio is linear in similarity, fitted by logistic regression with equal weight of both
+classes (N. Brümmer, J. du Preez, "Application-independent evaluation of speaker detection", Computer Speech and
+Language 20, 2006). Isotonic: pool adjacent violators, with each pool placed at its centre and linear interpolation
+between pools (A. Oron, N. Flournoy, "Centered isotonic regression", Statistics in Biopharmaceutical Research 9, 2017).
+Both maps are clipped to the ratios that the data supports (`_limits`). Inside these limits, the cost of a map measures
+its error.
 """
 
 from collections.abc import Sequence
@@ -39,11 +40,11 @@ class _Knots(NamedTuple):
 
 
 def fit_score_map(histograms: FoldHistograms, measured_on: str) -> ScoreMap:
-    """Fit both maps, choose by the cost of held-out subjects, and fit the chosen one to all.
+    """Fit both maps, choose the one with the lower cost on held-out subjects, and fit it to all pairs.
 
     Args:
-        histograms: Of pairs whose two subjects are of known folds.
-        measured_on: The data, for people.
+        histograms: Histograms of the pairs, by the folds of their two subjects.
+        measured_on: Description of the data.
     """
     folds = len(histograms.mated)
     methods: tuple[Method, ...] = ("logistic", "isotonic")
@@ -52,7 +53,7 @@ def fit_score_map(histograms: FoldHistograms, measured_on: str) -> ScoreMap:
         method: [_fit(method, *histograms.without(fold)).at(CENTRES) for fold in range(folds)] for method in methods
     }
     cost = {method: _held_out_cost(ratios[method], held_out) for method in methods}
-    method = min(methods, key=lambda one: cost[one])
+    method = min(methods, key=lambda candidate: cost[candidate])
     knots = _fit(method, *histograms.all())
     return ScoreMap(
         method=method,
@@ -86,7 +87,7 @@ def _fit_logistic(mated: Counts, others: Counts) -> _Knots:
     if slope <= 0:
         return _Knots(np.array([-1.0, 1.0]), np.zeros(2))
     ratio = np.clip(np.array([low, high]), slope * -1 + offset, slope + offset)
-    if ratio[0] >= ratio[1]:  # the line lies beyond what the counts carry
+    if ratio[0] >= ratio[1]:  # within [-1, 1] the line stays outside the limits
         return _Knots(np.array([-1.0, 1.0]), np.full(2, np.clip(offset, low, high)))
     return _Knots((ratio - offset) / slope, ratio)
 
@@ -106,11 +107,11 @@ def _fit_isotonic(mated: Counts, others: Counts) -> _Knots:
 
 
 def _thin(knots: _Knots) -> _Knots:
-    """Keep few knots, spread evenly over the ratios, where most pools differ by nothing that matters."""
+    """Reduce knots to about `_MOST_KNOTS`, spread evenly over the ratios; the others add no useful detail."""
     if len(knots.ratio) <= _MOST_KNOTS:
         return knots
-    wanted = np.linspace(knots.ratio[0], knots.ratio[-1], _MOST_KNOTS)
-    chosen = np.unique(np.concatenate([[0], np.searchsorted(knots.ratio, wanted), [len(knots.ratio) - 1]]))
+    targets = np.linspace(knots.ratio[0], knots.ratio[-1], _MOST_KNOTS)
+    chosen = np.unique(np.concatenate([[0], np.searchsorted(knots.ratio, targets), [len(knots.ratio) - 1]]))
     chosen = chosen[chosen < len(knots.ratio)]
     return _Knots(knots.similarity[chosen], knots.ratio[chosen])
 
@@ -120,36 +121,39 @@ def _shares(mated: Counts, others: Counts) -> tuple[Doubles, Doubles]:
 
 
 def _limits(mated: Counts, others: Counts) -> tuple[float, float]:
-    """Return the least and the largest ratio that the counts carry anywhere.
+    """Return the lowest and the highest log-likelihood ratio that the counts support.
 
-    Above a similarity the ratio is at most the share of mated pairs there over an upper 95 % bound of the share of
-    others, which is the rule of 3 where there are none; below one likewise.
+    The ratio above a similarity is at most the share of mated pairs above it over the upper 95 % bound of the share of
+    non-mated pairs above it. Without a non-mated pair above it, that bound is the rule of 3. The ratio below a
+    similarity is bounded in the same way with the classes exchanged.
     """
-    above = [own[::-1].cumsum()[::-1] for own in (mated, others)]
-    below = [own.cumsum() for own in (mated, others)]
+    above = [counts[::-1].cumsum()[::-1] for counts in (mated, others)]
+    below = [counts.cumsum() for counts in (mated, others)]
     largest = _largest(above[0], mated.sum(), above[1], others.sum())
     least = -_largest(below[1], others.sum(), below[0], mated.sum())
     return least, largest
 
 
 def _largest(hits: Counts, of_hits: int, errors: Counts, of_errors: int) -> float:
-    bound = gammaincinv(errors + 1.0, _CONFIDENCE) / max(1, of_errors)  # Poisson; 3 / N for no error
+    bound = gammaincinv(errors + 1.0, _CONFIDENCE) / max(1, of_errors)  # Poisson bound; 3 / N without an error
     seen = hits > 0
     ratios = np.log(hits[seen] / max(1, of_hits)) - np.log(np.minimum(1.0, bound[seen]))
     return float(max(0.0, ratios.max(initial=0.0)))
 
 
 def _held_out_cost(ratios: Sequence[Doubles], held_out: Sequence[tuple[Counts, Counts]]) -> float:
-    """Return the cost of all held-out pairs together, each under the map that never saw its subjects."""
-    mated = sum(own.sum() for own, _ in held_out)
-    others = sum(own.sum() for _, own in held_out)
+    """Return the cost (Cllr, bits) of all held-out pairs, each under the map fitted without its subjects."""
+    mated = sum(fold_mated.sum() for fold_mated, _ in held_out)
+    others = sum(fold_others.sum() for _, fold_others in held_out)
     total = 0.0
-    for ratio, (own, other) in zip(ratios, held_out, strict=True):
-        total += float(own @ np.logaddexp(0, -ratio)) / mated + float(other @ np.logaddexp(0, ratio)) / others
+    for ratio, (fold_mated, fold_others) in zip(ratios, held_out, strict=True):
+        cost_of_mated = float(fold_mated @ np.logaddexp(0, -ratio)) / mated
+        total += cost_of_mated + float(fold_others @ np.logaddexp(0, ratio)) / others
     return total / (2 * _LOG_2)
 
 
 def _least_cost(mated: Counts, others: Counts) -> float:
+    """Return the cost (Cllr, bits) of the best monotone map, fitted to the same pairs."""
     positive, negative = _shares(mated, others)
     seen = positive + negative > 0
     weight = positive[seen] + negative[seen]
@@ -159,18 +163,18 @@ def _least_cost(mated: Counts, others: Counts) -> float:
 
 
 def _calibration_error(ratios: Sequence[Doubles], held_out: Sequence[tuple[Counts, Counts]]) -> float:
-    """Compare the probability that is said with the share that is true, in bins of equal width."""
-    mated = sum(own.sum() for own, _ in held_out)
-    others = sum(own.sum() for _, own in held_out)
-    said, true, weight = np.zeros((3, _PROBABILITY_BINS))
-    for ratio, (own, other) in zip(ratios, held_out, strict=True):
+    """Return the expected calibration error: predicted probability against true share, in bins of equal width."""
+    mated = sum(fold_mated.sum() for fold_mated, _ in held_out)
+    others = sum(fold_others.sum() for _, fold_others in held_out)
+    predicted, true, weight = np.zeros((3, _PROBABILITY_BINS))
+    for ratio, (fold_mated, fold_others) in zip(ratios, held_out, strict=True):
         probability = _sigmoid(ratio)
-        place = np.minimum((probability * _PROBABILITY_BINS).astype(int), _PROBABILITY_BINS - 1)
-        positive, negative = own / mated / 2, other / others / 2
-        said += np.bincount(place, (positive + negative) * probability, minlength=_PROBABILITY_BINS)
-        true += np.bincount(place, positive, minlength=_PROBABILITY_BINS)
-        weight += np.bincount(place, positive + negative, minlength=_PROBABILITY_BINS)
-    return float(np.abs(said - true).sum())
+        index = np.minimum((probability * _PROBABILITY_BINS).astype(int), _PROBABILITY_BINS - 1)
+        positive, negative = fold_mated / mated / 2, fold_others / others / 2
+        predicted += np.bincount(index, (positive + negative) * probability, minlength=_PROBABILITY_BINS)
+        true += np.bincount(index, positive, minlength=_PROBABILITY_BINS)
+        weight += np.bincount(index, positive + negative, minlength=_PROBABILITY_BINS)
+    return float(np.abs(predicted - true).sum())
 
 
 def _sigmoid(ratio: Doubles) -> Doubles:

@@ -1,1 +1,1 @@
-"""Error rates from similarities (ISO/IEC 19795-1), as the official evaluations compute them."""
+"""Error rates from similarities (ISO/IEC 19795-1), computed as in the official evaluations."""

@@ -1,4 +1,7 @@
-"""Every picture against every other, in blocks: 87 million pairs of LFW need seconds and a few hundred megabytes."""
+"""Comparison of every picture with every other one, in blocks.
+
+The 87 million pairs of LFW take seconds and a few hundred megabytes.
+"""
 
 from collections.abc import Iterator
 
@@ -18,26 +21,31 @@ from models.evaluation.metrics.pair_scores import (
 )
 from models.types import Progress, no_progress
 
-TAIL_RATE = 2e-2  # the tail that is kept holds rates of up to half of it, with room for the bootstrap
-LEAST_KEPT = 2_000_000  # with few subjects one draw of them may need much more than the rate
-MOST_KEPT = 32_000_000  # pairs of the tail; 12 bytes each
-MOST_MATED = 50_000_000
+TAIL_RATE = 2e-2  # share of non-mated pairs in the tail: twice the highest rate, which leaves room for the bootstrap
+LEAST_KEPT = 2_000_000  # minimum pairs of the tail; with few subjects a bootstrap draw can exceed the rate by far
+MOST_KEPT = 32_000_000  # maximum pairs of the tail, at 12 bytes each
+MOST_MATED = 50_000_000  # maximum mated pairs, at 12 bytes each
 
-_ROWS, _COLUMNS = 512, 4096
+_ROWS, _COLUMNS = 512, 4096  # pictures of a block
 
 
 def deal_into_folds(subjects: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """Deal subjects into folds of nearly the same number of subjects, at least two.
+    """Divide subjects at random into folds whose numbers of subjects differ by at most one.
+
+    Args:
+        subjects: (N,) int64, subject of each picture.
+        folds: Number of folds.
+        seed: Seed of the random division.
 
     Returns:
-        (N,) the fold of each picture.
+        (N,) int64, the fold of each picture, from 0.
 
     Raises:
-        TooFewSubjects: There are fewer subjects than that.
+        TooFewSubjects: A fold would have fewer than two subjects.
     """
     names, owner = np.unique(subjects, return_inverse=True)
-    if len(names) < 2 * folds:  # one subject alone has no non-mated pairs
-        raise TooFewSubjects(f"{len(names)} subjects cannot be dealt into {folds} folds of two or more")
+    if len(names) < 2 * folds:  # a fold with one subject has no non-mated pairs
+        raise TooFewSubjects(f"{len(names)} subjects cannot be divided into {folds} folds of two or more")
     dealt = np.random.default_rng(seed).permutation(len(names)) % folds
     return dealt[owner].astype(np.int64)
 
@@ -53,26 +61,27 @@ def compare_all(
 
     Args:
         embedding: (N, D) float32 of length 1.
-        subjects: (N,) number of the subject of each.
-        folds: (N,) fold of each, all pictures of a subject in one; histograms are kept by fold if given.
-        progress: Called as work gets done.
-        both_classes: Whether there must be mated and non-mated pairs.
+        subjects: (N,) int64, subject of each picture.
+        folds: (N,) int64, fold of each picture; all pictures of a subject are in one fold. If given, the similarities
+            are also counted in one histogram for each pair of folds.
+        progress: Called after each block of rows.
+        both_classes: Whether both mated and non-mated pairs are required.
 
     Raises:
-        OneClassOnly: There are no mated, or no non-mated, pairs, and there must be.
-        TooManyPairs: There are more mated pairs than can be kept.
+        OneClassOnly: Both kinds of pairs are required, and one is missing.
+        TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
     """
-    own = np.zeros(len(subjects), np.int64) if folds is None else folds
-    order = np.lexsort((subjects, own))
+    fold_of = np.zeros(len(subjects), np.int64) if folds is None else folds
+    order = np.lexsort((subjects, fold_of))
     mated_count, other_count = count_pairs(subjects, both_classes)
-    vectors, owner, fold = np.ascontiguousarray(embedding[order]), subjects[order], own[order]
+    vectors, owner, fold = np.ascontiguousarray(embedding[order]), subjects[order], fold_of[order]
     ends = np.searchsorted(np.arange(len(owner)), _ends(owner))
     tail = _Tail(min(MOST_KEPT, max(LEAST_KEPT, int(np.ceil(TAIL_RATE * other_count)) + 1)))
     mated = _Mated(mated_count)
     count = int(fold.max()) + 1
     histograms = FoldHistograms(np.zeros((count, BINS), np.int64), np.zeros((count, count, BINS), np.int64))
     for start, stop in _pieces(fold, 0, _ROWS):
-        beyond = int(ends[stop - 1])  # before it lie pairs of one subject, and pairs that were seen
+        beyond = int(ends[stop - 1])  # all later columns are of other subjects, hence of non-mated pairs
         near = vectors[start:stop] @ vectors[start:beyond].T
         rows, columns = np.nonzero(np.arange(start, beyond)[None] > np.arange(start, stop)[:, None])
         same = owner[start + rows] == owner[start + columns]
@@ -88,10 +97,10 @@ def compare_all(
             histograms.non_mated[fold[start], fold[left]] += _count(block.ravel())
         progress("comparing all pairs", stop, len(owner))
     scores, first, second = tail.sorted()
-    place = order.astype(np.int32)
+    picture = order.astype(np.int32)  # index of the picture that each row of `vectors` belongs to
     return PairScores(
-        MatedPairs(mated.scores, place[mated.first], place[mated.second]),
-        NonMatedPairs(other_count, scores, place[first], place[second], histograms.all()[1]),
+        MatedPairs(mated.scores, picture[mated.first], picture[mated.second]),
+        NonMatedPairs(other_count, scores, picture[first], picture[second], histograms.all()[1]),
         subjects,
         all_pairs=True,
         by_fold=None if folds is None else histograms,
@@ -99,11 +108,18 @@ def compare_all(
 
 
 def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple[int, int]:
-    """Count mated and non-mated pairs among all pictures.
+    """Count the mated and non-mated pairs among all pictures.
+
+    Args:
+        subjects: (N,) int64, subject of each picture.
+        both_classes: Whether both mated and non-mated pairs are required.
+
+    Returns:
+        Numbers of mated and of non-mated pairs.
 
     Raises:
-        OneClassOnly: There are none of one kind, and there must be.
-        TooManyPairs: There are more mated pairs than can be kept.
+        OneClassOnly: Both kinds of pairs are required, and one is missing.
+        TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
     mated = int((sizes * (sizes - 1) // 2).sum())
@@ -114,41 +130,46 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
         raise OneClassOnly("there are no non-mated pairs: all pictures are of one subject")
     if mated > MOST_MATED:
         raise TooManyPairs(
-            f"there are {mated:,} mated pairs and at most {MOST_MATED:,} can be kept; take a sample of pairs (--pairs)"
+            f"{mated:,} mated pairs exceed the maximum of {MOST_MATED:,}; compare a sample of pairs instead (--pairs)"
         )
     return mated, other
 
 
 def sample_pairs(subjects: NDArray[np.int64], count: int, seed: int) -> tuple[Indices, Indices, NDArray[np.bool_]]:
-    """Draw pairs of pictures: all mated ones or `count` of them, and `count` non-mated ones, without repetition.
+    """Draw at most `count` mated and at most `count` non-mated pairs of pictures, without repetition.
+
+    Args:
+        subjects: (N,) int64, subject of each picture.
+        count: Maximum number of pairs of each kind; if fewer exist, all of them are returned.
+        seed: Seed of the draw.
 
     Returns:
-        (P,) first and second picture, and whether a pair is of one subject.
+        (P,) int32, first picture of each pair; (P,) int32, second picture; (P,) bool, whether the pair is mated.
 
     Raises:
-        OneClassOnly: There are none of one kind.
+        OneClassOnly: There are no mated pairs, or no non-mated pairs.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(subjects, kind="stable")
     owner = subjects[order]
     ends = _ends(owner)
-    later = ends - np.arange(len(owner)) - 1  # mated pairs that a picture begins
+    later = ends - np.arange(len(owner)) - 1  # number of mated pairs of each picture with later pictures
     total = int(later.sum())
-    all_others = len(owner) * (len(owner) - 1) // 2 - total
-    if not total or not all_others:
-        count_pairs(subjects)
+    other_total = len(owner) * (len(owner) - 1) // 2 - total
+    if not total or not other_total:
+        count_pairs(subjects)  # raises the error of the missing kind
     first, second = _numbered(_draw(rng, total, min(count, total)), later, np.arange(len(owner)) + 1)
-    one, other = _numbered(_draw(rng, all_others, min(count, all_others)), len(owner) - ends, ends)
-    mated = np.concatenate([np.ones(len(first), np.bool_), np.zeros(len(one), np.bool_)])
+    other_first, other_second = _numbered(_draw(rng, other_total, min(count, other_total)), len(owner) - ends, ends)
+    mated = np.concatenate([np.ones(len(first), np.bool_), np.zeros(len(other_first), np.bool_)])
     return (
-        order[np.concatenate([first, one])].astype(np.int32),
-        order[np.concatenate([second, other])].astype(np.int32),
+        order[np.concatenate([first, other_first])].astype(np.int32),
+        order[np.concatenate([second, other_second])].astype(np.int32),
         mated,
     )
 
 
 def _draw(rng: np.random.Generator, total: int, count: int) -> NDArray[np.int64]:
-    """Draw different numbers below `total`, ascending, with memory for those that are drawn."""
+    """Draw `count` different numbers below `total`, in ascending order; memory grows with `count` only."""
     if 2 * count >= total:
         return np.sort(rng.permutation(total)[:count])
     drawn: NDArray[np.int64] = np.empty(0, np.int64)
@@ -158,16 +179,20 @@ def _draw(rng: np.random.Generator, total: int, count: int) -> NDArray[np.int64]
 
 
 def _numbered(
-    numbers: NDArray[np.int64], begun: NDArray[np.int64], partner: NDArray[np.int64]
+    numbers: NDArray[np.int64], counts: NDArray[np.int64], partner: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find pairs by their number, where each picture begins so many pairs and the first is with `partner`."""
-    before = np.concatenate([[0], np.cumsum(begun)])
+    """Return the pairs with the given numbers.
+
+    Pairs are numbered by their first picture: picture i is the first of `counts[i]` pairs, whose second pictures are
+    `partner[i]`, `partner[i] + 1` and so on.
+    """
+    before = np.concatenate([[0], np.cumsum(counts)])
     first = np.searchsorted(before, numbers, side="right") - 1
     return first, partner[first] + numbers - before[first]
 
 
 def similarities(embedding: Floats, first: Indices, second: Indices) -> Floats:
-    """Return (P,) cosines of listed pairs of (N, D) embeddings, some at a time."""
+    """Return (P,) float32, the similarities of listed pairs of (N, D) embeddings, computed in chunks."""
     scores = np.empty(len(first), np.float32)
     for start in range(0, len(first), 1 << 16):
         part = slice(start, start + (1 << 16))
@@ -176,10 +201,10 @@ def similarities(embedding: Floats, first: Indices, second: Indices) -> Floats:
 
 
 class _Tail:
-    """The highest of ever more similarities, and whose they are."""
+    """Collector of the highest similarities of a stream, with their pairs."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
         self._floor = np.float32(-np.inf)
         self._scores: list[Floats] = []
         self._first: list[Indices] = []
@@ -187,46 +212,46 @@ class _Tail:
         self._held = 0
 
     def add_block(self, block: Floats, row: int, column: int) -> None:
-        """Look at a block of similarities whose corner is the pair (row, column)."""
-        places = np.flatnonzero(block.ravel() > self._floor)
-        if len(places):
-            rows, columns = np.divmod(places, block.shape[1])
-            self._keep(block.ravel()[places], row + rows, column + columns)
+        """Add a block of similarities whose first element belongs to the pair (row, column)."""
+        indices = np.flatnonzero(block.ravel() > self._floor)
+        if len(indices):
+            rows, columns = np.divmod(indices, block.shape[1])
+            self._append(block.ravel()[indices], row + rows, column + columns)
 
     def add(self, scores: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-        """Look at similarities of pairs."""
+        """Add similarities of listed pairs."""
         high = scores > self._floor
-        self._keep(scores[high], first[high], second[high])
+        self._append(scores[high], first[high], second[high])
 
-    def _keep(self, scores: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    def _append(self, scores: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
         self._scores.append(scores)
         self._first.append(first.astype(np.int32))
         self._second.append(second.astype(np.int32))
         self._held += len(scores)
-        if self._held > 2 * self._most:
-            self._cut()
+        if self._held > 2 * self._maximum:
+            self._trim()
 
-    def _cut(self) -> None:
+    def _trim(self) -> None:
         scores = np.concatenate(self._scores)
-        if len(scores) > self._most:
-            kept = np.argpartition(scores, len(scores) - self._most)[len(scores) - self._most :]
-            self._floor = scores[kept].min()
+        if len(scores) > self._maximum:
+            highest = np.argpartition(scores, len(scores) - self._maximum)[len(scores) - self._maximum :]
+            self._floor = scores[highest].min()
         else:
-            kept = np.arange(len(scores))
-        self._scores = [scores[kept]]
-        self._first = [np.concatenate(self._first)[kept]]
-        self._second = [np.concatenate(self._second)[kept]]
-        self._held = len(kept)
+            highest = np.arange(len(scores))
+        self._scores = [scores[highest]]
+        self._first = [np.concatenate(self._first)[highest]]
+        self._second = [np.concatenate(self._second)[highest]]
+        self._held = len(highest)
 
     def sorted(self) -> tuple[Floats, Indices, Indices]:
-        """Return what was kept, highest first."""
-        self._cut()
+        """Return the highest similarities in descending order, with their first and second pictures."""
+        self._trim()
         order = np.argsort(-self._scores[0], kind="stable")
         return self._scores[0][order], self._first[0][order], self._second[0][order]
 
 
 class _Mated:
-    """All mated similarities, in arrays of their final size."""
+    """Collector of all mated similarities, in arrays of their final size."""
 
     def __init__(self, count: int) -> None:
         self.scores = np.empty(count, np.float32)
@@ -234,20 +259,20 @@ class _Mated:
         self._filled = 0
 
     def add(self, scores: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-        """Take some more."""
+        """Add similarities of listed pairs."""
         part = slice(self._filled, self._filled + len(scores))
         self.scores[part], self.first[part], self.second[part] = scores, first, second
         self._filled += len(scores)
 
 
 def _ends(owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each place of a sorted array the end of its run of equal values."""
+    """Return, for each element of a sorted array, the end index of its run of equal values."""
     last = np.concatenate([np.flatnonzero(np.diff(owner)), [len(owner) - 1]])
     return np.repeat(last + 1, np.diff(np.concatenate([[-1], last])))
 
 
 def _pieces(fold: NDArray[np.int64], start: int, longest: int) -> Iterator[tuple[int, int]]:
-    """Cut what lies behind `start` into pieces of at most `longest`, none across two folds."""
+    """Yield (start, end) of consecutive pieces from `start` on, each of at most `longest` rows and of one fold."""
     while start < len(fold):
         end = int(np.searchsorted(fold, fold[start], side="right"))
         yield start, (start := min(end, start + longest))

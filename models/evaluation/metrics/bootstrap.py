@@ -1,9 +1,10 @@
-"""Confidence intervals by drawing subjects again, with replacement.
+"""Confidence intervals by a bootstrap over subjects.
 
-Pairs that share a subject are not independent: one person who resembles many makes many errors at once. So whole
-subjects are drawn, with all their pictures, and a pair weighs the product of how often its two subjects were drawn;
-two copies of one subject are not compared with each other. (R. Bolle, N. Ratha, S. Pankanti, "Error analysis of pattern
-recognition systems: the subsets bootstrap", Computer Vision and Image Understanding 93, 2004.)
+Pairs that share a subject are not independent: one person who resembles many others causes many errors at once. Each
+replicate therefore draws whole subjects with replacement, with all their pictures. The weight of a pair is the product
+of the numbers of draws of its two subjects. Two copies of one subject are not compared with each other. (R. Bolle, N.
+Ratha, S. Pankanti, "Error analysis of pattern recognition systems: the subsets bootstrap", Computer Vision and Image
+Understanding 93, 2004.)
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ Interval = tuple[float, float]
 
 
 class PointIntervals(NamedTuple):
-    """95 % intervals of one operating point.
+    """95 % confidence intervals of one operating point.
 
     Attributes:
-        fmr: Of the false match rate at the threshold.
-        threshold: Of the threshold for the rate.
-        fnmr: Of the false non-match rate at the threshold. Where no error was seen, drawing again sees none either,
-            and the upper end is that of the rule of 3 for subjects with mated pairs.
+        fmr: Interval of the false match rate at the threshold.
+        threshold: Interval of the threshold for the rate.
+        fnmr: Interval of the false non-match rate at the threshold. Without errors every replicate is without errors
+            too, so the upper end is taken from the rule of 3, over the subjects with mated pairs. If all mated pairs
+            are errors, the lower end is taken from the same rule.
     """
 
     fmr: Interval
@@ -43,16 +45,16 @@ def point_intervals(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[PointIntervals]:
-    """Find the intervals of operating points.
+    """Compute the confidence intervals of operating points.
 
     Args:
-        pairs: What was compared, with subjects.
-        points: (rate, threshold) of each.
-        replicates: How often subjects are drawn.
-        seed: Of the draw.
-        progress: Called as work gets done.
+        pairs: Similarities of pairs of known subjects.
+        points: (rate, threshold) of each operating point.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the draws.
+        progress: Called after each replicate.
     """
-    assert pairs.subjects is not None  # for the type checker; callers have subjects
+    assert pairs.subjects is not None  # for the type checker; callers pass pairs with subjects
     names, owner = np.unique(pairs.subjects, return_inverse=True)
     sizes = np.bincount(owner, minlength=len(names)).astype(np.float64)
     tail, mated = pairs.non_mated, pairs.mated
@@ -69,21 +71,21 @@ def point_intervals(
         weight = _draw(rng, len(names))
         errors = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second])])
         total = _all_pairs(weight * sizes) if pairs.all_pairs else errors[-1]
-        if not total:  # of listed pairs none may be of the subjects that were drawn
+        if not total:  # listed pairs only: no pair may belong to the drawn subjects
             drawn[replicate] = np.nan
             continue
         drawn[replicate, :, 0] = errors[reach] / total
-        last = np.searchsorted(errors, rates * total, side="right") - 1  # so many of the tail are within the rate
+        last = np.searchsorted(errors, rates * total, side="right") - 1  # number of pairs of the tail within the rate
         drawn[replicate, :, 1] = tail.scores[np.clip(last - 1, 0, len(tail.scores) - 1)]
-        if len(tail.scores) < tail.count:  # what lies below the tail is not known
+        if len(tail.scores) < tail.count:  # the similarities below the tail are unknown
             drawn[replicate, last >= len(tail.scores), 1] = -1.0
-        drawn[replicate, last < 1, 1] = np.nextafter(tail.scores[0], np.float32(2))  # not one error fits in
+        drawn[replicate, last < 1, 1] = np.nextafter(tail.scores[0], np.float32(2))  # the rate allows no error
         compared = float(pairs_of @ weight)
         drawn[replicate, :, 2] = (missed @ weight) / compared if compared else np.nan
         progress("bootstrap over subjects", replicate + 1, replicates)
     edge = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(drawn, [edge, 1 - edge], axis=0)
-    rule_of_three = min(1.0, 3 / max(1, (pairs_of > 0).sum()))  # over subjects with mated pairs
+    rule_of_three = min(1.0, 3 / max(1, (pairs_of > 0).sum()))
     high[missed.sum(axis=1) == 0, 2] = rule_of_three
     low[missed.sum(axis=1) == pairs_of.sum(), 2] = 1 - rule_of_three
     return [
@@ -93,7 +95,7 @@ def point_intervals(
 
 
 def _draw(rng: np.random.Generator, subjects: int) -> NDArray[np.float64]:
-    """Draw as many subjects as there are, with replacement, at least two different ones; return how often each was."""
+    """Draw `subjects` subjects with replacement, at least two different ones; return how often each is drawn."""
     while True:
         weight = rng.multinomial(subjects, np.full(subjects, 1 / subjects))
         if (weight > 0).sum() > 1:
@@ -101,5 +103,5 @@ def _draw(rng: np.random.Generator, subjects: int) -> NDArray[np.float64]:
 
 
 def _all_pairs(pictures: NDArray[np.float64]) -> float:
-    """Count pairs of pictures of different subjects, of which there are so many pictures each."""
+    """Return the number of pairs of pictures of different subjects, from the number of pictures of each subject."""
     return float((pictures.sum() ** 2 - (pictures**2).sum()) / 2)

@@ -1,9 +1,10 @@
-"""1:N: rank rates, and identification rates where false ones are held.
+"""1:N identification: rank rates, and true positive identification rates (TPIR) at a given FPIR.
 
-Two ways to count. ISO/IEC 19795-1: a non-mated probe is one whose subject is not enrolled, and FPIR the share of those
-that get any candidate. IJB's official code (`eval_helper_identification.py` of AdaFace, `ijb_1n.py` of insightface):
-all probes are enrolled, the threshold is the k-th largest of all scores with other subjects, k the share of the number
-of probes, and only the score with the own subject is compared, whatever its rank.
+Two definitions exist. In ISO/IEC 19795-1, a non-mated probe is a probe whose subject is not enrolled, and FPIR is the
+share of non-mated probes that return any candidate. In the official code of IJB (`eval_helper_identification.py` of
+AdaFace, `ijb_1n.py` of insightface), all probes are enrolled. The threshold is the k-th largest of all scores with
+other subjects, where k is FPIR times the number of probes. A probe is identified if its score with its own subject
+exceeds the threshold, at any rank.
 """
 
 from typing import NamedTuple
@@ -18,20 +19,21 @@ RANKS = (1, 5, 10)
 FPIRS = (1e-3, 1e-2, 1e-1)
 OFFICIAL_FPIRS = (0.01, 0.1)
 
-_PROBES = 256
+_PROBES = 256  # probes compared at once
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 
 class RateAtFpir(NamedTuple):
-    """An identification rate.
+    """The identification rate at one false positive identification rate.
 
     Attributes:
-        fpir: False positive identification rate that is held.
+        fpir: Maximum false positive identification rate.
         tpir: True positive identification rate, 1 - FNIR.
-        threshold: Similarity from which on a candidate counts.
-        errors: Non-mated probes, or scores, above it.
+        threshold: Similarity from which a subject is a candidate; in the official code of IJB, above which.
+        errors: Number of non-mated probes at or above the threshold; in the official code of IJB, the number k of
+            scores that determines the threshold.
     """
 
     fpir: float
@@ -41,15 +43,15 @@ class RateAtFpir(NamedTuple):
 
 
 class Identification(NamedTuple):
-    """What a search gave.
+    """The outcome of a search of all probes in a gallery.
 
     Attributes:
-        ranks: Share of mated probes whose subject is among the first 1, 5, 10.
-        rates: Where false positives are held.
+        ranks: Share of mated probes whose subject is among the first 1, 5 and 10 candidates.
+        rates: Identification rates at the FPIRs that the number of non-mated probes supports.
         mated, non_mated: Numbers of probes.
-        own: (M,) similarity of each mated probe to its own subject.
-        place: (M,) its rank, from 0.
-        best_other: (K,) highest similarity of each non-mated probe.
+        own: (M,) float32, similarity of each mated probe to its own subject; -1 if no face was acquired.
+        place: (M,) int64, rank of each mated probe's own subject, from 0.
+        best_other: (K,) float32, highest similarity of each non-mated probe to any subject.
     """
 
     ranks: dict[int, float]
@@ -64,63 +66,70 @@ class Identification(NamedTuple):
 def search(
     gallery: Floats, gallery_subjects: Ids, probes: Floats, probe_subjects: Ids, progress: Progress = no_progress
 ) -> Identification:
-    """Search every probe among the subjects of a gallery, open set, counted as ISO/IEC 19795-1 does.
+    """Search every probe in an open-set gallery and compute the rates of ISO/IEC 19795-1.
 
     Args:
-        gallery: (G, D) float32 of length 1; a subject may have several, the most similar one counts.
-        gallery_subjects: (G,) ids.
-        probes: (P, D) float32 of length 1; zero where no face was acquired: such a probe finds nobody.
-        probe_subjects: (P,) ids.
-        progress: Called as work gets done.
+        gallery: (G, D) float32, embeddings of length 1. Of several embeddings of a subject, the most similar one
+            counts.
+        gallery_subjects: (G,) int64, subject of each embedding.
+        probes: (P, D) float32, embeddings of length 1; zero if no face was acquired. Such a probe has no candidates.
+        probe_subjects: (P,) int64, subject of each probe.
+        progress: Called after each block of probes.
 
     Raises:
-        OneClassOnly: No probe's subject is enrolled.
+        OneClassOnly: No probe is of an enrolled subject.
     """
     subjects, owner = np.unique(gallery_subjects, return_inverse=True)
     order = np.argsort(owner, kind="stable")
-    begin = np.flatnonzero(np.diff(owner[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     enrolled = np.isin(probe_subjects, subjects)
     if not enrolled.any():
-        raise OneClassOnly("no probe is of a subject of the gallery, so nobody could be identified")
+        raise OneClassOnly("no probe is of an enrolled subject, so no identification rate can be measured")
     target = np.searchsorted(subjects, probe_subjects)
-    own, place, other = [], [], []
+    own, place, best_other = [], [], []
     for start in range(0, len(probes), _PROBES):
         part = slice(start, start + _PROBES)
-        best = np.maximum.reduceat((probes[part] @ gallery.T)[:, order], begin, axis=1)
+        best = np.maximum.reduceat((probes[part] @ gallery.T)[:, order], starts, axis=1)
         best[~probes[part].any(axis=1)] = -1
         mated = enrolled[part]
-        mine = best[mated, target[part][mated]]
-        own.append(mine)
-        place.append((best[mated] > mine[:, None]).sum(axis=1))
-        other.append(best[~mated].max(axis=1))
+        own_scores = best[mated, target[part][mated]]
+        own.append(own_scores)
+        place.append((best[mated] > own_scores[:, None]).sum(axis=1))
+        best_other.append(best[~mated].max(axis=1))
         progress("searching", min(start + _PROBES, len(probes)), len(probes))
-    scores, places, strangers = np.concatenate(own), np.concatenate(place), np.concatenate(other)
-    places[~probes[enrolled].any(axis=1)] = len(subjects)  # found nobody, at no rank
-    rates = [] if not len(strangers) else [rate for fpir in FPIRS if (rate := _at(fpir, scores, places, strangers))]
+    scores, places, others = np.concatenate(own), np.concatenate(place), np.concatenate(best_other)
+    places[~probes[enrolled].any(axis=1)] = len(subjects)  # beyond every rank, because no face was acquired
+    rates = [] if not len(others) else [rate for fpir in FPIRS if (rate := _rate_at(fpir, scores, places, others))]
     ranks = {rank: float((places < rank).mean()) for rank in RANKS}
-    return Identification(ranks, rates, len(scores), len(strangers), scores, places, strangers)
+    return Identification(ranks, rates, len(scores), len(others), scores, places, others)
 
 
 def search_officially(
     gallery: Floats, gallery_subjects: Ids, probes: Floats, probe_subjects: Ids
 ) -> tuple[dict[int, float], list[RateAtFpir]]:
-    """Search as IJB's official code: one template for each subject of the gallery, all probes enrolled.
+    """Search every probe and compute the rates of the official code of IJB.
+
+    Args:
+        gallery: (G, D) float32, templates of length 1, one for each subject.
+        gallery_subjects: (G,) int64, subject of each template.
+        probes: (P, D) float32, templates of length 1.
+        probe_subjects: (P,) int64, subject of each probe; all of them are enrolled.
 
     Returns:
-        Share of probes whose subject is among the first 1, 5, 10; rates where false positives are held.
+        Share of probes whose subject is among the first 1, 5 and 10 candidates, and the rates at `OFFICIAL_FPIRS`.
 
     Raises:
-        OneClassOnly: A probe's subject is not enrolled.
-        SetUnreadable: A subject is enrolled twice.
+        OneClassOnly: The subject of a probe is not enrolled.
+        SetUnreadable: A subject is enrolled more than once.
     """
     order = np.argsort(gallery_subjects, kind="stable")
     subjects = gallery_subjects[order]
     if (subjects[1:] == subjects[:-1]).any():
-        raise SetUnreadable("a subject has several templates in the galleries, which IJB's own protocol does not have")
+        raise SetUnreadable("a subject has several templates in the galleries; the IJB protocol requires exactly one")
     target = np.clip(np.searchsorted(subjects, probe_subjects), 0, len(subjects) - 1)
     if not (subjects[target] == probe_subjects).all():
-        raise OneClassOnly("a probe's subject is in none of the galleries, which IJB's own protocol does not have")
-    most = int(np.ceil(max(OFFICIAL_FPIRS) * len(probes)))
+        raise OneClassOnly("the subject of a probe is in no gallery; the IJB protocol requires all to be enrolled")
+    maximum = int(np.ceil(max(OFFICIAL_FPIRS) * len(probes)))
     own = np.empty(len(probes), np.float32)
     place = np.empty(len(probes), np.int64)
     highest = np.empty(0, np.float32)
@@ -132,8 +141,8 @@ def search_officially(
         place[part] = (scores > own[part][:, None]).sum(axis=1)
         scores[rows, target[part]] = -np.inf
         highest = np.concatenate([highest, scores.ravel()])
-        if len(highest) > most:
-            highest = np.partition(highest, len(highest) - most)[len(highest) - most :]
+        if len(highest) > maximum:
+            highest = np.partition(highest, len(highest) - maximum)[len(highest) - maximum :]
     highest = np.sort(highest)[::-1]
     rates = []
     for fpir in OFFICIAL_FPIRS:
@@ -143,12 +152,16 @@ def search_officially(
     return {rank: float((place < rank).mean()) for rank in RANKS}, rates
 
 
-def _at(fpir: float, own: Floats, place: NDArray[np.int64], strangers: Floats) -> RateAtFpir | None:
-    """Hold FPIR: at most that share of non-mated probes has a candidate that reaches the threshold."""
-    allowed = int(np.floor(fpir * len(strangers) + 1e-9))
+def _rate_at(fpir: float, own: Floats, place: NDArray[np.int64], best_other: Floats) -> RateAtFpir | None:
+    """Return the rate at the lowest threshold that at most the share `fpir` of the non-mated probes reach.
+
+    Returns:
+        The rate; None if `fpir` allows no error.
+    """
+    allowed = int(np.floor(fpir * len(best_other) + 1e-9))
     if not allowed:
         return None
-    highest = np.sort(strangers)[::-1]
+    highest = np.sort(best_other)[::-1]
     threshold = np.nextafter(highest[allowed], np.float32(2)) if allowed < len(highest) else np.float32(-1)
-    found = (own >= threshold) & (place == 0)
-    return RateAtFpir(fpir, float(found.mean()), float(threshold), int((strangers >= threshold).sum()))
+    identified = (own >= threshold) & (place == 0)
+    return RateAtFpir(fpir, float(identified.mean()), float(threshold), int((best_other >= threshold).sum()))

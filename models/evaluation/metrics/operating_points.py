@@ -1,9 +1,9 @@
-"""Operating points that the data supports, and what can be said beyond them.
+"""Operating points that the comparisons support, and the bound on the false match rate beyond them.
 
 Rule of 30 (G. Doddington, M. Przybocki, A. Martin, D. Reynolds, "The NIST speaker recognition evaluation", Speech
-Communication 31, 2000): with 30 errors the true rate is within 30 % of the measured one with 90 % confidence, if the
-trials are independent. A rate that would rest on fewer gets no name here. Rule of 3: where no error was seen in N
-trials, the rate is below 3 / N with 95 % confidence.
+Communication 31, 2000): with 30 errors, the true rate is within 30 % of the measured rate with 90 % confidence, if the
+trials are independent. A rate with fewer errors gets no operating point. Rule of 3: with no error in N trials, the rate
+is below 3 / N with 95 % confidence.
 """
 
 from collections.abc import Sequence
@@ -29,116 +29,126 @@ def operating_points(
     replicates: int = REPLICATES,
     progress: Progress = no_progress,
 ) -> list[OperatingPoint]:
-    """Measure every rate of a list that the comparisons support, loosest first; there may be none.
+    """Measure the operating points of all false match rates that the comparisons support.
 
     Args:
-        pairs: What was compared. Intervals are by bootstrap over subjects where those are known, else the exact
-            binomial ones, which take pairs as independent and are too narrow.
-        measured_on: The data, for people.
-        rates: False match rates, as shares.
-        replicates: Of the bootstrap.
-        progress: Called as work gets done.
+        pairs: Similarities of all compared pairs. Confidence intervals are computed by a bootstrap over subjects. If
+            the subjects are unknown, they are exact binomial intervals, which take pairs as independent and are too
+            narrow.
+        measured_on: Name of the evaluation set in reports.
+        rates: False match rates in [0, 1].
+        replicates: Number of bootstrap replicates.
+        progress: Called after each replicate.
+
+    Returns:
+        One operating point for each supported rate, highest rate first; may be empty.
 
     Raises:
-        OneClassOnly: There are no mated, or no non-mated, comparisons.
+        OneClassOnly: `pairs` has no mated, or no non-mated, comparisons.
     """
     require_both_classes(pairs)
-    found = [
+    supported = [
         (rate, threshold)
         for rate in sorted(rates, reverse=True)
-        if supports(pairs, rate) and (threshold := _supported(pairs, rate)) is not None
+        if supports(pairs, rate) and (threshold := _threshold(pairs, rate)) is not None
     ]
-    if not found:
+    if not supported:
         return []
     if pairs.subjects is None:
-        intervals = [_binomial(pairs, threshold) for _, threshold in found]
+        intervals = [_binomial(pairs, threshold) for _, threshold in supported]
     else:
-        intervals = point_intervals(pairs, found, replicates, progress=progress)
+        intervals = point_intervals(pairs, supported, replicates, progress=progress)
     return [
         OperatingPoint(
             name=point_name(rate),
             rate=rate,
             threshold=threshold,
-            interval=own.fmr,
-            threshold_interval=own.threshold,
+            interval=interval.fmr,
+            threshold_interval=interval.threshold,
             fnmr=pairs.mated.fnmr(threshold),
-            fnmr_interval=own.fnmr,
+            fnmr_interval=interval.fnmr,
             errors=pairs.non_mated.errors(threshold),
             measured_on=measured_on,
         )
-        for (rate, threshold), own in zip(found, intervals, strict=True)
+        for (rate, threshold), interval in zip(supported, intervals, strict=True)
     ]
 
 
 def supports(pairs: PairScores, rate: float) -> bool:
-    """Tell whether there are so many non-mated comparisons that the rate means 30 errors."""
+    """Return whether the number of non-mated comparisons is large enough for 30 errors at this rate."""
     return rate * pairs.non_mated.count + 1e-9 >= LEAST_ERRORS
 
 
-def _supported(pairs: PairScores, rate: float) -> float | None:
-    """Find the threshold of a rate; None where equal similarities leave fewer errors, or the kept tail is shorter."""
+def _threshold(pairs: PairScores, rate: float) -> float | None:
+    """Return the threshold of a rate; None if it is below the stored tail, or if ties leave fewer than 30 errors."""
     threshold = pairs.non_mated.threshold(rate)
     return None if threshold is None or pairs.non_mated.errors(threshold) < LEAST_ERRORS else threshold
 
 
 def left_out(pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequence[float] = RATES) -> list[str]:
-    """Say which rates got no point, and why."""
+    """Return sentences that explain which rates have no operating point.
+
+    Args:
+        pairs: Similarities of all compared pairs.
+        points: Operating points that `operating_points` returned.
+        rates: False match rates that were requested.
+    """
     count, notes = pairs.non_mated.count, []
-    named = {point.rate for point in points}
+    measured = {point.rate for point in points}
     if any(not supports(pairs, rate) for rate in rates):
         notes.append(
-            f"{count:,} non-mated comparisons carry no rate below {LEAST_ERRORS / count:.3g} (30 errors). Above the "
+            f"{count:,} non-mated comparisons support no rate below {LEAST_ERRORS / count:.3g} (30 errors). Above the "
             f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most "
             f"{bound_text(3 / count)} (rule of 3)."
         )
     for rate in rates:
-        if supports(pairs, rate) and rate not in named:
+        if supports(pairs, rate) and rate not in measured:
             notes.append(
-                f"{point_name(rate)} is left out: equal similarities leave it fewer than 30 errors, or it lies below "
-                f"the {len(pairs.non_mated.scores):,} most similar pairs that were kept."
+                f"{point_name(rate)} is left out: it has fewer than 30 errors because of equal similarities, or its "
+                f"threshold is below the {len(pairs.non_mated.scores):,} most similar pairs that are stored."
             )
     return notes
 
 
 def require_points(points: Sequence[OperatingPoint], pairs: PairScores) -> None:
-    """Refuse to calibrate where not one operating point is supported.
+    """Refuse a calibration without operating points.
 
     Raises:
-        CalibrationUnfit: There is none.
+        CalibrationUnfit: `points` is empty.
     """
     if not points:
         count = pairs.non_mated.count
         raise CalibrationUnfit(
             f"{count:,} non-mated comparisons support no operating point: a false match rate of {max(RATES):g} needs "
-            f"{ceil(LEAST_ERRORS / max(RATES)):,} (30 errors); at most it can be said that with no error among them "
-            f"the rate is at most {bound_text(min(1.0, 3 / max(count, 1)))}"
+            f"{ceil(LEAST_ERRORS / max(RATES)):,} (30 errors); if none of them is an error, the rate is at most "
+            f"{bound_text(min(1.0, 3 / max(count, 1)))} (rule of 3)"
         )
 
 
 def bound_beyond(pairs: PairScores) -> Bound:
-    """State what the rule of 3 says above the highest non-mated similarity."""
+    """Return the bound on the false match rate above the highest non-mated similarity, by the rule of 3."""
     return Bound(float(pairs.non_mated.scores[0]), 3 / pairs.non_mated.count)
 
 
 def require_both_classes(pairs: PairScores) -> None:
-    """Refuse what has comparisons of one kind only.
+    """Refuse comparisons of one kind only.
 
     Raises:
-        OneClassOnly: There are no mated, or no non-mated, comparisons.
+        OneClassOnly: `pairs` has no mated, or no non-mated, comparisons.
     """
     for kind, count in (("mated", len(pairs.mated.scores)), ("non-mated", pairs.non_mated.count)):
         if not count:
-            raise OneClassOnly(f"there are no {kind} comparisons, so no error rate can be measured")
+            raise OneClassOnly(f"no error rate can be measured without {kind} comparisons")
 
 
 def point_name(rate: float) -> str:
-    """Return the name of the operating point of a rate, such as `fmr_1e-3`."""
+    """Return the name of the operating point of a false match rate, such as `fmr_1e-3`."""
     mantissa, exponent = f"{rate:.12e}".split("e")
     return f"fmr_{float(mantissa):g}e{int(exponent)}"
 
 
 def binomial_interval(errors: int, trials: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a rate (C. Clopper, E. Pearson, Biometrika 26, 1934)."""
+    """Return the exact 95 % confidence interval of a rate (C. Clopper, E. Pearson, Biometrika 26, 1934)."""
     tail = (1 - CONFIDENCE) / 2
     low = float(betaincinv(errors, trials - errors + 1, tail)) if errors else 0.0
     high = float(betaincinv(errors + 1, trials - errors, 1 - tail)) if errors < trials else 1.0

@@ -1,7 +1,8 @@
-"""Similarities of mated and non-mated pairs, kept so that error rates are exact where they matter.
+"""Similarities of mated and non-mated pairs, stored so that low false match rates are exact.
 
-Words follow ISO/IEC 19795-1. Of the non-mated pairs, of which there are many, the most similar are kept one by one and
-all of them in a histogram; rates in the tail are exact to the pair, the rest to the width of a bin.
+The terms follow ISO/IEC 19795-1. Non-mated pairs are numerous, so only the most similar ones (the tail) are stored one
+by one, and all of them are counted in a histogram. False match rates in the tail are exact to the pair; higher rates
+are exact to the width of a histogram bin.
 """
 
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ Indices = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatedPairs:
-    """All pairs of one subject each.
+    """All mated pairs.
 
     Attributes:
-        scores: (M,) similarities; -1 where a face was not acquired.
-        first, second: (M,) pictures.
+        scores: (M,) float32, similarities; -1 if a face was not acquired.
+        first, second: (M,) int32, indices of the two pictures.
     """
 
     scores: Floats
@@ -37,13 +38,13 @@ class MatedPairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NonMatedPairs:
-    """Pairs of different subjects.
+    """Non-mated pairs.
 
     Attributes:
-        count: How many there are.
-        scores: (K,) the K highest similarities, highest first.
-        first, second: (K,) their pictures.
-        histogram: (BINS,) int64, all similarities.
+        count: Number of all non-mated pairs.
+        scores: (K,) float32, the K highest similarities in descending order (the tail).
+        first, second: (K,) int32, indices of the two pictures.
+        histogram: (BINS,) int64, histogram of all similarities over [-1, 1].
     """
 
     count: int
@@ -53,10 +54,13 @@ class NonMatedPairs:
     histogram: NDArray[np.int64]
 
     def errors(self, threshold: float) -> int:
-        """Count the pairs that reach a threshold; below the kept tail, those of the bins that begin there or above."""
-        wanted = np.float32(threshold)
-        if len(self.scores) == self.count or (len(self.scores) and wanted > self.scores[-1]):
-            return int(np.searchsorted(-self.scores, -wanted, side="right"))
+        """Return the number of pairs that reach a threshold.
+
+        Below the tail, the pairs of the histogram bins that start at or above the threshold are counted.
+        """
+        limit = np.float32(threshold)
+        if len(self.scores) == self.count or (len(self.scores) and limit > self.scores[-1]):
+            return int(np.searchsorted(-self.scores, -limit, side="right"))
         first = int(np.ceil((threshold + 1) * (BINS / 2) - 1e-9))
         return int(self.histogram[max(0, first) :].sum())
 
@@ -65,29 +69,29 @@ class NonMatedPairs:
         return self.errors(threshold) / self.count
 
     def threshold(self, rate: float) -> float | None:
-        """Return the lowest similarity kept at which the share of pairs that reach it is at most `rate`.
+        """Return the lowest similarity of the tail that at most the share `rate` of the pairs reach.
 
         Returns:
-            None where not a single error fits into the rate, or the kept tail is shorter than that.
+            The similarity; None if the rate allows no error, or if it allows more errors than the tail has pairs.
         """
         errors = int(np.floor(rate * self.count + 1e-9))
         if errors < 1 or errors > len(self.scores):
             return None
         above = errors
-        if errors < len(self.scores) and self.scores[errors] == self.scores[errors - 1]:  # ties would go beyond
+        if errors < len(self.scores) and self.scores[errors] == self.scores[errors - 1]:  # ties would exceed the rate
             above = int(np.searchsorted(-self.scores, -self.scores[errors - 1], side="left"))
         return float(self.scores[above - 1]) if above else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairScores:
-    """What was compared.
+    """Similarities of all compared pairs.
 
     Attributes:
-        mated, non_mated: The two kinds.
-        subjects: (N,) int64, the number of the subject of each picture; None where that is not known.
-        all_pairs: Whether every pair of pictures was compared, so that counts follow from `subjects`.
-        by_fold: Histograms for cross-validation, where subjects were dealt into folds.
+        mated, non_mated: Pairs of each kind.
+        subjects: (N,) int64, subject of each picture; None if the subjects are unknown.
+        all_pairs: Whether every pair of pictures was compared, so that the numbers of pairs follow from `subjects`.
+        by_fold: Histograms for cross-validation; None if the subjects were not divided into folds.
     """
 
     mated: MatedPairs
@@ -99,34 +103,34 @@ class PairScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldHistograms:
-    """Histograms of pairs by the folds of their two subjects.
+    """Histograms of similarities by the folds of the two subjects of a pair.
 
     Attributes:
-        mated: (F, BINS) int64; both pictures are of one subject, hence of one fold.
-        non_mated: (F, F, BINS) int64, upper triangle.
+        mated: (F, BINS) int64; both pictures of a mated pair are in the same fold.
+        non_mated: (F, F, BINS) int64, upper triangle over the two folds.
     """
 
     mated: NDArray[np.int64]
     non_mated: NDArray[np.int64]
 
     def of(self, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return mated and non-mated histograms of pairs whose subjects are both of a fold."""
+        """Return the mated and non-mated histograms of pairs whose subjects are both in a fold."""
         return self.mated[fold], self.non_mated[fold, fold]
 
     def without(self, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return histograms of pairs that have no subject of a fold."""
+        """Return the mated and non-mated histograms of pairs without a subject of a fold."""
         others = np.arange(len(self.mated)) != fold
         return self.mated[others].sum(axis=0), self.non_mated[others][:, others].sum(axis=(0, 1))
 
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return histograms of all pairs."""
+        """Return the mated and non-mated histograms of all pairs."""
         return self.mated.sum(axis=0), self.non_mated.sum(axis=(0, 1))
 
 
 def bins_of(scores: Floats) -> NDArray[np.intp]:
-    """Return the bin of each similarity."""
-    places = ((scores + np.float32(1)) * np.float32(BINS / 2)).astype(np.intp)
-    return np.clip(places, 0, BINS - 1, out=places)
+    """Return the histogram bin of each similarity."""
+    bins = ((scores + np.float32(1)) * np.float32(BINS / 2)).astype(np.intp)
+    return np.clip(bins, 0, BINS - 1, out=bins)
 
 
 def listed_pairs(
@@ -136,15 +140,15 @@ def listed_pairs(
     second: Indices,
     subjects: NDArray[np.int64] | None = None,
 ) -> PairScores:
-    """Keep the similarities of pairs that a list names; all are kept one by one.
+    """Return the scores of listed pairs; all non-mated pairs are stored one by one.
 
     Args:
-        scores: (P,) similarities; NaN where a face was not acquired: a mated pair then counts as -1, a false
-            non-match at every threshold, and a non-mated one is no comparison.
-        mated: (P,) whether a pair is of one subject.
-        first: (P,) one picture of each pair.
-        second: (P,) the other.
-        subjects: (N,) of each picture, if that is known.
+        scores: (P,) float32, similarities; NaN if a face was not acquired. Such a mated pair is stored as -1, a false
+            non-match at every threshold above -1. Such a non-mated pair is dropped, because nothing was compared.
+        mated: (P,) bool, whether a pair is mated.
+        first: (P,) int32, first picture of each pair.
+        second: (P,) int32, second picture of each pair.
+        subjects: (N,) int64, subject of each picture; None if the subjects are unknown.
     """
     others = np.flatnonzero(~mated & ~np.isnan(scores))
     order = others[np.argsort(-scores[others], kind="stable")]

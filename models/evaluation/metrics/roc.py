@@ -1,8 +1,9 @@
-"""True accept rate at a false accept rate, as the IJB evaluations of insightface and AdaFace read it off.
+"""True accept rate (TAR) at a false accept rate (FAR), computed as in the IJB evaluations of insightface and AdaFace.
 
-They take `roc_curve` of scikit-learn (P. Fawcett's algorithm, "An introduction to ROC analysis", Pattern Recognition
-Letters 27, 2006) with its default of leaving out points on straight lines, and of what is left the point whose FAR is
-nearest to the wanted one, which may lie above it; of several equally near the one with the highest TAR.
+The official evaluations call `roc_curve` of scikit-learn (algorithm by T. Fawcett, "An introduction to ROC analysis",
+Pattern Recognition Letters 27, 2006), which by default drops points on straight lines. From the remaining points they
+take the one whose FAR is nearest to the target; that FAR may exceed the target. Among equally near points they take the
+one with the highest TAR.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,13 @@ Doubles = NDArray[np.float64]
 
 
 class TarAtFar(NamedTuple):
-    """A point of the curve: shares of mated and non-mated pairs accepted."""
+    """A point of the ROC curve.
+
+    Attributes:
+        target: FAR that was requested.
+        tar: Share of mated pairs that are accepted.
+        far: Share of non-mated pairs that are accepted.
+    """
 
     target: float
     tar: float
@@ -27,20 +34,20 @@ class TarAtFar(NamedTuple):
 
 
 def roc_curve(scores: NDArray[np.floating], mated: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
-    """Return FAR and TAR of every threshold that matters, ascending; the first is (0, 0).
+    """Return FAR and TAR at the ends of the curve and wherever it bends, ascending; the first point is (0, 0).
 
     Args:
-        scores: (P,) higher is more alike.
-        mated: (P,) whether a pair is of one subject.
+        scores: (P,) similarities.
+        mated: (P,) bool, whether a pair is mated.
 
     Raises:
-        OneClassOnly: There are pairs of one kind only.
+        OneClassOnly: All pairs are mated, or all pairs are non-mated.
     """
     if mated.all() or not mated.any():
-        raise OneClassOnly("there are no mated, or no non-mated, pairs, so there is no curve")
+        raise OneClassOnly("a ROC curve needs both mated and non-mated pairs")
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], mated[order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # of equal scores
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last index of each run of equal scores
     true = np.cumsum(hits)[last].astype(np.float64)
     false = last + 1 - true
     if len(true) > 2:
@@ -51,10 +58,16 @@ def roc_curve(scores: NDArray[np.floating], mated: NDArray[np.bool_]) -> tuple[D
 
 
 def tar_at_far(far: Doubles, tar: Doubles, targets: Sequence[float] = FAR_TARGETS) -> list[TarAtFar]:
-    """Read the curve of `roc_curve` off at the points nearest to false accept rates."""
-    found = []
+    """Return the points of the ROC curve whose FAR is nearest to the targets.
+
+    Args:
+        far: FAR of each point, from `roc_curve`.
+        tar: TAR of each point, from `roc_curve`.
+        targets: Target FARs.
+    """
+    points = []
     for target in targets:
         distance = np.abs(far - target)
         nearest = int(np.flatnonzero(distance == distance.min())[-1])
-        found.append(TarAtFar(target, float(tar[nearest]), float(far[nearest])))
-    return found
+        points.append(TarAtFar(target, float(tar[nearest]), float(far[nearest])))
+    return points

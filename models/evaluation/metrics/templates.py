@@ -1,8 +1,8 @@
-"""Templates of many images each, as the IJB evaluations build them, with memory for the templates only.
+"""Templates of several images each, built as in the IJB evaluations, with memory for the templates only.
 
-Both official ways (`eval_ijbc.py` of insightface, `validate_IJB_BC.py` of AdaFace with its default) add embeddings that
-were not normalised: images of one medium are averaged, media are added, the sum is normalised. insightface multiplies
-every image by the detector's score before, AdaFace does not.
+Both official implementations (`eval_ijbc.py` of insightface, `validate_IJB_BC.py` of AdaFace with its defaults) fuse
+embeddings that are not normalised: they average the images of a medium, add the media and normalise the sum. The one of
+insightface first multiplies every embedding by the score of the detector; the one of AdaFace does not.
 """
 
 import numpy as np
@@ -12,19 +12,22 @@ Ids = NDArray[np.int64]
 
 
 class TemplateBuilder:
-    """Adds images up as they come.
+    """Accumulator of templates to which images are added in any order.
 
-    An image weighs one over the number of images of its medium in its template, which is known before the first is
-    embedded: so a medium's mean and the sum over media are one sum. An image that turns out to be unusable is a zero in
-    the mean of its medium; the official sets have none.
+    The weight of an image is one over the number of images of its medium in its template. The lists give this number
+    before any image is embedded, so the mean over a medium and the sum over media become one weighted sum. An unusable
+    image counts as zero in the mean of its medium; the official sets have no unusable images.
+
+    Attributes:
+        ids: (T,) int64, ids of the templates, ascending.
     """
 
     def __init__(self, templates: Ids, media: Ids) -> None:
-        """Take the lists.
+        """Initialise the templates.
 
         Args:
-            templates: (N,) id of the template of each image.
-            media: (N,) id of the medium of each image.
+            templates: (N,) int64, id of the template of each image.
+            media: (N,) int64, id of the medium of each image.
         """
         self.ids, self._owner = np.unique(templates, return_inverse=True)
         _, group, sizes = np.unique(np.stack([self._owner, media]), axis=1, return_inverse=True, return_counts=True)
@@ -32,11 +35,11 @@ class TemplateBuilder:
         self._sums: NDArray[np.float64] | None = None
 
     def add(self, places: Ids, features: NDArray[np.floating]) -> None:
-        """Add images.
+        """Add images to their templates.
 
         Args:
-            places: (B,) of the images in the lists.
-            features: (B, D) embeddings that were not normalised, weighted by the detector's score or not.
+            places: (B,) int64, indices of the images in the lists.
+            features: (B, D) embeddings before normalisation, optionally multiplied by the score of the detector.
         """
         if not len(places):
             return
@@ -45,28 +48,33 @@ class TemplateBuilder:
         owner = self._owner[places]
         order = np.argsort(owner, kind="stable")
         weighted = features[order] * self._weight[places[order], None]
-        begin = np.flatnonzero(np.diff(owner[order], prepend=-1))
-        self._sums[owner[order][begin]] += np.add.reduceat(weighted, begin, axis=0)
+        starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
+        self._sums[owner[order][starts]] += np.add.reduceat(weighted, starts, axis=0)
 
     def finish(self) -> NDArray[np.float32]:
-        """Return (T, D) float32, templates of length 1 in the order of `ids`; zero where there was no image."""
+        """Return (T, D) float32, templates of length 1 in the order of `ids`; zero for a template without images."""
         if self._sums is None:
             return np.zeros((len(self.ids), 1), np.float32)
-        length = np.linalg.norm(self._sums, axis=1, keepdims=True)
-        vectors: NDArray[np.float32] = (self._sums / np.maximum(length, np.finfo(np.float64).tiny)).astype(np.float32)
+        norms = np.linalg.norm(self._sums, axis=1, keepdims=True)
+        vectors: NDArray[np.float32] = (self._sums / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
         return vectors
 
     def places(self, templates: Ids) -> Ids:
-        """Return where templates of these ids are; -1 for those that no image belongs to."""
-        found = np.clip(np.searchsorted(self.ids, templates), 0, len(self.ids) - 1)
-        return np.where(self.ids[found] == templates, found, -1)
+        """Return the indices of template ids in `ids`; -1 for an unknown id."""
+        indices = np.clip(np.searchsorted(self.ids, templates), 0, len(self.ids) - 1)
+        return np.where(self.ids[indices] == templates, indices, -1)
 
 
 def score_pairs(vectors: NDArray[np.float32], first: Ids, second: Ids) -> NDArray[np.float32]:
-    """Return (P,) dot products of listed pairs of (T, D) templates.
+    """Return (P,) float32, the dot products of listed pairs of (T, D) templates.
 
-    Pairs that share a first template are taken from one block of a matrix product: fetching two vectors for each of
-    15 million pairs would cost more than multiplying all with all.
+    Where many pairs have their first templates in the same block of rows, the scores are read from a matrix product of
+    that block with all templates. Fetching two vectors for each of 15 million pairs would cost more.
+
+    Args:
+        vectors: (T, D) float32, templates.
+        first: (P,) int64, row of the first template of each pair.
+        second: (P,) int64, row of the second template of each pair.
     """
     order = np.argsort(first, kind="stable")
     rows = first[order]
@@ -75,15 +83,15 @@ def score_pairs(vectors: NDArray[np.float32], first: Ids, second: Ids) -> NDArra
     while start < len(order):
         low = int(rows[start])
         stop = int(np.searchsorted(rows, low + _BLOCK, side="left"))
-        own = order[start:stop]
+        pairs = order[start:stop]
         if stop - start < _FEW:
-            scores[own] = np.einsum("ij,ij->i", vectors[first[own]], vectors[second[own]])
+            scores[pairs] = np.einsum("ij,ij->i", vectors[first[pairs]], vectors[second[pairs]])
         else:
             block = vectors[low : low + _BLOCK] @ vectors.T
-            scores[own] = block[first[own] - low, second[own]]
+            scores[pairs] = block[first[pairs] - low, second[pairs]]
         start = stop
     return scores
 
 
-_BLOCK = 512
-_FEW = 4096
+_BLOCK = 512  # rows of a matrix product
+_FEW = 4096  # pairs of a block below which single dot products are cheaper

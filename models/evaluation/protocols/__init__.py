@@ -1,1 +1,1 @@
-"""Published protocols, and those for the user's own pictures."""
+"""Evaluation protocols: published ones, and those for the user's own pictures."""

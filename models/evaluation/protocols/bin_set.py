@@ -1,7 +1,8 @@
-"""The `.bin` sets of insightface, exactly as its official code computes them, on the recognizer that serves.
+"""Evaluation on the `.bin` sets of insightface, computed exactly as in its official code.
 
-Both views are embedded, their embeddings added before normalisation (`eval/verification.py` of arcface_torch). An
-artefact exported with `--mirror` does that itself, and then the picture alone is given to it.
+The image and its mirror image are embedded, and their embeddings are added before normalisation
+(`eval/verification.py` of arcface_torch). An artefact exported with `--mirror` adds both views itself, so it receives
+the image alone.
 """
 
 from pathlib import Path
@@ -26,23 +27,27 @@ from models.evaluation.sets.bin_file import read_bin
 
 
 def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
-    """Run the protocol.
+    """Evaluate a model on a `.bin` set.
 
     Raises:
-        SetUnreadable, SetUnsafe, SetIncomplete, OneClassOnly, TooFewSubjects: The set cannot be used.
+        SetUnreadable: The file cannot be read as a `.bin` set.
+        SetUnsafe: The file asks to run code.
+        SetIncomplete: Too many images cannot be read.
+        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        TooFewSubjects: The set has fewer pairs than folds.
     """
     found = read_bin(path)
     faces = model.embed(FromCrops(model.template), found.pictures, found.name, mirror=not model.has_mirror)
     if len(faces.failures) > model.most_missing:
         first = faces.failures[0]
         raise SetIncomplete(
-            f"{len(faces.failures):,} images of {path.name} cannot be read, such as {first.name}: {first.reason}"
+            f"{len(faces.failures):,} images of {path.name} cannot be read; the first is {first.name}: {first.reason}"
         )
     mated = found.mated
     acquired = faces.found[::2] & faces.found[1::2]
     distance = squared_distances(faces.embedding[::2], faces.embedding[1::2])
     if not faces.found.any():
-        raise SetIncomplete(f"none of the images of {path.name} can be read, such as {faces.names[0]}")
+        raise SetIncomplete(f"no image of {path.name} can be read; the first is {faces.names[0]}")
     xnorm = float(faces.norms[faces.found].mean())
 
     evaluation = Evaluation("bin", found.name, model.conditions(views=1 + (not model.has_mirror)))
@@ -50,17 +55,17 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
     rate = validation_rate(distance, mated, acquired=acquired)
     evaluation.figures += [
         Figure("xnorm", xnorm, f"XNorm {xnorm:.4f}"),
-        Figure("val", rate.val, f"VAL {rate.val:.2%} at FAR {rate.far:.2g} (1e-3 held on the other folds)"),
+        Figure("val", rate.val, f"VAL {rate.val:.2%} at FAR {rate.far:.2g} (threshold: FAR 1e-3 on the other folds)"),
     ]
     rates = folded_rates(distance, mated, acquired)
-    rows = [(float(one), float(true), float(false)) for one, true, false in zip(*rates, strict=True)]
+    rows = [(float(limit), float(true), float(false)) for limit, true, false in zip(*rates, strict=True)]
     columns = ("squared distance", "mated", "non-mated")
-    title = "Pairs accepted below a distance, means over the folds"
+    title = "Proportion of pairs accepted below a squared distance, mean over the folds"
     evaluation.tables.append(Table("folded_rates", title, columns, [*rows], detail=True))
     add_acquisition(evaluation, faces.names, faces.failures)
-    places = np.arange(len(faces.names), dtype=np.int32)
+    indices = np.arange(len(faces.names), dtype=np.int32)
     similarity = np.where(acquired, 1 - distance / 2, np.nan).astype(np.float32)
-    scores = listed_pairs(similarity, mated, places[::2], places[1::2])
+    scores = listed_pairs(similarity, mated, indices[::2], indices[1::2])
     points = add_error_rates(evaluation, scores, found.name)
     add_discard(evaluation, scores, faces.norms[:, 0], points)
     add_mistakes(evaluation, scores, faces.names)

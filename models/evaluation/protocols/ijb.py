@@ -1,8 +1,9 @@
-"""IJB-B and IJB-C, 1:1 and 1:N, in the two ways the official projects build templates.
+"""Evaluation on IJB-B and IJB-C, 1:1 and 1:N, with templates built as in either official project.
 
-`insightface` (`eval_ijbc.py`): an image weighs its norm and the detector's score. `adaface` (`validate_IJB_BC.py` with
-its default): its norm alone. Their input differs too, RGB against BGR; here that is the artefact's own matter, whose
-graph takes RGB and gives the network what it was trained on. Both embed the mirror image as well.
+The variant `insightface` (`eval_ijbc.py`) weights an image by its norm times the detector's score. The variant
+`adaface` (`validate_IJB_BC.py` with its default) weights it by its norm alone. Both embed the mirror image as well. The
+official projects also differ in colour order, RGB against BGR. Here the graph of an artefact takes RGB and converts it
+to the order that the network was trained on.
 """
 
 from pathlib import Path
@@ -40,10 +41,10 @@ class Templates(NamedTuple):
     """Templates of a set.
 
     Attributes:
-        builder: Knows where which template is.
-        vectors: (T, D) float32 of length 1; zero where no image could be used.
-        failures: Images that could not.
-        images: How many there are.
+        builder: Maps template ids to rows of `vectors`.
+        vectors: (T, D) float32 of length 1; zero for a template without a usable image.
+        failures: Images that could not be embedded.
+        images: Names of all images.
     """
 
     builder: TemplateBuilder
@@ -52,23 +53,29 @@ class Templates(NamedTuple):
     images: list[str]
 
     def of(self, templates: NDArray[np.int64], what: str) -> NDArray[np.int64]:
-        """Return where templates are.
+        """Return the rows of `vectors` for template ids.
+
+        Args:
+            templates: (N,) template ids.
+            what: Name of the list of templates, for the error.
 
         Raises:
-            SetIncomplete: One has no image.
+            SetIncomplete: A template has no image.
         """
-        places = self.builder.places(templates)
-        if (places < 0).any():
-            lost = int((places < 0).sum())
-            raise SetIncomplete(f"{lost:,} templates of the {what} have no image, such as {templates[places < 0][0]}")
-        return places
+        rows = self.builder.places(templates)
+        absent = rows < 0
+        if absent.any():
+            raise SetIncomplete(
+                f"{int(absent.sum()):,} templates of the {what} have no image; the first is {templates[absent][0]}"
+            )
+        return rows
 
 
 def build_templates(model: EvaluatedModel, images: IjbImages, variant: Variant) -> Templates:
-    """Embed all images and add them up as they come.
+    """Embed all images and build templates from them, group by group.
 
     Raises:
-        SetIncomplete: More images are missing than may be.
+        SetIncomplete: Too many images are missing.
     """
     require_present(images.pictures, model.most_missing)
     builder = TemplateBuilder(images.templates, images.media)
@@ -82,23 +89,25 @@ def build_templates(model: EvaluatedModel, images: IjbImages, variant: Variant) 
 def _add_group(
     builder: TemplateBuilder, group: Group, images: IjbImages, variant: Variant, failures: list[Failure]
 ) -> None:
-    places, features = [], []
-    for place, outcome in enumerate(group.outcomes, start=group.start):
+    indices, features = [], []
+    for index, outcome in enumerate(group.outcomes, start=group.start):
         if isinstance(outcome, KnownFailure):
-            failures.append(Failure(images.pictures[place].name, outcome.code, outcome.reason))
+            failures.append(Failure(images.pictures[index].name, outcome.code, outcome.reason))
             continue
         unit, length = add_views(outcome)
-        places.append(place)
-        features.append(unit * length * (float(images.scores[place]) if variant == "insightface" else 1.0))
-    if places:
-        builder.add(np.array(places), np.stack(features))
+        indices.append(index)
+        features.append(unit * length * (float(images.scores[index]) if variant == "insightface" else 1.0))
+    if indices:
+        builder.add(np.array(indices), np.stack(features))
 
 
 def evaluate_ijb_11(model: EvaluatedModel, directory: Path, name: IjbName, variant: Variant) -> Evaluation:
-    """Run 1:1.
+    """Evaluate a model on the 1:1 verification protocol.
 
     Raises:
-        SetUnreadable, SetIncomplete, OneClassOnly: The set cannot be used.
+        SetUnreadable: A list of the set is missing or malformed.
+        SetIncomplete: Too many images are missing, or a template has no image.
+        OneClassOnly: The set has no mated, or no non-mated, pairs.
     """
     images, pairs = read_images(directory, name), read_template_pairs(directory, name)
     templates = build_templates(model, images, variant)
@@ -116,24 +125,29 @@ def add_verification(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
 ) -> None:
-    """Add TAR at FAR as the official code reads it off, and the error rates of ISO/IEC 19795-1."""
+    """Add TAR at FAR as in the official code, and the error rates of ISO/IEC 19795-1."""
     read = tar_at_far(*roc_curve(scores, mated))
     evaluation.figures += [
         Figure(f"tar_at_far_{point.target:.0e}", point.tar, f"TAR {point.tar:.2%} at FAR {point.target:.0e}")
         for point in read
     ]
     rows = [(point.target, point.tar, point.far) for point in read]
-    note = "The point of the curve whose FAR is nearest, as the official code takes it; it may lie above."
-    evaluation.tables.append(Table("tar_at_far", "TAR at FAR", ("FAR wanted", "TAR", "FAR of it"), [*rows], note))
-    kept = listed_pairs(scores, mated, first.astype(np.int32), second.astype(np.int32))
-    add_error_rates(evaluation, kept, evaluation.title)
+    note = "The ROC point whose FAR is nearest to the target, as in the official code. Its FAR may be higher."
+    evaluation.tables.append(Table("tar_at_far", "TAR at FAR", ("target FAR", "TAR", "measured FAR"), [*rows], note))
+    pairs = listed_pairs(scores, mated, first.astype(np.int32), second.astype(np.int32))
+    add_error_rates(evaluation, pairs, evaluation.title)
 
 
 def evaluate_ijb_1n(model: EvaluatedModel, directory: Path, name: IjbName, variant: Variant) -> Evaluation:
-    """Run 1:N with the mixed probes: as the official code does, and open set with each gallery alone.
+    """Evaluate a model on 1:N identification with the mixed probes.
+
+    Rates are counted as in the official code, with both galleries, and as open-set identification with each gallery
+    alone.
 
     Raises:
-        SetUnreadable, SetIncomplete, OneClassOnly: The set cannot be used.
+        SetUnreadable: A list of the set is missing or malformed, or a subject has several gallery templates.
+        SetIncomplete: Too many images are missing, or a template has no image.
+        OneClassOnly: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
     """
     galleries, probes = read_galleries(directory, name), read_probes(directory, name)
     templates = build_templates(model, read_images(directory, name), variant)
@@ -146,10 +160,12 @@ def evaluate_ijb_1n(model: EvaluatedModel, directory: Path, name: IjbName, varia
 def add_identification(
     evaluation: Evaluation, templates: Templates, galleries: list[TemplateList], probes: TemplateList
 ) -> None:
-    """Add ranks and TPIR at FPIR, counted both ways.
+    """Add rank rates as in the official code, and TPIR at FPIR by the official and the ISO/IEC 19795-1 definition.
 
     Raises:
-        SetIncomplete, OneClassOnly: The templates cannot be searched.
+        SetUnreadable: A subject has several gallery templates.
+        SetIncomplete: A template has no image.
+        OneClassOnly: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
     """
     probed = templates.vectors[templates.of(probes.templates, "probes")]
     enrolled = [templates.vectors[templates.of(gallery.templates, "galleries")] for gallery in galleries]
@@ -157,18 +173,19 @@ def add_identification(
     ranks, rates = search_officially(np.concatenate(enrolled), np.concatenate(subjects), probed, probes.subjects)
     evaluation.figures += [Figure(f"rank_{rank}", share, f"rank {rank}: {share:.2%}") for rank, share in ranks.items()]
     evaluation.figures += [
-        Figure(f"tpir_at_fpir_{rate.fpir:g}", rate.tpir, f"TPIR {rate.tpir:.2%} at FPIR {rate.fpir:g}, as official")
+        Figure(f"tpir_at_fpir_{rate.fpir:g}", rate.tpir, f"TPIR {rate.tpir:.2%} at FPIR {rate.fpir:g} (official)")
         for rate in rates
     ]
-    rows = [("both, as official", rate.fpir, rate.tpir, rate.threshold, rate.errors) for rate in rates]
-    for number, (vectors, own) in enumerate(zip(enrolled, subjects, strict=True), start=1):
-        found = search(vectors, own, probed, probes.subjects)
-        rows += [(f"{number} alone, ISO", rate.fpir, rate.tpir, rate.threshold, rate.errors) for rate in found.rates]
+    rows = [("both (official)", rate.fpir, rate.tpir, rate.threshold, rate.errors) for rate in rates]
+    for number, (vectors, enrolled_subjects) in enumerate(zip(enrolled, subjects, strict=True), start=1):
+        found = search(vectors, enrolled_subjects, probed, probes.subjects)
+        rows += [(f"{number} (ISO)", rate.fpir, rate.tpir, rate.threshold, rate.errors) for rate in found.rates]
     note = (
-        "As official: both galleries together, threshold over all scores with other subjects, rank ignored. ISO: "
-        "probes whose subject is in the other gallery are the non-mated ones, a hit is rank 1 and above the threshold."
+        "Official: both galleries together; the threshold is over all scores with other subjects and rank is ignored. "
+        "ISO (ISO/IEC 19795-1): one gallery alone; probes of subjects in the other gallery are non-mated, and a hit is "
+        "at rank 1 with a similarity at or above the threshold."
     )
-    columns = ("gallery", "FPIR", "TPIR", "threshold", "errors")
+    columns = ("gallery", "FPIR", "TPIR", "threshold", "false positives")
     evaluation.tables.append(Table("tpir_at_fpir", "TPIR at FPIR", columns, [*rows], note))
 
 

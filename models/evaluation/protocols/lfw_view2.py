@@ -1,7 +1,7 @@
-"""LFW View 2, end to end from photos.
+"""Evaluation on LFW View 2, end to end from photos.
 
-See `models.evaluation.sets.lfw` for the set. The photos were cropped around the person whose name they bear, hence the
-policy `central`.
+`models.evaluation.sets.lfw` describes the set. Each photo is cropped around the person it is named after, so the face
+policy is `central`.
 """
 
 from pathlib import Path
@@ -32,24 +32,27 @@ POLICY: FacePolicy = "central"
 def evaluate_lfw_view2(
     model: EvaluatedModel, lfw: Path, policy: FacePolicy = POLICY, cohorts: Path | None = None
 ) -> Evaluation:
-    """Run the protocol.
+    """Evaluate a model on LFW View 2.
 
     Args:
-        model: What serves.
+        model: The model to evaluate.
         lfw: Directory with `pairs.txt` and `images/`.
-        policy: Which face of a photo is meant; not `all`.
-        cohorts: CSV of cohorts by image or subject.
+        policy: Which face of a photo is used; not `all`.
+        cohorts: CSV file of cohorts by image or subject.
 
     Raises:
-        SetUnreadable, SetIncomplete, OneClassOnly, TooFewSubjects: The set cannot be used.
+        SetUnreadable: `pairs.txt` or the CSV file is missing or malformed.
+        SetIncomplete: Too many photos are missing.
+        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        TooFewSubjects: The set has fewer pairs than folds.
     """
     pairs = read_pairs(lfw / "pairs.txt")
     names = photos(pairs)
     pictures = [Picture(name, lfw / "images" / name) for name in names]
     faces = model.embed(model.photos(policy), pictures, "LFW View 2")
-    place = {name: number for number, name in enumerate(names)}
-    first = np.array([place[pair.first] for pair in pairs], np.int32)
-    second = np.array([place[pair.second] for pair in pairs], np.int32)
+    index = {name: number for number, name in enumerate(names)}
+    first = np.array([index[pair.first] for pair in pairs], np.int32)
+    second = np.array([index[pair.second] for pair in pairs], np.int32)
     mated = np.array([pair.mated for pair in pairs])
     acquired = faces.found[first] & faces.found[second]
     similarity = np.where(acquired, np.einsum("ij,ij->i", faces.embedding[first], faces.embedding[second]), np.nan)
@@ -67,7 +70,8 @@ def evaluate_lfw_view2(
     add_mistakes(evaluation, scores, names)
     add_duplicates(evaluation, faces.names, faces.contents, owners)
     evaluation.notes.append(
-        "A pair of which a face was not acquired is an error of the accuracy, and a false non-match. LFW is easy: "
-        "press photos of celebrities. On other data the same threshold has another rate."
+        "A pair with a face that was not acquired counts as an error of the accuracy and, if mated, as a false "
+        "non-match. LFW consists of press photos of celebrities and is easy. On other data the same threshold has "
+        "different error rates."
     )
     return evaluation

@@ -1,4 +1,4 @@
-"""The user's own pictures: every pair of a folder set, listed pairs, and a gallery with probes."""
+"""Evaluation on the user's own pictures: all pairs of a set, listed pairs, and a gallery with probes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,40 +31,44 @@ def evaluate_pictures(
     seed: int = 0,
     cohorts: Path | None = None,
 ) -> Evaluation:
-    """Compare every picture with every other one, or a sample of the pairs.
+    """Evaluate a model on all pairs of pictures, or on a sample of them.
 
     Args:
-        model: What serves.
-        pictures: With their subjects.
-        policy: Which face of a photo is meant; not `all`.
-        sample: How many pairs of each kind; all if not given.
-        seed: Of the sample.
-        cohorts: CSV of cohorts by image or subject.
+        model: The model to evaluate.
+        pictures: Pictures and their subjects.
+        policy: Which face of a photo is used; not `all`.
+        sample: Number of mated and of non-mated pairs to draw; None compares all pairs.
+        seed: Seed of the sample.
+        cohorts: CSV file of cohorts by image or subject.
 
     Raises:
-        SetUnreadable, SetIncomplete, OneClassOnly, TooManyPairs: The set cannot be used.
+        SetUnreadable: The CSV file is missing or malformed.
+        SetIncomplete: Too many pictures are missing.
+        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        TooManyPairs: The set has too many mated pairs.
     """
-    everything = model.embed(model.photos(policy), pictures.pictures, pictures.name)
-    faces, known = everything.where(everything.found), pictures.where(everything.found)
-    scores = compare_pictures(faces, known, sample, seed)
+    all_faces = model.embed(model.photos(policy), pictures.pictures, pictures.name)
+    faces, acquired = all_faces.where(all_faces.found), pictures.where(all_faces.found)
+    scores = compare_pictures(faces, acquired, sample, seed)
     evaluation = Evaluation(
         "pictures", pictures.name, model.conditions(face_policy=policy, pairs=sample or "all", seed=seed)
     )
-    subjects = len(set(known.subjects))
+    subjects = len(set(acquired.subjects))
     evaluation.figures.append(Figure("subjects", subjects, f"{subjects:,} subjects"))
-    add_acquisition(evaluation, everything.names, everything.failures)
-    _add_error_sections(evaluation, faces, scores, known.subjects, cohorts)
+    add_acquisition(evaluation, all_faces.names, all_faces.failures)
+    _add_error_sections(evaluation, faces, scores, acquired.subjects, cohorts)
     evaluation.notes.append(
-        "Pictures without a face are in no pair: their share is the failure to acquire, which comes on top of FNMR."
+        "Pictures without a face are in no pair. FNMR does not include them; see the failure-to-acquire rate."
     )
     return evaluation
 
 
 def compare_pictures(faces: FaceTable, pictures: PictureSet, sample: int | None = None, seed: int = 0) -> PairScores:
-    """Compare pictures that all have a face.
+    """Compare all pairs of pictures, or a sample of them; every picture must have a face.
 
     Raises:
-        OneClassOnly, TooManyPairs: They cannot be used.
+        OneClassOnly: The pictures have no mated, or no non-mated, pairs.
+        TooManyPairs: The pictures have too many mated pairs.
     """
     subjects = pictures.numbers()
     if sample is None:
@@ -76,10 +80,14 @@ def compare_pictures(faces: FaceTable, pictures: PictureSet, sample: int | None 
 def evaluate_pairs(
     model: EvaluatedModel, pairs: PairSet, policy: FacePolicy, cohorts: Path | None = None
 ) -> Evaluation:
-    """Compare listed pairs; one of which a face was not acquired is a false non-match if it is mated.
+    """Evaluate a model on listed pairs.
+
+    A mated pair with a face that was not acquired counts as a false non-match. A non-mated one is left out.
 
     Raises:
-        SetUnreadable, SetIncomplete, OneClassOnly: The set cannot be used.
+        SetUnreadable: The CSV file of cohorts is missing or malformed.
+        SetIncomplete: Too many pictures are missing.
+        OneClassOnly: The list has no mated, or no non-mated, pairs.
     """
     faces = model.embed(model.photos(policy), pairs.pictures, pairs.name)
     acquired = faces.found[pairs.first] & faces.found[pairs.second]
@@ -92,28 +100,29 @@ def evaluate_pairs(
 
 
 def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureSet, policy: FacePolicy) -> Evaluation:
-    """Enrol a gallery and search probes in it, open set.
+    """Evaluate a model on open-set identification of probes in a gallery.
 
     Raises:
-        SetIncomplete, OneClassOnly: The sets cannot be used.
+        SetIncomplete: Too many pictures of the gallery, or of the probes, are missing.
+        OneClassOnly: The gallery has no subject of a probe.
     """
     enrolled = model.embed(model.photos(policy), gallery.pictures, "gallery")
     probed = model.embed(model.photos(policy), probes.pictures, "probes")
     numbers = np.unique([*gallery.subjects, *probes.subjects], return_inverse=True)[1].astype(np.int64)
     of_gallery, of_probes = np.split(numbers, [len(gallery.subjects)])
-    kept = enrolled.found
+    acquired = enrolled.found
     found = search(
-        enrolled.embedding[kept],
-        of_gallery[kept],
+        enrolled.embedding[acquired],
+        of_gallery[acquired],
         probed.embedding,
         of_probes,
         model.progress,
     )
     title = f"{probes.name} in {gallery.name}"
     evaluation = Evaluation("search", title, model.conditions(face_policy=policy))
-    enrolments = len(set(of_gallery[kept].tolist()))
+    enrolments = len(set(of_gallery[acquired].tolist()))
     evaluation.figures += [
-        Figure("enrolled", enrolments, f"{enrolments:,} subjects enrolled by {int(kept.sum()):,} pictures"),
+        Figure("enrolled", enrolments, f"{enrolments:,} subjects enrolled by {int(acquired.sum()):,} pictures"),
         Figure("mated", found.mated, f"{found.mated:,} mated probes"),
         Figure("non_mated", found.non_mated, f"{found.non_mated:,} non-mated probes"),
         *(
@@ -123,8 +132,11 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
     ]
     add_acquisition(evaluation, [*enrolled.names, *probed.names], [*enrolled.failures, *probed.failures])
     rows = [(rate.fpir, rate.threshold, rate.errors, 1 - rate.tpir, rate.tpir) for rate in found.rates]
-    note = "A rate that rests on fewer than 30 non-mated probes is a guess. Rank 1 and above the threshold is a hit."
-    columns = ("FPIR", "threshold", "errors", "FNIR", "TPIR")
+    note = (
+        "A rate with fewer than 30 false positives is not reliable. "
+        "A hit is at rank 1 with a similarity at or above the threshold."
+    )
+    columns = ("FPIR", "threshold", "false positives", "FNIR", "TPIR")
     evaluation.tables.append(Table("rates", "Open-set identification", columns, [*rows], note))
     evaluation.charts += _search_curve(found)
     add_duplicates(
@@ -146,19 +158,21 @@ def _add_error_sections(
     points = add_error_rates(evaluation, scores, evaluation.title)
     add_discard(evaluation, scores, faces.norms[:, 0], points)
     if cohorts is not None:
-        ways = read_cohorts(cohorts, faces.names, subjects)
-        add_cohorts(evaluation, scores, faces, ways, points)
+        add_cohorts(evaluation, scores, faces, read_cohorts(cohorts, faces.names, subjects), points)
     add_mistakes(evaluation, scores, faces.names)
     add_duplicates(evaluation, faces.names, faces.contents, subjects)
 
 
 def _search_curve(found: Identification) -> list[Chart]:
-    """Draw FNIR over FPIR at the similarities that strangers reached; nothing where there were none, or no misses."""
+    """Return the chart of FNIR over FPIR; no chart without a non-mated probe or a miss.
+
+    The thresholds are the highest similarities of the non-mated probes.
+    """
     thresholds = np.sort(found.best_other)[::-1]
-    wrong = np.arange(1, len(thresholds) + 1) / len(thresholds)
+    fpir = np.arange(1, len(thresholds) + 1) / len(thresholds)
     hits = np.sort(found.own[found.place == 0])
-    missed = 1 - (len(hits) - np.searchsorted(hits, thresholds)) / found.mated
-    drawn = missed > 0
+    fnir = 1 - (len(hits) - np.searchsorted(hits, thresholds)) / found.mated
+    drawn = fnir > 0
     if not drawn.any():
         return []
     curve = Chart(
@@ -166,7 +180,7 @@ def _search_curve(found: Identification) -> list[Chart]:
         "Open-set identification",
         "false positive identification rate (FPIR)",
         "false negative identification rate (FNIR)",
-        [Series("", wrong[drawn].tolist(), missed[drawn].tolist())],
+        [Series("", fpir[drawn].tolist(), fnir[drawn].tolist())],
         log_x=True,
         log_y=True,
     )

@@ -1,1 +1,1 @@
-"""Results for people: one document form, shown on a terminal, as JSON and as an HTML page."""
+"""Reports of evaluations: one document format for the terminal, JSON and HTML."""

@@ -1,4 +1,4 @@
-"""A calibration in the form of an evaluation, so that it is shown as one."""
+"""The report of a calibration, in the document format of evaluations."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from models.evaluation.reports.sections import points_table
 
 
 def describe_calibration(calibration: Calibration) -> Evaluation:
-    """Say what was calibrated, and how well."""
+    """Return the report of a calibration: operating points, score map and quality."""
     fitted, quality, bound = calibration.score_map, calibration.quality, calibration.bound
     measured_on = calibration.points[0].measured_on
-    verdict = "validated, it may gate" if quality.validated else f"NOT validated, it cannot gate: {quality.because}"
+    verdict = "validated, may gate" if quality.validated else f"NOT validated, cannot gate: {quality.because}"
     statistics = quality.statistics
     evaluation = Evaluation("calibration", f"Calibration of {calibration.conditions.get('recognizer', 'a model')}", {})
     evaluation.conditions |= calibration.conditions
@@ -21,7 +21,7 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
         Figure(
             "bound",
             bound.fmr,
-            f"above {bound.similarity:.3f}, the highest of two subjects, FMR is at most "
+            f"above {bound.similarity:.3f}, the highest non-mated similarity, FMR is at most "
             f"{bound_text(bound.fmr)} (rule of 3)",
         ),
         Figure(
@@ -37,15 +37,16 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
         ),
     ]
     evaluation.points = list(calibration.points)
-    evaluation.tables.append(points_table(calibration.points, "* is the default.", calibration.default))
+    evaluation.tables.append(points_table(calibration.points, "* marks the default point.", calibration.default))
     evaluation.charts.append(_score_map(calibration))
     kinds = {kind: found for kind, found in quality.evidence.items() if isinstance(found, dict)}
     if kinds:
         evaluation.charts.append(_discard(kinds))
-        evaluation.tables.append(_kinds(kinds))
+        evaluation.tables.append(_quality(kinds))
     evaluation.notes.append(
-        f"Operating points rest on at least {LEAST_ERRORS} errors each. Intervals are by drawing subjects a thousand "
-        "times. Between the ends of a threshold's interval the data does not tell on which side a similarity lies."
+        f"Each operating point rests on at least {LEAST_ERRORS} false matches. Confidence intervals are from 1,000 "
+        "bootstrap replicates over subjects. Within the confidence interval of a threshold, the data does not "
+        "determine on which side of the threshold a similarity lies."
     )
     return evaluation
 
@@ -72,16 +73,16 @@ def _discard(kinds: dict[str, dict[str, Any]]) -> Chart:
         series.append(Series(kind, found["curve"]["discarded"], found["curve"]["fnmr"]))
     return Chart(
         "error_versus_discard",
-        "Error versus discard: real faces, and real ones with those made worse in one way",
-        "share of mated comparisons discarded, lowest quality first",
+        "Error versus discard: real faces, alone and together with each kind of degraded faces",
+        "proportion of mated comparisons discarded, lowest quality first",
         "false non-match rate (FNMR)",
         series,
     )
 
 
-def _kinds(kinds: dict[str, dict[str, Any]]) -> Table:
-    columns = ("faces", "Spearman", "least, 95 %", "FNMR", "with a fifth discarded", "errors")
+def _quality(kinds: dict[str, dict[str, Any]]) -> Table:
+    columns = ("faces", "Spearman", "lower 95 % bound", "FNMR", "FNMR, lowest fifth discarded", "false non-matches")
     members = ("spearman", "spearman_least", "fnmr", "fnmr_with_a_fifth_discarded", "errors")
     rows = [(kind, *(found[member] for member in members)) for kind, found in kinds.items()]
-    note = "Every kind but the first is the real faces and the same ones made worse. One pair for each subject."
-    return Table("quality", "Does quality order errors?", columns, [*rows], note)
+    note = "Each row after the first adds the same pairs with degraded probes. Each subject has one pair of each kind."
+    return Table("quality", "Validation of quality", columns, [*rows], note)

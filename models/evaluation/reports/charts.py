@@ -1,4 +1,4 @@
-"""Charts of what was compared: similarities, DET, ROC."""
+"""Charts of pair comparisons: similarity histogram, DET and ROC."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _CURVE = 240
 
 
 def histogram_chart(pairs: PairScores) -> Chart:
-    """Draw the similarities of both kinds of pairs."""
+    """Return the histogram of mated and of non-mated similarities."""
     width = BINS // _BARS + 1
     begin = np.arange(0, BINS, width)
     middle = ((EDGES[begin] + EDGES[np.minimum(begin + width, BINS)]) / 2).tolist()
@@ -23,13 +23,14 @@ def histogram_chart(pairs: PairScores) -> Chart:
         ("mated", np.bincount(bins_of(pairs.mated.scores), minlength=BINS)),
     )
     series = [
-        Series(label, middle, (np.add.reduceat(own, begin) / max(1, own.sum())).tolist()) for label, own in counts
+        Series(label, middle, (np.add.reduceat(count, begin) / max(1, count.sum())).tolist()) for label, count in counts
     ]
-    return Chart("histogram", "Similarities", "similarity (cosine)", "share of comparisons", series, kind="area")
+    title, y_label = "Similarity distributions", "proportion of comparisons"
+    return Chart("histogram", title, "similarity (cosine)", y_label, series, kind="area")
 
 
 def error_charts(pairs: PairScores, points: Sequence[OperatingPoint]) -> list[Chart]:
-    """Draw DET and ROC with operating points on them; a chart of nothing is left out."""
+    """Return the DET and ROC charts with marks at the operating points; a chart without a point is left out."""
     thresholds = _thresholds(pairs)
     ascending = np.sort(pairs.mated.scores)
     fmr = np.array([pairs.non_mated.fmr(threshold) for threshold in thresholds])
@@ -63,7 +64,11 @@ def error_charts(pairs: PairScores, points: Sequence[OperatingPoint]) -> list[Ch
 
 
 def _thresholds(pairs: PairScores) -> NDArray[np.float64]:
-    """Choose thresholds of a curve: evenly over the decades of FMR in the tail, evenly over similarity elsewhere."""
+    """Return the thresholds of a curve.
+
+    They are spread evenly over the decades of FMR in the stored tail of non-mated similarities, evenly over similarity,
+    and evenly over the quantiles of the mated similarities.
+    """
     scores = pairs.non_mated.scores
     ranks = np.unique(np.geomspace(1, len(scores), _CURVE).astype(int)) - 1
     even = EDGES[:: BINS // _CURVE]

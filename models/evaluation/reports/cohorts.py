@@ -1,4 +1,4 @@
-"""Error rates within each cohort, at the thresholds of all."""
+"""Error rates within each cohort, at the overall threshold."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,35 +18,36 @@ from models.evaluation.sets.own import Cohorts
 def add_cohorts(
     evaluation: Evaluation, pairs: PairScores, faces: FaceTable, cohorts: Cohorts, points: Sequence[OperatingPoint]
 ) -> None:
-    """Add error rates within each cohort, at the thresholds of all."""
+    """Add tables of error rates within each cohort, at the threshold of the strictest operating point."""
     if not points:
-        evaluation.notes.append("Cohorts were not compared: there is no operating point to do it at.")
+        evaluation.notes.append("Cohorts were not compared: the comparisons support no operating point.")
         return
     point = points[-1]
-    for way, values in cohorts.items():
+    for attribute, values in cohorts.items():
         rows = []
-        for value in sorted({one for one in values if one is not None}):
-            inside = np.array([one == value for one in values])
-            own = _within(pairs, faces, inside)
+        for value in sorted({cohort for cohort in values if cohort is not None}):
+            inside = np.array([cohort == value for cohort in values])
+            scores = _within(pairs, faces, inside)
             row: list[Any] = [value, int(inside.sum())]
-            if own is None:
+            if scores is None:
                 rows.append((*row, 0, 0, None, "", None, ""))
                 continue
-            errors, trials = own.non_mated.errors(point.threshold), own.non_mated.count
-            missed = int((own.mated.scores < np.float32(point.threshold)).sum())
-            row += [trials, len(own.mated.scores)]
+            errors, trials = scores.non_mated.errors(point.threshold), scores.non_mated.count
+            missed = int((scores.mated.scores < np.float32(point.threshold)).sum())
+            row += [trials, len(scores.mated.scores)]
             row += [errors / trials if trials else None, _binomial(errors, trials)]
-            row += [missed / len(own.mated.scores) if len(own.mated.scores) else None]
-            rows.append((*row, _binomial(missed, len(own.mated.scores))))
-        columns = (way, "pictures", "non-mated", "mated", "FMR", "FMR 95 %", "FNMR", "FNMR 95 %")
+            row += [missed / len(scores.mated.scores) if len(scores.mated.scores) else None]
+            rows.append((*row, _binomial(missed, len(scores.mated.scores))))
+        columns = (attribute, "pictures", "non-mated", "mated", "FMR", "FMR 95 %", "FNMR", "FNMR 95 %")
         note = (
-            f"Both pictures of a pair are of the cohort; threshold {point.threshold:.3f}, at which all together have "
-            f"FMR {point.rate:g}. Intervals take pairs as independent and are too narrow."
+            f"Both pictures of a pair belong to the cohort. The threshold is {point.threshold:.3f}, at which the FMR "
+            f"of all pairs is {point.rate:g}. Intervals treat pairs as independent and are too narrow."
         )
-        evaluation.tables.append(Table(f"cohort_{way}", f"By {way}", columns, rows, note))
+        evaluation.tables.append(Table(f"cohort_{attribute}", f"Error rates by {attribute}", columns, rows, note))
 
 
 def _within(pairs: PairScores, faces: FaceTable, inside: NDArray[np.bool_]) -> PairScores | None:
+    """Return the scores of the pairs with both pictures inside a cohort, or None without such a pair."""
     if pairs.all_pairs and pairs.subjects is not None:
         chosen = inside & faces.found
         if chosen.sum() < 2:

@@ -1,4 +1,4 @@
-"""What an evaluation says, in one form for the terminal, for JSON and for the report."""
+"""The document of an evaluation, in one format for the terminal, JSON and the HTML report."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -9,18 +9,18 @@ Cell = str | int | float | None
 
 
 def printable(text: str) -> str:
-    """Write a text that may hold names of files so that no terminal or page is harmed by it."""
+    """Replace unprintable characters by U+FFFD, so that file names cannot send control codes to a terminal or page."""
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number that matters.
+    """A key number of an evaluation.
 
     Attributes:
-        name: Machine-readable.
-        value: As measured.
-        text: For people, with its unit and what belongs to it.
+        name: Machine-readable name.
+        value: Measured value.
+        text: Text for users, with value, unit and context; empty if the figure is not displayed.
     """
 
     name: str
@@ -30,15 +30,15 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns.
+    """A table of an evaluation.
 
     Attributes:
-        name: Machine-readable.
-        title: For people.
-        columns: Their heads.
-        rows: Cells; numbers as measured.
-        note: What must be known to read it.
-        detail: Whether it is too much for a terminal.
+        name: Machine-readable name.
+        title: Title for users.
+        columns: Column heads.
+        rows: Cells by row; numbers are not rounded.
+        note: Explanation that a reader needs.
+        detail: Whether the terminal leaves the table out.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line of a chart."""
+    """One line or area of a chart; `x` and `y` have the same length."""
 
     label: str
     x: list[float]
@@ -60,15 +60,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture of numbers.
+    """A chart of an evaluation.
 
     Attributes:
-        name: Machine-readable.
-        title, x_label, y_label: For people; error rates have their ISO/IEC 19795-1 names.
-        series: The lines.
+        name: Machine-readable name.
+        title, x_label, y_label: Texts for users; error rates have their ISO/IEC 19795-1 names.
+        series: Lines or areas.
         kind: `line`, or `area` for histograms.
-        log_x, log_y: Whether an axis is logarithmic.
-        marks: (x, y, label) of points on it, such as operating points.
+        log_x, log_y: Whether the axis is logarithmic.
+        marks: (x, y, label) of marked points, such as operating points.
     """
 
     name: str
@@ -84,15 +84,15 @@ class Chart:
 
 @dataclass(slots=True)
 class Evaluation:
-    """All that was measured in one run of one protocol.
+    """The measurements of one run of one protocol.
 
     Attributes:
-        protocol: Machine-readable name.
-        title: For people, with the name of the set.
-        conditions: Model, contract, engine, precision, detector, policy.
-        figures, tables, charts: What was measured.
-        points: Operating points, as measured.
-        notes: Sentences for people: what the numbers do not say.
+        protocol: Machine-readable name of the protocol.
+        title: Title for users, with the name of the set.
+        conditions: Conditions of the measurement: model, contract, engine, precision, detector, policy.
+        figures, tables, charts: Measurements to display.
+        points: Operating points.
+        notes: Sentences for users that explain the numbers or limit their use.
     """
 
     protocol: str
@@ -105,5 +105,5 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the evaluation as a dictionary of JSON-serialisable values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file: no script, nothing from elsewhere, pictures inside as SVG."""
+"""The HTML report: one self-contained file without scripts or external resources, with charts as inline SVG."""
 
 import io
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ _SIZE_INCHES = (6.4, 4.0)
 
 
 def write_report(path: Path, evaluations: Sequence[Evaluation], program: str) -> None:
-    """Write the report, whole or not at all.
+    """Write the report atomically.
 
     Args:
-        path: An HTML file; may exist.
-        evaluations: What to show, in order.
-        program: Name and version, for the foot of the page.
+        path: The HTML file; an existing file is replaced, and a link is followed.
+        evaluations: Evaluations to display, in order.
+        program: Name and version of the program, for the footer.
 
     Raises:
-        ExtraMissing: What draws is not installed.
-        StorageFailed: The file system refused.
+        ExtraMissing: The packages that draw charts are not installed.
+        StorageFailed: The file system refused to write the file.
     """
     require_extra("evaluate")
     from jinja2 import Environment, StrictUndefined
@@ -33,13 +33,14 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], program: str) ->
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"cell": cell_text, "printable": printable}
     template = environment.from_string((resources.files("models.evaluation.reports") / "report.html.jinja").read_text())
-    drawn = [{chart.name: Markup(draw(chart)) for chart in one.charts} for one in evaluations]  # our own
+    # `Markup` is safe here: `draw` produces the SVG, and matplotlib escapes its texts.
+    drawn = [{chart.name: Markup(draw(chart)) for chart in evaluation.charts} for evaluation in evaluations]
     page = template.render(evaluations=list(zip(evaluations, drawn, strict=True)), program=program)
     write_text(path, page)
 
 
 def draw(chart: Chart) -> str:
-    """Draw a chart as an SVG element."""
+    """Return a chart as an SVG element."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -73,7 +74,7 @@ def draw(chart: Chart) -> str:
 
 
 def cell_text(cell: Cell) -> str:
-    """Write a cell for people."""
+    """Return a table cell as text for users."""
     if cell is None:
         return "–"
     if isinstance(cell, float):

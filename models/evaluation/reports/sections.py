@@ -1,4 +1,4 @@
-"""Parts that the evaluations of several protocols share."""
+"""Report sections that several protocols share."""
 
 from collections.abc import Sequence
 
@@ -21,42 +21,43 @@ Names = Sequence[str]
 
 
 def add_acquisition(evaluation: Evaluation, names: Names, failures: Sequence[Failure]) -> None:
-    """State how many pictures gave no face, and which."""
+    """Add the failure-to-acquire rate, and the pictures that failed or are missing."""
     missing = sum(failure.code == PictureMissing.code for failure in failures)
-    there = len(names) - missing
+    present = len(names) - missing
     failed = len(failures) - missing
-    rate = failed / there if there else 0.0
+    rate = failed / present if present else 0.0
     evaluation.figures += [
-        Figure("pictures", there, f"{there:,} pictures"),
-        Figure("failure_to_acquire", rate, f"failure to acquire: {failed:,} of {there:,} pictures ({rate:.2%})"),
+        Figure("pictures", present, f"{present:,} pictures"),
+        Figure("failure_to_acquire", rate, f"failure to acquire: {failed:,} of {present:,} pictures ({rate:.2%})"),
     ]
     if missing:
         evaluation.figures.append(Figure("missing", missing, f"{missing:,} pictures of the set are missing"))
     if failures:
-        rows: list[tuple[str, str, str]] = [(one.name, one.code, one.reason) for one in failures]
-        evaluation.tables.append(Table("failures", "Pictures without a face", ("picture", "code", "reason"), [*rows]))
+        rows: list[tuple[str, str, str]] = [(failure.name, failure.code, failure.reason) for failure in failures]
+        title = "Failures to acquire and missing pictures"
+        evaluation.tables.append(Table("failures", title, ("picture", "code", "reason"), [*rows]))
 
 
 def add_duplicates(
     evaluation: Evaluation, names: Names, contents: Sequence[bytes | None], subjects: Sequence[str] | None
 ) -> None:
-    """List files that are there under several names: mated ones make similarities of 1."""
+    """Add the files that occur under several names, because their mated pairs have similarities of 1."""
     groups = same_files(contents)
     if not groups:
         return
-    across = sum(subjects is not None and len({subjects[place] for place in group}) > 1 for group in groups)
-    more = sum(len(group) - 1 for group in groups)
-    rows = [(names[group[0]], ", ".join(names[place] for place in group[1:])) for group in groups]
-    evaluation.figures.append(Figure("duplicates", more, f"{more:,} pictures are another file once more"))
-    evaluation.tables.append(Table("duplicates", "The same file under several names", ("picture", "again"), [*rows]))
+    across = sum(subjects is not None and len({subjects[index] for index in group}) > 1 for group in groups)
+    repeated = sum(len(group) - 1 for group in groups)
+    rows = [(names[group[0]], ", ".join(names[index] for index in group[1:])) for group in groups]
+    evaluation.figures.append(Figure("duplicates", repeated, f"{repeated:,} duplicate pictures"))
+    evaluation.tables.append(Table("duplicates", "Duplicate pictures", ("picture", "duplicates"), [*rows]))
     evaluation.notes.append(
-        f"{more:,} files are there twice or more. Mated, they make similarities of 1.0 and errors look rarer"
-        + (f"; {across:,} are there under two subjects and count as false matches." if across else ".")
+        f"Duplicate pictures: {repeated:,}. Mated pairs of duplicates have similarities of 1.0, which lowers FNMR."
+        + (f" Files under several subjects, which count as false matches: {across:,}." if across else "")
     )
 
 
 def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:
-    """State 10-fold accuracy."""
+    """Add 10-fold accuracy."""
     text = f"10-fold accuracy {accuracy.mean:.2%} ± {accuracy.deviation:.2%}"
     evaluation.figures += [
         Figure("accuracy", accuracy.mean, text),
@@ -66,9 +67,8 @@ def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:
         (fold, share, threshold)
         for fold, (share, threshold) in enumerate(zip(accuracy.folds, accuracy.thresholds, strict=True), start=1)
     ]
-    evaluation.tables.append(
-        Table("folds", "Folds", ("fold", "accuracy", "best squared distance of the others"), [*rows], detail=True)
-    )
+    columns = ("fold", "accuracy", "best squared distance on the other folds")
+    evaluation.tables.append(Table("folds", "Accuracy by fold", columns, [*rows], detail=True))
 
 
 def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str) -> list[OperatingPoint]:
@@ -80,15 +80,15 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
     ]
     points = operating_points(pairs, measured_on)
     evaluation.points = points
-    how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial; subjects are not known"
-    evaluation.tables.append(points_table(points, f"Intervals: {how}."))
+    how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial, because subjects are unknown"
+    evaluation.tables.append(points_table(points, f"95 % confidence intervals: {how}."))
     evaluation.notes += left_out(pairs, points)
     evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
     return points
 
 
 def points_table(points: Sequence[OperatingPoint], note: str, default: str | None = None) -> Table:
-    """Lay operating points out, with a mark at the default one."""
+    """Return the table of operating points, with a mark at the default one."""
     rows = [
         (
             point.name + (" *" if point.name == default else ""),
@@ -101,19 +101,19 @@ def points_table(points: Sequence[OperatingPoint], note: str, default: str | Non
         )
         for point in points
     ]
-    columns = ("point", "threshold", "its 95 %", "errors", "FMR 95 %", "FNMR", "FNMR 95 %")
+    columns = ("point", "threshold", "threshold 95 %", "false matches", "FMR 95 %", "FNMR", "FNMR 95 %")
     return Table("points", "Operating points", columns, [*rows], note)
 
 
 def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> None:
-    """List the most similar non-mated and the least similar mated pairs, by file name only."""
+    """Add the most similar non-mated and the least similar mated pairs, by file name only."""
     lowest = np.argsort(pairs.mated.scores, kind="stable")[:_WORST]
     mated, others = pairs.mated, pairs.non_mated
     columns = ("similarity", "first", "second")
     evaluation.tables += [
         Table(
             "closest_non_mated",
-            "Most similar pictures of different subjects",
+            "Most similar non-mated pairs",
             columns,
             [
                 (float(score), names[first], names[second])
@@ -121,14 +121,14 @@ def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> Non
                     others.scores[:_WORST], others.first[:_WORST], others.second[:_WORST], strict=True
                 )
             ],
-            "Look at these first: a person under two names counts as a false match.",
+            "Check these pairs first: one person under two subject names counts as a false match.",
         ),
         Table(
             "farthest_mated",
-            "Least similar pictures of one subject",
+            "Least similar mated pairs",
             columns,
-            [(float(mated.scores[place]), names[mated.first[place]], names[mated.second[place]]) for place in lowest],
-            "-1 stands for a face that was not acquired.",
+            [(float(mated.scores[index]), names[mated.first[index]], names[mated.second[index]]) for index in lowest],
+            "A similarity of -1 marks a face that was not acquired.",
         ),
     ]
 
@@ -136,7 +136,7 @@ def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> Non
 def add_discard(
     evaluation: Evaluation, pairs: PairScores, norms: NDArray[np.float32], points: Sequence[OperatingPoint]
 ) -> None:
-    """Add error-versus-discard of the feature norm, and its correlation with mated similarity."""
+    """Add the error-versus-discard chart of the norm, and the correlation of norm and mated similarity."""
     quality = np.minimum(norms[pairs.mated.first], norms[pairs.mated.second])
     known = np.isfinite(quality)
     if known.sum() < LEAST_ERRORS or not points:
@@ -144,20 +144,20 @@ def add_discard(
     quality, scores = quality[known], pairs.mated.scores[known]
     spearman = rank_correlation(quality, scores)
     evaluation.figures.append(
-        Figure("norm_spearman", spearman, f"Spearman's correlation of norm and mated similarity {spearman:.3f}")
+        Figure("norm_spearman", spearman, f"Spearman's correlation of norm and mated similarity: {spearman:.3f}")
     )
     series = []
     for point in points:
         if (scores < np.float32(point.threshold)).any():
             curve = discard_curve(quality, scores, point.threshold)
             series.append(Series(point.name, curve.discarded, curve.fnmr))
-    if not series:  # without an error there is nothing to discard
+    if not series:  # without an error every curve is 0
         return
     evaluation.charts.append(
         Chart(
             "error_versus_discard",
-            "Error versus discard: comparisons with the lowest norms left out",
-            "share of mated comparisons discarded",
+            "Error versus discard, lowest norm first",
+            "proportion of mated comparisons discarded",
             "false non-match rate (FNMR)",
             series,
         )

@@ -1,1 +1,1 @@
-"""Sets of pictures as they lie on disks: LFW's, insightface's, IJB's, and the user's own."""
+"""Readers of evaluation sets on disk: LFW, the `.bin` sets of insightface, IJB and the user's pictures."""

@@ -1,4 +1,4 @@
-"""The user's own pictures: a folder for each subject, lists as CSV, a gallery and probes, and cohorts."""
+"""Readers of the user's pictures: a folder for each subject, CSV lists of pictures or pairs, and cohorts."""
 
 import csv
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ _TRUE, _FALSE = {"1", "true", "yes", "same", "mated"}, {"0", "false", "no", "dif
 
 
 class PictureSet(NamedTuple):
-    """Pictures whose subjects are known.
+    """Pictures of known subjects.
 
     Attributes:
-        name: For people.
-        pictures: N of them.
-        subjects: (N,) names.
+        name: Name of the set in reports.
+        pictures: N pictures.
+        subjects: Name of the subject of each picture.
     """
 
     name: str
@@ -29,23 +29,27 @@ class PictureSet(NamedTuple):
     subjects: list[str]
 
     def numbers(self) -> NDArray[np.int64]:
-        """Return the number of the subject of each picture."""
+        """Return (N,) int64, the number of each picture's subject, counted from 0 in the order of subject names."""
         return np.unique(self.subjects, return_inverse=True)[1].astype(np.int64)
 
     def where(self, chosen: NDArray[np.bool_]) -> "PictureSet":
-        """Keep the pictures that are chosen, (N,)."""
-        kept = np.flatnonzero(chosen).tolist()
-        return PictureSet(self.name, [self.pictures[place] for place in kept], [self.subjects[place] for place in kept])
+        """Return a set of the chosen pictures only.
+
+        Args:
+            chosen: (N,) bool.
+        """
+        indices = np.flatnonzero(chosen).tolist()
+        return PictureSet(self.name, [self.pictures[i] for i in indices], [self.subjects[i] for i in indices])
 
 
 class PairSet(NamedTuple):
     """Pairs of pictures.
 
     Attributes:
-        name: For people.
-        pictures: N of them, each once.
-        first, second: (P,) places in `pictures`.
-        mated: (P,) whether a pair is of one subject.
+        name: Name of the set in reports.
+        pictures: N pictures, each once.
+        first, second: (P,) int32, indices in `pictures`.
+        mated: (P,) bool, whether both pictures of a pair show the same subject.
     """
 
     name: str
@@ -56,16 +60,17 @@ class PairSet(NamedTuple):
 
 
 Cohorts = dict[str, list[str | None]]
+"""For each attribute, the value of every picture; None for a picture without a value."""
 
 
 def read_folders(directory: Path) -> PictureSet:
-    """Read a folder for each subject, with photos in it or in folders below it.
+    """Read a directory with one folder for each subject, which holds photos directly or in subfolders.
 
     Raises:
-        SetUnreadable: There are none.
+        SetUnreadable: The directory does not exist or has no folders with photos.
     """
     if not directory.is_dir():
-        raise SetUnreadable(f"there is no directory {directory.name}")
+        raise SetUnreadable(f"the directory {directory.name} does not exist")
     pictures, subjects = [], []
     for folder in sorted(directory.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
@@ -74,17 +79,15 @@ def read_folders(directory: Path) -> PictureSet:
                     pictures.append(Picture(str(path.relative_to(directory)), path))
                     subjects.append(folder.name)
     if not pictures:
-        raise SetUnreadable(
-            f"{directory.name} has no folders with photos in them; one folder for each subject is needed"
-        )
+        raise SetUnreadable(f"{directory.name} has no folders with photos; one folder for each subject is required")
     return PictureSet(directory.name, pictures, subjects)
 
 
 def read_listed(path: Path, directory: Path) -> PictureSet:
-    """Read a CSV with the columns `image` and `subject`; images are relative to a directory.
+    """Read a CSV file with the columns `image` (path relative to `directory`) and `subject`.
 
     Raises:
-        SetUnreadable: It is absent, empty or lacks a column.
+        SetUnreadable: The file is missing, is empty or lacks a column.
     """
     rows = _rows(path, ("image", "subject"))
     pictures = [Picture(row["image"], directory / row["image"]) for row in rows]
@@ -92,60 +95,76 @@ def read_listed(path: Path, directory: Path) -> PictureSet:
 
 
 def read_set(directory: Path, listed: Path | None) -> PictureSet:
-    """Read pictures of known subjects: listed ones, or a folder for each subject."""
+    """Read pictures of known subjects.
+
+    Args:
+        directory: Directory of the pictures.
+        listed: CSV file for `read_listed`; without it, `read_folders` reads the directory.
+
+    Raises:
+        SetUnreadable: See `read_listed` and `read_folders`.
+    """
     return read_listed(listed, directory) if listed else read_folders(directory)
 
 
 def read_pair_list(path: Path, directory: Path) -> PairSet:
-    """Read a CSV with the columns `first`, `second` and `mated` (1 or 0, true or false, yes or no).
+    """Read a CSV file with the columns `first`, `second` (paths relative to `directory`) and `mated`.
+
+    `mated` is 1, true, yes, same or mated for mated pairs, and 0, false, no, different, non-mated or nonmated for
+    non-mated pairs.
 
     Raises:
-        SetUnreadable: It is absent, empty, lacks a column, or says something else of a pair.
+        SetUnreadable: The file is missing, is empty or lacks a column, or the `mated` of a pair has another value.
     """
     rows = _rows(path, ("first", "second", "mated"))
     names = sorted({row[side] for row in rows for side in ("first", "second")})
-    place = {name: number for number, name in enumerate(names)}
+    index_of = {name: index for index, name in enumerate(names)}
     mated = []
     for number, row in enumerate(rows, start=2):
-        word = row["mated"].strip().lower()
-        if word not in _TRUE | _FALSE:
-            raise SetUnreadable(f"line {number} of {path.name}: mated is {row['mated']!r}, neither 1 nor 0")
-        mated.append(word in _TRUE)
+        value = row["mated"].strip().lower()
+        if value not in _TRUE | _FALSE:
+            raise SetUnreadable(f"line {number} of {path.name}: mated is {row['mated']!r}, expected 1 or 0")
+        mated.append(value in _TRUE)
     return PairSet(
         path.stem,
         [Picture(name, directory / name) for name in names],
-        np.array([place[row["first"]] for row in rows], np.int32),
-        np.array([place[row["second"]] for row in rows], np.int32),
+        np.array([index_of[row["first"]] for row in rows], np.int32),
+        np.array([index_of[row["second"]] for row in rows], np.int32),
         np.array(mated, np.bool_),
     )
 
 
 def read_cohorts(path: Path, names: Sequence[str], subjects: Sequence[str] | None) -> Cohorts:
-    """Read a CSV with a column `image` or `subject`, and others, each a way to divide people.
+    """Read a CSV file with a column `image` or `subject`, and one column for each attribute that defines cohorts.
 
     Args:
-        path: The file.
-        names: Of the pictures.
-        subjects: Of each picture, if known.
+        path: CSV file.
+        names: Names of the pictures.
+        subjects: Subject of each picture; None if the subjects are unknown.
 
     Returns:
-        For each of the other columns the value of every picture; None where it has none.
+        For each attribute, the value of every picture; None for a picture without a value.
 
     Raises:
-        SetUnreadable: It is absent, empty, lacks a column, or speaks of nobody here.
+        SetUnreadable: The file is missing, is empty, lacks a column, or lists no picture or subject of the set.
     """
     rows = _rows(path, ())
-    key = next((one for one in ("image", "subject") if one in rows[0]), None)
-    ways = [column for column in rows[0] if column not in ("image", "subject")]
-    if key is None or not ways:
-        raise SetUnreadable(f"{path.name} needs a column `image` or `subject`, and at least one more")
-    if key == "subject" and subjects is None:
-        raise SetUnreadable(f"{path.name} goes by subject, but this set does not name them; give a column `image`")
-    of = {row[key]: row for row in rows}
-    keys = names if key == "image" else subjects or ()
-    if not any(one in of for one in keys):
-        raise SetUnreadable(f"{path.name} speaks of no {key} of this set")
-    return {way: [(of[one][way] or None) if one in of else None for one in keys] for way in ways}
+    key_column = next((column for column in ("image", "subject") if column in rows[0]), None)
+    attributes = [column for column in rows[0] if column not in ("image", "subject")]
+    if key_column is None or not attributes:
+        raise SetUnreadable(f"{path.name} needs a column `image` or `subject`, and at least one more column")
+    if key_column == "subject" and subjects is None:
+        raise SetUnreadable(
+            f"{path.name} lists subjects, but this set does not name its subjects; use a column `image` instead"
+        )
+    row_of = {row[key_column]: row for row in rows}
+    keys = names if key_column == "image" else subjects or ()
+    if not any(key in row_of for key in keys):
+        raise SetUnreadable(f"{path.name} lists no {key_column} of this set")
+    return {
+        attribute: [(row_of[key][attribute] or None) if key in row_of else None for key in keys]
+        for attribute in attributes
+    }
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -155,7 +174,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SetUnreadable(f"{path.name} cannot be read as CSV: {error}") from error
     if not rows or not set(columns) <= set(rows[0]):
-        *most, last = (f"`{column}`" for column in columns) if columns else ["that it has"]
-        wanted = f"{', '.join(most)} and {last}" if most else last
-        raise SetUnreadable(f"{path.name} needs a first line with the columns {wanted}, and lines below it")
+        *others, last = [f"`{column}`" for column in columns] or [""]
+        listed = f"{', '.join(others)} and {last}" if others else last
+        header = f"a header line with the columns {listed}," if columns else "a header line"
+        raise SetUnreadable(f"{path.name} needs {header} and at least one line below it")
     return rows

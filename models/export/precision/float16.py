@@ -1,4 +1,4 @@
-"""Make the float16 graph of an artefact from its float32 one."""
+"""Write the float16 graph of an artefact from its float32 graph."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,17 @@ from models.graph.float16 import nodes_near_overflow, to_float16
 
 
 def write_float16(graph: Path, faces: Path, target: Path, notes: Mapping[str, str]) -> list[str]:
-    """Write the graph in float16 and return the nodes that stay in float32 because their values come near its end.
+    """Write a graph in float16.
 
     Args:
-        graph: In float32, in the contract of `models.graph`.
-        faces: `.npy` file, (N, H, W, 3) uint8, RGB; what activations are measured on.
-        target: File to write.
-        notes: Written into the file.
+        graph: ONNX file of the float32 graph in the contract of `models.graph`.
+        faces: `.npy` file, (N, H, W, 3) uint8, RGB. Activations are measured on these faces.
+        target: ONNX file to write.
+        notes: Metadata to write into the file.
+
+    Returns:
+        First outputs of the network's nodes that stay in float32, because their values come close to the largest
+        float16.
     """
     model = onnx.load(graph)
     keep = nodes_near_overflow(model, largest_magnitudes(model, np.load(faces)))

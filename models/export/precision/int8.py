@@ -1,8 +1,9 @@
-"""Choose what int8 costs nothing and keep the rest: ranges from real faces, layers by measuring each.
+"""Quantize a float32 graph to int8, and keep the layers in float32 that would cost too much accuracy.
 
-Ranges are those of least squared error of the rounding, not the largest value seen; depthwise layers are equalized, and
-biases corrected for what rounding the weights does on average. What single layers cost adds up to what all cost
-together, so each is measured alone on a few faces, and the worst stay as they are until the sum fits the budget.
+The range of each activation minimises the squared error of rounding and clipping on real faces; it is not the largest
+value seen. Depthwise layers are equalized, and biases are corrected for the mean error of rounded weights. The losses
+of single layers add up to the loss of the whole graph. Therefore each layer is measured alone on a few faces, and the
+worst layers stay in float32 until the sum is within the budget.
 """
 
 import time
@@ -22,24 +23,24 @@ from models.runtime import RuntimeOptions, open_session
 from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
 
-BUDGET = 0.002  # of 1 - cosine, over all layers together
-MAX_KEPT = 0.1  # share of the layers that may stay in higher precision for the budget's sake
+BUDGET = 0.002  # largest sum of 1 - cosine over all layers
+MAX_KEPT = 0.1  # largest share of layers that stay in float32 to meet the budget
 
 _SENSITIVITY_FACES = 24
 _TIMED_FACES, _TIMED_ROUNDS = 8, 7
-_WORTH_FASTER, _WORTH_CLOSER = 0.95, 0.9  # the variant for CPUs must take or lose less than that of the other
+_MAX_TIME_SHARE, _MAX_LOSS_SHARE = 0.95, 0.9  # the CPU variant must take less of the other's time, or of its loss
 
 Faces = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Graphs:
-    """What was written.
+    """The outcome of a quantization.
 
     Attributes:
-        kept: Layers in higher precision, by the name of their weights.
-        cpu: Whether the variant with unsigned activations was worth keeping.
-        comparison: How the two compare, for people.
+        kept: Layers that stay in float32, named after their weights.
+        cpu: The variant with unsigned activations was kept.
+        comparison: Loss and time of both variants, as a sentence for the user.
     """
 
     kept: list[str]
@@ -50,15 +51,19 @@ class Int8Graphs:
 def write_int8(
     graph: Path, faces: Path, target: Path, cpu_target: Path, notes: Mapping[str, str], progress: Progress = no_progress
 ) -> Int8Graphs:
-    """Write the int8 graph that every engine runs, and the variant with unsigned activations if it is better on CPUs.
+    """Write the symmetric int8 graph for all engines, and a variant with unsigned activations if it is better on CPUs.
 
     Args:
-        graph: In float32, in the contract of `models.graph`.
-        faces: `.npy` file, (N, H, W, 3) uint8, RGB; real ones.
-        target: File of the symmetric graph.
-        cpu_target: File of the variant, which is there afterwards only if it is worth it.
-        notes: Written into the files.
-        progress: Called after each layer was measured.
+        graph: ONNX file of the float32 graph in the contract of `models.graph`.
+        faces: `.npy` file, (N, H, W, 3) uint8, RGB; real faces for the calibration.
+        target: ONNX file of the symmetric graph.
+        cpu_target: ONNX file of the variant. It is kept only if the variant is faster or closer to the float32 graph
+            on this machine's CPU.
+        notes: Metadata to write into the files.
+        progress: Called after each measured layer.
+
+    Returns:
+        The layers in float32, and the comparison of both variants.
     """
     model = onnx.load(graph)
     crops = np.load(faces)
@@ -68,83 +73,99 @@ def write_int8(
         quantized = quantizer.quantized(chosen, signed)
         annotate(quantized, {**notes, "precision": "int8"})
         save_checked(quantized, path)
-    kept = [_readable(node) for name, node in layers(model).items() if name not in chosen]
-    worth, comparison = _compare(graph, target, cpu_target, crops[:64])
-    if not worth:
+    in_float32 = [_readable(node) for name, node in layers(model).items() if name not in chosen]
+    unsigned_is_better, comparison = _compare(graph, target, cpu_target, crops[:64])
+    if not unsigned_is_better:
         cpu_target.unlink()
-    return Int8Graphs(kept, worth, comparison)
+    return Int8Graphs(in_float32, unsigned_is_better, comparison)
 
 
 class Quantizer:
-    """A float32 graph, what its activations look like, and the graphs that follow."""
+    """A float32 graph with its measured activations, from which quantized graphs are made."""
 
     def __init__(self, model: onnx.ModelProto, faces: Faces) -> None:
-        """Measure the activations on (N, H, W, 3) uint8 faces, before and after depthwise layers are equalized."""
+        """Measure the activations before and after depthwise layers are equalized.
+
+        Args:
+            model: Float32 graph in the contract of `models.graph`.
+            faces: (N, H, W, 3) uint8, RGB.
+        """
         self._plain = model
-        read = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
-        plain = measure(model, faces, read)
+        inputs = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
+        plain = measure(model, faces, inputs)
         self._equal = onnx.ModelProto()
         self._equal.CopyFrom(model)
         inner = set(self._inner())
         depthwise = {node.input[0] for node in depthwise_layers(model) if node.output[0] in inner}
-        ends = equalize(self._equal, {name: plain[name].channel_largest for name in depthwise})
-        equal = measure(self._equal, faces, read) if ends else plain
+        limits = equalize(self._equal, {name: plain[name].channel_largest for name in depthwise})
+        equal = measure(self._equal, faces, inputs) if limits else plain
         self._means = {name: activation.channel_mean for name, activation in equal.items()}
         self._plain_means = {name: activation.channel_mean for name, activation in plain.items()}
         self._scales = {
             signed: {
-                name: _range(ends[name], signed, self._equal, name) if name in ends else _scale(activation, signed)
+                name: _fixed_scale(limits[name], signed, self._equal, name)
+                if name in limits
+                else _scale(activation, signed)
                 for name, activation in equal.items()
             }
             for signed in (True, False)
         }
         self._plain_scales = {name: _scale(activation, signed=True) for name, activation in plain.items()}
-        self._equalized = {node.output[0] for node in depthwise_layers(model) if node.input[0] in ends}
+        self._equalized = {node.output[0] for node in depthwise_layers(model) if node.input[0] in limits}
 
     def choose(self, faces: Faces, progress: Progress = no_progress) -> set[str]:
-        """Choose the layers that int8 computes: not the first and the last, nor those that cost too much.
+        """Return the layers to compute in int8, by the name of their output.
+
+        The first and the last layer stay in float32, and so do the layers with the greatest losses until the sum of
+        losses is within the budget, at most a tenth of the layers.
 
         Args:
-            faces: A few of the calibration faces.
-            progress: Called after each layer was measured.
+            faces: (N, H, W, 3) uint8, RGB; a few of the calibration faces.
+            progress: Called after each measured layer.
         """
         candidates = self._inner()
         reference = _embed(self._plain, faces)
-        # what is equalized stays: its saturation stands for a clip, and it costs next to nothing now
+        # equalized layers are always quantized: 8-bit saturation replaces their clip, and their loss is negligible
         measured = [name for name in candidates if name not in self._equalized]
         losses = {}
         for done, name in enumerate(measured, start=1):
             losses[name] = _loss(reference, _embed(self._alone(name), faces))
-            progress("writing int8: measuring what each layer costs", done, len(measured))
-        worst = sorted(losses, key=losses.__getitem__, reverse=True)
-        total, kept = sum(losses.values()), set[str]()
-        for name in worst[: int(len(candidates) * MAX_KEPT)]:
+            progress("writing int8: measuring the loss of each layer", done, len(measured))
+        worst_first = sorted(losses, key=losses.__getitem__, reverse=True)
+        total, in_float32 = sum(losses.values()), set[str]()
+        for name in worst_first[: int(len(candidates) * MAX_KEPT)]:
             if total <= BUDGET:
                 break
             total -= losses[name]
-            kept.add(name)
-        return set(candidates) - kept
+            in_float32.add(name)
+        return set(candidates) - in_float32
 
     def quantized(self, chosen: Collection[str], signed: bool) -> onnx.ModelProto:
-        """Return the graph with the chosen layers in int8, with int8 activations or with uint8 ones."""
+        """Return the graph with the chosen layers in int8.
+
+        Args:
+            chosen: Names of the layers' outputs.
+            signed: Use int8 activations, else uint8 activations.
+        """
         return quantize(self._equal, self._scales[signed], self._means, chosen)
 
     def _inner(self) -> list[str]:
-        """List all layers but the first and the last, which stay as they are."""
+        """Return the names of all layers but the first and the last, which stay in float32."""
         return list(layers(self._plain))[1:-1]
 
     def _alone(self, name: str) -> onnx.ModelProto:
+        """Return the graph with a single layer in int8."""
         return quantize(self._plain, self._plain_scales, self._plain_means, {name})
 
 
 def _readable(layer: onnx.NodeProto) -> str:
-    """Name a layer as its checkpoint does, where its weights still bear that name."""
+    """Return the layer's name in the checkpoint if its weights still have that name, else the name of its output."""
     weights = str(layer.input[1])
     return weights.removesuffix(".weight") if weights.endswith(".weight") else str(layer.output[0])
 
 
 def _scale(activation: Activation, signed: bool) -> Scale:
-    """Find the range whose rounding and clipping cost the least squared error."""
+    """Return the scale with the least squared error of rounding and clipping."""
     centres, counts = activation.centres(), activation.histogram
     used = counts > 0
     centres, counts = centres[used], counts[used]
@@ -161,12 +182,12 @@ def _scale(activation: Activation, signed: bool) -> Scale:
     return min(options, key=lambda scale: _squared_error(centres, counts, scale))
 
 
-def _range(end: float, signed: bool, model: onnx.ModelProto, name: str) -> Scale:
-    """Make the scale of what an equalized layer reads: its end is fixed, and PReLU lets values below zero pass."""
+def _fixed_scale(limit: float, signed: bool, model: onnx.ModelProto, name: str) -> Scale:
+    """Return the scale of an equalized layer's input, which clips at a fixed limit; only PReLU goes below zero."""
     if signed:
-        return Scale(end / LARGEST_INT8)
+        return Scale(limit / LARGEST_INT8)
     writer = next(node for node in model.graph.node if name in node.output)
-    return _unsigned(-end if writer.op_type == "PRelu" else 0.0, end)
+    return _unsigned(-limit if writer.op_type == "PRelu" else 0.0, limit)
 
 
 def _unsigned(low: float, high: float) -> Scale:
@@ -190,21 +211,21 @@ def _loss(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> flo
 
 
 def _compare(graph: Path, signed: Path, unsigned: Path, faces: Faces) -> tuple[bool, str]:
-    """Say whether the unsigned variant is faster or closer on this machine's CPU, and how they compare."""
+    """Return whether the unsigned variant is faster or closer on this machine's CPU, and a sentence about both."""
     reference = _embed(onnx.load(graph), faces)
     losses, milliseconds = [], _time_both([signed, unsigned], faces[:_TIMED_FACES])
     for path in (signed, unsigned):
         losses.append(_loss(reference, _embed(onnx.load(path), faces)))
-    worth = milliseconds[1] < _WORTH_FASTER * milliseconds[0] or losses[1] < _WORTH_CLOSER * losses[0]
+    better = milliseconds[1] < _MAX_TIME_SHARE * milliseconds[0] or losses[1] < _MAX_LOSS_SHARE * losses[0]
     comparison = (
-        f"int8 activations lose {losses[0]:.5f} of cosine and take {milliseconds[0]:.1f} ms for {_TIMED_FACES} faces, "
-        f"uint8 ones {losses[1]:.5f} and {milliseconds[1]:.1f} ms"
+        f"int8 activations lose {losses[0]:.5f} of cosine and take {milliseconds[0]:.1f} ms for {_TIMED_FACES} faces; "
+        f"uint8 activations lose {losses[1]:.5f} and take {milliseconds[1]:.1f} ms"
     )
-    return worth, comparison
+    return better, comparison
 
 
 def _time_both(graphs: list[Path], faces: Faces) -> list[float]:
-    """Return the median milliseconds of each graph in the engine that serves on CPUs, in interleaved rounds."""
+    """Return the median milliseconds of each graph, on the engine that serves on CPUs and in interleaved rounds."""
     options = RuntimeOptions(precision="int8")
     sessions = [open_session(path, EMBEDDER_OUTPUTS, (faces.shape[1:3],), options) for path in graphs]
     spent: list[list[float]] = [[] for _ in graphs]
@@ -212,6 +233,6 @@ def _time_both(graphs: list[Path], faces: Faces) -> list[float]:
         for session, times in zip(sessions, spent, strict=True):
             start = time.perf_counter()
             session.run(faces)
-            if number:  # the first round warms up
+            if number:  # round 0 warms up
                 times.append((time.perf_counter() - start) * 1000)
     return [float(np.median(times)) for times in spent]

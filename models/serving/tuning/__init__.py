@@ -1,4 +1,4 @@
-"""How this machine runs a model fastest: measured once, kept, and used at every start."""
+"""Tuning: the fastest way to run a model on this machine, measured once, stored, and used at every start."""
 
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import (

@@ -1,4 +1,4 @@
-"""What can be tuned: every runtime choice that the proof covers and this machine has, with a check of its answers."""
+"""The graphs to tune: every choice that the proof covers and this machine supports, with a check of its outputs."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -28,17 +28,17 @@ PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1,), "cuda": (1, 4, 8, 1
 _CPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 _GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _ENGINES_ON_GPU: tuple[Engine, ...] = ("onnxruntime", "onnxruntime-tensorrt", "tensorrt")
-_GPU_STREAMS = (1, 2)  # the second uploads while the first computes
-_SURE_SCORE = 0.5  # where there is a face
-_MAX_OFFSET_DIFFERENCE = 0.1  # of boxes and landmarks there, in strides of 8 to 32 pixels
-_MAX_SCORE_DIFFERENCE = 0.05  # of a detector in bfloat16; a face begins at 0.5 or 0.6
+_GPU_STREAMS = (1, 2)  # a second stream uploads while the first computes
+_FACE_SCORE = 0.5  # boxes and landmarks are compared where the reference score is at least this
+_MAX_OFFSET_DIFFERENCE = 0.1  # of boxes and landmarks, in units of a stride (8 to 32 pixels)
+_MAX_SCORE_DIFFERENCE = 0.05  # needed for bfloat16; the score thresholds of the detectors are 0.5 and 0.6
 _REFERENCE = RuntimeOptions("onnxruntime", precision="fp32")
 
 Images = NDArray[np.uint8]
 
 
 def tuning_key(card: Card, detector: DetectorCard, detection: DetectionOptions, device: Device) -> TuningKey:
-    """Name what a choice is made for: this machine and device, these graphs, photos looked at this closely."""
+    """Return the key of a tuning: this machine and device, the graphs, and the image size of the detector."""
     graphs = {kind: card.files.get(file, "") for kind, file in (*card.graphs.items(), ("proof", PROOF))}
     graph_digests = value_digest(graphs), value_digest(detector.files)
     return TuningKey(describe_machine(), device, *graph_digests, detection.max_side_px)
@@ -47,18 +47,18 @@ def tuning_key(card: Card, detector: DetectorCard, detection: DetectionOptions, 
 def recognizer_tuning(
     directory: Path, card: Card, proof: dict[str, Any], device: Device, faces: Images, real: bool
 ) -> tuple[TunedGraph, list[str]]:
-    """List the choices to run a recognizer.
+    """Return a recognizer's graph with the choices to measure.
 
     Args:
-        directory: Of the artefact.
-        card: Of it.
-        proof: Of it.
-        device: Where to compute.
-        faces: (N, H, W, 3) uint8, RGB, aligned; what answers are compared on.
-        real: Whether they show faces: int8 is calibrated on faces, and judged by nothing else.
+        directory: Directory of the artefact.
+        card: Card of the artefact.
+        proof: Content of the artefact's `parity.json`.
+        device: Device that computes.
+        faces: (N, H, W, 3) uint8, RGB, aligned crops on which outputs are compared.
+        real: Whether `faces` shows real faces. int8 is calibrated on faces, so only faces can check it.
 
     Returns:
-        What to tune, and what is left out of it.
+        The graph to tune, and the reasons why choices were excluded.
     """
     size = (card.height, card.width)
     reference = Embeddings(
@@ -77,32 +77,32 @@ def recognizer_tuning(
     excluded = []
     if not real and any(choice.precision == "int8" for choice in choices):
         choices = [choice for choice in choices if choice.precision != "int8"]
-        excluded.append("int8: there are no photos of faces to check it on, name some with --photos")
+        excluded.append("int8: not checked, because it requires photos of faces; pass them with --photos")
     return TunedGraph(file, EMBEDDER_OUTPUTS, size, choices, FACE_BATCHES[device], check), excluded
 
 
 def detector_tuning(directory: Path, detection: DetectionOptions, device: Device, photos: Images) -> TunedGraph:
-    """List the choices to run a detector.
+    """Return a detector's graph with the choices to measure.
 
     Args:
-        directory: Of the detector.
-        detection: How closely photos are looked at.
-        device: Where to compute.
-        photos: (N, H, W, 3) uint8, RGB, of the size `common_canvas(detection)`; what scores are compared on.
+        directory: Directory of the detector.
+        detection: Detector options, such as the image size.
+        device: Device that computes.
+        photos: (N, H, W, 3) uint8, RGB, of size `common_canvas(detection)`; outputs are compared on them.
     """
     graph, size = directory / DETECTOR_GRAPH, common_canvas(detection)
     expected = open_session(graph, DETECTOR_OUTPUTS, (size,), _REFERENCE).run(photos)
-    sure = expected[0] >= _SURE_SCORE
+    is_face = expected[0] >= _FACE_SCORE
 
     def check(_: RuntimeChoice, session: Session) -> str | None:
-        scores, *places = session.run(photos)
+        scores, *offsets = session.run(photos)
         worst = float(np.abs(scores - expected[0]).max())
-        if not worst <= _MAX_SCORE_DIFFERENCE:  # NaN must not pass
+        if not worst <= _MAX_SCORE_DIFFERENCE:  # written so that NaN fails
             return f"scores differ by {worst:.2g}"
-        for found, wanted in zip(places, expected[1:], strict=True):
-            moved = float(np.abs(found - wanted)[sure].max(initial=0.0))
+        for actual, reference in zip(offsets, expected[1:], strict=True):
+            moved = float(np.abs(actual - reference)[is_face].max(initial=0.0))
             if not moved <= _MAX_OFFSET_DIFFERENCE:
-                return f"faces lie elsewhere by {moved:.2g} strides"
+                return f"boxes or landmarks differ by {moved:.2g} strides"
         return None
 
     choices = [choice for choice in _choices(device, ("fp32",)) if choice.engine not in TENSORRT_ENGINES]
@@ -111,7 +111,7 @@ def detector_tuning(directory: Path, detection: DetectionOptions, device: Device
 
 
 def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
-    """Return the (height, width) at which most cameras' photos are looked at: 4 to 3."""
+    """Return the (height, width) of the detector input for photos of 4 to 3, the format of most cameras."""
     return min(
         (size for size in canvases(detection) if size[1] == detection.max_side_px and size[0] * 4 >= size[1] * 3),
         key=lambda size: size[0],
@@ -127,14 +127,14 @@ def _is_proven(card: Card, proof: dict[str, Any], choice: RuntimeChoice) -> bool
 
 
 def _choices(device: Device, graphs: Collection[str]) -> Iterator[RuntimeChoice]:
-    """List the choices to run graphs of these precisions; what is not installed fails when it is tried."""
+    """List the ways to run graphs of these precisions. On CUDA, missing engines fail when they are measured."""
     if device == "cuda":
         for engine in _ENGINES_ON_GPU:
-            for precision in [one for one in _GPU_PRECISIONS if one in graphs]:
+            for precision in [precision for precision in _GPU_PRECISIONS if precision in graphs]:
                 yield from (RuntimeChoice(engine, device, precision, 0, streams) for streams in _GPU_STREAMS)
         return
     cores = usable_cores()
-    for precision in [one for one in _CPU_PRECISIONS if one in (*graphs, "bf16")]:
+    for precision in [precision for precision in _CPU_PRECISIONS if precision in (*graphs, "bf16")]:
         for options in cpu_options(precision, cores):
             for streams in layouts(cores):
                 assert options.engine != "auto"

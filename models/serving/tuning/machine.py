@@ -1,4 +1,4 @@
-"""What a measured speed depends on beside the model: the processor, its cores, the GPU, the engines' versions."""
+"""Description of the machine: the processor, its cores, the GPU and the engine versions, on which speed depends."""
 
 import platform
 from importlib import metadata
@@ -10,24 +10,24 @@ from models.runtime.loading import usable_cores
 
 _ENGINES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 _CPUINFO = Path("/proc/cpuinfo")
-_TOLD = ("model name", "cpu family", "model", "stepping")
+_CPUINFO_FIELDS = ("model name", "cpu family", "model", "stepping")
 
 
 def describe_machine() -> dict[str, str]:
-    """Describe this machine by all that a tuned choice hangs on."""
+    """Return everything about this machine on which a tuning depends."""
     return {"cpu": _processor(), "cores": str(usable_cores()), "gpu": _gpu(), **_versions()}
 
 
 def _processor() -> str:
-    """Name the processor: many cloud machines say no more than its maker, so the numbers of its family go along."""
+    """Return name and family numbers of the processor. Many cloud machines name only the manufacturer."""
     try:
         lines = (line.partition(":")[::2] for line in _CPUINFO.read_text().splitlines())
     except OSError:
         return platform.processor() or platform.machine()
-    told: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, value in lines:
-        told.setdefault(name.strip(), value.strip())
-    return " ".join(told[name] for name in _TOLD if name in told) or platform.machine()
+        fields.setdefault(name.strip(), value.strip())
+    return " ".join(fields[name] for name in _CPUINFO_FIELDS if name in fields) or platform.machine()
 
 
 def _gpu() -> str:

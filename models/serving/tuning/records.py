@@ -1,4 +1,4 @@
-"""What was measured and chosen, as it is kept: one file for each machine and model."""
+"""Stored tunings: the measurements and the choice, one file for each machine and model."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from models.artefact.directories import make_directory, write_text
 from models.runtime.loading import Engine, RuntimeOptions
 from models.runtime.session import Device, Precision
 
-_VERSION = 3  # 1 let detectors take several photos at once on a CPU; 2 had other member names
+_VERSION = 3  # version 1 allowed detectors a batch above one on a CPU; version 2 had other member names
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeChoice:
-    """A choice to run a graph.
+    """One way to run a graph.
 
     Attributes:
-        engine, device, precision, threads, streams: As in `RuntimeOptions`.
+        engine, device, precision, threads, streams: See `RuntimeOptions`.
     """
 
     engine: Engine
@@ -29,19 +29,19 @@ class RuntimeChoice:
     streams: int
 
     def options(self, engines: Path | None = None) -> RuntimeOptions:
-        """Return the same as engines take it; `engines` is where those of TensorRT are kept."""
+        """Return the choice as `RuntimeOptions`; `engines` is the directory for TensorRT engines."""
         return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams, engines)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How fast a choice is with a batch.
+    """Speed of a choice at one batch size.
 
     Attributes:
         choice: How the graph ran.
-        batch: Pictures of one run.
-        rate: Pictures a second, all streams busy; median of the rounds.
-        latency_ms: Of one run, all streams busy.
+        batch: Number of images of one run.
+        rate: Images per second with all streams busy; median of the rounds.
+        latency_ms: Time of one run with all streams busy.
     """
 
     choice: RuntimeChoice
@@ -52,13 +52,13 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class GraphTuning:
-    """What was chosen for a graph.
+    """The choice for a graph and its measurements.
 
     Attributes:
-        choice: How to run it.
-        largest: Most pictures of one run; more do not pay.
-        timings: All that was measured.
-        excluded: Why choices were not measured, or not chosen although they were fast.
+        choice: How to run the graph.
+        largest: Maximum number of images of one run; larger runs are not faster.
+        timings: All measurements.
+        excluded: Reasons why choices were excluded, each with the name of the choice.
     """
 
     choice: RuntimeChoice
@@ -68,18 +68,18 @@ class GraphTuning:
 
     @property
     def chosen(self) -> Timing:
-        """What was measured of the choice."""
-        return next(one for one in self.timings if (one.choice, one.batch) == (self.choice, self.largest))
+        """The timing of the choice at its maximum batch."""
+        return next(timing for timing in self.timings if (timing.choice, timing.batch) == (self.choice, self.largest))
 
 
 class TuningKey(NamedTuple):
-    """What was tuned, and where: a choice for one is none for another.
+    """What a tuning is valid for; it is not used with any other key.
 
     Attributes:
-        machine: As `describe_machine` says.
-        device: Where the graphs run.
-        recognizer, detector: SHA-256 over the graphs.
-        max_side_px: Longest side at which photos are looked at.
+        machine: The machine, see `describe_machine`.
+        device: Device that runs the graphs.
+        recognizer, detector: SHA-256 over the graphs of each model.
+        max_side_px: Longest side in pixels to which the detector scales photos.
     """
 
     machine: dict[str, str]
@@ -90,18 +90,18 @@ class TuningKey(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Name of the file that holds the choice."""
+        """Name of the tuning's file, without extension."""
         return value_digest(self._asdict())[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was chosen for a machine and a model.
+    """The choices for a machine and a model.
 
     Attributes:
-        key: The two.
-        measured_at: When, in UTC.
-        recognizer, detector: What was chosen.
+        key: Machine and model.
+        measured_at: Time of the measurement in UTC.
+        recognizer, detector: Choices for the two graphs.
     """
 
     key: TuningKey
@@ -111,10 +111,10 @@ class Tuning:
 
 
 def write_tuning(directory: Path, tuning: Tuning) -> Path:
-    """Write a choice, whole or not at all, in the place of an earlier one.
+    """Write a tuning atomically, replacing an earlier one, and return its path.
 
     Raises:
-        StorageFailed: The file system refused.
+        StorageFailed: The file system refused the write.
     """
     make_directory(directory)
     path = directory / f"{tuning.key.digest}.json"
@@ -124,13 +124,13 @@ def write_tuning(directory: Path, tuning: Tuning) -> Path:
 
 
 def read_tuning(directory: Path, key: TuningKey) -> Tuning | None:
-    """Read the choice for a machine and model; None if there is none that can be used."""
+    """Return the tuning for a machine and model, or None if no valid tuning is stored."""
     try:
         content = json.loads((directory / f"{key.digest}.json").read_text())
         digest = content.pop("digest")
         if digest != value_digest(content) or content.pop("version") != _VERSION:
             return None
-        if TuningKey(**content["key"]) != key:  # whatever the file is called
+        if TuningKey(**content["key"]) != key:  # the file may have been renamed
             return None
         graphs = _graph_tuning(content["recognizer"]), _graph_tuning(content["detector"])
         return Tuning(key, str(content["measured_at"]), *graphs)
@@ -147,17 +147,16 @@ def _graph_tuning(content: dict[str, Any]) -> GraphTuning:
         and choice.precision in get_args(Precision)
         and choice.device in get_args(Device)
     )
-    whole = all(
+    in_range = all(
         type(number) is int and number >= 0 for number in (choice.threads, choice.streams - 1, tuned.largest - 1)
     )
-    measured = all(0 < one.rate < math.inf and 0 < one.latency_ms < math.inf for one in timings)
-    if not (known and whole and measured) or not any(
-        (one.choice, one.batch) == (choice, tuned.largest) for one in timings
-    ):
-        raise ValueError("this is no choice that was measured")
+    finite = all(0 < timing.rate < math.inf and 0 < timing.latency_ms < math.inf for timing in timings)
+    measured = any((timing.choice, timing.batch) == (choice, tuned.largest) for timing in timings)
+    if not (known and in_range and finite and measured):
+        raise ValueError("the choice was not measured")
     return tuned
 
 
 def _plain(content: dict[str, Any]) -> Any:
-    """Return it as it will be read back: tuples are lists there."""
+    """Return the content as JSON reads it back, with lists instead of tuples."""
     return json.loads(json.dumps(content))

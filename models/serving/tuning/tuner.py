@@ -1,7 +1,7 @@
-"""Time every choice in which this machine can run a graph, check that it is still the same model, and choose.
+"""Measure every way to run a graph on this machine, check its outputs, and choose the fastest.
 
-Rates are of all streams busy at once, as they are in a service under load. Rounds are interleaved, so that noise meets
-all choices alike, and the median counts.
+Rates are measured with all streams busy, as in a service under load. The rounds of the choices are interleaved, so that
+noise affects all choices equally, and the median counts.
 """
 
 import threading
@@ -22,8 +22,10 @@ from models.types import Progress
 
 _ROUNDS = 3
 _TIMED_S = 0.25
-_HOPELESS = 0.5  # of the best rate of the first round: not measured again
-_WORTH_PRECISION, _WORTH_STREAMS, _WORTH_BATCH = 1.05, 1.05, 1.03  # what a less exact, other, larger one must gain
+_MIN_RELATIVE_RATE = 0.5  # of the best rate so far: slower choices are not measured again
+_WORTH_PRECISION = 1.05  # speedup that justifies a lower precision
+_WORTH_STREAMS = 1.05  # speedup that justifies streams other than preferred
+_WORTH_BATCH = 1.03  # speedup that justifies a larger batch
 _EXACTNESS = ("fp32", "fp16", "bf16", "int8")
 
 Images = NDArray[np.uint8]
@@ -33,17 +35,17 @@ Preference = Literal["throughput", "latency"]
 
 @dataclass(frozen=True, slots=True)
 class TunedGraph:
-    """A graph and what to measure it with.
+    """A graph to tune, the choices to measure and the check of its outputs.
 
     Attributes:
-        file: RuntimeChoice -> ONNX file, which may differ by precision.
-        outputs: Names of its outputs.
-        picture: (height, width) of a picture.
-        choices: All that can be had here.
-        batches: Sizes to try.
-        check: Says why a session is not the same model any more; None if it is.
-        engines: Where engines of TensorRT are kept.
-        one_by_one: As `open_session` takes it.
+        file: Function that returns the graph file of a choice, which may depend on the precision.
+        outputs: Names of the outputs.
+        picture: (height, width) of an image in pixels.
+        choices: Choices to measure.
+        batches: Batch sizes to measure.
+        check: Function that returns why a session's outputs differ from the reference, or None if they agree.
+        engines: Directory for TensorRT engines.
+        one_by_one: Whether to optimise for one image per run, see `open_session`.
     """
 
     file: Callable[[RuntimeChoice], Path]
@@ -56,67 +58,68 @@ class TunedGraph:
     one_by_one: bool = False
 
     def open(self, choice: RuntimeChoice) -> Session:
-        """Load the graph as it will be served."""
+        """Load the graph with a choice, as it would be served."""
         options = choice.options(self.engines)
         return open_session(self.file(choice), self.outputs, (self.picture,), options, one_by_one=self.one_by_one)
 
 
 def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "throughput") -> GraphTuning:
-    """Measure and choose.
+    """Measure the choices of a graph and return the best one.
 
     Args:
-        graph: What to tune.
-        progress: Called with what is measured, and the measurements done.
-        prefer: What counts among choices that are about as fast.
+        graph: Graph to tune.
+        progress: Called before each choice is measured, with its name, the number of steps done and the total.
+        prefer: Preference among choices that are about equally fast.
 
     Raises:
-        InferenceFailed: Not one choice runs and gives the same answers.
+        InferenceFailed: No choice runs and passes the check.
     """
     rates: dict[tuple[RuntimeChoice, int], list[float]] = {}
     excluded: dict[RuntimeChoice, str] = {}
     for turn in range(_ROUNDS):
-        hopeful = [
-            choice for choice in graph.choices if choice not in excluded and (turn == 0 or _hopeful(choice, rates))
+        candidates = [
+            choice for choice in graph.choices if choice not in excluded and (turn == 0 or _is_candidate(choice, rates))
         ]
-        for place, choice in enumerate(hopeful):
+        for place, choice in enumerate(candidates):
             progress(_name(choice), turn * len(graph.choices) + place, _ROUNDS * len(graph.choices))
             try:
                 session = graph.open(choice)
-                why = graph.check(choice, session) if turn == 0 else None
-                if why is not None:
-                    excluded[choice] = why
+                reason = graph.check(choice, session) if turn == 0 else None
+                if reason is not None:
+                    excluded[choice] = reason
                     continue
                 for batch in graph.batches:
                     rates.setdefault((choice, batch), []).append(_rate(session, batch, graph.picture, choice.streams))
             except EngineError as error:
                 excluded[choice] = str(error)
     timings = [
-        Timing(choice, batch, round(median(found), 2), round(batch * choice.streams / median(found) * 1000, 3))
-        for (choice, batch), found in rates.items()
+        Timing(choice, batch, round(median(measured), 2), round(batch * choice.streams / median(measured) * 1000, 3))
+        for (choice, batch), measured in rates.items()
         if choice not in excluded
     ]
-    reasons = tuple(f"{_name(choice)}: {why}" for choice, why in excluded.items())
+    reasons = tuple(f"{_name(choice)}: {reason}" for choice, reason in excluded.items())
     if not timings:
-        raise InferenceFailed(f"no choice to run the model can be used: {'; '.join(reasons)}")
+        raise InferenceFailed(f"no available engine runs the model correctly: {'; '.join(reasons)}")
     chosen = choose(timings, prefer)
     return GraphTuning(chosen.choice, chosen.batch, tuple(timings), reasons)
 
 
 def choose(timings: Sequence[Timing], prefer: Preference = "throughput") -> Timing:
-    """Select the fastest runtime choice, unless a more exact or smaller one is about as fast.
+    """Select the fastest choice, unless a more exact choice or a smaller batch is about equally fast.
 
-    Among choices that are about as fast, narrow streams serve concurrent requests better, because threads that decode
-    and align beside them do not delay a whole run; one wide stream answers a single request sooner.
+    Among choices that are about equally fast, many narrow streams serve concurrent requests better, because threads
+    that decode and align then delay only one of the streams. A single wide stream answers a single request sooner.
 
     Args:
-        timings: At least one.
-        prefer: What counts among choices that are about as fast.
+        timings: At least one timing.
+        prefer: Preference among choices that are about equally fast.
 
     Returns:
-        Of the choice and the largest batch that pays.
+        The timing of the choice at the smallest batch that is about as fast as its best.
     """
     best = {
-        choice: max(one.rate for one in timings if one.choice == choice) for choice in {one.choice for one in timings}
+        choice: max(timing.rate for timing in timings if timing.choice == choice)
+        for choice in {timing.choice for timing in timings}
     }
     top = max(best.values())
     exact = min(_EXACTNESS.index(choice.precision) for choice, rate in best.items() if rate * _WORTH_PRECISION >= top)
@@ -126,21 +129,22 @@ def choose(timings: Sequence[Timing], prefer: Preference = "throughput") -> Timi
         (choice for choice, rate in as_exact.items() if rate * _WORTH_STREAMS >= top),
         key=lambda choice: (choice.streams if prefer == "throughput" else -choice.streams, as_exact[choice]),
     )
-    own = [one for one in timings if one.choice == choice and one.rate * _WORTH_BATCH >= best[choice]]
-    return min(own, key=lambda one: one.batch)
+    fast = [timing for timing in timings if timing.choice == choice and timing.rate * _WORTH_BATCH >= best[choice]]
+    return min(fast, key=lambda timing: timing.batch)
 
 
-def _hopeful(choice: RuntimeChoice, rates: dict[tuple[RuntimeChoice, int], list[float]]) -> bool:
-    best = max(max(found) for found in rates.values())
-    return any(max(found) >= _HOPELESS * best for (other, _), found in rates.items() if other == choice)
+def _is_candidate(choice: RuntimeChoice, rates: dict[tuple[RuntimeChoice, int], list[float]]) -> bool:
+    """Return whether a choice is fast enough to be measured again."""
+    best = max(max(measured) for measured in rates.values())
+    return any(max(measured) >= _MIN_RELATIVE_RATE * best for (other, _), measured in rates.items() if other == choice)
 
 
 def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int) -> float:
-    """Return pictures a second with as many callers as there are streams."""
+    """Return the images per second of all streams together, with one caller per stream."""
     images = np.random.default_rng(0).integers(0, 256, (batch, *picture, 3), np.uint8)
     session.run(images)
     end = time.perf_counter() + _TIMED_S
-    spent: list[float] = []
+    rates: list[float] = []
     errors: list[Exception] = []
 
     def call() -> None:
@@ -152,7 +156,7 @@ def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int) 
         except EngineError as error:
             errors.append(error)
             return
-        spent.append(runs * batch / (time.perf_counter() - start))
+        rates.append(runs * batch / (time.perf_counter() - start))
 
     callers = [threading.Thread(target=call) for _ in range(streams)]
     for caller in callers:
@@ -161,11 +165,11 @@ def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int) 
         caller.join()
     if errors:
         raise errors[0]
-    return sum(spent)
+    return sum(rates)
 
 
 def layouts(cores: int) -> Iterator[int]:
-    """List how many streams may share so many cores: one wide one, one for each core, and one for each four."""
+    """List the numbers of streams to try on `cores` cores: one stream, one per four cores, and one per core."""
     yield from sorted({1, max(1, cores // 4), cores})
 
 

@@ -1,4 +1,4 @@
-"""What is searched: derived from the store, and made anew from it when in doubt."""
+"""Search indices, derived from the store and rebuilt from it when they may differ."""
 
 from service.gallery.index.base import Hits, TemplateIndex
 

@@ -1,4 +1,4 @@
-"""What every index can do."""
+"""The interface of a template index, and operations on its hits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from service.gallery.records import Block
 
-_SORTED_AT_ONCE = 8
+_PARTITION_RATIO = 8  # ratio of hits to depth above which partitioning comes before sorting
 
-NOTHING = -1  # key in a place of `Hits` that is empty
+NOTHING = -1  # key that marks an empty entry of `Hits`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,8 +19,8 @@ class Hits:
     """The nearest templates of Q probes.
 
     Attributes:
-        similarities: (Q, K) float32, falling; -inf where there is none.
-        template_keys, subject_keys: (Q, K) int64; `NOTHING` where there is none.
+        similarities: (Q, K) float32, descending; -inf for an empty entry.
+        template_keys, subject_keys: (Q, K) int64; `NOTHING` for an empty entry.
     """
 
     similarities: NDArray[np.float32]
@@ -29,44 +29,44 @@ class Hits:
 
 
 class TemplateIndex(Protocol):
-    """Finds the nearest templates. Safe for use by several threads at once."""
+    """Finds the nearest templates. Thread-safe."""
 
     kind: str
-    rounding: float  # most that similarities differ from those of the stored float32 vectors
+    rounding: float  # maximum difference between its similarities and those of the stored float32 vectors
 
     @property
     def count(self) -> int:
-        """How many templates can be found."""
+        """Number of templates in the index."""
 
     def add(self, block: Block) -> None:
-        """Add templates whose keys are larger than all before."""
+        """Add templates whose keys are larger than all previous keys."""
 
     def remove(self, templates: NDArray[np.int64]) -> None:
-        """Take templates out; those that are not there are passed over."""
+        """Remove templates by key; ignore unknown keys."""
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
-        """Give templates another subject."""
+        """Assign templates to another subject."""
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         """Find the nearest templates.
 
         Args:
             probes: (Q, D) float32 of length 1.
-            depth: K, how many for each probe.
+            depth: K, maximum number of templates for each probe.
         """
 
     def blocks(self) -> Iterator[Block]:
-        """Give all templates as the index has them, for comparing with the store; nothing may change meanwhile."""
+        """Yield all templates as the index stores them; the index must not change during the iteration."""
 
 
 def nearest(parts: list[Hits], depth: int) -> Hits:
-    """Join hits of several parts into the best of them."""
+    """Merge the hits of several index parts and keep the best `depth` of each probe."""
     joined = Hits(
         np.concatenate([part.similarities for part in parts], axis=1),
         np.concatenate([part.template_keys for part in parts], axis=1),
         np.concatenate([part.subject_keys for part in parts], axis=1),
     )
-    if joined.similarities.shape[1] > _SORTED_AT_ONCE * depth:  # sorting all of them would take longer than searching
+    if joined.similarities.shape[1] > _PARTITION_RATIO * depth:  # sorting all hits would take longer than the search
         joined = _picked(joined, np.argpartition(-joined.similarities, depth, axis=1)[:, :depth])
     return _picked(joined, np.argsort(-joined.similarities, axis=1, kind="stable")[:, :depth])
 
@@ -80,19 +80,19 @@ def _picked(hits: Hits, order: NDArray[np.int64]) -> Hits:
 
 
 def stacked(parts: Sequence[Hits]) -> Hits:
-    """Put the hits of some probes above those of others, as wide as the widest."""
+    """Concatenate the hits of several groups of probes, padding them to the width of the widest."""
     width = max(part.similarities.shape[1] for part in parts)
 
     def column(kind: str, fill: float) -> NDArray[Any]:
         arrays = [getattr(part, kind) for part in parts]
         return np.concatenate(
-            [np.pad(own, ((0, 0), (0, width - own.shape[1])), constant_values=fill) for own in arrays]
+            [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill) for array in arrays]
         )
 
     return Hits(column("similarities", -np.inf), column("template_keys", NOTHING), column("subject_keys", NOTHING))
 
 
 def no_hits(probes: int) -> Hits:
-    """Give what an empty index finds."""
+    """Return the hits of an empty index, of width 0."""
     empty = np.empty((probes, 0), np.int64)
     return Hits(empty.astype(np.float32), empty, empty)

@@ -1,7 +1,7 @@
-"""Sealed segments on a GPU, where a GPU build of FAISS finds one; the host keeps what changes.
+"""GPU copies of full segments, used if a GPU build of FAISS finds a GPU.
 
-FAISS' indices on a GPU can neither let rows go nor be searched by two threads at once, and only float32 and float16
-ones exist there. So the host holds the vectors, a full segment is copied when it is first searched, and copied again
+GPU indices of FAISS cannot remove rows, cannot be searched by two threads at once, and support float32 and float16
+only. The host therefore holds the vectors. A full segment is copied at its first search, and again at the first search
 after a change.
 """
 
@@ -17,10 +17,10 @@ class GpuCopies:
     """Copies indices to the first GPU and searches them one at a time."""
 
     def __init__(self, half: bool) -> None:
-        """Take the GPU.
+        """Allocate the GPU resources.
 
         Args:
-            half: Whether copies hold float16.
+            half: Whether copies store float16.
         """
         self._resources = faiss.StandardGpuResources()
         self._options = faiss.GpuClonerOptions()
@@ -28,7 +28,7 @@ class GpuCopies:
         self._lock = threading.Lock()
 
     def copy(self, index: Any) -> "GpuCopy":
-        """Copy a flat index."""
+        """Copy a flat index to the GPU."""
         with self._lock:
             return GpuCopy(faiss.index_cpu_to_gpu(self._resources, 0, index, self._options), self._lock)
 
@@ -41,13 +41,13 @@ class GpuCopy:
         self._lock = lock
 
     def search(self, probes: Any, depth: int) -> Any:
-        """Search as FAISS does: (Q, K) similarities and rows."""
+        """Search with FAISS; return (Q, K) similarities and (Q, K) rows."""
         with self._lock:
             return self._index.search(probes, depth)
 
 
 def gpu_copies(encoding: Encoding) -> GpuCopies | None:
-    """Return what copies indices to the GPU; None without one, or where vectors are held as no GPU index holds them."""
+    """Return a copier for the first GPU; None without a GPU, or if GPU indices do not support the encoding."""
     found = getattr(faiss, "get_num_gpus", int)()
     if not found or encoding not in ("flat", "flat-fp16"):
         return None

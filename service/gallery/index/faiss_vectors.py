@@ -1,8 +1,8 @@
-"""FAISS behind a few calls: how vectors are held and compared.
+"""Functions around FAISS: storing, comparing and serialising vectors.
 
-The wheels ship `distance_compute_blas_threshold` = 128000, so that batches of ordinary size never reach BLAS and take
-six times as long; four probes are where BLAS begins to pay. FAISS' own threads are switched off: one probe gains
-nothing from them, and requests would fight over cores. The segments of an index are searched side by side instead.
+The wheels ship `distance_compute_blas_threshold` = 128000. Batches of ordinary size then never use BLAS and take six
+times as long; BLAS pays off from four probes. FAISS' own threads are disabled: a single probe gains nothing from them,
+and concurrent requests would compete for cores. The segments of an index are searched in parallel instead.
 """
 
 from collections.abc import Callable
@@ -21,22 +21,23 @@ faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM_PROBES
 
 _QUANTIZERS = {
     "flat-fp16": faiss.ScalarQuantizer.QT_fp16,
-    "sq8": faiss.ScalarQuantizer.QT_8bit_uniform,  # a third faster than a range for each number; re-ranking evens it
+    # One range for all dimensions is a third faster than one for each; re-ranking compensates for the lost accuracy.
+    "sq8": faiss.ScalarQuantizer.QT_8bit_uniform,
 }
 
 
 def search_threads(count: int) -> ThreadPoolExecutor:
-    """Start threads for searching, in each of which FAISS runs on its own core only."""
+    """Start search threads, in each of which FAISS uses one core."""
     return ThreadPoolExecutor(count, thread_name_prefix="search", initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 def new_vectors(encoding: Encoding, dimensions: int, sample: NDArray[np.float32]) -> Any:
-    """Make an empty FAISS index by inner product.
+    """Create an empty FAISS index that compares by inner product.
 
     Args:
         encoding: float32, float16 or one byte for each number.
         dimensions: D.
-        sample: (N, D) vectors from which the range of a byte is learned; needed by `sq8` only.
+        sample: (N, D) vectors from which `sq8` learns the range of a byte; unused by the other encodings.
     """
     if encoding == "flat":
         return faiss.IndexFlatIP(dimensions)
@@ -46,12 +47,12 @@ def new_vectors(encoding: Encoding, dimensions: int, sample: NDArray[np.float32]
 
 
 def new_graph(dimensions: int, neighbours: int, effort: int, sample: NDArray[np.float32]) -> Any:
-    """Make an empty HNSW graph over vectors of one byte for each number.
+    """Create an empty HNSW graph over vectors with one byte for each number.
 
     Args:
         dimensions: D.
         neighbours: M, links of a vector.
-        effort: efConstruction, how widely neighbours are looked for.
+        effort: efConstruction, number of candidates considered as neighbours of a new vector.
         sample: (N, D) vectors from which the range of a byte is learned.
     """
     graph = faiss.IndexHNSWSQ(dimensions, _QUANTIZERS["sq8"], neighbours, faiss.METRIC_INNER_PRODUCT)
@@ -61,43 +62,43 @@ def new_graph(dimensions: int, neighbours: int, effort: int, sample: NDArray[np.
 
 
 def empty_copy(index: Any) -> Any:
-    """Copy an index that was trained and holds nothing."""
+    """Copy a trained index that contains no vectors."""
     return faiss.clone_index(index)
 
 
 def search_graph(
     graph: Any, probes: NDArray[np.float32], depth: int, effort: int, without: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Search a graph, passing over the places `without`."""
+    """Search a graph for similarities and positions, excluding the positions `without`."""
     options: dict[str, Any] = {"efSearch": max(effort, 2 * depth)}
     if len(without):
         options["sel"] = faiss.IDSelectorNot(faiss.IDSelectorBatch(without))
-    similarities, places = graph.search(probes, depth, params=faiss.SearchParametersHNSW(**options))
-    return similarities, places
+    similarities, positions = graph.search(probes, depth, params=faiss.SearchParametersHNSW(**options))
+    return similarities, positions
 
 
 def blank(graph: Any, places: NDArray[np.int64]) -> None:
-    """Overwrite vectors of a graph with zero bytes, where they lie."""
+    """Overwrite vectors of a graph with zero bytes, in place."""
     storage = faiss.downcast_index(graph.storage)
     codes = faiss.rev_swig_ptr(storage.codes.data(), storage.ntotal * storage.code_size)
     codes.reshape(storage.ntotal, storage.code_size)[places] = 0
 
 
 def within(vectors: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say which of (N, D) vectors lie within the range that was learned from a sample; others would be cut to it."""
+    """Return an (N,) mask of the (N, D) vectors inside the range learned from a sample; `sq8` would clip the others."""
     inside: NDArray[np.bool_] = (vectors.max(axis=1) <= sample.max()) & (vectors.min(axis=1) >= sample.min())
     return inside
 
 
 def stored_vectors(index: Any, start: int, count: int) -> NDArray[np.float32]:
-    """Decode vectors of an index by their places, (N, D) float32."""
+    """Decode `count` vectors of an index from the position `start`, (N, D) float32."""
     storage = faiss.downcast_index(getattr(index, "storage", index))
     vectors: NDArray[np.float32] = storage.reconstruct_n(start, count)
     return vectors
 
 
 def write(index: Any, take: Callable[[bytes], object]) -> None:
-    """Serialise an index piece by piece."""
+    """Serialise an index, passing each piece to `take`."""
 
     def written(piece: bytes) -> int:
         take(piece)
@@ -107,5 +108,5 @@ def write(index: Any, take: Callable[[bytes], object]) -> None:
 
 
 def read(give: Callable[[int], bytes]) -> Any:
-    """Read a serialised index piece by piece; only of bytes that were checked before."""
+    """Deserialise an index from the pieces that `give` returns; the caller must have verified the bytes."""
     return faiss.read_index(faiss.PyCallbackIOReader(give))

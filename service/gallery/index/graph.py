@@ -1,8 +1,8 @@
-"""An index that looks at few templates: HNSW (Malkov and Yashunin, arXiv 1603.09320), with a tail looked at whole.
+"""An approximate index: a sealed HNSW graph (Malkov and Yashunin, arXiv 1603.09320) and an exactly searched tail.
 
-A graph cannot let a template go, and changing it keeps readers out. So it is built once and sealed: what comes later
-goes into the tail, what goes is overwritten with zeros where it lies and passed over, and when either grows large the
-whole is built anew.
+A graph cannot remove a template, and changing it blocks readers. It is therefore built once and sealed. Templates added
+later go into the tail. Removed templates are overwritten with zeros in place and excluded from searches. When the tail
+or the number of removed templates grows large, the index is rebuilt.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.segmented import SegmentedIndex
 from service.gallery.records import Block
 
-EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 is then that of the exact search
-_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2
+EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 then agrees with the exact search
+_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2  # of the sealed templates, above which the index is worn
 _BLOCK_ROWS = 8192
-_TAIL_ROWS = 4096  # a smaller tail costs nothing worth building for
+_TAIL_ROWS = 4096  # a smaller tail never makes the index worn, because searching it is cheap
 
 
 class GraphIndex:
     """A sealed graph and a tail."""
 
     kind = "hnsw"
-    rounding = 5e-3  # of one byte for each number, as of `sq8`
+    rounding = 5e-3  # of one byte for each number, as for `sq8`
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class GraphIndex:
         """Seal a graph.
 
         Args:
-            graph: Of N vectors.
-            templates: (N,) their keys, rising.
-            subjects: (N,) whose they are.
+            graph: HNSW graph of N vectors.
+            templates: (N,) template keys, ascending.
+            subjects: (N,) subject key of each template.
             dimensions: D.
-            threads: In which the tail is searched.
+            threads: Threads that search the graph and the tail.
         """
         self.graph = graph
         self.template_keys = templates
@@ -57,67 +57,68 @@ class GraphIndex:
 
     @property
     def count(self) -> int:
-        """How many templates can be found."""
+        """Number of templates in the index."""
         return len(self.template_keys) - int(self._gone.sum()) + self._tail.count
 
     @property
     def worn(self) -> bool:
-        """Whether it should be built anew."""
+        """Whether the tail or the number of removed templates is large enough to rebuild the index."""
         tail_limit = max(_TAIL_ROWS, _TAIL_SHARE * len(self.template_keys))
         return self._tail.count > tail_limit or self._gone.sum() > _GONE_SHARE * len(self.template_keys)
 
     def sealed(self) -> NDArray[np.int64]:
-        """Give (N,) keys of the sealed templates, negative where one was taken out."""
+        """Return the (N,) keys of the sealed templates, negative for removed templates."""
         with self._lock.reading():
             return np.where(self._gone, -self.template_keys, self.template_keys)
 
     def add(self, block: Block) -> None:
-        """Add templates whose keys are larger than all before."""
+        """Add templates whose keys are larger than all previous keys."""
         self._tail.add(block)
 
     def remove(self, templates: NDArray[np.int64]) -> None:
-        """Take templates out; those that are not there are passed over."""
+        """Remove templates by key; ignore unknown keys."""
         self._tail.remove(templates)
         with self._lock.writing():
-            places = self._places(templates)
-            blank(self.graph, places)
-            self._gone[places] = True
-            self._subjects[places] = NOTHING
+            positions = self._positions(templates)
+            blank(self.graph, positions)
+            self._gone[positions] = True
+            self._subjects[positions] = NOTHING
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
-        """Give templates another subject."""
+        """Assign templates to another subject."""
         self._tail.reassign(templates, subject)
         with self._lock.writing():
-            self._subjects[self._places(templates)] = subject
+            self._subjects[self._positions(templates)] = subject
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
-        """Find near templates of (Q, D) probes; not always the nearest."""
+        """Find near templates of (Q, D) probes; the search is approximate and may miss the nearest."""
 
-        def look(some: NDArray[np.float32]) -> Hits:
+        def search_sealed(part: NDArray[np.float32]) -> Hits:
             with self._lock.reading():
-                similarities, places = search_graph(
-                    self.graph, some, min(depth, len(self.template_keys)), EFFORT, np.flatnonzero(self._gone)
+                similarities, positions = search_graph(
+                    self.graph, part, min(depth, len(self.template_keys)), EFFORT, np.flatnonzero(self._gone)
                 )
-                found = places >= 0
+                found = positions >= 0
                 return Hits(
                     np.where(found, similarities, -np.inf).astype(np.float32),
-                    np.where(found, self.template_keys[places], NOTHING),
-                    np.where(found, self._subjects[places], NOTHING),
+                    np.where(found, self.template_keys[positions], NOTHING),
+                    np.where(found, self._subjects[positions], NOTHING),
                 )
 
-        pieces = np.array_split(probes, min(len(probes), 8))
-        sealed = stacked(list(self._threads.map(look, pieces)))
+        parts = np.array_split(probes, min(len(probes), 8))
+        sealed = stacked(list(self._threads.map(search_sealed, parts)))
         return nearest([sealed, self._tail.search(probes, depth)], depth)
 
     def blocks(self) -> Iterator[Block]:
-        """Give all templates as the index has them; nothing may change meanwhile."""
+        """Yield all templates as the index stores them; the index must not change during the iteration."""
         for start in range(0, len(self.template_keys), _BLOCK_ROWS):
-            some = slice(start, min(start + _BLOCK_ROWS, len(self.template_keys)))
-            vectors = stored_vectors(self.graph, start, some.stop - start)
-            yield Block(self.template_keys[some], self._subjects[some], vectors).where(~self._gone[some])
+            rows = slice(start, min(start + _BLOCK_ROWS, len(self.template_keys)))
+            vectors = stored_vectors(self.graph, start, rows.stop - start)
+            yield Block(self.template_keys[rows], self._subjects[rows], vectors).where(~self._gone[rows])
         yield from self._tail.blocks()
 
-    def _places(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
-        places = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
-        sealed: NDArray[np.int64] = places[(self.template_keys[places] == templates) & ~self._gone[places]]
+    def _positions(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of those templates that are sealed and not removed."""
+        positions = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
+        sealed: NDArray[np.int64] = positions[(self.template_keys[positions] == templates) & ~self._gone[positions]]
         return sealed

@@ -1,6 +1,6 @@
-"""The index of one gallery through its life: built in the background, changed with the store, built anew when worn.
+"""The index of one gallery over time: built in the background, updated with the store, rebuilt when worn.
 
-Until it is ready, probes are answered from the store itself: slower, and as exact.
+Until the index is ready, a search scans the store, which is slower but exact.
 """
 
 import logging
@@ -36,11 +36,13 @@ _log = logging.getLogger("vultus")
 
 @dataclass(frozen=True, slots=True)
 class IndexLimits:
-    """Where one kind of index ends and another begins.
+    """The numbers of templates at which the kind of an index changes.
 
     Attributes:
-        flat_most: Most templates that `auto` holds in float32; beyond, float16 takes half the memory and half the time.
-        learned_least: Fewest templates from which a byte's range or a graph is learned; below, `flat` serves.
+        flat_most: Maximum number of templates that `auto` stores in float32. For more, float16 takes half the memory
+            and half the time.
+        learned_least: Minimum number of templates for `sq8`, which learns a byte's range from them, and for `hnsw`.
+            For fewer, `flat` serves.
     """
 
     flat_most: int = 100_000
@@ -48,7 +50,7 @@ class IndexLimits:
 
 
 def served_kind(kind: IndexKind, templates: int, limits: IndexLimits) -> ServedKind:
-    """Choose how that many templates are held."""
+    """Return the kind of index that serves a number of templates if `kind` is configured."""
     if kind == "auto":
         return "flat" if templates <= limits.flat_most else "flat-fp16"
     if kind in ("sq8", "hnsw") and templates < limits.learned_least:
@@ -57,7 +59,10 @@ def served_kind(kind: IndexKind, templates: int, limits: IndexLimits) -> ServedK
 
 
 class LiveIndex:
-    """What a gallery is searched with. `added`, `removed` and `reassigned` are called by the store's one writer."""
+    """The search index of a gallery, or a scan of the store while there is none.
+
+    `added`, `removed`, `reassigned` and `drop` are called under the store's lock.
+    """
 
     def __init__(
         self,
@@ -68,15 +73,15 @@ class LiveIndex:
         limits: IndexLimits,
         closing: threading.Event,
     ) -> None:
-        """Begin without an index; `build` makes it.
+        """Start without an index; `build` creates it.
 
         Args:
-            database: The truth.
-            gallery: Whose index it is.
-            directory: Where snapshots lie.
-            threads: In which segments are searched.
-            limits: Where one kind ends and another begins.
-            closing: When set, building is broken off.
+            database: Store that the index is derived from.
+            gallery: Gallery to index.
+            directory: Directory of the snapshots.
+            threads: Threads that search the index.
+            limits: Template counts at which the kind of index changes.
+            closing: Event that cancels a running build.
         """
         self.gallery = gallery
         self._database = database
@@ -85,25 +90,26 @@ class LiveIndex:
         self._closing = closing
         self._path = directory / f"{gallery.key}.graph"
         self._index: TemplateIndex | None = None
-        self._opened = self._origin()  # before anything is added: a store that was put back would catch up in numbers
+        # Recorded before any addition: a store restored from a backup would later reach the sequence of the snapshot.
+        self._opened = self._origin()
         self._erasures = 0
         self._dropped = False
-        self._missed: list[tuple[NDArray[np.int64], int]] | None = None  # changes while one is built
+        self._missed: list[tuple[NDArray[np.int64], int]] | None = None  # changes during a build
 
     @property
     def current(self) -> TemplateIndex | None:
-        """The index, or None while there is none."""
+        """The index, or None if it is not built."""
         return self._index
 
     @property
     def rounding(self) -> float:
-        """Most that similarities of hits differ from those of the stored vectors."""
+        """Maximum difference between similarities of hits and those of the stored vectors."""
         index = self._index
         return 0.0 if index is None else index.rounding
 
     @property
     def outdated(self) -> bool:
-        """Whether it should be built anew: worn, or too large or small for its kind."""
+        """Whether the index should be rebuilt: it is missing, worn, or of another kind than its size requires."""
         index = self._index
         if index is None:
             return True
@@ -113,34 +119,41 @@ class LiveIndex:
 
     @property
     def needs_snapshot(self) -> bool:
-        """Whether it takes long to build and has no snapshot."""
+        """Whether the index takes long to build and has no snapshot."""
         return isinstance(self._index, GraphIndex) and not self._path.exists()
 
     def search(self, probes: NDArray[np.float32], depth: int) -> tuple[Hits, float]:
-        """Find the nearest templates of (Q, D) probes, and say how far their similarities may be off."""
+        """Find the nearest templates of (Q, D) probes.
+
+        Returns:
+            The hits, and the maximum difference between their similarities and those of the stored vectors.
+        """
         index = self._index
         if index is None:
             return scan(self._database, self.gallery, probes, depth), 0.0
         return index.search(probes, depth), index.rounding
 
     def added(self, block: Block) -> None:
-        """Follow the store: templates were added. They are on the disk, so what fails here fails nobody's request."""
+        """Apply an addition that is committed to the store.
+
+        The templates are durable, so a failure of the index does not fail the request; the index is discarded instead.
+        """
         if self._index is None or not len(block.template_keys):
             return
         try:
             self._index.add(block)
-        except (MemoryError, RuntimeError) as error:  # the latter is what FAISS raises
-            _log.error("index %d lacks templates and is given up: %s", self.gallery.key, error)
+        except (MemoryError, RuntimeError) as error:  # FAISS raises RuntimeError
+            _log.error("index %d lacks new templates and is discarded: %s", self.gallery.key, error)
             self._index = None
 
     def drop(self) -> None:
-        """Follow the store: the gallery was erased. No snapshot of it appears any more."""
+        """Discard the index and the snapshot of an erased gallery, and prevent new snapshots."""
         self._dropped = True
         self._index = None
         self.remove_snapshot()
 
     def removed(self, templates: list[int]) -> None:
-        """Follow the store: templates were erased. A snapshot that has them is gone when this returns."""
+        """Apply an erasure that is committed to the store, and remove a snapshot that may contain the templates."""
         self._change(np.array(sorted(templates), np.int64), NOTHING)
         if templates:
             self._erasures += 1
@@ -148,7 +161,7 @@ class LiveIndex:
                 self.remove_snapshot()
 
     def reassigned(self, templates: list[int], subject: int) -> None:
-        """Follow the store: templates have another subject."""
+        """Apply a merge that is committed to the store: the templates belong to another subject."""
         self._change(np.array(sorted(templates), np.int64), subject)
 
     def _change(self, templates: NDArray[np.int64], subject: int) -> None:
@@ -158,7 +171,7 @@ class LiveIndex:
             _apply(self._index, templates, subject)
 
     def snapshot_keys(self) -> NDArray[np.int64]:
-        """Read the keys of the templates that the snapshot holds."""
+        """Read the keys of the templates in the snapshot; remove a snapshot that cannot be used."""
         try:
             keys = read_snapshot(self._path, self._origin()).template_keys
             return keys[keys > 0]
@@ -172,43 +185,43 @@ class LiveIndex:
         sync(self._path.parent)
 
     def build(self, anew: bool = False) -> None:
-        """Make the index from its snapshot if there is a good one, else from the store.
+        """Build the index from its snapshot if that is usable, otherwise from the store.
 
         Args:
-            anew: Pass over the snapshot.
+            anew: Whether to ignore the snapshot.
         """
         with self._database.exclusive():
             self._missed = []
             with self._database.reading() as connection:
                 templates = rows.count(connection, self.gallery)
         try:
-            holding = served_kind(self.gallery.index, templates, self._limits)
-            if holding != "hnsw":
+            kind = served_kind(self.gallery.index, templates, self._limits)
+            if kind != "hnsw":
                 self.remove_snapshot()
-                self._build_segments(holding)
+                self._build_segments(kind)
             elif anew or not self._load_graph():
                 self._build_graph()
         finally:
             self._missed = None
 
     def save_snapshot(self) -> None:
-        """Write a snapshot if the index takes long to build and there is none."""
+        """Write a snapshot if the index takes long to build and has none."""
         index = self._index
-        while isinstance(index, GraphIndex) and self.needs_snapshot and not self._over:
+        while isinstance(index, GraphIndex) and self.needs_snapshot and not self._cancelled:
             before = self._erasures
             part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self._origin())
             with self._database.exclusive():
                 if self._erasures == before and not self._dropped:
                     publish(part, self._path)
-                else:  # it may hold what was erased meanwhile
+                else:  # templates erased during the write may be in it
                     part.unlink()
 
-    def _build_segments(self, holding: Literal["flat", "flat-fp16", "sq8"]) -> None:
-        sample = self._sample() if holding == "sq8" else None
-        index = SegmentedIndex(holding, self.gallery.dimensions, self._threads, sample)
+    def _build_segments(self, kind: Literal["flat", "flat-fp16", "sq8"]) -> None:
+        sample = self._sample() if kind == "sq8" else None
+        index = SegmentedIndex(kind, self.gallery.dimensions, self._threads, sample)
         last = 0
         for block in read_blocks(self._database, self.gallery):
-            if self._over:
+            if self._cancelled:
                 return
             index.add(block)
             last = int(block.template_keys[-1])
@@ -221,14 +234,14 @@ class LiveIndex:
         outside: list[Block] = []
         last = 0
         for block in read_blocks(self._database, self.gallery):
-            if self._over:
+            if self._cancelled:
                 return
             inside = within(block.vectors, sample)
             graph.add(block.vectors[inside])
             sealed.append(Block(block.template_keys[inside], block.subject_keys[inside], block.vectors[:0]))
             outside.append(block.where(~inside))
             last = int(block.template_keys[-1])
-        if not graph.ntotal:  # everybody was erased meanwhile
+        if not graph.ntotal:  # all templates were erased during the build
             self._build_segments("flat")
             return
         templates = np.concatenate([block.template_keys for block in sealed])
@@ -240,22 +253,23 @@ class LiveIndex:
         self._put(index, last)
 
     def _load_graph(self) -> bool:
+        """Load the graph from its snapshot and update it from the store; return whether the snapshot was usable."""
         try:
             graph, sealed = read_snapshot(self._path, self._opened)
         except SnapshotUnfit as error:
             if self._path.exists():
-                _log.warning("index %d is built anew: %s", self.gallery.key, error)
+                _log.warning("index %d is rebuilt: %s", self.gallery.key, error)
             self.remove_snapshot()
             return False
         with self._database.reading() as connection:
             keys, subjects = rows.owners(connection, self.gallery)
         templates = np.abs(sealed)
-        there = np.isin(sealed, keys, assume_unique=True)
-        own = np.full(len(templates), NOTHING)
-        own[there] = subjects[np.isin(keys, sealed, assume_unique=True)]
-        index = GraphIndex(graph, templates, own, self.gallery.dimensions, self._threads)
-        index.remove(templates[~there])
-        if (sealed[~there] > 0).any():  # erased, and the process ended before the snapshot was
+        stored = np.isin(sealed, keys, assume_unique=True)
+        sealed_subjects = np.full(len(templates), NOTHING)
+        sealed_subjects[stored] = subjects[np.isin(keys, sealed, assume_unique=True)]
+        index = GraphIndex(graph, templates, sealed_subjects, self.gallery.dimensions, self._threads)
+        index.remove(templates[~stored])
+        if (sealed[~stored] > 0).any():  # a process ended after an erasure and before it removed the snapshot
             self.remove_snapshot()
         missing = keys[~np.isin(keys, sealed, assume_unique=True)]
         for start in range(0, len(missing), BLOCK_ROWS):
@@ -269,16 +283,17 @@ class LiveIndex:
             return Origin(self.gallery.contract_id, *rows.store_and_sequence(connection))
 
     @property
-    def _over(self) -> bool:
+    def _cancelled(self) -> bool:
         return self._closing.is_set() or self._dropped
 
     def _sample(self) -> NDArray[np.float32]:
+        """Return the vectors of the first blocks and a zero vector, from which the range of a byte is learned."""
         blocks: Iterator[Block] = read_blocks(self._database, self.gallery)
         sample = [block.vectors for _, block in zip(range(_SAMPLE_BLOCKS), blocks, strict=False)]
         return np.concatenate([np.zeros((1, self.gallery.dimensions), np.float32), *sample])
 
     def _put(self, index: TemplateIndex, last: int) -> None:
-        """Catch up with the store and take the place of the index before."""
+        """Update an index that was built up to the template `last` from the store, and replace the current index."""
         for block in read_blocks(self._database, self.gallery, last):
             index.add(block)
             last = int(block.template_keys[-1])

@@ -1,4 +1,4 @@
-"""Many readers or one writer."""
+"""A lock for many readers or one writer."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class ReadWriteLock:
-    """Lets readers in together and writers alone; a writer that waits goes before new readers."""
+    """A lock shared by readers and exclusive for a writer; a waiting writer precedes new readers."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -16,7 +16,7 @@ class ReadWriteLock:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Keep writers out."""
+        """Hold the lock as a reader, which excludes writers."""
         with self._condition:
             while self._writing or self._waiting:
                 self._condition.wait()
@@ -30,7 +30,7 @@ class ReadWriteLock:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep everybody out."""
+        """Hold the lock as a writer, which excludes readers and other writers."""
         with self._condition:
             self._waiting += 1
             while self._writing or self._readers:

@@ -1,4 +1,4 @@
-"""The store itself as an index: exact and slow, for the time in which the real one is built."""
+"""A scan of the store: an exact but slow search that serves while the index is being built."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,11 @@ BLOCK_ROWS = 8192
 
 
 def read_blocks(database: Database, gallery: Gallery, after: int = 0) -> Iterator[Block]:
-    """Read the templates of a gallery by key, each block in a short transaction: a long one would hold up erasure."""
+    """Read the templates of a gallery, sorted by key, starting after the key `after`.
+
+    Each block is read in a short transaction, because a long one would prevent truncating the write-ahead log after an
+    erasure.
+    """
     while True:
         with database.reading() as connection:
             block = rows.block(connection, gallery, after, BLOCK_ROWS)
@@ -26,14 +30,14 @@ def read_blocks(database: Database, gallery: Gallery, after: int = 0) -> Iterato
 
 
 def scan(database: Database, gallery: Gallery, probes: NDArray[np.float32], depth: int) -> Hits:
-    """Find the nearest templates of (Q, D) probes by reading all of them."""
+    """Find the nearest templates of (Q, D) probes by reading all templates."""
     best = no_hits(len(probes))
     for block in read_blocks(database, gallery):
         similarities = probes @ block.vectors.T
-        here = Hits(
+        hits = Hits(
             similarities,
             np.broadcast_to(block.template_keys, similarities.shape),
             np.broadcast_to(block.subject_keys, similarities.shape),
         )
-        best = nearest([best, here], depth)
+        best = nearest([best, hits], depth)
     return best

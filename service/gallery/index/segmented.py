@@ -1,7 +1,7 @@
-"""An index that looks at every template, in segments that are searched side by side.
+"""An exhaustive index, which compares every template, in segments that are searched in parallel.
 
-Segments bound what a change costs: adding never copies more than one of them, and taking a template out moves the rows
-of one.
+Segments bound the cost of a change: adding a template copies at most one segment, and removing one moves rows of one
+segment only.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from service.gallery.records import Block
 
 _SEGMENT_ROWS = 32768
 _BLOCK_ROWS = 8192
-_MOST_HITS = 2**21  # of all segments together, before the best are picked; some 60 MB
-_ROUNDING: dict[Encoding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times what was seen
+_MAX_HITS = 2**21  # of all segments together, before the best are selected; about 60 MB
+_ROUNDING: dict[Encoding, float] = {"flat": 0.0, "flat-fp16": 5e-4, "sq8": 5e-3}  # several times the measured maximum
 
 
 class _Segment:
-    """Vectors in FAISS and, row by row, whose they are."""
+    """Vectors in FAISS and, for each row, the keys of its template and subject."""
 
     def __init__(self, vectors: Any) -> None:
         self.vectors = vectors
-        self.copied: Any = None  # to a GPU, once it is full
-        self.template_keys = np.empty(0, np.int64)  # rising
+        self.gpu_copy: Any = None  # made at the first search after the segment is full
+        self.template_keys = np.empty(0, np.int64)  # ascending
         self.subject_keys = np.empty(0, np.int64)
 
     def add(self, block: Block) -> None:
-        self.copied = None
+        self.gpu_copy = None
         self.vectors.add(np.ascontiguousarray(block.vectors))
         self.template_keys = np.concatenate([self.template_keys, block.template_keys])
         self.subject_keys = np.concatenate([self.subject_keys, block.subject_keys])
@@ -41,20 +41,20 @@ class _Segment:
     def rows_of(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(self.template_keys):
             return np.empty(0, np.int64)
-        places = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
-        rows: NDArray[np.int64] = places[self.template_keys[places] == templates]
+        positions = np.searchsorted(self.template_keys, templates).clip(max=len(self.template_keys) - 1)
+        rows: NDArray[np.int64] = positions[self.template_keys[positions] == templates]
         return rows
 
     def remove(self, rows: NDArray[np.int64]) -> None:
-        self.copied = None
+        self.gpu_copy = None
         self.vectors.remove_ids(rows)
         self.template_keys = np.delete(self.template_keys, rows)
         self.subject_keys = np.delete(self.subject_keys, rows)
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
-        if not len(self.template_keys):  # emptied since it was chosen
+        if not len(self.template_keys):  # a writer emptied it after the search listed the segments
             return no_hits(len(probes))
-        similarities, rows = (self.copied or self.vectors).search(probes, min(depth, len(self.template_keys)))
+        similarities, rows = (self.gpu_copy or self.vectors).search(probes, min(depth, len(self.template_keys)))
         if (found := rows >= 0).all():
             return Hits(similarities, self.template_keys[rows], self.subject_keys[rows])
         similarities = np.where(found, similarities, -np.inf).astype(np.float32)
@@ -66,7 +66,7 @@ class _Segment:
 
 
 class SegmentedIndex:
-    """Every template is compared, in float32, in float16 or by one byte for each number."""
+    """An index that compares every template, stored as float32, float16 or one byte for each number."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class SegmentedIndex:
         sample: NDArray[np.float32] | None = None,
         segment_rows: int = _SEGMENT_ROWS,
     ) -> None:
-        """Make an empty index.
+        """Create an empty index.
 
         Args:
-            encoding: How vectors are held.
+            encoding: Number format of the stored vectors.
             dimensions: D.
-            threads: In which segments are searched.
-            sample: (N, D) of what will come, from which `sq8` learns its range.
-            segment_rows: Most templates of a segment.
+            threads: Threads that search the segments.
+            sample: (N, D) vectors representative of those to add, from which `sq8` learns its range.
+            segment_rows: Maximum number of templates in a segment.
         """
         self.kind: str = encoding
         self.rounding = _ROUNDING[encoding]
@@ -99,12 +99,12 @@ class SegmentedIndex:
 
     @property
     def count(self) -> int:
-        """How many templates can be found."""
-        own = sum(len(segment.template_keys) for segment in self._segments)
-        return own + (self._outside.count if self._outside else 0)
+        """Number of templates in the index."""
+        inside = sum(len(segment.template_keys) for segment in self._segments)
+        return inside + (self._outside.count if self._outside else 0)
 
     def add(self, block: Block) -> None:
-        """Add templates whose keys are larger than all before."""
+        """Add templates whose keys are larger than all previous keys."""
         if self._outside:
             inside = within(block.vectors, self._sample_range)
             self._outside.add(block.where(~inside))
@@ -120,7 +120,7 @@ class SegmentedIndex:
             start = end
 
     def remove(self, templates: NDArray[np.int64]) -> None:
-        """Take templates out; those that are not there are passed over."""
+        """Remove templates by key; ignore unknown keys."""
         if self._outside:
             self._outside.remove(templates)
         with self._lock.writing():
@@ -130,7 +130,7 @@ class SegmentedIndex:
             self._segments = [segment for segment in self._segments if len(segment.template_keys)]
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
-        """Give templates another subject."""
+        """Assign templates to another subject."""
         if self._outside:
             self._outside.reassign(templates, subject)
         with self._lock.writing():
@@ -139,28 +139,28 @@ class SegmentedIndex:
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         """Find the nearest templates of (Q, D) probes."""
-        at_once = max(1, _MOST_HITS // (depth * (len(self._segments) + 1)))
+        at_once = max(1, _MAX_HITS // (depth * (len(self._segments) + 1)))
         parts = [self._search(probes[start : start + at_once], depth) for start in range(0, len(probes), at_once)]
         return stacked(parts)
 
     def _search(self, probes: NDArray[np.float32], depth: int) -> Hits:
-        def look(segment: _Segment) -> Hits:
+        def search_segment(segment: _Segment) -> Hits:
             with self._lock.reading():
-                if self._copies and not segment.copied and len(segment.template_keys) >= self._segment_rows:
-                    segment.copied = self._copies.copy(segment.vectors)
+                if self._copies and not segment.gpu_copy and len(segment.template_keys) >= self._segment_rows:
+                    segment.gpu_copy = self._copies.copy(segment.vectors)
                 return segment.search(probes, depth)
 
-        found = [no_hits(len(probes)), *self._threads.map(look, list(self._segments))]
+        found = [no_hits(len(probes)), *self._threads.map(search_segment, list(self._segments))]
         if self._outside:
             found.append(self._outside.search(probes, depth))
         return nearest(found, depth)
 
     def blocks(self) -> Iterator[Block]:
-        """Give all templates as the index has them; nothing may change meanwhile."""
+        """Yield all templates as the index stores them; the index must not change during the iteration."""
         for segment in self._segments:
             for start in range(0, len(segment.template_keys), _BLOCK_ROWS):
-                some = slice(start, min(start + _BLOCK_ROWS, len(segment.template_keys)))
-                vectors = stored_vectors(segment.vectors, start, some.stop - start)
-                yield Block(segment.template_keys[some], segment.subject_keys[some], vectors)
+                rows = slice(start, min(start + _BLOCK_ROWS, len(segment.template_keys)))
+                vectors = stored_vectors(segment.vectors, start, rows.stop - start)
+                yield Block(segment.template_keys[rows], segment.subject_keys[rows], vectors)
         if self._outside:
             yield from self._outside.blocks()

@@ -1,7 +1,8 @@
-"""A graph on the disk: only what takes long to build is kept a second time.
+"""Snapshots of graphs on the disk; other indices are rebuilt quickly and have none.
 
-Layout: a line of JSON (what it is), the keys of its templates (int64, little-endian), the graph as FAISS writes it, and
-the SHA-256 of all that. The digest is checked before FAISS sees a byte. Files appear whole or not at all.
+Layout: a line of JSON (the header), the keys of the graph's templates (int64, little-endian), the graph as serialised
+by FAISS, and the SHA-256 of everything before it. The digest is verified before FAISS reads a byte. Snapshot files
+appear atomically.
 """
 
 import hashlib
@@ -20,24 +21,24 @@ from service.gallery.index.faiss_vectors import read, write
 _FORMAT = "vultus-graph/1"
 _DIGEST_BYTES = 32
 _PIECE_BYTES = 2**22
-_LONGEST_HEADER = 4096
+_MAX_HEADER_BYTES = 4096
 _PART = ".part"
 
 
 class Snapshot(NamedTuple):
-    """A graph and the (N,) int64 keys of its templates, rising but for the sign, negative where one was taken out."""
+    """A graph and the (N,) int64 keys of its templates, ascending in magnitude, negative for removed templates."""
 
     graph: Any
     template_keys: NDArray[np.int64]
 
 
 class Origin(NamedTuple):
-    """Of what a snapshot was made.
+    """The state of the store that a snapshot was made from.
 
     Attributes:
-        contract_id: Of the embeddings.
+        contract_id: Contract of the embeddings.
         store: Id of the store.
-        sequence: Largest key of a template that the store had given by then.
+        sequence: Largest template key that the store had assigned by then.
     """
 
     contract_id: str
@@ -46,7 +47,7 @@ class Origin(NamedTuple):
 
 
 def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
-    """Write a snapshot beside its place, and return where; `publish` puts it there."""
+    """Write a snapshot to a temporary file beside `path` and return its path; `publish` renames it."""
     header = {"format": _FORMAT, **origin._asdict(), "templates": len(snapshot.template_keys)}
     digest = hashlib.sha256()
     part = path.with_name(path.name + _PART)
@@ -71,44 +72,46 @@ def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Put a snapshot that was written in its place."""
+    """Move a written snapshot to its final path, atomically and durably."""
     part.rename(path)
     sync(path.parent)
 
 
 def read_snapshot(path: Path, now: Origin) -> Snapshot:
-    """Read a snapshot after its digest was checked.
+    """Read a snapshot after verifying its digest.
 
     Args:
-        path: The file.
-        now: What the store is now; a snapshot that knows more than it is of a store that was put back.
+        path: Snapshot file.
+        now: Current state of the store. A snapshot with a larger sequence comes from a later state, which means that
+            the store was restored from a backup.
 
     Raises:
-        SnapshotUnfit: It is missing, cut off, altered, of another contract or store, or not of this FAISS.
+        SnapshotUnfit: The file is missing, truncated or modified, belongs to another contract or store, or this FAISS
+            cannot read it.
     """
     try:
         with path.open("rb", buffering=_PIECE_BYTES) as file:
-            left = path.stat().st_size - _DIGEST_BYTES
+            remaining = path.stat().st_size - _DIGEST_BYTES
             digest = hashlib.sha256()
-            while left > 0:
-                piece = file.read(min(left, _PIECE_BYTES))
+            while remaining > 0:
+                piece = file.read(min(remaining, _PIECE_BYTES))
                 digest.update(piece)
-                left -= len(piece)
-            if left < 0 or file.read() != digest.digest():
-                raise SnapshotUnfit("the snapshot is cut off or altered")
+                remaining -= len(piece)
+            if remaining < 0 or file.read() != digest.digest():
+                raise SnapshotUnfit("the snapshot is truncated or modified")
             file.seek(0)
-            header = json.loads(file.readline(_LONGEST_HEADER))
+            header = json.loads(file.readline(_MAX_HEADER_BYTES))
             if (header["format"], header["contract_id"], header["store"]) != (_FORMAT, now.contract_id, now.store):
                 raise SnapshotUnfit("the snapshot is of another format, contract or store")
             if header["sequence"] > now.sequence:
-                raise SnapshotUnfit("the snapshot is of a later state of the store than the one that is here")
+                raise SnapshotUnfit("the snapshot is of a later state of the store than the current one")
             templates = np.frombuffer(file.read(8 * header["templates"]), "<i8").astype(np.int64)
             return Snapshot(read(file.read), templates)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last is what FAISS raises
-        raise SnapshotUnfit("there is no snapshot that can be read") from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # FAISS raises RuntimeError
+        raise SnapshotUnfit("the snapshot is missing or unreadable") from error
 
 
 def remove_partial(directory: Path) -> None:
-    """Remove what a process that was ended left half-written."""
+    """Remove temporary snapshot files that a killed process left behind."""
     for part in directory.glob(f"*{_PART}"):
         part.unlink()

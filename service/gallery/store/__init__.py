@@ -1,1 +1,1 @@
-"""The store: the only truth about galleries, in SQLite."""
+"""The SQLite store, the single source of truth about galleries."""

@@ -1,4 +1,4 @@
-"""SQLite as the galleries use it: one writer, any number of readers, every commit on the disk before it is told."""
+"""SQLite access for the galleries: one writer, many readers, every commit durable before it is acknowledged."""
 
 import os
 import sqlite3
@@ -13,31 +13,32 @@ from service.errors import StorageFull, StoreFailed, StoreUnfit
 from service.gallery.store.schema import PAGE_BYTES, migrate
 
 _CACHE_KIB = 65536
-_CUT_WITHIN_MS = 250  # what an erasure waits for readers before it leaves the log to be cut later
-_MOST_IDLE_READERS = 16
-_PRIMARY_CODE = 0xFF  # an extended result code of SQLite without its extension
+_CHECKPOINT_WAIT_MS = 250  # how long a WAL checkpoint waits for readers before it leaves the log for later
+_MAX_IDLE_READERS = 16
+_PRIMARY_CODE = 0xFF  # mask that removes the extension from an extended result code of SQLite
 
 
 class Database:
-    """A store file. Safe for use by several threads at once."""
+    """A store file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open a store, made anew if there is none.
+        """Open a store, creating it if missing.
 
         Raises:
-            StoreUnfit: The file is no store, or one of a newer version.
-            StorageFull, StoreFailed: The file system refused.
+            StoreUnfit: The file is not a gallery store, or a newer version wrote it.
+            StorageFull: The disk is full.
+            StoreFailed: The file system refused a read or write.
         """
         self.path = path
-        os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # what VACUUM spills is nobody else's to read
+        os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # keeps the temporary files of VACUUM private
         self._lock = threading.RLock()
-        self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_MOST_IDLE_READERS)
+        self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_MAX_IDLE_READERS)
         with _translated_errors():
             self._writer = self._connect()
         try:
             with _translated_errors():
                 self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                self._writer.execute(f"PRAGMA busy_timeout = {_CUT_WITHIN_MS}")  # only readers can be in its way
+                self._writer.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")  # only readers can block it
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.execute("PRAGMA secure_delete = ON")
@@ -48,7 +49,7 @@ class Database:
             raise
         except sqlite3.DatabaseError as error:
             self._writer.close()
-            raise StoreUnfit(f"{path.name} is not a store of galleries: {error}") from error
+            raise StoreUnfit(f"{path.name} is not a gallery store: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -58,10 +59,11 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Change the store in one transaction: all of it is on the disk afterwards, or nothing.
+        """Change the store in one transaction, which is durable when the block ends without an error.
 
         Raises:
-            StorageFull, StoreFailed: The file system refused; nothing was changed.
+            StorageFull: The disk is full; nothing was changed.
+            StoreFailed: The file system refused a read or write; nothing was changed.
         """
         with self._lock, _translated_errors():
             self._writer.execute("BEGIN IMMEDIATE")
@@ -69,19 +71,23 @@ class Database:
                 yield self._writer
                 self._writer.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                with suppress(sqlite3.Error):  # SQLite may already have rolled back
                     self._writer.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep every other writer out: for what must change together with the store."""
+        """Exclude other writers, for changes that must be applied together with the store."""
         with self._lock:
             yield
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read the store as it is at one moment."""
+        """Read the store in one transaction, which sees a single state of it.
+
+        Raises:
+            StoreFailed: The file system refused a read.
+        """
         with _translated_errors():
             try:
                 connection = self._readers.get_nowait()
@@ -98,32 +104,44 @@ class Database:
                     self._readers.put_nowait(connection)
 
     def checkpoint(self) -> bool:
-        """Move what the write-ahead log holds into the store and cut the log to nothing.
+        """Move the contents of the write-ahead log into the store and truncate the log.
 
         Returns:
-            Whether it was cut; a reader may have been in the way.
+            Whether the log was truncated; an open reader may prevent it.
+
+        Raises:
+            StorageFull: The disk is full.
+            StoreFailed: The file system refused a read or write.
         """
         with self._lock, _translated_errors():
             busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return not busy
 
     def rewrite(self) -> None:
-        """Write the store anew without anything that was erased, and cut the log to nothing."""
+        """Rewrite the store without any erased bytes and truncate the write-ahead log.
+
+        Raises:
+            StorageFull: The disk has no room for a second copy of the store; nothing was changed.
+            StoreFailed: The file system refused a read or write.
+        """
         with self._lock, _translated_errors():
             try:
                 self._writer.execute("VACUUM")
             finally:
-                self.checkpoint()  # what a full disk broke off would keep it full
+                self.checkpoint()  # an interrupted VACUUM leaves its pages in the log, which would keep the disk full
 
     def damages(self) -> list[str]:
-        """Check the file's structure and references; an empty list is good."""
+        """Check the file's structure and references; return one sentence for each fault."""
         with self.reading() as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(10)") if row[0] != "ok"]
-            found += [f"a row of {row[0]} refers to nothing" for row in connection.execute("PRAGMA foreign_key_check")]
+            found += [
+                f"a row of the table {row[0]} refers to a missing row"
+                for row in connection.execute("PRAGMA foreign_key_check")
+            ]
         return found
 
     def close(self) -> None:
-        """Close all connections; the log is moved into the store."""
+        """Close all connections; SQLite then moves the write-ahead log into the store."""
         with suppress(Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -132,7 +150,7 @@ class Database:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Say in the project's own words what the file system refused."""
+    """Raise SQLite's storage errors as `StorageFull` or `StoreFailed`; pass other errors on."""
     try:
         yield
     except sqlite3.Error as error:
@@ -140,5 +158,5 @@ def _translated_errors() -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise StorageFull("the disk is full; nothing was changed") from error
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT):
-            raise StoreFailed(f"the store of the galleries failed: {error}") from error
+            raise StoreFailed(f"the gallery store failed: {error}") from error
         raise

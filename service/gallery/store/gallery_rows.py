@@ -1,4 +1,4 @@
-"""The tables of galleries and erasures."""
+"""Rows of the tables `galleries` and `erasures`."""
 
 import json
 import sqlite3
@@ -25,7 +25,7 @@ def add(
     """Add a gallery.
 
     Raises:
-        GalleryExists: There is one of that name.
+        GalleryExists: A gallery with this name already exists.
     """
     try:
         connection.execute(
@@ -34,7 +34,7 @@ def add(
             (name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time(), min_quality),
         )
     except sqlite3.IntegrityError as error:
-        raise GalleryExists("there is a gallery of that name already") from error
+        raise GalleryExists("a gallery with this name already exists") from error
     return find(connection, name)
 
 
@@ -42,16 +42,16 @@ def find(connection: sqlite3.Connection, name: str) -> Gallery:
     """Read a gallery.
 
     Raises:
-        GalleryUnknown: There is none of that name.
+        GalleryUnknown: No gallery has this name.
     """
     row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (sought_name(name),)).fetchone()
     if row is None:
-        raise GalleryUnknown("there is no gallery of that name")
+        raise GalleryUnknown("no gallery has this name")
     return _gallery(row)
 
 
 def page(connection: sqlite3.Connection, after: str, limit: int) -> list[Gallery]:
-    """Read galleries by name."""
+    """Read at most `limit` galleries sorted by name, starting after the name `after`; -1 means no limit."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM galleries WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
     ).fetchall()
@@ -66,10 +66,10 @@ def change(
     metadata: Metadata | None = None,
     min_quality: float | None = None,
 ) -> Gallery:
-    """Change what is given.
+    """Change the given attributes of a gallery.
 
     Raises:
-        GalleryExists: Another one has that name.
+        GalleryExists: Another gallery has the new name.
     """
     try:
         connection.execute(
@@ -83,12 +83,12 @@ def change(
             ),
         )
     except sqlite3.IntegrityError as error:
-        raise GalleryExists("there is a gallery of that name already") from error
+        raise GalleryExists("a gallery with this name already exists") from error
     return find(connection, name or gallery.name)
 
 
 def remove(connection: sqlite3.Connection, gallery: Gallery) -> Receipt:
-    """Erase a gallery with all it holds."""
+    """Erase a gallery with all its contents."""
     counts = connection.execute(
         "SELECT (SELECT COUNT(*) FROM subjects WHERE gallery = :key), "
         "(SELECT COUNT(*) FROM templates WHERE gallery = :key), "
@@ -106,7 +106,7 @@ def note_erasure(
     templates: int,
     crops: int,
 ) -> Receipt:
-    """Write down that something was erased, and nothing about whose it was."""
+    """Record an erasure without anything that identifies the subject."""
     erased = time.time()
     cursor = connection.execute(
         "INSERT INTO erasures (what, subjects, templates, crops, erased) VALUES (?, ?, ?, ?, ?)",

@@ -1,7 +1,8 @@
-"""Tables, and the steps by which older stores become newer ones.
+"""Tables of the store, and the migrations from older versions.
 
-Keys are never used again (AUTOINCREMENT): an index that still knows an erased template can never give its place to
-another person. `templates_gallery` holds what an index needs beside vectors, so that catching up reads no vectors.
+Keys are never reused (AUTOINCREMENT), so an index that still contains an erased template cannot attribute it to another
+person. The SQL index `templates_gallery` covers the keys of templates and subjects, so that updating a search index
+after a restart reads vectors of new templates only.
 """
 
 import sqlite3
@@ -9,7 +10,7 @@ from textwrap import dedent
 
 from service.errors import StoreUnfit
 
-PAGE_BYTES = 16384  # seven rows of 512 numbers fit in; into 4096 bytes one
+PAGE_BYTES = 16384  # holds seven rows of 512 float32 numbers; a page of 4096 bytes holds one
 
 MIGRATIONS = (
     """
@@ -67,15 +68,15 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a store to the newest version, each step in a transaction.
+    """Migrate a store to the newest version, each step in a transaction.
 
     Raises:
-        StoreUnfit: It was written by a newer Vultus.
+        StoreUnfit: A newer Vultus wrote the store.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(MIGRATIONS):
         raise StoreUnfit(
-            f"the galleries were written by a newer Vultus (version {version} of the tables, this one knows "
+            f"the galleries were written by a newer Vultus (schema version {version}, this one supports up to "
             f"{len(MIGRATIONS)}); nothing was changed"
         )
     for number, script in enumerate(MIGRATIONS[version:], version + 1):

@@ -1,4 +1,4 @@
-"""The table of subjects."""
+"""Rows of the table `subjects`."""
 
 import json
 import sqlite3
@@ -20,7 +20,7 @@ def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: M
     """Add a subject.
 
     Raises:
-        SubjectExists: The gallery has one of that name.
+        SubjectExists: The gallery already has a subject with this name.
     """
     try:
         connection.execute(
@@ -28,12 +28,12 @@ def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: M
             (gallery.key, name, json.dumps(metadata), time.time()),
         )
     except sqlite3.IntegrityError as error:
-        raise SubjectExists("the gallery has a subject of that name already") from error
+        raise SubjectExists("the gallery already has a subject with this name") from error
     return find(connection, gallery, name)
 
 
 def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[str, Metadata]) -> dict[str, int]:
-    """Add those that are not there, and return the keys of all."""
+    """Add the missing subjects, and return the keys of all named subjects."""
     now = time.time()
     connection.executemany(
         "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
@@ -41,17 +41,17 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
         [(gallery.key, name, json.dumps(metadata), now) for name, metadata in names.items()],
     )
     keys: dict[str, int] = {}
-    for some, marks in slices(list(names)):
+    for part, marks in slices(list(names)):
         keys.update(
             connection.execute(
-                f"SELECT name, key FROM subjects WHERE gallery = ? AND name IN ({marks})", (gallery.key, *some)
+                f"SELECT name, key FROM subjects WHERE gallery = ? AND name IN ({marks})", (gallery.key, *part)
             )
         )
     return keys
 
 
 def newest(connection: sqlite3.Connection) -> int:
-    """Return the largest key that was ever given."""
+    """Return the largest key ever assigned to a subject."""
     (key,) = connection.execute(
         "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'subjects'), 0)"
     ).fetchone()
@@ -62,18 +62,18 @@ def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject
     """Read a subject.
 
     Raises:
-        SubjectUnknown: The gallery has none of that name.
+        SubjectUnknown: The gallery has no subject with this name.
     """
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, sought_name(name))
     ).fetchone()
     if row is None:
-        raise SubjectUnknown("the gallery has no subject of that name")
+        raise SubjectUnknown("the gallery has no subject with this name")
     return _subject(row)
 
 
 def page(connection: sqlite3.Connection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
-    """Read subjects by name."""
+    """Read at most `limit` subjects sorted by name, starting after the name `after`; -1 means no limit."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name > ? ORDER BY name LIMIT ?",
         (gallery.key, after, limit),
@@ -90,7 +90,7 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
 def without_templates(
     connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
 ) -> list[tuple[int, str, Metadata]]:
-    """Read keys, names and metadata of subjects that have no template, by key, beginning behind one."""
+    """Read keys, names and metadata of subjects without templates, sorted by key, starting after the key `after`."""
     rows = connection.execute(
         "SELECT key, name, metadata FROM subjects WHERE gallery = ? AND key > ? "
         "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key LIMIT ?",
@@ -100,10 +100,10 @@ def without_templates(
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
-    """Read names by keys; those of erased subjects are missing."""
+    """Read names by key; erased subjects are missing from the answer."""
     found: dict[int, str] = {}
-    for some, marks in slices(keys):
-        found.update(connection.execute(f"SELECT key, name FROM subjects WHERE key IN ({marks})", tuple(some)))
+    for part, marks in slices(keys):
+        found.update(connection.execute(f"SELECT key, name FROM subjects WHERE key IN ({marks})", tuple(part)))
     return found
 
 
@@ -114,10 +114,10 @@ def change(
     name: str | None = None,
     metadata: Metadata | None = None,
 ) -> Subject:
-    """Change what is given.
+    """Change the given attributes of a subject.
 
     Raises:
-        SubjectExists: Another one has that name.
+        SubjectExists: Another subject of the gallery has the new name.
     """
     try:
         connection.execute(
@@ -125,7 +125,7 @@ def change(
             (name or subject.name, json.dumps(subject.metadata if metadata is None else metadata), subject.key),
         )
     except sqlite3.IntegrityError as error:
-        raise SubjectExists("the gallery has a subject of that name already") from error
+        raise SubjectExists("the gallery already has a subject with this name") from error
     return find(connection, gallery, name or subject.name)
 
 
@@ -133,34 +133,34 @@ def require_two(subject: Subject, other: Subject) -> None:
     """Refuse to merge a subject with itself.
 
     Raises:
-        SubjectExists: They are one.
+        SubjectExists: Both are the same subject.
     """
     if subject.key == other.key:
         raise SubjectExists("a subject cannot be merged with itself")
 
 
 def require_templates(subject: Subject) -> None:
-    """Refuse a subject that cannot be compared.
+    """Refuse a subject without templates.
 
     Raises:
-        SubjectEmpty: It has no templates.
+        SubjectEmpty: The subject has no templates.
     """
     if not subject.template_count:
         raise SubjectEmpty("the subject has no templates to compare with")
 
 
 def remove_empty(connection: sqlite3.Connection, keys: Sequence[int], newer_than: int) -> None:
-    """Remove subjects that were just made and got no template."""
-    for some, marks in slices([key for key in dict.fromkeys(keys) if key > newer_than]):
+    """Remove the subjects among `keys` that are newer than the key `newer_than` and have no template."""
+    for part, marks in slices([key for key in dict.fromkeys(keys) if key > newer_than]):
         connection.execute(
             f"DELETE FROM subjects WHERE key IN ({marks}) "
             "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key)",
-            tuple(some),
+            tuple(part),
         )
 
 
 def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list[int]:
-    """Give a subject all templates of another, which is no more; return the keys of those that moved."""
+    """Move all templates of `other` to `into`, remove `other`, and return the keys of the moved templates."""
     moved = [
         key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
     ]
@@ -170,7 +170,7 @@ def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list
 
 
 def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, list[int]]:
-    """Erase a subject with its templates; return the keys of those as well."""
+    """Erase a subject with its templates; return the receipt and the keys of the erased templates."""
     rows = connection.execute(
         "SELECT key, EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ?",
         (subject.key,),

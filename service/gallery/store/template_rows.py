@@ -1,4 +1,4 @@
-"""The tables of templates and crops."""
+"""Rows of the tables `templates` and `crops`."""
 
 import sqlite3
 import time
@@ -31,12 +31,12 @@ def add(
     """Store templates, each source once.
 
     Args:
-        connection: In a transaction.
-        gallery: Where they go.
-        entries: Key of the subject and template.
+        connection: Connection with an open transaction.
+        gallery: Gallery to store in.
+        entries: Pairs of subject key and template.
 
     Returns:
-        What became of each, in order, and those that are new.
+        The outcome of each entry, in order, and the block of newly stored templates.
     """
     _, last = store_and_sequence(connection)
     now = time.time()
@@ -59,27 +59,27 @@ def add(
             for key, (subject, entry) in enumerate(entries, last + 1)
         ],
     )
-    there = {}
+    owners_by_source = {}
     if connection.total_changes - before < len(entries):
-        there = _owners(connection, gallery, [entry.source for _, entry in entries])
+        owners_by_source = _owners(connection, gallery, [entry.source for _, entry in entries])
     outcomes, new = [], []
     for key, (subject, entry) in enumerate(entries, last + 1):
-        kept, owner, name = there.get(entry.source, (key, subject, ""))
-        outcome: Outcome = "enrolled" if kept == key else "duplicate" if owner == subject else "refused"
-        outcomes.append(Stored(outcome, kept, name))
-        if kept == key:
+        stored, owner, name = owners_by_source.get(entry.source, (key, subject, ""))
+        outcome: Outcome = "enrolled" if stored == key else "duplicate" if owner == subject else "refused"
+        outcomes.append(Stored(outcome, stored, name))
+        if stored == key:
             new.append(key - last - 1)
             if entry.crop is not None:
                 connection.execute("INSERT INTO crops (template, png) VALUES (?, ?)", (key, entry.crop))
     block = Block(
-        np.array([last + 1 + place for place in new], np.int64),
-        np.array([entries[place][0] for place in new], np.int64),
-        np.stack([entries[place][1].embedding for place in new]) if new else _none(gallery),
+        np.array([last + 1 + position for position in new], np.int64),
+        np.array([entries[position][0] for position in new], np.int64),
+        np.stack([entries[position][1].embedding for position in new]) if new else _no_vectors(gallery),
     )
     return outcomes, block
 
 
-def _none(gallery: Gallery) -> NDArray[np.float32]:
+def _no_vectors(gallery: Gallery) -> NDArray[np.float32]:
     return np.empty((0, gallery.dimensions), np.float32)
 
 
@@ -87,24 +87,24 @@ def _owners(
     connection: sqlite3.Connection, gallery: Gallery, sources: Sequence[bytes]
 ) -> dict[bytes, tuple[int, int, str]]:
     owners: dict[bytes, tuple[int, int, str]] = {}
-    for some, marks in slices(sources):
+    for part, marks in slices(sources):
         for source, *owner in connection.execute(
             "SELECT source, templates.key, subject, subjects.name FROM templates "
             f"JOIN subjects ON subjects.key = subject WHERE templates.gallery = ? AND source IN ({marks})",
-            (gallery.key, *some),
+            (gallery.key, *part),
         ):
             owners[source] = (owner[0], owner[1], owner[2])
     return owners
 
 
 def known_sources(connection: sqlite3.Connection, gallery: Gallery, sources: Sequence[bytes]) -> dict[bytes, Stored]:
-    """Say which sources are stored, and of whom; `outcome` is of no meaning here."""
+    """Return the template and subject of each stored source; `outcome` is always `duplicate`."""
     found = _owners(connection, gallery, sources)
     return {source: Stored("duplicate", key, name) for source, (key, _, name) in found.items()}
 
 
 def of_subject(connection: sqlite3.Connection, subject: Subject) -> list[Template]:
-    """Describe the templates of a subject, oldest first."""
+    """Read the attributes of a subject's templates, oldest first."""
     rows = connection.execute(
         "SELECT key, norm, quality, contract_id, source, created, "
         "EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ? ORDER BY key",
@@ -123,19 +123,22 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
 
 
 def block(connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int) -> Block:
-    """Read templates with their vectors, by key, beginning behind one."""
+    """Read at most `limit` templates with their vectors, sorted by key, starting after the key `after`."""
     rows = connection.execute(
         "SELECT key, subject, embedding FROM templates WHERE gallery = ? AND key > ? ORDER BY key LIMIT ?",
         (gallery.key, after, limit),
     ).fetchall()
     if not rows:
-        return Block(np.empty(0, np.int64), np.empty(0, np.int64), _none(gallery))
+        return Block(np.empty(0, np.int64), np.empty(0, np.int64), _no_vectors(gallery))
     keys, subjects, blobs = zip(*rows, strict=True)
     return Block(np.array(keys, np.int64), np.array(subjects, np.int64), _vectors(blobs, gallery.dimensions))
 
 
 def owners(connection: sqlite3.Connection, gallery: Gallery) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Read (N,) keys of all templates, rising, and (N,) of their subjects, from the table's index alone."""
+    """Read the (N,) keys of all templates, ascending, and the (N,) keys of their subjects.
+
+    The query reads an SQL index only, so it loads no vectors.
+    """
     rows = connection.execute(
         "SELECT key, subject FROM templates WHERE gallery = ? ORDER BY key", (gallery.key,)
     ).fetchall()
@@ -144,7 +147,7 @@ def owners(connection: sqlite3.Connection, gallery: Gallery) -> tuple[NDArray[np
 
 
 def store_and_sequence(connection: sqlite3.Connection) -> tuple[str, int]:
-    """Read the id of the store and the largest key that was ever given to a template."""
+    """Read the id of the store and the largest key ever assigned to a template."""
     store, sequence = connection.execute(
         "SELECT id, COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'templates'), 0) FROM store"
     ).fetchone()
@@ -152,23 +155,23 @@ def store_and_sequence(connection: sqlite3.Connection) -> tuple[str, int]:
 
 
 def block_of(connection: sqlite3.Connection, keys: NDArray[np.int64], dimensions: int) -> Block:
-    """Read templates by keys, in the order of their keys; erased ones are missing."""
-    found, subjects, vectors_of = vectors(connection, keys.tolist(), dimensions)
+    """Read templates by key, sorted by key; erased templates are missing from the answer."""
+    found, subjects, embeddings = vectors(connection, keys.tolist(), dimensions)
     order = np.argsort(found)
-    return Block(found[order], subjects[order], vectors_of[order])
+    return Block(found[order], subjects[order], embeddings[order])
 
 
 def vectors(
     connection: sqlite3.Connection, keys: Sequence[int], dimensions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Read templates by keys; erased ones are missing.
+    """Read templates by key, in no particular order; erased templates are missing from the answer.
 
     Returns:
-        (N,) keys, (N,) keys of subjects, (N, D) float32.
+        (N,) keys of templates, (N,) keys of subjects, (N, D) float32 embeddings.
     """
     rows: list[tuple[int, int, bytes]] = []
-    for some, marks in slices(keys):
-        rows += connection.execute(f"SELECT key, subject, embedding FROM templates WHERE key IN ({marks})", tuple(some))
+    for part, marks in slices(keys):
+        rows += connection.execute(f"SELECT key, subject, embedding FROM templates WHERE key IN ({marks})", tuple(part))
     if not rows:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dimensions), np.float32)
     found, subjects, blobs = zip(*rows, strict=True)
@@ -176,28 +179,29 @@ def vectors(
 
 
 def sets(connection: sqlite3.Connection, subjects: Sequence[int], dimensions: int) -> dict[int, TemplateSet]:
-    """Read all templates of subjects; erased subjects are missing."""
+    """Read all templates of each subject; erased subjects are missing from the answer."""
     rows: dict[int, list[tuple[bytes, float | None, float | None]]] = {}
-    for some, marks in slices(subjects):
+    for part, marks in slices(subjects):
         for subject, *row in connection.execute(
             f"SELECT subject, embedding, norm, quality FROM templates WHERE subject IN ({marks}) ORDER BY key",
-            tuple(some),
+            tuple(part),
         ):
             rows.setdefault(subject, []).append((row[0], row[1], row[2]))
     return {
         subject: TemplateSet(
-            _vectors([blob for blob, _, _ in own], dimensions),
-            _weights([norm for _, norm, _ in own], [quality for _, _, quality in own]),
+            _vectors([blob for blob, _, _ in templates], dimensions),
+            _weights([norm for _, norm, _ in templates], [quality for _, _, quality in templates]),
         )
-        for subject, own in rows.items()
+        for subject, templates in rows.items()
     }
 
 
 def _weights(*kinds: Sequence[float | None]) -> NDArray[np.float32]:
+    """Return the first kind of weights that every template has, scaled to a maximum of 1; otherwise equal weights."""
     for kind in kinds:
         known = np.array([value for value in kind if value is not None])
         if len(known) == len(kind) and known.any():
-            scaled: NDArray[np.float32] = (known / known.max()).astype(np.float32)  # large ones would not fit in
+            scaled: NDArray[np.float32] = (known / known.max()).astype(np.float32)  # large values would overflow
             return scaled
     return np.ones(len(kinds[0]), np.float32)
 
@@ -210,18 +214,22 @@ def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receip
     """Erase one template.
 
     Raises:
-        TemplateUnknown: The subject has none of that key.
+        TemplateUnknown: The subject has no template with this key.
     """
     crops = connection.execute("SELECT COUNT(*) FROM crops WHERE template = ?", (key,)).fetchone()[0]
     if not connection.execute("DELETE FROM templates WHERE key = ? AND subject = ?", (key, subject.key)).rowcount:
-        raise TemplateUnknown("the subject has no template of that number")
+        raise TemplateUnknown("the subject has no template with this number")
     return note_erasure(connection, "template", 0, 1, crops)
 
 
 def export_rows(
     connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
 ) -> Iterator[tuple[int, str, str, NewTemplate]]:
-    """Read templates as they are exported: key, name and metadata (JSON) of the subject, template."""
+    """Read templates for export, sorted by key, starting after the key `after`.
+
+    Yields:
+        Key of the template, name and metadata (JSON) of its subject, and the template without its crop.
+    """
     for key, name, metadata, source, norm, quality, created, blob in connection.execute(
         "SELECT templates.key, subjects.name, subjects.metadata, source, norm, quality, templates.created, embedding "
         "FROM templates JOIN subjects ON subjects.key = subject "

@@ -1,4 +1,4 @@
-"""`make bench`: all that is claimed about speed, in one run on one machine: tables, a JSON file, two pictures."""
+"""`make bench`: measure all published speeds in one run on one machine; write tables, a JSON file and two figures."""
 
 import argparse
 import json
@@ -28,11 +28,11 @@ PARTS = ("recognizers", "stages", "serving")
 
 
 def main() -> None:
-    """Measure every part in a process of its own, so that none meets what another left behind; join the figures."""
+    """Measure every part in a separate process, so that none affects another, and combine the figures."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--out", type=Path, help="directory of bench.json and the pictures; made if absent")
-    parser.add_argument("--artefact", type=Path, action="append", default=[], help="an artefact to time as well")
-    parser.add_argument("--only", choices=PARTS, help="measure this part alone")
+    parser.add_argument("--out", type=Path, help="directory for bench.json and the figures; created if missing")
+    parser.add_argument("--artefact", type=Path, action="append", default=[], help="also time this artefact")
+    parser.add_argument("--only", choices=PARTS, help="measure only this part")
     arguments = parser.parse_args()
     out: Path = arguments.out or load_settings().data_dir / "bench"
     out.mkdir(parents=True, exist_ok=True)
@@ -45,18 +45,18 @@ def main() -> None:
     joined = {"machine": describe_machine(), "python": platform.python_version()}
     joined |= {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}
     (out / "bench.json").write_text(json.dumps(joined, indent=1) + "\n")
-    print(f"bench.json, throughput.png and latency.png lie in {out}")
+    print(f"wrote bench.json, throughput.png and latency.png to {out}")
 
 
 def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
-    """Measure a part, print its table and draw its picture."""
+    """Measure a part, print its table and draw its figure."""
     console = Console(width=130)
-    with tempfile.TemporaryDirectory() as folder, console.status(part) as told:
+    with tempfile.TemporaryDirectory() as folder, console.status(part) as status:
         published, folded = fetch_models(Path(folder))
         if part == "recognizers":
             peak = measure_peak(usable_cores())
-            networks = [*prepare(out / "networks", told.update), *(network(path.name, path) for path in artefacts)]
-            speeds = measure_networks(networks, peak, told.update)
+            networks = [*prepare(out / "networks", status.update), *(network(path.name, path) for path in artefacts)]
+            speeds = measure_networks(networks, peak, status.update)
             _print_speeds(speeds, peak, console)
             draw_throughput(speeds, out / "throughput.png")
             return {"peak": peak._asdict(), "networks": [speed._asdict() for speed in speeds]}
@@ -65,7 +65,7 @@ def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
             return {" | ".join(key): round(spent, 3) for key, spent in times.items()}
         pair = bench_photos(PackStore(load_settings().packs_dir))[SMALL]
         detector = next(path for path in published.iterdir() if "detection" in path.name)
-        serving = measure_serving(pair, detector, folded, told.update)
+        serving = measure_serving(pair, detector, folded, status.update)
         _print_serving(serving, console)
         draw_latency(serving, out / "latency.png")
         return _record(serving)
@@ -74,41 +74,45 @@ def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
 def _print_speeds(speeds: list[Speed], peak: Peak, console: Console) -> None:
     rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in peak._asdict().items())
     table = Table(
-        title=f"faces a second, one wide stream; matrix rate of the machine in 1e9 a second: {rates}",
+        title=f"faces per second, one stream over all cores; matrix rate of the machine in 1e9 per second: {rates}",
         title_justify="left",
     )
     texts = ("network", "engine", "precision")
-    for column in (*texts, "batch 1", "2", "4", "8", "16", "times", "of the matrix rate", "left out"):
+    for column in (*texts, "batch 1", "2", "4", "8", "16", "speed-up", "of matrix rate", "not int8"):
         table.add_column(column, justify="left" if column in texts else "right")
     for speed in speeds:
         cells = [f"{rate:.0f}" for rate in speed.rates.values()]
-        left_out = "" if speed.kept is None else str(speed.kept)
+        not_int8 = "" if speed.kept is None else str(speed.kept)
         shares = f"{speed.against:.2f}", f"{speed.share:.0%}"
-        table.add_row(speed.network, speed.way, speed.precision, *cells, *shares, left_out)
+        table.add_row(speed.network, speed.way, speed.precision, *cells, *shares, not_int8)
     console.print(table)
-    console.print("times: ArcFaceONNX of the same network at batch 8; where that is absent, OpenVINO fp32 at batch 16")
-    console.print("left out: layers that an int8 graph keeps in higher precision")
+    console.print(
+        "speed-up: over ArcFaceONNX on the same network at batch 8, or without it over OpenVINO fp32 at batch 16"
+    )
+    console.print("not int8: number of layers that an int8 graph keeps in higher precision")
 
 
 def _print_serving(serving: Serving, console: Console) -> None:
-    how = "as tuned on this machine" if serving.tuned else "untuned"
-    title = f"verify of two photos of 0.25 MP over HTTP, {how}, every answer checked; the middle one of three runs each"
+    tuning = "tuned on this machine" if serving.tuned else "not tuned"
+    title = f"verification of two 0.25 MP photos over HTTP, {tuning}; every answer is checked; median of three runs"
     table = Table(title=title, title_justify="left")
-    for column in ("load", "answered a second", "p50 ms", "p99 ms", "refused", "wrong or lost"):
+    for column in ("load", "answers per second", "p50 (ms)", "p99 (ms)", "refused", "wrong or lost"):
         table.add_column(column, justify="right")
     outcomes = {f"{clients} client{'s' if clients > 1 else ''}": outcome for clients, outcome in serving.closed.items()}
     outcomes |= {f"{load:.0%} of capacity": outcome for load, outcome in serving.opened.items()}
-    for name, one in outcomes.items():
-        p50, p99 = one.percentile(0.5), one.percentile(0.99)
-        table.add_row(name, f"{one.rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", str(one.statuses.get(429, 0)), str(one.lost))
+    for name, outcome in outcomes.items():
+        p50, p99 = outcome.percentile(0.5), outcome.percentile(0.99)
+        refused, lost = str(outcome.statuses.get(429, 0)), str(outcome.lost)
+        table.add_row(name, f"{outcome.rate:.1f}", f"{p50:.1f}", f"{p99:.1f}", refused, lost)
     console.print(table)
     console.print(
-        f"lost or wrong in all runs: {serving.lost}; ready after {serving.ready_s:.2f} s; "
-        f"bare pipeline in a loop {serving.bare:.1f} a second "
-        f"({serving.capacity / serving.bare:.0%} of it over HTTP); plain FastAPI and OpenCV {serving.plain:.1f} "
-        f"(ours is {serving.capacity / serving.plain:.2f} times as fast); with references remembered "
-        f"{serving.remembered:.1f} ({serving.remembered / serving.plain:.2f} times); bare pipeline with four callers "
-        f"{serving.settled:.1f}, and {serving.unsettled:.1f} where OpenCV and BLAS may start threads of their own",
+        f"wrong or lost requests in all runs: {serving.lost}; ready after {serving.ready_s:.2f} s; rates per second: "
+        f"bare pipeline in a loop {serving.bare:.1f} (over HTTP {serving.capacity / serving.bare:.0%} of it); "
+        f"plain FastAPI and OpenCV {serving.plain:.1f} (Vultus is {serving.capacity / serving.plain:.2f}x as fast); "
+        f"with the reference cache {serving.remembered:.1f} "
+        f"({serving.remembered / serving.plain:.2f}x as fast as FastAPI and OpenCV); "
+        f"bare pipeline with four callers {serving.settled:.1f}, or {serving.unsettled:.1f} "
+        f"if OpenCV and BLAS may start threads",
         highlight=False,
         soft_wrap=True,
     )
@@ -119,12 +123,12 @@ def _record(serving: Serving) -> dict[str, Any]:
     for group in ("closed", "opened"):
         record[group] = {
             str(key): {
-                "rate": one.rate,
-                "statuses": one.statuses,
-                "wrong": one.wrong,
-                **{f"p{share * 100:g}_ms": one.percentile(share) for share in (0.5, 0.9, 0.99)},
+                "rate": outcome.rate,
+                "statuses": outcome.statuses,
+                "wrong": outcome.wrong,
+                **{f"p{share * 100:g}_ms": outcome.percentile(share) for share in (0.5, 0.9, 0.99)},
             }
-            for key, one in getattr(serving, group).items()
+            for key, outcome in getattr(serving, group).items()
         }
     return record
 

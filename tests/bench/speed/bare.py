@@ -1,4 +1,4 @@
-"""Verify two photos in a loop with the pipeline alone, and print how many times a second. Photos on standard input."""
+"""Verify two photos from standard input in a loop with the bare pipeline, and print the verifications per second."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from service.startup import load_configured_models
 
 
 def main() -> None:
-    """Loop for so long."""
+    """Run the loop for the given time."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--callers", type=int, default=1)

@@ -1,8 +1,8 @@
-"""Load on a running service: requests over kept connections, written once, answers checked one by one.
+"""Load generators for a running service: they reuse connections, send prepared requests and check every answer.
 
-The closed loop keeps a number of clients busy and tells what the service can do. The open loop sends at a constant rate
-whatever comes back, as the world does, and counts latency from the moment at which a request should have been sent: a
-service that makes its clients wait cannot hide it.
+The closed loop keeps a number of clients busy and measures the capacity of the service. The open loop sends at a
+constant rate, independent of the answers. It measures latency from the time at which each request should have been
+sent, so that it includes the delay of a service that makes its clients wait.
 """
 
 import asyncio
@@ -20,11 +20,12 @@ Check = Callable[[int, bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it goes over the wire, and what is wrong with its answer.
+    """A request in its wire format, and the check of its answer.
 
     Attributes:
         wire: Headers and body.
-        right: (status, body) -> whether a 200 is the right answer; others are counted by status.
+        right: Takes the status and body of an answer with status 200, and returns whether the answer is correct. Other
+            answers are counted by status.
     """
 
     wire: bytes
@@ -33,13 +34,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the requests of a run.
+    """The answers to the requests of a run.
 
     Attributes:
-        latencies_ms: Of right answers, from the intended start.
-        statuses: How many of each that was timed; 0 for a connection that broke.
-        wrong: Answers with status 200 that were not right.
-        seconds: From the first intended start to the last answer.
+        latencies_ms: Latencies of correct answers, from the intended start.
+        statuses: Number of timed answers by status; status 0 stands for a broken connection.
+        wrong: Number of answers with status 200 that are incorrect.
+        seconds: Time from the first intended start to the last answer.
     """
 
     latencies_ms: list[float]
@@ -49,16 +50,16 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Right answers for each second."""
+        """Correct answers per second."""
         return len(self.latencies_ms) / self.seconds
 
     @property
     def lost(self) -> int:
-        """Requests that were neither answered rightly nor refused with 429."""
+        """Requests that were neither answered correctly nor refused with 429."""
         return self.wrong + sum(count for status, count in self.statuses.items() if status not in (200, 429))
 
     def percentile(self, share: float) -> float:
-        """Milliseconds within which that share of the right answers came."""
+        """Return the latency in milliseconds within which this share of the correct answers arrived."""
         return float(np.percentile(self.latencies_ms, share * 100)) if self.latencies_ms else float("nan")
 
 
@@ -100,7 +101,7 @@ class _Connection:
             return 0, b""
 
     async def _exchange(self, wire: bytes) -> tuple[int, bytes]:
-        if self._streams is None or self._streams[0].at_eof():  # a service closes what was idle for long
+        if self._streams is None or self._streams[0].at_eof():  # the service closes idle connections
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
         reader, writer = self._streams
         writer.write(wire)
@@ -116,7 +117,7 @@ class _Connection:
 def closed_loop(
     port: int, requests: Sequence[Request], clients: int, seconds: float = float("inf"), most: int = 10**9
 ) -> Outcome:
-    """Keep that many clients busy, for so long or until so many requests were sent."""
+    """Keep `clients` busy for `seconds`, or until `most` requests are sent."""
 
     async def go() -> Outcome:
         tally, order = _Tally(), iter(range(most))
@@ -137,12 +138,12 @@ def closed_loop(
 
 
 def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: float, warm_s: float = 0.0) -> Outcome:
-    """Send at a constant rate for so long; what was sent in the first seconds is checked, and not timed."""
+    """Send `rate` requests per second for `seconds`; answers to the first `warm_s` are checked but not timed."""
 
     async def go() -> Outcome:
         tally, free = _Tally(), [_Connection(port) for _ in range(64)]
 
-        async def one(request: Request, intended: float) -> None:
+        async def send(request: Request, intended: float) -> None:
             connection = free.pop() if free else _Connection(port)
             tally.note(*await connection.send(request.wire), request, intended, intended >= tally.start + warm_s)
             free.append(connection)
@@ -151,7 +152,7 @@ def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: floa
         for number in range(int(rate * seconds)):
             intended = tally.start + number / rate
             await asyncio.sleep(max(0.0, intended - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(requests[number % len(requests)], intended)))
+            tasks.append(asyncio.create_task(send(requests[number % len(requests)], intended)))
         await asyncio.gather(*tasks)
         for connection in free:
             connection.close()
@@ -162,7 +163,7 @@ def open_loop(port: int, requests: Sequence[Request], rate: float, seconds: floa
 
 
 def multipart(path: str, files: Sequence[tuple[str, bytes]], fields: dict[str, str]) -> bytes:
-    """Write a request with a multipart body as it goes over the wire."""
+    """Return a request with a multipart body in its wire format."""
     boundary = b"vultus-bench-boundary"
     parts = [
         b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n'

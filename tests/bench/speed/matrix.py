@@ -1,4 +1,4 @@
-"""What the machine can do at most: operations a second of large convolutions and matrix products in OpenVINO."""
+"""The peak rate of the machine: operations per second of large convolutions and matrix products in OpenVINO."""
 
 import time
 from typing import NamedTuple
@@ -12,23 +12,23 @@ from onnx import TensorProto, helper, numpy_helper
 _SECONDS = 0.4
 _ROUNDS = 5
 _GEMM = 2048
-_CHANNELS, _SIDE, _BATCH = 256, 14, 16  # the convolution of which r50 and r100 mostly consist
+_CHANNELS, _SIDE, _BATCH = 256, 14, 16  # the most frequent convolution of r50 and r100
 
 
 class Peak(NamedTuple):
-    """The best of the two by precision, in operations a second."""
+    """The higher rate of convolution and matrix product by precision, in operations per second; 0 if unsupported."""
 
     fp32: float
     bf16: float
     int8: float
 
     def of(self, precision: str) -> float:
-        """Return the rate for a precision, also of the variant for CPUs."""
+        """Return the rate of a precision, which may be a CPU variant such as `int8-cpu`."""
         return float(getattr(self, precision.partition("-")[0]))
 
 
 def measure_peak(threads: int) -> Peak:
-    """Measure, rounds interleaved; medians."""
+    """Measure every precision in interleaved rounds, and return the medians."""
     core = ov.Core()
     runs = {}
     for precision in ("fp32", "bf16", "int8"):
@@ -71,7 +71,7 @@ def _gemm(precision: str) -> tuple[onnx.ModelProto, float]:
 
 
 def _graph(precision: str, shape: list[int], weights: NDArray[np.float32], node: onnx.NodeProto) -> onnx.ModelProto:
-    """Make a graph of one operation; as int8 between Q and DQ, with bytes coming in and going out."""
+    """Return a graph of one operation; in int8, input and output are uint8 and the weights are int8."""
     nodes, constants, element = [node], {"w": weights}, TensorProto.FLOAT
     if precision == "int8":
         element = TensorProto.UINT8

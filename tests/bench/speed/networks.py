@@ -1,9 +1,10 @@
-"""The recognizers that are timed: the usual networks with drawn weights, made once by `vultus export` and kept.
+"""The recognizers to time: common networks with random weights, exported once by `vultus export` and then reused.
 
-Speed does not depend on what weights say, so nothing has to be downloaded. Only which layers int8 leaves out does: as
-in trained networks the branches of the residual blocks add little to what passes by them, or rounding would add up over
-the blocks and the exporter would leave out more than the first and the last layer. int8 is calibrated on drawn
-pictures; whether its proof passes with drawn weights is of no matter here, so graphs are opened without it.
+Speed does not depend on the values of the weights, so that nothing is downloaded. The exception is the choice of layers
+that int8 leaves in higher precision. The residual branches are therefore scaled down, because they add little to the
+identity in trained networks. Otherwise rounding errors would accumulate over the blocks, and the exporter would leave
+more than the first and the last layer in higher precision. int8 is calibrated on synthetic pictures. Its parity proof
+may fail with random weights, so the graphs are opened without the proof.
 """
 
 import re
@@ -31,19 +32,19 @@ _PLANS: dict[str, Callable[[], Plan]] = {
     "mbf": lambda: mobilefacenet.arcface_plan(2, (1, 4, 6, 2)),
 }
 _CALIBRATION = 96
-_BRANCH = 0.12  # of what is drawn for the last batch-norm of a residual branch
-_LAST_NORM = re.compile(r"\.bn3\.weight|\.layers\.2\.layers\.1\.weight")  # of a branch, in IResNet and MobileFaceNet
+_BRANCH = 0.12  # factor on the random weights of the last batch-norm of a residual branch
+_LAST_NORM = re.compile(r"\.bn3\.weight|\.layers\.2\.layers\.1\.weight")  # in IResNet and MobileFaceNet
 
 
 class Network(NamedTuple):
-    """A recognizer in all its forms.
+    """A recognizer and its exported graphs.
 
     Attributes:
-        name: As in the table.
-        graphs: File by precision, `int8-cpu` where the exporter thought it worth having.
-        insightface: File for insightface's `ArcFaceONNX`; None where there is none.
-        flops: Operations of one face, two for each multiplication with addition.
-        kept: Layers that stay in higher precision, by precision.
+        name: Name in the table.
+        graphs: File by precision; `int8-cpu` only if the exporter wrote that variant.
+        insightface: File for insightface's `ArcFaceONNX`, or None.
+        flops: Operations for one face; a multiply-add counts as two.
+        kept: Number of layers in higher precision, by precision of the graph.
     """
 
     name: str
@@ -54,17 +55,17 @@ class Network(NamedTuple):
 
 
 def prepare(kept: Path, tell: Callable[[str], None]) -> Iterator[Network]:
-    """Give the networks, made if they are not here yet."""
+    """Yield the networks, and export those that do not exist yet."""
     for name, plan in _PLANS.items():
         directory = kept / name
         if not (directory / "insightface" / "embedder.onnx").exists():
-            tell(f"exporting {name} with drawn weights, once; r100 takes some minutes")
+            tell(f"exporting {name} with random weights, only once; r100 takes some minutes")
             _export(plan(), directory)
         yield network(name, directory / "artefact", directory / "insightface" / "embedder.onnx")
 
 
 def network(name: str, artefact: Path, insightface: Path | None = None) -> Network:
-    """Describe an artefact."""
+    """Return the description of an artefact."""
     kinds = {"fp32": "embedder.onnx", "int8": "embedder.int8.onnx", "int8-cpu": "embedder.int8-cpu.onnx"}
     graphs = {kind: artefact / file for kind, file in kinds.items() if (artefact / file).exists()}
     card = read_card(artefact, Card)
@@ -73,7 +74,7 @@ def network(name: str, artefact: Path, insightface: Path | None = None) -> Netwo
 
 
 def flops_of(graph: Path) -> float:
-    """Count the operations of convolutions and matrix products for one picture."""
+    """Count the operations of convolutions and matrix products for one face."""
     model = onnx.load(graph)
     first = model.graph.input[0].type.tensor_type.shape.dim[0]
     first.Clear()

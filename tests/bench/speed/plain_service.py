@@ -1,4 +1,4 @@
-"""What one would write in an afternoon: FastAPI around OpenCV's own classes, on the same models. For comparison only.
+"""A minimal service for comparison: FastAPI around OpenCV's face classes, with the same models.
 
 Run as `python -m tests.bench.speed.plain_service DETECTOR RECOGNIZER PORT`.
 """
@@ -15,7 +15,7 @@ from tests.bench.speed.stages import OpenCvPipeline
 
 
 def plain_service(detector: Path, recognizer: Path) -> FastAPI:
-    app, own = FastAPI(), threading.local()
+    app, local = FastAPI(), threading.local()
 
     @app.get("/readyz")
     def ready() -> dict[str, bool]:
@@ -23,9 +23,9 @@ def plain_service(detector: Path, recognizer: Path) -> FastAPI:
 
     @app.post("/v1/verify")
     def verify(probe: Annotated[UploadFile, File()], reference: Annotated[UploadFile, File()]) -> dict[str, float]:
-        if not hasattr(own, "pipeline"):  # OpenCV's classes are not safe across threads
-            own.pipeline = OpenCvPipeline(detector, recognizer)
-        return {"similarity": own.pipeline.verify(probe.file.read(), reference.file.read())}
+        if not hasattr(local, "pipeline"):  # OpenCV's classes are not thread-safe
+            local.pipeline = OpenCvPipeline(detector, recognizer)
+        return {"similarity": local.pipeline.verify(probe.file.read(), reference.file.read())}
 
     return app
 

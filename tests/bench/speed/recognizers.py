@@ -1,4 +1,4 @@
-"""Faces a second by network, engine and precision, beside insightface's `ArcFaceONNX` on the same network."""
+"""Faces per second by network, engine and precision, compared with insightface's `ArcFaceONNX` on the same network."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -18,21 +18,23 @@ BATCHES = (1, 2, 4, 8, 16)
 
 _ROUNDS = 5
 _SECONDS = 0.5
-_THEIRS = "insightface ArcFaceONNX"
+_INSIGHTFACE = "insightface ArcFaceONNX"
 
 Run = Callable[[NDArray[np.uint8]], object]
 
 
 class Speed(NamedTuple):
-    """What was measured.
+    """The measured speed of a network in one engine and precision.
 
     Attributes:
-        network, way: What ran, and how.
-        precision: Of it.
-        rates: Faces a second by batch; medians of interleaved rounds.
-        against: Times the rate of `ArcFaceONNX` at batch 8, or of OpenVINO in float32 at batch 16 where that is absent.
-        share: Of the machine's matrix rate in that precision, at its best batch.
-        kept: Layers that an int8 graph leaves in higher precision.
+        network: Name of the network.
+        way: Name of the engine, or `insightface ArcFaceONNX`.
+        precision: Precision of the computation.
+        rates: Faces per second by batch size; medians of interleaved rounds.
+        against: Speed relative to `ArcFaceONNX` at batch size 8, or to OpenVINO in float32 at batch size 16 if
+            `ArcFaceONNX` is missing.
+        share: Share of the machine's matrix rate in that precision, at the best batch size.
+        kept: Number of layers that an int8 graph leaves in higher precision.
     """
 
     network: str
@@ -45,7 +47,7 @@ class Speed(NamedTuple):
 
 
 def measure_networks(networks: Iterable[Network], peak: Peak, tell: Callable[[str], None]) -> list[Speed]:
-    """Measure all, one network at a time."""
+    """Measure the networks one after another."""
     found: list[Speed] = []
     for network in networks:
         tell(f"timing {network.name}")
@@ -60,22 +62,22 @@ def _measure(network: Network, peak: Peak) -> list[Speed]:
     for _ in range(_ROUNDS):
         for (way, precision), run in ways.items():
             for batch in BATCHES:
-                run(faces[:batch])  # the first run after a switch meets threads of the other engine that still spin
+                run(faces[:batch])  # warm-up: the threads of the previous engine may still spin
                 count, start = 0, time.perf_counter()
                 while not count or time.perf_counter() - start < _SECONDS / len(BATCHES):
                     run(faces[:batch])
                     count += 1
                 rates.setdefault((way, precision, batch), []).append(count * batch / (time.perf_counter() - start))
     medians = {key: median(values) for key, values in rates.items()}
-    theirs = medians.get((_THEIRS, "fp32", 8))
+    baseline = medians.get((_INSIGHTFACE, "fp32", 8))
     return [
         Speed(
             network.name,
             way,
             precision,
             {batch: round(medians[way, precision, batch], 1) for batch in BATCHES},
-            medians[way, precision, 8] / theirs
-            if theirs
+            medians[way, precision, 8] / baseline
+            if baseline
             else medians[way, precision, 16] / medians["OpenVINO", "fp32", 16],
             max(medians[way, precision, batch] for batch in BATCHES) * network.flops / peak.of(precision),
             network.kept.get(precision),
@@ -85,14 +87,14 @@ def _measure(network: Network, peak: Peak) -> list[Speed]:
 
 
 def _ways(network: Network) -> dict[tuple[str, str], Run]:
-    """Open every way: theirs, then ours by engine and precision, one wide stream each."""
+    """Return a callable by engine and precision: `ArcFaceONNX`, then sessions of one stream over all cores."""
     ways: dict[tuple[str, str], Run] = {}
     if network.insightface is not None:
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
-        theirs: Any = ArcFaceONNX(model_file=str(network.insightface))
-        theirs.prepare(ctx_id=-1)
-        ways[_THEIRS, "fp32"] = lambda faces: theirs.get_feat(list(faces))
+        baseline: Any = ArcFaceONNX(model_file=str(network.insightface))
+        baseline.prepare(ctx_id=-1)
+        ways[_INSIGHTFACE, "fp32"] = lambda faces: baseline.get_feat(list(faces))
     cores, size = usable_cores(), _size(network)
     runs = [("onnxruntime", "fp32", "fp32"), ("openvino", "fp32", "fp32")]
     runs += [("openvino", "bf16", "fp32")] if has_bf16() else []

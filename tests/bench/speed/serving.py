@@ -1,4 +1,4 @@
-"""The running service under load, beside the bare pipeline in a loop and a plain service of the same models."""
+"""The running service under load, compared with the bare pipeline in a loop and a plain service of the same models."""
 
 import os
 import signal
@@ -28,13 +28,19 @@ LOADS = (0.5, 0.7, 0.9, 1.2)
 
 _VULTUS = [sys.executable, "-c", "from service.cli.main import main; main()"]
 _ROUNDS, _SECONDS, _OPEN_SECONDS, _WARM_S = 3, 4.0, 10.0, 2.0
-_REMEMBERED = str(CacheSettings().references)
+_CACHED_REFERENCES = str(CacheSettings().references)
 
 Pair = tuple[bytes, bytes]
 
 
 class Served(NamedTuple):
-    """A service that is ready."""
+    """A running service that is ready.
+
+    Attributes:
+        port: Port on 127.0.0.1.
+        process: Process of the service.
+        ready_s: Seconds from the start of the process until `/readyz` succeeds.
+    """
 
     port: int
     process: "subprocess.Popen[bytes]"
@@ -43,18 +49,20 @@ class Served(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What was measured of the service.
+    """The measurements of the service. Rates are verifications per second.
 
     Attributes:
-        ready_s: From the start of the process to `/readyz`; median of three.
-        bare, plain: Verifications a second of the bare pipeline in a loop, and of the plain service at 16 clients.
-        remembered: The same of ours, where it remembers references, as it does by default, and sees both photos again.
-        settled, unsettled: Of the bare pipeline with four callers, where OpenCV and BLAS start no threads, and may.
-        closed: Outcome by number of clients; the middle one of three by its rate.
-        opened: Outcome by share of the capacity; the middle one of three by its p99.
-        capacity: Verifications a second at 16 clients.
-        lost: Requests of all runs that were neither answered rightly nor refused with 429.
-        tuned: Whether the service ran as `vultus tune` had chosen.
+        ready_s: Seconds from the start of the process until `/readyz` succeeds; median of three.
+        bare: Rate of the bare pipeline in a loop.
+        plain: Rate of the plain service with 16 clients.
+        remembered: Rate with 16 clients and the default reference cache, which then holds both photos.
+        settled: Rate of the bare pipeline with four callers, where OpenCV and BLAS start no threads.
+        unsettled: Rate of the bare pipeline with four callers, where OpenCV and BLAS may start threads.
+        closed: Outcome by number of clients, from the run with the median rate of three.
+        opened: Outcome by share of the capacity, from the run with the median p99 of three.
+        capacity: Rate with 16 clients.
+        lost: Number of requests in all runs that were neither answered correctly nor refused with 429.
+        tuned: Whether the service ran with the settings that `vultus tune` chose.
     """
 
     ready_s: float
@@ -71,7 +79,7 @@ class Serving:
 
 
 def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable[[str], None]) -> Serving:
-    """Measure start, capacity and latency under load; the three that are compared take turns."""
+    """Measure start, capacity and latency under load; the compared programs run in turn in each round."""
     requests = _requests(pair)
     bare: list[float] = []
     settled: list[float] = []
@@ -86,15 +94,15 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
         settled.append(_bare_rate(pair, "--callers", "4", "--settled"))
         unsettled.append(_bare_rate(pair, "--callers", "4"))
         with plain_service(detector, recognizer) as served:
-            loose = [Request(requests[0].wire, lambda *_: True)]  # OpenCV computes another similarity
-            closed_loop(served.port, loose, 16, 1.0)
-            plain.append(closed_loop(served.port, loose, 16, _SECONDS).rate)
+            unchecked = [Request(requests[0].wire, lambda *_: True)]  # OpenCV computes another similarity
+            closed_loop(served.port, unchecked, 16, 1.0)
+            plain.append(closed_loop(served.port, unchecked, 16, _SECONDS).rate)
         with serving() as served:
             ready.append(served.ready_s)
             closed_loop(served.port, requests, 4, 1.0)
             for clients in CLIENTS:
                 closed[clients].append(closed_loop(served.port, requests, clients, _SECONDS))
-        with serving(VULTUS_CACHE__REFERENCES=_REMEMBERED) as served:
+        with serving(VULTUS_CACHE__REFERENCES=_CACHED_REFERENCES) as served:
             closed_loop(served.port, requests, 4, 1.0)
             remembered.append(closed_loop(served.port, requests, 16, _SECONDS).rate)
     capacity = median(outcome.rate for outcome in closed[16])
@@ -104,7 +112,7 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
         closed_loop(served.port, requests, 4, 1.0)
         for _ in range(_ROUNDS):
             for load in LOADS:
-                tell(f"constant rate of {load:.0%} of the capacity of {capacity:.0f} a second")
+                tell(f"constant rate of {load:.0%} of the capacity of {capacity:.0f} per second")
                 opened[load].append(open_loop(served.port, requests, load * capacity, _OPEN_SECONDS, _WARM_S))
     return Serving(
         ready_s=median(ready),
@@ -113,25 +121,27 @@ def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable
         remembered=median(remembered),
         settled=median(settled),
         unsettled=median(unsettled),
-        closed={clients: _middle(outcomes, lambda one: one.rate) for clients, outcomes in closed.items()},
-        opened={load: _middle(outcomes, lambda one: one.percentile(0.99)) for load, outcomes in opened.items()},
+        closed={clients: _median_run(outcomes, lambda outcome: outcome.rate) for clients, outcomes in closed.items()},
+        opened={
+            load: _median_run(outcomes, lambda outcome: outcome.percentile(0.99)) for load, outcomes in opened.items()
+        },
         capacity=capacity,
-        lost=sum(one.lost for outcomes in (*closed.values(), *opened.values()) for one in outcomes),
+        lost=sum(outcome.lost for outcomes in (*closed.values(), *opened.values()) for outcome in outcomes),
         tuned=tuned,
     )
 
 
-def _middle(outcomes: list[Outcome], key: Callable[[Outcome], float]) -> Outcome:
+def _median_run(outcomes: list[Outcome], key: Callable[[Outcome], float]) -> Outcome:
     return sorted(outcomes, key=key)[len(outcomes) // 2]
 
 
 @contextmanager
 def serving(**settings: str) -> Iterator[Served]:
-    """Run `vultus serve` with galleries of its own and without the cache of references: every photo is work."""
+    """Run `vultus serve` with empty galleries and without the reference cache, so that it computes every photo."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as galleries:
-        own = {"VULTUS_CACHE__REFERENCES": "0", "VULTUS_GALLERY__DIRECTORY": galleries}
-        environment = {**os.environ, **own, **settings}
+        defaults = {"VULTUS_CACHE__REFERENCES": "0", "VULTUS_GALLERY__DIRECTORY": galleries}
+        environment = {**os.environ, **defaults, **settings}
         with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:
             yield served
 
@@ -148,14 +158,14 @@ def plain_service(detector: Path, recognizer: Path) -> Iterator[Served]:
 @contextmanager
 def _running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[Served]:
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
         try:
             with httpx2.Client(trust_env=False) as client:
                 while not _is_ready(client, port):
                     if process.poll() is not None:
-                        said.seek(0)
-                        raise SystemExit(f"the service did not start: {said.read().decode()[-500:]}")
+                        stderr.seek(0)
+                        raise SystemExit(f"the service did not start: {stderr.read().decode()[-500:]}")
                     time.sleep(0.01)
             yield Served(port, process, time.perf_counter() - start)
         finally:
@@ -176,13 +186,13 @@ def _is_tuned(port: int) -> bool:
 
 
 def _requests(pair: Pair) -> list[Request]:
-    """Make a verification of two photos in either order, whose similarity is known."""
+    """Return verifications of the two photos in both orders; their answers are checked against the pipeline."""
     settings = load_settings()
     models = load_configured_models(settings)
-    one, other = models.pipeline.embed(pair, "largest", Deadline())
-    assert isinstance(one, EmbeddedPhoto)
-    assert isinstance(other, EmbeddedPhoto)
-    similarity = float(one.faces[0].embedding @ other.faces[0].embedding)
+    first, second = models.pipeline.embed(pair, "largest", Deadline())
+    assert isinstance(first, EmbeddedPhoto)
+    assert isinstance(second, EmbeddedPhoto)
+    similarity = float(first.faces[0].embedding @ second.faces[0].embedding)
 
     def right(_status: int, body: bytes) -> bool:
         return bool(abs(orjson.loads(body)["similarity"] - similarity) < 0.02)
@@ -196,7 +206,7 @@ def _requests(pair: Pair) -> list[Request]:
 
 
 def _bare_rate(pair: Pair, *options: str) -> float:
-    """Run the pipeline in a loop in a process of its own, as a script would."""
+    """Return the verifications per second of the bare pipeline, which loops in a separate process."""
     command = [sys.executable, "-m", "tests.bench.speed.bare", "--seconds", str(_SECONDS), *options]
     done = subprocess.run(command, input=_packed(pair), capture_output=True, check=True)
     return float(done.stdout)

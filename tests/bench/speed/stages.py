@@ -1,7 +1,7 @@
-"""Milliseconds by stage, beside what one would write with OpenCV or ONNX Runtime alone.
+"""Milliseconds by stage, compared with programs that use OpenCV or ONNX Runtime directly.
 
-All rows are timed within the same rounds of the same process, one library after another, so that noise of the machine
-meets all of them alike; medians are shown, and ratios within one run are what counts.
+Every round times all libraries one after another in the same process, so that noise of the machine affects all of them
+alike. The table shows medians. Only ratios within one run are comparable.
 """
 
 import io
@@ -36,7 +36,7 @@ from models.serving.models import Models
 from service.settings import load_settings
 
 ROUNDS, WARM_UP, BURST = 20, 2, 3
-_SETTLE_S = 0.1
+_PAUSE_S = 0.1
 SMALL, LARGE = "0.25 MP", "12 MP"
 ENGINES = {"openvino": RuntimeOptions(engine="openvino"), "onnxruntime": RuntimeOptions(engine="onnxruntime")}
 
@@ -45,7 +45,7 @@ Step = Callable[[], object]
 
 
 class OpenCvPipeline:
-    """Detect, align and embed with OpenCV's own classes, as its samples do, long side at most 640."""
+    """Detection, alignment and embedding with OpenCV's classes, as in its samples; the long side is at most 640 px."""
 
     def __init__(self, detector: Path, recognizer: Path) -> None:
         self._detector = cv2.FaceDetectorYN.create(str(detector), "", (640, 640), 0.6, 0.3, 5000)
@@ -80,18 +80,18 @@ class OpenCvPipeline:
 
 
 def measure_stages(published: Path, folded: Path, console: Console) -> dict[tuple[str, str, str], float]:
-    """Time every step and print the table; milliseconds by (stage, photo, who)."""
+    """Time every step, print the table, and return milliseconds by (stage, photo, library)."""
     store = PackStore(load_settings().packs_dir)
     detector = published / find_manifest("opencv-zoo").files[0].name
-    ours = {name: load_models(store, find_manifest("opencv-zoo"), options) for name, options in ENGINES.items()}
+    loaded = {name: load_models(store, find_manifest("opencv-zoo"), options) for name, options in ENGINES.items()}
     photos = bench_photos(store)
-    times = _measure(_steps(ours, OpenCvPipeline(detector, folded), _plain_onnxruntime(folded), photos), console)
-    _print(times, ours, console)
+    times = _measure(_steps(loaded, OpenCvPipeline(detector, folded), _plain_onnxruntime(folded), photos), console)
+    _print(times, loaded, console)
     return times
 
 
 def fetch_models(scratch: Path) -> tuple[Path, Path]:
-    """Fetch the pack's files as they were published, and fold what FaceRecognizerSF refuses: 30 inputs."""
+    """Fetch the pack's published files, and simplify the recognizer: FaceRecognizerSF rejects its 30 inputs."""
     manifest = find_manifest("opencv-zoo")
     published = fetch_published(manifest, scratch / "published", lambda *_: None)
     folded = scratch / "folded.onnx"
@@ -100,13 +100,13 @@ def fetch_models(scratch: Path) -> tuple[Path, Path]:
 
 
 def bench_photos(store: PackStore) -> dict[str, tuple[bytes, bytes]]:
-    """Two JPEGs of each size, made from the photos of the demonstration."""
+    """Return two JPEGs of each size, made from the demonstration photos."""
     folder = store.verify(find_manifest("demo-photos"))
     sizes = {SMALL: [(512, 512), (588, 408)], LARGE: [(3464, 3464), (4160, 2880)]}
     photos: dict[str, tuple[bytes, bytes]] = {}
-    for name, wanted in sizes.items():
+    for name, pair_sizes in sizes.items():
         encoded = []
-        for file, size in zip(("astronaut.png", "group.jpg"), wanted, strict=True):
+        for file, size in zip(("astronaut.png", "group.jpg"), pair_sizes, strict=True):
             with Image.open(folder / file) as image:
                 stream = io.BytesIO()
                 image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
@@ -127,12 +127,12 @@ def _plain_onnxruntime(folded: Path) -> Callable[[Pixels], NDArray[np.float32]]:
 
 
 def _steps(
-    ours: dict[str, Models],
+    loaded: dict[str, Models],
     opencv: OpenCvPipeline,
     plain: Callable[[Pixels], NDArray[np.float32]],
     photos: dict[str, tuple[bytes, bytes]],
 ) -> dict[tuple[str, str, str], Step]:
-    """List every step as (stage, photo, who)."""
+    """Return every step by (stage, photo, library)."""
     steps: dict[tuple[str, str, str], Step] = {}
     template = TEMPLATES["arcface-112"]
     for size, (encoded, other) in photos.items():
@@ -145,7 +145,7 @@ def _steps(
         steps["embed", size, "opencv"] = partial(opencv.embed, crop)
         steps["embed", size, "plain onnxruntime"] = partial(plain, crop)
         steps["verify two", size, "opencv"] = partial(opencv.verify, encoded, other)
-        for name, models in ours.items():
+        for name, models in loaded.items():
             pipeline = models.pipeline
             raster = _decode(pipeline, encoded)
             landmarks = pipeline.detector.detect(raster.pixels)[0].landmarks[None]
@@ -156,7 +156,7 @@ def _steps(
             steps["verify two", size, name] = partial(_verify, pipeline, (encoded, other))
     canvas = np.ascontiguousarray(cv2.resize(opencv.decode(photos[SMALL][0]), (640, 640)), dtype=np.uint8)
     steps["network", "640 x 640", "opencv"] = partial(opencv.detect, canvas)
-    for name, models in ours.items():
+    for name, models in loaded.items():
         detector = models.pipeline.detector
         assert isinstance(detector, AnchorDetector)
         steps["network", "640 x 640", name] = partial(detector.detect_once, canvas)
@@ -169,7 +169,7 @@ def _decode(pipeline: Pipeline, encoded: bytes) -> Raster:
 
 
 def _verify(pipeline: Pipeline, pair: tuple[bytes, bytes]) -> float:
-    """What `POST /v1/verify` does between request and answer."""
+    """Compute what `POST /v1/verify` computes, without HTTP."""
     probe, reference = pipeline.embed(pair, "largest", Deadline())
     assert isinstance(probe, EmbeddedPhoto)
     assert isinstance(reference, EmbeddedPhoto)
@@ -181,7 +181,7 @@ def _measure(steps: dict[tuple[str, str, str], Step], console: Console) -> dict[
     libraries = list(dict.fromkeys(library for _, _, library in steps))
     for index in track(range(ROUNDS + WARM_UP), "rounds", console=console, transient=True):
         for library in libraries:
-            time.sleep(_SETTLE_S)  # threads of the library that ran before still spin, waiting for more
+            time.sleep(_PAUSE_S)  # threads of the previous library still spin, waiting for work
             for key in (key for key in steps if key[2] == library):
                 steps[key]()
                 for _ in range(BURST):
@@ -192,28 +192,32 @@ def _measure(steps: dict[tuple[str, str, str], Step], console: Console) -> dict[
     return {key: median(values) for key, values in spent.items()}
 
 
-def _print(times: dict[tuple[str, str, str], float], ours: dict[str, Models], console: Console) -> None:
+def _print(times: dict[tuple[str, str, str], float], loaded: dict[str, Models], console: Console) -> None:
     table = Table(
-        title=f"milliseconds, median of {ROUNDS * BURST} runs in {ROUNDS} interleaved rounds", title_justify="left"
+        title=f"milliseconds by stage, median of {ROUNDS * BURST} runs in {ROUNDS} interleaved rounds",
+        title_justify="left",
     )
     for column in ("stage", "photo"):
         table.add_column(column)
-    who = ["openvino", "onnxruntime", "opencv", "plain onnxruntime"]
-    for name in who:
-        table.add_column(f"ours, {name}" if name in ours else name, justify="right")
-    table.add_column("ours is faster by", justify="right")
+    libraries = ["openvino", "onnxruntime", "opencv", "plain onnxruntime"]
+    for name in libraries:
+        table.add_column(f"Vultus, {name}" if name in loaded else name, justify="right")
+    table.add_column("Vultus is faster by", justify="right")
     for stage, photo in dict.fromkeys((stage, photo) for stage, photo, _ in times):
-        cells = [times.get((stage, photo, name)) for name in who]
+        cells = [times.get((stage, photo, name)) for name in libraries]
         best = times[stage, photo, "openvino"]
-        ratios = [f"{cell / best:.1f} x" for name, cell in zip(who, cells, strict=True) if cell and name not in ours]
+        ratios = [
+            f"{cell / best:.1f} x" for name, cell in zip(libraries, cells, strict=True) if cell and name not in loaded
+        ]
         table.add_row(stage, photo, *("" if cell is None else f"{cell:.2f}" for cell in cells), " / ".join(ratios))
     console.print(table)
-    for name, models in ours.items():
+    for name, models in loaded.items():
         session = models.embedder_session
         console.print(f"{name} {session.version}, {session.precision}, {session.threads} threads", highlight=False)
     console.print(
         f"OpenCV {cv2.__version__}, {cv2.getNumThreads()} threads; {platform.processor() or platform.machine()}"
     )
     console.print(
-        "`detect` may look twice and, where unsure, from four sides; `network` is one run on the same pixels."
+        "`detect` may run the network at two scales and, if unsure, in four orientations; `network` is one run on the "
+        "same pixels; `verify two` is a verification of two photos."
     )

@@ -22,7 +22,7 @@ def reseal(directory: Path, **changes: object) -> None:
     write_card(directory, Card(**{**members, **changes}))
 
 
-def test_a_proof_that_did_not_pass_keeps_the_model_from_being_served(artefact: Path) -> None:
+def test_a_model_whose_proof_did_not_pass_is_not_served(artefact: Path) -> None:
     (artefact / PROOF).write_text(json.dumps({"passed": False}))
     files = {**read_card(artefact, Card).files, PROOF: file_digest(artefact / PROOF)}
     reseal(artefact, files=files)
@@ -30,7 +30,7 @@ def test_a_proof_that_did_not_pass_keeps_the_model_from_being_served(artefact: P
         open_artefact(artefact)
 
 
-def test_a_card_that_leaves_out_the_proof_is_unfit(artefact: Path) -> None:
+def test_a_card_that_does_not_cover_the_proof_is_unfit(artefact: Path) -> None:
     files = {name: digest for name, digest in read_card(artefact, Card).files.items() if name != PROOF}
     reseal(artefact, files=files)
     with pytest.raises(ArtefactUnfit, match=PROOF):

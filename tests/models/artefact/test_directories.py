@@ -10,7 +10,7 @@ from models.artefact.directories import write_text
 from models.errors import StorageFailed
 
 
-def test_several_writers_leave_a_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_a_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     texts = [str(number) * 100_000 for number in range(4)]
 
@@ -21,10 +21,10 @@ def test_several_writers_leave_a_whole_file(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as writers:
         list(writers.map(write, texts))
-    assert [found.name for found in tmp_path.iterdir()] == ["c.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
 
-def test_what_was_there_keeps_its_mode_and_stays_if_nothing_can_be_written(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode_and_survives_a_failed_write(tmp_path: Path) -> None:
     path = tmp_path / "secret.html"
     path.write_text("old")
     path.chmod(0o600)
@@ -33,10 +33,10 @@ def test_what_was_there_keeps_its_mode_and_stays_if_nothing_can_be_written(tmp_p
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "\ud800")
     assert path.read_text() == "new"
-    assert [found.name for found in tmp_path.iterdir()] == ["secret.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.html"]
 
 
-def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path: Path) -> None:
+def test_writes_a_name_of_the_maximum_length(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     write_text(path, "text")
     assert path.read_text() == "text"
@@ -44,7 +44,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path: Path) -> N
         write_text(tmp_path / ("x" * 256), "text")
 
 
-def test_a_new_file_is_as_the_user_keeps_new_files(tmp_path: Path) -> None:
+def test_a_new_file_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_text(tmp_path / "new", "text")
@@ -53,7 +53,7 @@ def test_a_new_file_is_as_the_user_keeps_new_files(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_standard_output_can_be_named_as_a_file() -> None:
+def test_standard_output_can_be_written_as_a_file() -> None:
     code = (
         "from pathlib import Path; from models.artefact.directories import write_text\n"
         "write_text(Path('/dev/stdout'), 'text')"

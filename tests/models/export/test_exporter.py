@@ -143,7 +143,7 @@ def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpo
     (out / "mine.txt").write_text("x")
     with pytest.raises(OutputExists, match="--force"):
         export(order(checkpoint, out))
-    with pytest.raises(OutputExists, match="is no artefact"):
+    with pytest.raises(OutputExists, match="is not an artefact"):
         export(order(checkpoint, out, force=True))
     assert (out / "mine.txt").read_text() == "x"
     (out / "mine.txt").unlink()
@@ -151,7 +151,7 @@ def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpo
         export(order(checkpoint, out, force=True))
         assert open_artefact(out)[0].architecture == artefact.card.architecture
     (out / "mine").mkdir()
-    with pytest.raises(OutputExists, match="is no artefact"):
+    with pytest.raises(OutputExists, match="is not an artefact"):
         export(order(checkpoint, out, force=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
@@ -205,7 +205,7 @@ def test_an_artefact_that_fails_its_proof_is_marked_and_not_served(
 ) -> None:
     def swap_colours() -> None:
         monkeypatch.setattr(
-            steps, "recognizer_graph", lambda model, seen, outside: recognizer_graph(model, as_bgr(seen), outside)
+            steps, "recognizer_graph", lambda model, seen, external: recognizer_graph(model, as_bgr(seen), external)
         )
 
     def as_bgr(seen: Preprocessing) -> Preprocessing:
@@ -247,7 +247,7 @@ def test_colour_is_asked_for_where_nothing_tells(tmp_path: Path) -> None:
     with pytest.raises(ColorUnknown):
         export(order(tmp_path / "model.pt", tmp_path / "out"))
     told = export(order(bare, tmp_path / "out", color="rgb")).card
-    assert (told.preprocessing["color"], told.color_from) == ("rgb", "its user")
+    assert (told.preprocessing["color"], told.color_from) == ("rgb", "the user")
 
 
 def test_a_user_who_contradicts_the_file_is_obeyed_and_it_is_written_down(
@@ -406,13 +406,13 @@ def test_int8_wants_faces_and_says_how_many(checkpoint: Path, tmp_path: Path) ->
     (tmp_path / "faces/notes.txt").touch()
     with pytest.raises(PicturesUnfit, match="at least 32 faces"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces"))
-    with pytest.raises(PicturesUnfit, match="no directory"):
+    with pytest.raises(PicturesUnfit, match="the directory absent does not exist"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
 
 
 def test_int8_is_calibrated_on_faces_and_lists_what_it_leaves(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
-    for number, picture in enumerate(synthetic_pictures(48, 112, 112, seed=1)):
+    for number, picture in enumerate(synthetic_pictures(40, 112, 112, seed=1)):
         (tmp_path / f"faces/{number:02}.png").write_bytes(encode(Image.fromarray(picture)))
     wanted = order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces")
     exported = export(wanted)
@@ -464,7 +464,7 @@ def test_an_engine_that_the_proof_does_not_cover_is_not_used(artefact: Exported)
 
 def test_a_network_that_answers_zero_is_called_broken(tmp_path: Path) -> None:
     weights = {key: np.zeros_like(array) for key, array in weights_for(small_iresnet()).items()}
-    with pytest.raises(WeightsNotFinite, match="network itself"):
+    with pytest.raises(WeightsNotFinite, match="source network"):
         export(order(save(weights, tmp_path / "a.pth"), tmp_path / "out"))
 
 

@@ -13,9 +13,10 @@ from onnx import numpy_helper
 from models.artefact.parity import compare
 from models.artefact.proof import LabelledScore, Proof
 from models.backbones import Plan
+from models.export import network
 from models.export.isolation import call
 from models.export.labelled import Labelled
-from models.export.network import Network, structure
+from models.export.network import Network
 from models.export.proof import Reference, prove
 from models.graph import Preprocessing, fold_batch_norms, recognizer_graph, save_checked, simplify_in_place
 from models.synthetic import synthetic_pictures
@@ -31,7 +32,7 @@ def proof_of(scratch: Path, plan: Plan, seen: Preprocessing, damage: Damage = la
     weights, faces = weights_for(plan), synthetic_pictures(8, 112, 112)
     np.save(scratch / "faces.npy", faces)
     wanted = Network(plan, weights).embed(faces, RIGHT)
-    model = structure(plan)
+    model = network.structure(plan)
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
     damage(model)
@@ -130,7 +131,7 @@ def test_a_model_that_collapses_fails_however_close_its_cosines_are() -> None:
     reference = (rng.normal(size=(30, 128)) + 2).astype(np.float32)
     raw = reference + 8 * reference.mean(axis=0)
     why = compare(reference, embeddings(raw)).failures("int8")
-    assert any("come together" in reason for reason in why)
+    assert any("become similar" in reason for reason in why)
 
 
 @pytest.mark.parametrize("factor", [np.nan, np.inf, 0, 100, -1])

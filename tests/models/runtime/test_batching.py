@@ -1,4 +1,4 @@
-"""Every caller gets the answers to its own pictures, whoever else shares the run; and nobody waits for nothing."""
+"""Each caller receives the answers to its own images, also in a shared run, and no request waits needlessly."""
 
 import time
 from collections.abc import Iterator
@@ -29,8 +29,8 @@ def numbers_of(answer: Arrays) -> list[int]:
 
 
 @contextmanager
-def batched(session: FakeSession, **how: float) -> Iterator[BatchedSession]:
-    shared = BatchedSession(session, Batching(**{"wait_s": 0.0, **how}))  # type: ignore[arg-type]
+def batched(session: FakeSession, **options: float) -> Iterator[BatchedSession]:
+    shared = BatchedSession(session, Batching(**{"wait_s": 0.0, **options}))  # type: ignore[arg-type]
     try:
         yield shared
     finally:
@@ -50,7 +50,7 @@ def queued(shared: BatchedSession, count: int) -> None:
     until(lambda: len(shared._queue) == count)
 
 
-def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: ThreadPoolExecutor) -> None:
+def test_thousands_of_interleaved_requests_each_receive_their_own_answer(callers: ThreadPoolExecutor) -> None:
     rng = np.random.default_rng(0)
     session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32), np.asarray(image.sum(), np.float32)))
     sizes = []
@@ -58,25 +58,25 @@ def test_thousands_of_interleaved_requests_each_get_their_own_answer(callers: Th
 
     def spy(images: Images, deadline: Deadline | None = None) -> Arrays:
         sizes.append(len(images))
-        time.sleep(0.0002)  # so that others come meanwhile
+        time.sleep(0.0002)  # so that more requests arrive during a run
         return run(images, deadline)
 
     session.run = spy  # type: ignore[method-assign]
-    asked = [
+    requests = [
         ([int(number) for number in rng.integers(0, 60_000, rng.integers(1, 12))], int(rng.integers(2, 5)))
         for _ in range(4000)
     ]
     with batched(session, largest=8, workers=3) as shared:
-        answers = list(callers.map(lambda ask: shared.run(pictures(*ask[0], side=ask[1]), Deadline(30)), asked))
-    for (numbers, side), answer in zip(asked, answers, strict=True):
+        answers = list(callers.map(lambda sent: shared.run(pictures(*sent[0], side=sent[1]), Deadline(30)), requests))
+    for (numbers, side), answer in zip(requests, answers, strict=True):
         assert numbers_of(answer) == numbers
         np.testing.assert_array_equal(answer[1], pictures(*numbers, side=side).sum(axis=(1, 2, 3)))
     assert max(sizes) <= 8
-    assert sum(sizes) == sum(len(numbers) for numbers, _ in asked)
-    assert len(sizes) < len(asked)  # runs were shared
+    assert sum(sizes) == sum(len(numbers) for numbers, _ in requests)
+    assert len(sizes) < len(requests)  # requests shared runs
 
 
-def test_what_waits_while_the_lane_is_busy_shares_the_next_run_by_size(callers: ThreadPoolExecutor) -> None:
+def test_entries_queued_behind_a_busy_worker_share_runs_by_image_size(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=4) as shared:
         first = callers.submit(shared.run, pictures(1))
@@ -90,7 +90,7 @@ def test_what_waits_while_the_lane_is_busy_shares_the_next_run_by_size(callers: 
     assert session.batches == [(1, 2, 2, 3), (4, 2, 2, 3), (2, 3, 3, 3), (1, 2, 2, 3)]
 
 
-def test_a_large_request_is_cut_so_that_others_come_between(callers: ThreadPoolExecutor) -> None:
+def test_a_large_request_is_split_so_that_others_run_in_between(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=4) as shared:
         large = callers.submit(shared.run, pictures(*range(10)))
@@ -103,7 +103,7 @@ def test_a_large_request_is_cut_so_that_others_come_between(callers: ThreadPoolE
     assert [shape[0] for shape in session.batches] == [4, 4, 3]
 
 
-def test_what_a_departed_client_asked_for_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
+def test_a_cancelled_request_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
     session, gone = GatedSession(), Deadline()
     with batched(session) as shared:
         first = callers.submit(shared.run, pictures(1))
@@ -120,7 +120,7 @@ def test_what_a_departed_client_asked_for_is_dropped_before_it_is_computed(calle
     assert [shape[0] for shape in session.batches] == [1, 1]
 
 
-def test_a_deadline_is_kept_while_waiting(callers: ThreadPoolExecutor) -> None:
+def test_a_deadline_expires_while_waiting(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session) as shared:
         running = callers.submit(shared.run, pictures(1))
@@ -131,13 +131,13 @@ def test_a_deadline_is_kept_while_waiting(callers: ThreadPoolExecutor) -> None:
         session.gate.set()
         assert numbers_of(running.result()) == [1]
         assert numbers_of(shared.run(pictures(3))) == [3]
-    assert [shape[0] for shape in session.batches] == [1, 1]  # the second was never computed
+    assert [shape[0] for shape in session.batches] == [1, 1]  # the second request was never computed
 
 
-def test_an_answer_that_comes_too_late_harms_nobody(callers: ThreadPoolExecutor) -> None:
+def test_a_late_answer_does_not_affect_other_requests(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=1) as shared:
-        first = callers.submit(shared.run, pictures(1, 1))  # two entries: the lane's own thread runs them
+        first = callers.submit(shared.run, pictures(1, 1))  # two entries, so that a worker thread runs them
         session.entered.acquire()
         late = callers.submit(shared.run, pictures(2, 2), Deadline(0.2))
         with pytest.raises(DeadlineExceeded):
@@ -148,7 +148,7 @@ def test_an_answer_that_comes_too_late_harms_nobody(callers: ThreadPoolExecutor)
         assert shared.alive
 
 
-def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: ThreadPoolExecutor) -> None:
+def test_an_image_that_the_engine_fails_on_fails_only_its_request(callers: ThreadPoolExecutor) -> None:
     class Picky(GatedSession):
         def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
             answer = super().run(images, deadline)
@@ -171,7 +171,7 @@ def test_a_picture_that_the_engine_fails_on_fails_its_own_request_only(callers: 
         assert shared.alive
 
 
-def test_a_lane_that_dies_takes_its_own_requests_with_it_and_no_others(callers: ThreadPoolExecutor) -> None:
+def test_a_worker_that_dies_fails_only_its_own_requests(callers: ThreadPoolExecutor) -> None:
     class Deadly(GatedSession):
         def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
             answer = super().run(images, deadline)
@@ -186,7 +186,7 @@ def test_a_lane_that_dies_takes_its_own_requests_with_it_and_no_others(callers: 
         with pytest.raises(InferenceFailed, match="died of SystemError"):
             shared.run(pictures(13))
         until(lambda: not shared.alive)
-        assert numbers_of(shared.run(pictures(5))) == [5]  # the other lane goes on
+        assert numbers_of(shared.run(pictures(5))) == [5]  # the other worker continues
         session.gate.clear()
         last = callers.submit(shared.run, pictures(13))
         session.entered.acquire()
@@ -200,12 +200,12 @@ def test_a_lane_that_dies_takes_its_own_requests_with_it_and_no_others(callers: 
             shared.run(pictures(7))
 
 
-def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPoolExecutor) -> None:
+def test_closing_answers_accepted_requests_and_refuses_new_ones(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session) as shared:
-        taken: list[Future[Arrays]] = [callers.submit(shared.run, pictures(1))]
+        accepted: list[Future[Arrays]] = [callers.submit(shared.run, pictures(1))]
         session.entered.acquire()
-        taken += [callers.submit(shared.run, pictures(number)) for number in (2, 3)]
+        accepted += [callers.submit(shared.run, pictures(number)) for number in (2, 3)]
         queued(shared, 2)
         closing = callers.submit(shared.close)
         until(lambda: not shared.alive)
@@ -213,14 +213,14 @@ def test_closing_answers_what_was_taken_and_refuses_the_rest(callers: ThreadPool
             shared.run(pictures(4))
         session.gate.set()
         closing.result(5)
-        assert [numbers_of(future.result()) for future in taken] == [[1], [2], [3]]
+        assert [numbers_of(future.result()) for future in accepted] == [[1], [2], [3]]
 
 
-def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> None:
+def test_closing_ends_when_the_last_runs_end_in_callers_threads(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, workers=2) as shared:
-        alone = [callers.submit(shared.run, pictures(number)) for number in (1, 2)]
-        for _ in alone:
+        direct = [callers.submit(shared.run, pictures(number)) for number in (1, 2)]
+        for _ in direct:
             session.entered.acquire()
         queued_behind = callers.submit(shared.run, pictures(3))
         queued(shared, 1)
@@ -228,29 +228,30 @@ def test_closing_ends_however_the_last_runs_end(callers: ThreadPoolExecutor) -> 
         until(lambda: not shared.alive)
         session.gate.set()
         closing.result(5)
-        assert [numbers_of(future.result()) for future in (*alone, queued_behind)] == [[1], [2], [3]]
-        assert not any(lane.is_alive() for lane in shared._workers)
+        assert [numbers_of(future.result()) for future in (*direct, queued_behind)] == [[1], [2], [3]]
+        assert not any(worker.is_alive() for worker in shared._workers)
 
 
-def test_closing_waits_for_no_company(callers: ThreadPoolExecutor) -> None:
+def test_closing_does_not_wait_for_more_entries(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=1000, workers=2, wait_s=8.0) as shared:
         running = callers.submit(shared.run, pictures(1))
         session.entered.acquire()
-        shared._arrivals._gap, shared._arrivals._last = 0.1, time.monotonic()  # ten a second: seconds are worth waiting
+        shared._arrivals._gap = 0.1  # ten arrivals per second justify a wait of seconds
+        shared._arrivals._last = time.monotonic()
         waiting = callers.submit(shared.run, pictures(2))
         queued(shared, 1)
         session.gate.set()
         start = time.monotonic()
         shared.close()
-        assert [numbers_of(one.result()) for one in (running, waiting)] == [[1], [2]]
+        assert [numbers_of(future.result()) for future in (running, waiting)] == [[1], [2]]
         assert time.monotonic() - start < 4
 
 
-def test_nobody_overtakes_what_waits() -> None:
+def test_a_new_request_does_not_overtake_the_queue() -> None:
     session = GatedSession()
     with batched(session, largest=1, wait_s=0.3) as shared:
-        for _ in range(40):  # a rush, so that company is worth waiting for
+        for _ in range(40):  # frequent arrivals, so that a batch waits for more
             shared._arrivals.note(time.monotonic(), 1)
             time.sleep(0.002)
         session.gate.set()
@@ -283,7 +284,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: Thread
         assert shared.alive
 
 
-def test_a_job_is_told_what_it_spent_in_the_queue(callers: ThreadPoolExecutor) -> None:
+def test_the_deadline_records_the_time_in_the_queue(callers: ThreadPoolExecutor) -> None:
     session, deadline = GatedSession(), Deadline()
     with batched(session) as shared:
         first = callers.submit(shared.run, pictures(1))
@@ -297,41 +298,41 @@ def test_a_job_is_told_what_it_spent_in_the_queue(callers: ThreadPoolExecutor) -
     assert 20 <= deadline.stage_ms["queue"] < 5000
 
 
-def test_waits_for_company_only_at_a_rate_that_promises_some() -> None:
+def test_waits_for_more_entries_only_at_a_high_arrival_rate() -> None:
     longest = 0.002
     arrivals = Arrivals(longest)
-    assert arrivals.patience(0.0, 7) == 0  # nothing ever came
+    assert arrivals.patience(0.0, 7) == 0  # no arrival yet
     now = 10.0
     arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) == 0  # one says nothing about a rate
+    assert arrivals.patience(now, 7) == 0  # a single arrival has no rate
     for _ in range(50):
         now += 0.0002
         arrivals.note(now, 1)
     assert arrivals.patience(now, 7) == pytest.approx(0.0014, rel=0.05)
     assert arrivals.patience(now, 100) == longest
     assert arrivals.patience(now, 0) == 0  # the batch is full
-    assert arrivals.patience(now + 0.01, 7) == 0  # the rush is over
+    assert arrivals.patience(now + 0.01, 7) == 0  # arrivals have stopped
     for _ in range(30):
         now += 0.05
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) == 0  # one in 50 ms: the next will not come in time
+    assert arrivals.patience(now, 7) == 0  # one arrival per 50 ms: the next comes too late
     now += 3600
-    for _ in range(12):  # after an idle hour a dozen are enough
+    for _ in range(12):  # after an idle hour, a dozen arrivals are enough
         now += 0.0002
         arrivals.note(now, 1)
     assert arrivals.patience(now, 7) > 0
     for _ in range(30):
         now += 0.0002
         arrivals.note(now, 1, lone=True)
-    assert arrivals.patience(now, 7) == 0  # one client that asks again and again
+    assert arrivals.patience(now, 7) == 0  # a single client that sends one request after another
     together = Arrivals(longest)
     for _ in range(30):
         now += 0.004
-        together.note(now, 4)  # four at once are as good as one in a millisecond
+        together.note(now, 4)  # four at once count as one arrival per millisecond
     assert together.patience(now, 1) == pytest.approx(0.001, rel=0.05)
 
 
-def test_a_lone_request_is_not_kept_waiting() -> None:
+def test_a_single_request_does_not_wait() -> None:
     session = FakeSession(lambda image: (np.asarray(image[0, 0], np.float32),))
     with batched(session, wait_s=5.0) as shared:
         start = time.monotonic()
@@ -353,4 +354,4 @@ def test_closing_does_not_wait_for_an_engine_that_hangs(
         shared.close()
         assert not hangs.done()
         session.gate.set()
-        assert [numbers_of(one.result()) for one in (hangs, waits)] == [[1], [2]]
+        assert [numbers_of(future.result()) for future in (hangs, waits)] == [[1], [2]]

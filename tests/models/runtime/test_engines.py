@@ -35,7 +35,7 @@ def load(graph: Path, **options: object):  # type: ignore[no-untyped-def]
     return open_session(graph, EMBEDDER_OUTPUTS, ((8, 8),), RuntimeOptions(**options))  # type: ignore[arg-type]
 
 
-def test_auto_takes_openvino_on_the_cpu_and_says_so(tiny: Path) -> None:
+def test_auto_selects_openvino_on_the_cpu_and_reports_it(tiny: Path) -> None:
     description = load(tiny).describe()
     assert (description.engine, description.provider) == ("openvino", "CPU")
     assert description.threads >= 1
@@ -48,15 +48,16 @@ def test_onnxruntime_reports_the_provider_that_runs(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_prepared_for_one_picture_it_takes_a_batch_all_the_same(tiny: Path, engine: str) -> None:
+def test_a_session_optimised_for_one_image_also_runs_a_batch(tiny: Path, engine: str) -> None:
     faces, options = synthetic_pictures(3, 8, 8), RuntimeOptions(engine, precision="fp32")  # type: ignore[arg-type]
-    singly = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
-    for one, other in zip(singly, open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options).run(faces), strict=True):
-        assert one.shape[0] == 3
-        assert np.allclose(one, other, atol=1e-6)
+    expected = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options).run(faces)
+    actual = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
+    for array, reference in zip(actual, expected, strict=True):
+        assert array.shape[0] == 3
+        assert np.allclose(array, reference, atol=1e-6)
 
 
-def test_a_missing_provider_is_an_error_and_never_the_cpu(tiny: Path) -> None:
+def test_a_missing_provider_is_an_error_without_fallback_to_the_cpu(tiny: Path) -> None:
     with pytest.raises(EngineMissing, match="CUDAExecutionProvider"):
         load(tiny, device="cuda")
     with pytest.raises(EngineMissing):
@@ -67,7 +68,7 @@ def test_a_provider_that_silently_falls_back_is_an_error(tiny: Path, monkeypatch
     stub = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: stub)
-    with pytest.raises(EngineMissing, match="took CPUExecutionProvider"):
+    with pytest.raises(EngineMissing, match="selected CPUExecutionProvider"):
         load(tiny, engine="onnxruntime", device="cuda")
 
 
@@ -88,13 +89,13 @@ def test_two_builds_of_onnxruntime_are_an_error(tiny: Path, monkeypatch: pytest.
             load(tiny, engine=engine)
 
 
-def test_a_precision_that_is_not_there_is_an_error(tiny: Path) -> None:
+def test_an_unsupported_precision_is_an_error(tiny: Path) -> None:
     with pytest.raises(PrecisionUnsupported):
         load(tiny, engine="onnxruntime", precision="bf16")
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_any_batch_gives_what_its_pictures_give_alone(tiny: Path, engine: str) -> None:
+def test_a_batch_returns_the_same_as_single_images(tiny: Path, engine: str) -> None:
     session = load(tiny, engine=engine, precision="fp32")
     pictures = np.random.default_rng(0).integers(0, 256, (71, 8, 8, 3), dtype=np.uint8)
     together = session.run(pictures)
@@ -104,14 +105,14 @@ def test_any_batch_gives_what_its_pictures_give_alone(tiny: Path, engine: str) -
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_threads_do_not_mix_up_their_pictures(tiny: Path, engine: str) -> None:
+def test_concurrent_threads_receive_their_own_outputs(tiny: Path, engine: str) -> None:
     session = load(tiny, engine=engine, precision="fp32")
     pictures = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8, 3), dtype=np.uint8)
     expected = [session.run(picture)[0] for picture in pictures]
     with ThreadPoolExecutor(8) as threads:
         for _ in range(10):
-            for got, want in zip(threads.map(session.run, pictures), expected, strict=True):
-                np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-5)
+            for actual, wanted in zip(threads.map(session.run, pictures), expected, strict=True):
+                np.testing.assert_allclose(actual[0], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -125,13 +126,13 @@ def test_threads_do_not_mix_up_their_pictures(tiny: Path, engine: str) -> None:
     ],
     ids=["size", "dtype", "rank", "none"],
 )
-def test_refuses_pictures_that_were_not_declared(tiny: Path, engine: str, images: np.ndarray) -> None:
+def test_refuses_undeclared_image_shapes(tiny: Path, engine: str, images: np.ndarray) -> None:
     with pytest.raises(InferenceFailed):
         load(tiny, engine=engine).run(images)
 
 
-def test_engines_leave_no_identifier_and_report_to_nobody(tiny: Path, tmp_path: Path) -> None:
-    """Both would write one into the home directory of a process that imports them as they come."""
+def test_engines_write_no_telemetry_identifier(tiny: Path, tmp_path: Path) -> None:
+    """By default, both engines write an identifier into the home directory when they are imported."""
     program = (
         "import sys; from pathlib import Path; from models.embedding import EMBEDDER_OUTPUTS\n"
         "from models.runtime import RuntimeOptions, open_session\n"
@@ -150,7 +151,7 @@ def test_numbers_that_are_not_finite_are_an_error() -> None:
         session.run(np.zeros((1, 8, 8, 3), np.uint8))
 
 
-def test_the_fake_session_tells_pictures_apart() -> None:
+def test_the_fake_session_distinguishes_images() -> None:
     session = FakeSession(fake_embedding)
     embedding, norm = session.run(synthetic_pictures(3, 112, 112))
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
@@ -161,14 +162,14 @@ def test_the_fake_session_tells_pictures_apart() -> None:
 def test_engines_and_precisions_agree_on_the_default_recognizer(store: PackStore, real_models: Models) -> None:
     graph = store.path(find_manifest("opencv-zoo")) / "recognizer" / EMBEDDER_GRAPH
     faces = synthetic_pictures(8, 112, 112)
-    results = {}
+    embeddings = {}
     for engine, precision in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto")):
         options = RuntimeOptions(engine=engine, precision=precision)  # type: ignore[arg-type]
-        results[engine, precision] = Embeddings(
+        embeddings[engine, precision] = Embeddings(
             *open_session(graph, EMBEDDER_OUTPUTS, ((112, 112),), options).run(faces)
         )
-    reference = results["onnxruntime", "fp32"]
+    reference = embeddings["onnxruntime", "fp32"]
     raw = reference.embedding * reference.norm[:, None]
-    assert compare(raw, results["openvino", "fp32"]).failures("fp32") == []
-    assert compare(raw, results["openvino", "auto"]).failures("bf16") == []
+    assert compare(raw, embeddings["openvino", "fp32"]).failures("fp32") == []
+    assert compare(raw, embeddings["openvino", "auto"]).failures("bf16") == []
     assert real_models.recognizer.dimensions == raw.shape[1]

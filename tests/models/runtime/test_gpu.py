@@ -1,7 +1,7 @@
-"""What runs on a GPU, run on fakes that keep what they are told: they prove the calls, not that a GPU likes them.
+"""GPU sessions on fakes that record the calls. The tests check the calls and run without a GPU.
 
-The fake of CUDA has memory of its own, so that data must really be copied there and back; the names are those of the
-package `cuda-bindings` and of TensorRT 10.16 and 11.4, and any other name is an AttributeError.
+The fake of CUDA has separate device memory, so that arrays must be copied there and back. The fakes have the names of
+the package `cuda-bindings` and of TensorRT 10.16 and 11.4; any other name is an AttributeError.
 """
 
 import ctypes
@@ -24,11 +24,11 @@ from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
 from models.serving.choice import engine_of, proven_runtime, require_parity
 from tests.models.runtime.test_engines import load, tiny  # noqa: F401
 
-SIDE, NUMBERS, MOST = 4, 6, 8
+SIDE, NUMBERS, MAX_BATCH = 4, 6, 8
 
 
 class FakeCuda:
-    """Host and device memory apart, every call recorded; `refuses` names a call that fails."""
+    """Separate host and device memory. Every call is recorded; `refuses` names a call that fails."""
 
     cudaHostAllocDefault = 0
 
@@ -60,7 +60,7 @@ class FakeCuda:
         return self._allocate("cudaMalloc", size)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        assert flags == 1  # not blocking
+        assert flags == 1  # cudaStreamNonBlocking
         return self._answer("cudaStreamCreateWithFlags", 77)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:
@@ -84,8 +84,8 @@ class FakeCuda:
     cudaFreeHost = cudaFree
 
 
-def fake_tensorrt(cuda: FakeCuda, takes: bool = True) -> Any:
-    """TensorRT with an engine that gives (pixel sums, 6 times) and the largest pixel of each picture."""
+def fake_tensorrt(cuda: FakeCuda, loads: bool = True) -> Any:
+    """Return a TensorRT whose engine outputs the pixel sum of each image, 6 times, and its largest pixel."""
 
     class Context:
         def __init__(self) -> None:
@@ -99,7 +99,7 @@ def fake_tensorrt(cuda: FakeCuda, takes: bool = True) -> Any:
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             assert name == "faces"
             self.shape = tuple(shape)
-            return shape[0] <= MOST
+            return shape[0] <= MAX_BATCH
 
         def execute_async_v3(self, stream: int) -> bool:
             assert stream == 77
@@ -114,7 +114,7 @@ def fake_tensorrt(cuda: FakeCuda, takes: bool = True) -> Any:
     class Engine:
         def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
             assert (name, profile) == ("faces", 0)
-            return [(1, SIDE, SIDE, 3), (2, SIDE, SIDE, 3), (MOST, SIDE, SIDE, 3)]
+            return [(1, SIDE, SIDE, 3), (2, SIDE, SIDE, 3), (MAX_BATCH, SIDE, SIDE, 3)]
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
             return {"embedding": (-1, NUMBERS), "norm": (-1,)}[name]
@@ -128,7 +128,7 @@ def fake_tensorrt(cuda: FakeCuda, takes: bool = True) -> Any:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             assert plan == b"plan"
-            return Engine() if takes else None
+            return Engine() if loads else None
 
     class Logger:
         WARNING = 2
@@ -151,15 +151,15 @@ def plan(tmp_path: Path) -> Path:
     return path
 
 
-def session_on(cuda: FakeCuda, plan: Path, streams: int = 1, takes: bool = True) -> TensorRtSession:
-    return TensorRtSession(plan, ("embedding", "norm"), "fp16", streams, fake_tensorrt(cuda, takes), cuda)
+def session_on(cuda: FakeCuda, plan: Path, streams: int = 1, loads: bool = True) -> TensorRtSession:
+    return TensorRtSession(plan, ("embedding", "norm"), "fp16", streams, fake_tensorrt(cuda, loads), cuda)
 
 
 def faces(count: int) -> Any:
     return np.random.default_rng(count).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
 
-def test_a_batch_is_one_upload_of_bytes_one_run_and_one_download_of_each_output(plan: Path) -> None:
+def test_a_batch_is_one_upload_one_run_and_one_download_per_output(plan: Path) -> None:
     cuda = FakeCuda()
     session = session_on(cuda, plan)
     cuda.calls.clear()
@@ -176,7 +176,7 @@ def test_a_batch_is_one_upload_of_bytes_one_run_and_one_download_of_each_output(
     ]
 
 
-def test_more_than_the_profile_allows_are_several_runs_and_answers_are_not_overwritten(plan: Path) -> None:
+def test_a_batch_above_the_profile_is_split_and_later_runs_do_not_overwrite_outputs(plan: Path) -> None:
     cuda = FakeCuda()
     session = session_on(cuda, plan)
     pictures = faces(21)
@@ -187,7 +187,7 @@ def test_more_than_the_profile_allows_are_several_runs_and_answers_are_not_overw
     assert [call for call in cuda.calls if "execute" in call] == [f"execute {count}" for count in (8, 8, 5, 3)]
 
 
-def test_every_stream_has_memory_of_its_own_and_all_of_it_is_given_back(plan: Path) -> None:
+def test_every_stream_has_separate_memory_and_all_memory_is_freed(plan: Path) -> None:
     cuda = FakeCuda()
     session = session_on(cuda, plan, streams=2)
     assert session.describe().streams == 2
@@ -199,13 +199,13 @@ def test_every_stream_has_memory_of_its_own_and_all_of_it_is_given_back(plan: Pa
 
 
 @pytest.mark.parametrize("refuses", ["cudaHostAlloc", "cudaMalloc", "cudaStreamCreateWithFlags", "context"])
-def test_a_gpu_that_is_full_is_an_error_at_the_start(refuses: str, plan: Path) -> None:
-    with pytest.raises(EngineMissing, match="cannot be run on this GPU"):
+def test_a_full_gpu_is_an_error_at_loading(refuses: str, plan: Path) -> None:
+    with pytest.raises(EngineMissing, match="cannot run on this GPU"):
         session_on(FakeCuda(refuses), plan)
 
 
 @pytest.mark.parametrize("refuses", ["execute", "cudaStreamSynchronize", f"copy HostToDevice {SIDE * SIDE * 3}"])
-def test_a_gpu_that_fails_fails_the_run_and_the_next_one_works(refuses: str, plan: Path) -> None:
+def test_a_gpu_failure_fails_the_run_and_the_next_run_works(refuses: str, plan: Path) -> None:
     cuda = FakeCuda()
     session = session_on(cuda, plan)
     cuda.refuses = refuses
@@ -215,20 +215,20 @@ def test_a_gpu_that_fails_fails_the_run_and_the_next_one_works(refuses: str, pla
     session.run(faces(1))
 
 
-def test_engines_of_another_version_and_pictures_of_another_size_are_refused(plan: Path) -> None:
-    with pytest.raises(EngineMissing, match="build it anew"):
-        session_on(FakeCuda(), plan, takes=False)
+def test_refuses_engines_of_another_version_and_images_of_another_size(plan: Path) -> None:
+    with pytest.raises(EngineMissing, match="rebuild it"):
+        session_on(FakeCuda(), plan, loads=False)
     with pytest.raises(InferenceFailed, match="5 x 4"):
         session_on(FakeCuda(), plan).run(np.zeros((1, 5, 4, 3), np.uint8))
 
 
-def test_without_the_package_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cuda_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cuda.bindings.runtime", None)
     with pytest.raises(EngineMissing, match="cuda-bindings"):
         load_cuda()
 
 
-def test_tensorrt_is_opened_by_name_and_on_cuda_only(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_is_opened_by_name_and_only_on_cuda(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = FakeCuda()
     monkeypatch.setattr(loading, "load_tensorrt", lambda: fake_tensorrt(cuda))
     monkeypatch.setattr("models.runtime.tensorrt_engine.load_cuda", lambda: cuda)
@@ -251,16 +251,16 @@ PROOF = {
 
 
 @pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-tensorrt"])
-def test_tensorrt_takes_what_was_proven_on_onnxruntime(engine: Any) -> None:
+def test_tensorrt_runs_what_was_proven_on_onnxruntime(engine: Any) -> None:
     wanted = RuntimeOptions(engine, "cuda")
     assert proven_runtime(CARD, PROOF, wanted) == ("h.onnx", replace(wanted, precision="fp16"))
     without = {"measured": PROOF["measured"][:1]}
     assert proven_runtime(CARD, without, wanted) == ("e.onnx", replace(wanted, precision="fp32"))
-    with pytest.raises(ArtefactUnfit, match="int8"):  # the variant for CPUs does not stand for it
+    with pytest.raises(ArtefactUnfit, match="int8"):  # the CPU variant does not cover int8 on a GPU
         proven_runtime(CARD, PROOF, replace(wanted, precision="int8"))
 
 
-def test_the_engine_of_this_gpu_and_version_is_taken_and_no_other(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selects_the_engine_of_this_gpu_and_version(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.serving.choice.find_gpu", lambda: Gpu("NVIDIA H100", (9, 0)))
     monkeypatch.setattr("models.serving.choice.load_tensorrt", lambda: SimpleNamespace(__version__="11.4.0.106"))
     assert engine_of(plan.parent, "embedder.fp16.onnx") == plan
@@ -269,7 +269,7 @@ def test_the_engine_of_this_gpu_and_version_is_taken_and_no_other(plan: Path, mo
         engine_of(plan.parent, "embedder.fp16.onnx")
 
 
-def test_an_engine_that_answers_otherwise_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_with_different_outputs_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     same = FakeSession(fake_embedding)
     other = FakeSession(lambda image: fake_embedding(255 - image))
     monkeypatch.setattr("models.serving.choice.open_session", lambda *_: same)
@@ -279,7 +279,7 @@ def test_an_engine_that_answers_otherwise_is_not_served(monkeypatch: pytest.Monk
 
 
 class FakeOrtSession:
-    """Gives the shape it was run with; keeps how it was opened."""
+    """Returns the first pixels. Records how it was opened and the shapes that it ran."""
 
     opened: tuple[Any, ...] = ()
 
@@ -308,33 +308,33 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("gpu_build")
-def test_on_cuda_batches_are_filled_up_to_fixed_sizes_and_answers_are_of_the_pictures(tiny: Path) -> None:  # noqa: F811
+def test_on_cuda_batches_are_padded_and_outputs_match_the_images(tiny: Path) -> None:  # noqa: F811
     session = load(tiny, device="cuda")
     pictures = np.arange(37, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     answers = session.run(pictures)
     np.testing.assert_array_equal(answers[0][:, 0], np.arange(37))
     assert [shape[0] for shape in session._session.shapes] == [32, 8]
-    (_, options, ((provider, told),), fallback) = FakeOrtSession.opened
+    (_, options, ((provider, provider_options),), fallback) = FakeOrtSession.opened
     assert (provider, fallback) == ("CUDAExecutionProvider", 0)
-    assert told["arena_extend_strategy"] == "kSameAsRequested"
+    assert provider_options["arena_extend_strategy"] == "kSameAsRequested"
     assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
 
 
 @pytest.mark.usefixtures("gpu_build")
-def test_onnxruntime_has_tensorrt_keep_its_engines_where_it_is_told(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
-    options = {"engine": "onnxruntime-tensorrt", "device": "cuda", "precision": "fp16", "engines": tmp_path / "kept"}
+def test_onnxruntime_stores_tensorrt_engines_in_the_given_directory(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+    options = {"engine": "onnxruntime-tensorrt", "device": "cuda", "precision": "fp16", "engines": tmp_path / "engines"}
     described = load(tiny, **options).describe()
     assert (described.engine, described.provider) == ("onnxruntime-tensorrt", "TensorrtExecutionProvider")
-    (_, _, ((_, told),), _) = FakeOrtSession.opened
-    assert set(told) <= KNOWN_TO_TENSORRT
-    assert told["trt_engine_cache_path"] == str(tmp_path / "kept")
-    assert (tmp_path / "kept").is_dir()
-    assert (told["trt_fp16_enable"], told["trt_int8_enable"]) == ("1", "0")
-    assert told["trt_profile_max_shapes"] == "faces:32x8x8x3"
+    (_, _, ((_, provider_options),), _) = FakeOrtSession.opened
+    assert set(provider_options) <= TENSORRT_OPTIONS
+    assert provider_options["trt_engine_cache_path"] == str(tmp_path / "engines")
+    assert (tmp_path / "engines").is_dir()
+    assert (provider_options["trt_fp16_enable"], provider_options["trt_int8_enable"]) == ("1", "0")
+    assert provider_options["trt_profile_max_shapes"] == "faces:32x8x8x3"
 
 
-# Strings in the shared object of onnxruntime-gpu 1.31.1.
-KNOWN_TO_TENSORRT = {
+# Option names found in the shared object of onnxruntime-gpu 1.31.1.
+TENSORRT_OPTIONS = {
     "trt_engine_cache_enable",
     "trt_engine_cache_path",
     "trt_fp16_enable",

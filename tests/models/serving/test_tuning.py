@@ -1,4 +1,4 @@
-"""The choice follows the measurement, is checked for parity, and holds for one machine and one model only."""
+"""The choice follows the measurements, is checked for parity, and applies to one machine and one model."""
 
 import json
 import time
@@ -42,34 +42,34 @@ BF16, INT8 = replace(WIDE, precision="bf16"), replace(WIDE, precision="int8")
 
 def timed(**rates: float) -> list[Timing]:
     choices = {"wide": WIDE, "narrow": NARROW, "bf16": BF16, "int8": INT8}
-    found = []
+    timings = []
     for name, rate in rates.items():
         choice, _, batch = name.partition("_")
-        found.append(Timing(choices[choice], int(batch), rate, 1.0))
-    return found
+        timings.append(Timing(choices[choice], int(batch), rate, 1.0))
+    return timings
 
 
 @pytest.mark.parametrize(
     ("rates", "chosen"),
     [
         ({"wide_1": 100, "narrow_1": 120}, (NARROW, 1)),
-        ({"wide_1": 104, "narrow_1": 100}, (NARROW, 1)),  # as good, and better beside other threads
+        ({"wide_1": 104, "narrow_1": 100}, (NARROW, 1)),  # about as fast, and preferred beside other threads
         ({"wide_1": 120, "narrow_1": 100}, (WIDE, 1)),
-        ({"wide_1": 100, "bf16_1": 104}, (WIDE, 1)),  # not worth the precision
+        ({"wide_1": 100, "bf16_1": 104}, (WIDE, 1)),  # too little speedup for a lower precision
         ({"wide_1": 100, "bf16_1": 200, "int8_1": 208}, (BF16, 1)),
         ({"wide_1": 100, "bf16_1": 200, "int8_1": 260}, (INT8, 1)),
-        ({"wide_1": 90, "wide_4": 99, "wide_8": 100, "wide_16": 95}, (WIDE, 4)),  # the smallest that is as good
+        ({"wide_1": 90, "wide_4": 99, "wide_8": 100, "wide_16": 95}, (WIDE, 4)),  # the smallest fast batch
         ({"wide_1": 40, "bf16_1": 50, "bf16_8": 90, "wide_8": 89}, (WIDE, 8)),
     ],
 )
-def test_the_fastest_is_chosen_unless_a_more_exact_or_quicker_one_is_as_good(
+def test_chooses_the_fastest_unless_a_more_exact_one_or_a_smaller_batch_is_about_as_fast(
     rates: dict[str, float], chosen: tuple[RuntimeChoice, int]
 ) -> None:
     best = choose(timed(**rates))
     assert (best.choice, best.batch) == chosen
 
 
-def test_a_lone_request_may_be_preferred() -> None:
+def test_latency_of_a_single_request_can_be_preferred() -> None:
     assert choose(timed(wide_1=100, narrow_1=104), "latency").choice == WIDE
     assert choose(timed(wide_1=100, narrow_1=120), "latency").choice == NARROW
 
@@ -79,7 +79,7 @@ def fake_graph(check: Any = None, choices: tuple[RuntimeChoice, ...] = (WIDE, BF
 
 
 class Slow(FakeSession):
-    """Takes milliseconds for each picture, by precision."""
+    """A session that takes some milliseconds per image, depending on the precision."""
 
     def __init__(self, choice: RuntimeChoice) -> None:
         spent = {"fp32": 0.004, "bf16": 0.001, "int8": 0.0005}[choice.precision]
@@ -97,44 +97,44 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def pretend(_graph: Path, _outputs: Any, _sizes: Any, options: Any, **_: Any) -> Session:
         if options.precision == "fp16":
-            raise EngineMissing("there is no such engine")
+            raise EngineMissing("this engine is missing")
         return Slow(RuntimeChoice("openvino", "cpu", options.precision, options.threads, options.streams))
 
     monkeypatch.setattr(tuner, "open_session", pretend)
 
 
 @pytest.mark.usefixtures("engines")
-def test_measures_every_way_and_says_what_it_does() -> None:
-    told: list[tuple[str, int, int | None]] = []
-    tuned = tune_graph(fake_graph(), lambda *step: told.append(step))
+def test_measures_every_choice_and_reports_progress() -> None:
+    steps: list[tuple[str, int, int | None]] = []
+    tuned = tune_graph(fake_graph(), lambda *step: steps.append(step))
     assert tuned.choice == BF16
-    assert {(one.choice, one.batch) for one in tuned.timings} == {
+    assert {(timing.choice, timing.batch) for timing in tuned.timings} == {
         (choice, batch) for choice in (WIDE, BF16) for batch in (1, 4)
     }
     assert tuned.chosen.rate == pytest.approx(800, rel=0.4)
-    assert told[0] == ("openvino fp32 on cpu, 1 stream", 0, 6)
-    assert all(steps is not None and done < steps for _, done, steps in told)
+    assert steps[0] == ("openvino fp32 on cpu, 1 stream", 0, 6)
+    assert all(total is not None and done < total for _, done, total in steps)
 
 
 @pytest.mark.usefixtures("engines")
-def test_what_is_not_the_same_model_any_more_is_left_out_however_fast() -> None:
+def test_excludes_a_choice_that_fails_the_check_even_if_it_is_fastest() -> None:
     graph = fake_graph(lambda choice, _: "cosine 0.5" if choice.precision == "int8" else None, (WIDE, INT8))
     tuned = tune_graph(graph, lambda *_: None)
     assert tuned.choice == WIDE
     assert tuned.excluded == ("openvino int8 on cpu, 1 stream: cosine 0.5",)
-    assert {one.choice for one in tuned.timings} == {WIDE}
+    assert {timing.choice for timing in tuned.timings} == {WIDE}
 
 
 @pytest.mark.usefixtures("engines")
-def test_an_engine_that_fails_is_left_out_and_all_of_them_are_an_error() -> None:
-    absent = replace(WIDE, precision="fp16")
-    assert tune_graph(fake_graph(choices=(WIDE, absent)), lambda *_: None).choice == WIDE
-    with pytest.raises(InferenceFailed, match="there is no such engine"):
-        tune_graph(fake_graph(choices=(absent,)), lambda *_: None)
+def test_excludes_an_engine_that_fails_and_raises_if_all_fail() -> None:
+    missing = replace(WIDE, precision="fp16")
+    assert tune_graph(fake_graph(choices=(WIDE, missing)), lambda *_: None).choice == WIDE
+    with pytest.raises(InferenceFailed, match="this engine is missing"):
+        tune_graph(fake_graph(choices=(missing,)), lambda *_: None)
 
 
 @pytest.mark.usefixtures("engines")
-def test_a_way_that_fails_later_is_not_chosen_and_a_hopeless_one_is_not_measured_again(
+def test_excludes_a_choice_that_fails_later_and_does_not_measure_a_slow_one_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[str] = []
@@ -143,20 +143,21 @@ def test_a_way_that_fails_later_is_not_chosen_and_a_hopeless_one_is_not_measured
     def counted(graph: Path, outputs: Any, sizes: Any, options: Any, **more: Any) -> Session:
         opened.append(options.precision)
         if options.precision == "int8" and opened.count("int8") > 1:
-            raise EngineMissing("it is gone")
+            raise EngineMissing("the engine has gone")
         return pretend(graph, outputs, sizes, options, **more)
 
     monkeypatch.setattr(tuner, "open_session", counted)
     tuned = tune_graph(fake_graph(choices=(WIDE, BF16, INT8)), lambda *_: None)
     assert tuned.choice == BF16
-    assert "it is gone" in tuned.excluded[0]
-    assert (opened.count("fp32"), opened.count("int8")) == (1, 2)  # a quarter of the best, and dead
+    assert "the engine has gone" in tuned.excluded[0]
+    assert opened.count("fp32") == 1  # a quarter of the best rate, so not measured again
+    assert opened.count("int8") == 2  # fails in its second round
 
 
 @pytest.mark.usefixtures("engines")
-def test_all_streams_are_busy_while_they_are_timed() -> None:
+def test_all_streams_are_busy_while_they_are_measured() -> None:
     tuned = tune_graph(fake_graph(choices=(WIDE, NARROW)), lambda *_: None)
-    rates = {one.choice: one.rate for one in tuned.timings if one.batch == 1}
+    rates = {timing.choice: timing.rate for timing in tuned.timings if timing.batch == 1}
     assert rates[NARROW] == pytest.approx(2 * rates[WIDE], rel=0.3)
 
 
@@ -166,22 +167,22 @@ def test_layouts_go_from_one_wide_stream_to_one_for_each_core() -> None:
     assert list(layouts(16)) == [1, 4, 16]
 
 
-SUBJECT = TuningKey({"cpu": "x", "cores": "2"}, "cpu", "r", "d", 640)
+KEY = TuningKey({"cpu": "x", "cores": "2"}, "cpu", "r", "d", 640)
 TUNING = Tuning(
-    SUBJECT,
+    KEY,
     "2026-01-01T00:00:00+00:00",
     GraphTuning(BF16, 4, (Timing(BF16, 4, 100.5, 9.9), Timing(WIDE, 1, 50.0, 20.0)), ("int8: why",)),
     GraphTuning(WIDE, 1, (Timing(WIDE, 1, 50.0, 20.0),), ()),
 )
 
 
-def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_path: Path) -> None:
+def test_a_stored_tuning_is_read_only_for_the_same_machine_and_model(tmp_path: Path) -> None:
     write_tuning(tmp_path, TUNING)
-    assert read_tuning(tmp_path, SUBJECT) == TUNING
-    assert read_tuning(tmp_path, SUBJECT._replace(machine={"cpu": "y", "cores": "2"})) is None
-    assert read_tuning(tmp_path, SUBJECT._replace(recognizer="other")) is None
-    assert read_tuning(tmp_path, SUBJECT._replace(max_side_px=1024)) is None
-    assert read_tuning(tmp_path, SUBJECT._replace(device="cuda")) is None
+    assert read_tuning(tmp_path, KEY) == TUNING
+    assert read_tuning(tmp_path, KEY._replace(machine={"cpu": "y", "cores": "2"})) is None
+    assert read_tuning(tmp_path, KEY._replace(recognizer="other")) is None
+    assert read_tuning(tmp_path, KEY._replace(max_side_px=1024)) is None
+    assert read_tuning(tmp_path, KEY._replace(device="cuda")) is None
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_what_is_kept_is_found_again_for_the_same_machine_and_model_only(tmp_pat
         ("choice.streams", 0),
     ],
 )
-def test_a_choice_that_was_never_measured_is_none(member: str, value: object, tmp_path: Path) -> None:
+def test_a_choice_that_was_never_measured_is_not_read(member: str, value: object, tmp_path: Path) -> None:
     path = write_tuning(tmp_path, TUNING)
     content = json.loads(path.read_text())
     del content["digest"]
@@ -207,36 +208,36 @@ def test_a_choice_that_was_never_measured_is_none(member: str, value: object, tm
         part = part[int(step) if step.isdigit() else step]
     part[name] = value
     path.write_text(json.dumps({**content, "digest": value_digest(content)}))
-    assert read_tuning(tmp_path, SUBJECT) is None
+    assert read_tuning(tmp_path, KEY) is None
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed):
         write_tuning(tmp_path / "file" / "tunings", TUNING)
 
 
-def test_the_choice_for_another_machine_is_none_whatever_its_file_is_called(tmp_path: Path) -> None:
-    other = SUBJECT._replace(machine={"cpu": "y", "cores": "2"})
+def test_a_renamed_tuning_of_another_machine_is_not_read(tmp_path: Path) -> None:
+    other = KEY._replace(machine={"cpu": "y", "cores": "2"})
     write_tuning(tmp_path, TUNING).rename(tmp_path / f"{other.digest}.json")
     assert read_tuning(tmp_path, other) is None
 
 
-@pytest.mark.parametrize("change", ["altered", "cut", "version", "absent", "deep"])
-def test_a_file_that_cannot_be_used_is_none(change: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["altered", "truncated", "version", "missing", "deep"])
+def test_an_invalid_file_is_not_read(change: str, tmp_path: Path) -> None:
     path = write_tuning(tmp_path, TUNING)
     content = json.loads(path.read_text())
     if change == "altered":
         content["recognizer"]["largest"] = 32
     if change == "version":
         content["version"] = 99
-    path.write_text({"cut": "{", "deep": "[" * 100_000}.get(change) or json.dumps(content))
-    if change == "absent":
+    path.write_text({"truncated": "{", "deep": "[" * 100_000}.get(change) or json.dumps(content))
+    if change == "missing":
         path.unlink()
-    assert read_tuning(tmp_path, SUBJECT) is None
+    assert read_tuning(tmp_path, KEY) is None
 
 
-def test_the_machine_is_described_by_what_speed_hangs_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_describes_the_processor_the_cores_and_the_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine = describe_machine()
     assert machine["cpu"]
     assert int(machine["cores"]) >= 1
@@ -245,11 +246,11 @@ def test_the_machine_is_described_by_what_speed_hangs_on(monkeypatch: pytest.Mon
     cpuinfo.write_text("processor : 0\nmodel name\t: Some CPU\nmodel : 7\n\nprocessor : 1\nmodel name : Some CPU\n")
     monkeypatch.setattr("models.serving.tuning.machine._CPUINFO", cpuinfo)
     assert _processor() == "Some CPU 7"
-    monkeypatch.setattr("models.serving.tuning.machine._CPUINFO", tmp_path / "absent")
+    monkeypatch.setattr("models.serving.tuning.machine._CPUINFO", tmp_path / "missing")
     assert _processor()
 
 
-def test_int8_is_not_judged_without_faces(real_models: Models, store: PackStore) -> None:
+def test_int8_is_not_tuned_without_photos_of_faces(real_models: Models, store: PackStore) -> None:
     card = replace(
         real_models.recognizer, graphs={**dict.fromkeys(("fp32", "int8", "int8-cpu", "fp16"), EMBEDDER_GRAPH)}
     )
@@ -272,7 +273,7 @@ def test_int8_is_not_judged_without_faces(real_models: Models, store: PackStore)
     assert graph.batches == FACE_BATCHES["cuda"]
 
 
-def test_serving_uses_what_was_measured_and_settings_stand_above_it(
+def test_serving_uses_the_tuning_and_settings_override_it(
     real_models: Models, store: PackStore, tmp_path: Path
 ) -> None:
     key = tuning_key(real_models.recognizer, real_models.detector, DetectionOptions(), "cpu")
@@ -296,7 +297,7 @@ def test_serving_uses_what_was_measured_and_settings_stand_above_it(
     assert common_canvas(DetectionOptions()) == (480, 640)
 
 
-def test_a_choice_that_the_proof_does_not_cover_any_more_is_passed_over(
+def test_a_tuning_that_the_proof_no_longer_covers_is_not_used(
     real_models: Models, store: PackStore, tmp_path: Path
 ) -> None:
     key = tuning_key(real_models.recognizer, real_models.detector, DetectionOptions(), "cpu")

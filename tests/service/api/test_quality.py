@@ -96,7 +96,7 @@ def test_reasons_are_told_and_refuse_only_where_that_is_asked_for(narrow: TestCl
     refused = verify(narrow, faces_png(1), faces_png(1), reject="face_too_small")
     document = problem(refused, 422, "face_too_small")
     assert document["part"] == "probe"
-    assert "none below 40" in document["detail"]
+    assert "no face below 40" in document["detail"]
     assert verify(narrow, faces_png(1), faces_png(1), reject="cut_off").status_code == 200
     for unknown in ("ugly", "low_quality"):
         problem(verify(narrow, faces_png(1), faces_png(1), reject=unknown), 422, "member_invalid")

@@ -22,7 +22,7 @@ from service.settings import load_settings
 from service.startup import load_configured_models
 from tests.conftest import fake_calibration
 from tests.pictures import encode
-from tests.service.cli.test_packs_and_demo import vultus
+from tests.service.cli.command import vultus
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def test_listed_pairs_and_search(people: Path, tmp_path: Path) -> None:
     listing.write_text("\n".join(["first,second,mated", *rows]))
     out = run("evaluate", "pairs", listing, "--images", people)
     assert "6 mated comparisons" in out
-    assert "carry no rate below" in out
+    assert "support no rate below" in out
     gallery, probes = tmp_path / "gallery", tmp_path / "probes"
     for number in range(6):
         for root, name in ((gallery, "as she is.png"), (probes, "JPEG 10.png")):
@@ -189,7 +189,7 @@ def test_enrolment_on_the_command_line_is_gated(people: Path, tmp_path: Path) ->
     assert re.search(r"low_quality", out)
     refused = report.read_text()
     assert "person 0/JPEG 10.png" in refused
-    assert "at least 25 is asked for" in refused
+    assert "at least 25 is required" in refused
     assert "person 0/as she is.png" not in refused
     worse = people / "person 0" / "JPEG 10.png"
     open_door = json.loads(run("identify", worse, "--gallery", "staff", "--json"))[0]["faces"][0]

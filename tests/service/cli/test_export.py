@@ -5,7 +5,8 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import models.export.isolation
+import service.cli.export
+from models.export.exporter import Exporter
+from models.export.isolation import call
 from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
+from tests.service.cli.command import vultus, vultus_here
 from tests.service.test_end_to_end import COMMAND, client_of, own_galleries, serving
 
 Weights = dict[str, NDArray[Any]]
 
 
-def vultus(*arguments: str | Path, **more: Any) -> "subprocess.CompletedProcess[str]":
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **more)
+@pytest.fixture
+def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the steps of an export here: loading torch into a process of its own costs more than they do."""
+    monkeypatch.setattr(service.cli.export, "Exporter", partial(Exporter, isolate=call))
+    monkeypatch.setattr(models.export.isolation, "in_own_process", call)
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +71,34 @@ def test_the_service_answers_verify_with_what_was_exported(
         assert len(embedded["embedding"]) == 32
 
 
-def test_inspect_tells_what_an_artefact_and_a_checkpoint_are(exported: tuple[Path, str], tmp_path: Path) -> None:
-    artefact = json.loads(vultus("inspect", exported[0], "--json").stdout)
+@pytest.mark.usefixtures("in_one_process")
+def test_inspect_tells_what_an_artefact_and_a_checkpoint_are(
+    exported: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact = json.loads(vultus_here(capsys, "inspect", exported[0], "--json").stdout)
     assert artefact["fit to be served"] is True
     assert artefact["card"]["licence"] == "MIT"
     torch.save(adaface_checkpoint(weights_for(small_adaface()), 24.0, 0.5), tmp_path / "a.ckpt")
-    checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)
+    checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)  # read in a process of its own
     assert (checkpoint["family"], checkpoint["color"]) == ("adaface-ir", "bgr")
     assert checkpoint["norm statistics"] == {"mean": 24.0, "deviation": 0.5, "h": 0.333}
     torch.save(adaface_checkpoint(weights_for(small_adaface()), 20.0, 100.0), tmp_path / "b.ckpt")
-    assert "before training" in vultus("inspect", tmp_path / "b.ckpt").stdout
+    assert "before training" in vultus_here(capsys, "inspect", tmp_path / "b.ckpt").stdout
+
+
+Bad = Callable[..., str]
 
 
 @pytest.fixture
-def bad(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bad:
     """Export a file and return the one line that it ends with; nothing may be left behind."""
 
-    def run(content: Any, *options: str) -> str:
+    def run(content: Any, *options: str, own_process: bool = False) -> str:
         path = tmp_path / "bad.pth"
         if content is not None:
             torch.save(content, path)
-        done = vultus("export", path, "--out", tmp_path / "out", *options)
+        arguments: list[str | Path] = ["export", path, "--out", tmp_path / "out", *options]
+        done = vultus(*arguments) if own_process else vultus_here(capsys, *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.strip()][-1:]
@@ -92,7 +107,7 @@ def bad(tmp_path: Path) -> Iterator[Callable[..., str]]:
         assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
         return line
 
-    yield run
+    return run
 
 
 class RunsCommand:
@@ -104,21 +119,22 @@ def without(weights: Weights, key: str) -> Weights:
     return {name: array for name, array in weights.items() if name != key}
 
 
-def test_bad_checkpoints_end_in_one_line_each(bad: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("in_one_process")
+def test_bad_checkpoints_end_in_one_line_each(bad: Bad, tmp_path: Path) -> None:
     whole = weights_for(small_iresnet())
     spoiled = {**whole, "fc.bias": np.full_like(whole["fc.bias"], np.nan)}
-    assert "asks to run posix.system" in bad({**tensors(whole), "x": RunsCommand()})
+    assert "the file calls posix.system" in bad({**tensors(whole), "x": RunsCommand()}, own_process=True)
     assert "fc.bias holds NaN" in bad(tensors(spoiled))
     assert "layer2.0.bn3.bias is missing" in bad(tensors(without(whole, "layer2.0.bn3.bias")))
     assert "extra.weight is not part of it" in bad({**tensors(whole), "extra.weight": torch.zeros(3)})
     assert "features.weight is 16 instead of 32" in bad({**tensors(whole), "features.weight": torch.zeros(16)})
-    assert "whole pickled module" in bad(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    assert "a pickled module" in bad(torch.nn.Sequential(torch.nn.Linear(2, 2)))
     assert "holds no network, only param_groups, state" in bad({"state": {}, "param_groups": [{"lr": 0.1}]})
     assert "--color rgb or --color bgr" in bad(tensors(weights_for(small_adaface())))
     torch.save(tensors(whole), tmp_path / "bad.pth")
     cut = (tmp_path / "bad.pth").read_bytes()
     (tmp_path / "bad.pth").write_bytes(cut[: len(cut) // 2])
-    assert "cut off or damaged" in bad(None)
+    assert "truncated or corrupt" in bad(None)
     (tmp_path / "bad.pth").write_bytes(cut)
     assert "give --calibration-images" in bad(None, "--precision", "int8")
     assert "fp32 only" in bad(None, "--precision", "fp16", "--layout", "insightface")
@@ -137,8 +153,10 @@ def test_a_disk_that_is_full_ends_in_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
 
 
-def test_an_existing_directory_is_refused_with_how_to_go_on(exported: tuple[Path, str]) -> None:
-    done = vultus("export", exported[0].parents[1] / "backbone.pth", "--out", exported[0])
+def test_an_existing_directory_is_refused_with_how_to_go_on(
+    exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = vultus_here(capsys, "export", exported[0].parents[1] / "backbone.pth", "--out", exported[0])
     assert done.returncode == 2
     assert "exists; give --force" in done.stderr
 
@@ -154,17 +172,19 @@ def test_an_existing_directory_is_refused_with_how_to_go_on(exported: tuple[Path
         ["--color", "grb"],
     ],
 )
-def test_options_that_cannot_be_are_refused(options: list[str], tmp_path: Path) -> None:
-    done = vultus("export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
+def test_options_that_cannot_be_are_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = vultus_here(capsys, "export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_engines_are_not_pretended(exported: tuple[Path, str]) -> None:
-    done = vultus("engine", exported[0], "--gpu")
+def test_engines_are_not_pretended(exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    done = vultus_here(capsys, "engine", exported[0], "--gpu")
     assert done.returncode == 2
     assert "TensorRT" in done.stderr or "NVIDIA" in done.stderr
-    assert vultus("engine", exported[0]).returncode == 2
+    assert vultus_here(capsys, "engine", exported[0]).returncode == 2
 
 
 def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:

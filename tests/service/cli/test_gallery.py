@@ -23,7 +23,7 @@ from models.errors import VultusError
 from service.cli.main import app
 from service.gallery.administration import create_gallery
 from service.startup import open_models_and_galleries
-from tests.service.cli.test_packs_and_demo import vultus
+from tests.service.cli.command import vultus
 from tests.service.test_end_to_end import COMMAND, altered, client_of, serving
 
 
@@ -108,7 +108,7 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
     assert refused("gallery", "stats", "copy").code == "gallery_unknown"
     assert refused("gallery", "import", "staff", tmp_path / "none").code == "line_malformed"
     exported.write_bytes(b"".join(exported.read_bytes().splitlines(keepends=True)[:-1]))
-    assert "cut off" in str(refused("gallery", "import", "staff", exported))
+    assert "truncated" in str(refused("gallery", "import", "staff", exported))
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -118,7 +118,7 @@ def test_a_list_of_photos_is_enrolled_too(folders: Path, tmp_path: Path) -> None
     out = run("enrol", folders, "--gallery", "staff", "--csv", listed, status=1)
     assert re.search(r"enrolled +│ 2", out)
     assert "No such file" in out
-    assert "holds a slash" in out
+    assert "contains a slash" in out
     listed.write_text("who,what\n1,2\n")
     assert "columns `image` and `subject`" in str(refused("enrol", folders, "--gallery", "staff", "--csv", listed))
     (tmp_path / "empty").mkdir()

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,7 @@ from PIL import Image
 
 from models.packs import PackStore, find_manifest
 from service.settings import load_settings
-from tests.service.test_end_to_end import COMMAND
-
-
-def vultus(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, check=False)
+from tests.service.cli.command import vultus
 
 
 def test_lists_packs_with_licence_and_state(monkeypatch: pytest.MonkeyPatch) -> None:

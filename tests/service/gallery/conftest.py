@@ -1,4 +1,4 @@
-"""Galleries of made-up people, and a plain numpy search that knows what is right."""
+"""Fixtures and synthetic embeddings for tests of galleries."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def people(subjects: int, each: int, seed: int = 0) -> NDArray[np.float32]:
-    """(subjects, each, D): templates of one person lie near each other, mean cosine about 0.6."""
+    """Return synthetic embeddings, (subjects, each, D); those of one person have a mean cosine of about 0.6."""
     random = np.random.default_rng(seed)
     centres = unit(random.standard_normal((subjects, 1, DIMENSIONS)))
     return unit(centres + 0.8 / DIMENSIONS**0.5 * random.standard_normal((subjects, each, DIMENSIONS)))
@@ -39,7 +39,7 @@ Open = Callable[..., Galleries]
 
 @pytest.fixture
 def reopen(tmp_path: Path) -> Iterator[Open]:
-    """Open the galleries of one directory; what was open before is closed."""
+    """Return a function that opens the galleries of one directory, after closing those opened before."""
     opened: list[Galleries] = []
 
     def again(contract_id: str = CONTRACT, limits: IndexLimits = LIMITS) -> Galleries:

@@ -1,4 +1,4 @@
-"""Fill the file system at the path given, be refused, make room, go on. Says so word by word."""
+"""Fill the file system at a path until the store refuses, free space, and store again; print a word for each step."""
 
 import sys
 from pathlib import Path
@@ -17,13 +17,13 @@ create_gallery(galleries, "staff")
 acknowledged = 0
 try:
     for number in range(1000):
-        store_templates(galleries, "staff", [(f"s{number}", template(own)) for own in people(1, 64, number)[0]])
+        store_templates(galleries, "staff", [(f"s{number}", template(vector)) for vector in people(1, 64, number)[0]])
         acknowledged += 64
 except StorageFull as error:
     print(error.code)
 counts = read_gallery(galleries, "staff")
 if counts[1:] == (acknowledged // 64, acknowledged) and not galleries.database.damages() and acknowledged:
-    print("whole")
+    print("intact")
 ballast.unlink()
 store_templates(galleries, "staff", [("late", template(people(1, 1, 5000)[0, 0]))])
 galleries.close()

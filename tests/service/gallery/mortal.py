@@ -1,9 +1,9 @@
-"""A process that changes galleries until it is killed, and says line by line what it begins and what was acknowledged.
+"""A process that changes galleries until it is killed, and prints each change before and after it.
 
     python -m tests.service.gallery.mortal DIRECTORY OPERATION FIRST
 
-Subjects are numbered from FIRST; a subject's vectors follow from its number. It says `begin OPERATION NUMBERS` before
-and `done OPERATION NUMBERS` after each change.
+Subjects are numbered from FIRST; the number seeds a subject's vectors. The process prints `begin OPERATION NUMBERS`
+before each change and `done OPERATION NUMBERS` after the change was acknowledged.
 """
 
 import sys
@@ -34,29 +34,29 @@ def open_galleries(directory: Path) -> Galleries:
     return Galleries(directory, CONTRACT, DIMENSIONS, limits=LIMITS)
 
 
-def say(word: str, operation: str, numbers: Sequence[int]) -> None:
+def report(word: str, operation: str, numbers: Sequence[int]) -> None:
     print(word, operation, *numbers, flush=True)
 
 
 def enrol_for_ever(galleries: Galleries, first: int) -> None:
     for number in range(first, first + 100_000):
-        say("begin", "enrol", [number])
-        store_templates(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
-        say("done", "enrol", [number])
+        report("begin", "enrol", [number])
+        store_templates(galleries, GALLERY, [(str(number), template(vector, 2.0)) for vector in vectors_of(number)])
+        report("done", "enrol", [number])
 
 
 def erase_for_ever(galleries: Galleries, first: int) -> None:
-    """Erase whom there is, and enrol others in their place."""
-    there = [int(subject.name) for subject in list_subjects(galleries, GALLERY, "", -1)]
-    np.random.default_rng(first).shuffle(there)
-    for number, new in zip(there, range(first, first + 100_000), strict=False):
-        say("begin", "erase", [number])
+    """Erase each stored subject and enrol a new one after it, then only enrol."""
+    stored = [int(subject.name) for subject in list_subjects(galleries, GALLERY, "", -1)]
+    np.random.default_rng(first).shuffle(stored)
+    for number, new in zip(stored, range(first, first + 100_000), strict=False):
+        report("begin", "erase", [number])
         erase_subject(galleries, GALLERY, str(number))
-        say("done", "erase", [number])
-        say("begin", "enrol", [new])
-        store_templates(galleries, GALLERY, [(str(new), template(own, 2.0)) for own in vectors_of(new)])
-        say("done", "enrol", [new])
-    enrol_for_ever(galleries, first + len(there))  # nobody of before is left; the end has yet to come
+        report("done", "erase", [number])
+        report("begin", "enrol", [new])
+        store_templates(galleries, GALLERY, [(str(new), template(vector, 2.0)) for vector in vectors_of(new)])
+        report("done", "enrol", [new])
+    enrol_for_ever(galleries, first + len(stored))  # the process runs until it is killed
 
 
 def import_for_ever(galleries: Galleries, first: int) -> None:
@@ -67,24 +67,25 @@ def import_for_ever(galleries: Galleries, first: int) -> None:
 
         def lines(numbers: Sequence[int] = numbers) -> Iterator[bytes]:
             for number in numbers:
-                for own in vectors_of(number):
-                    entry = {"subject": str(number), "contract_id": CONTRACT, "embedding": own.tolist(), "norm": 2.0}
+                for vector in vectors_of(number):
+                    embedding = vector.tolist()
+                    entry = {"subject": str(number), "contract_id": CONTRACT, "embedding": embedding, "norm": 2.0}
                     yield json.dumps(entry).encode()
 
-        say("begin", "import", numbers)
+        report("begin", "import", numbers)
         for _ in import_lines(galleries, GALLERY, lines()):
             pass
-        say("done", "import", numbers)
+        report("done", "import", numbers)
 
 
 def snapshot_for_ever(galleries: Galleries, first: int) -> None:
-    """Build the graph and write it, again and again, while templates come."""
+    """Rebuild the graph and write its snapshot repeatedly while enrolling."""
     live = galleries.live(read_gallery(galleries, GALLERY)[0])
     for number in range(first, first + 100_000):
         task = galleries.rebuild(live, anew=True)
-        say("begin", "enrol", [number])
-        store_templates(galleries, GALLERY, [(str(number), template(own, 2.0)) for own in vectors_of(number)])
-        say("done", "enrol", [number])
+        report("begin", "enrol", [number])
+        store_templates(galleries, GALLERY, [(str(number), template(vector, 2.0)) for vector in vectors_of(number)])
+        report("done", "enrol", [number])
         task.result()
         live.remove_snapshot()
 

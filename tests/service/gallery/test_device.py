@@ -1,4 +1,4 @@
-"""Copies on a GPU with a stand-in for FAISS' own: what is copied and when, and that answers are the same."""
+"""GPU copies with a fake of FAISS' GPU functions: what is copied, when, and that the hits are the same."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +16,7 @@ VECTORS = people(100, 1)[:, 0]
 
 
 class Recorded:
-    """Stands for a GPU: counts copies, and lets no row go, as the real ones."""
+    """A fake GPU that records copies; its indices cannot remove rows, like real ones."""
 
     def __init__(self) -> None:
         self.copies: list[tuple[int, bool]] = []
@@ -44,10 +44,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     return recorded
 
 
-@pytest.mark.parametrize("holding", ["flat", "flat-fp16"])
-def test_full_segments_are_copied_once_and_again_after_a_change(gpu: Recorded, holding: Any) -> None:
+@pytest.mark.parametrize("encoding", ["flat", "flat-fp16"])
+def test_full_segments_are_copied_once_until_they_change(gpu: Recorded, encoding: Any) -> None:
     with ThreadPoolExecutor(2) as threads:
-        index = SegmentedIndex(holding, DIMENSIONS, threads, segment_rows=40)
+        index = SegmentedIndex(encoding, DIMENSIONS, threads, segment_rows=40)
         index.add(Block(np.arange(1, 101), np.arange(1, 101), VECTORS))
 
         def found() -> Hits:
@@ -55,13 +55,13 @@ def test_full_segments_are_copied_once_and_again_after_a_change(gpu: Recorded, h
 
         np.testing.assert_array_equal(found().template_keys[:, 0], np.arange(1, 101))
         found()
-        assert gpu.copies == [(40, holding == "flat-fp16")] * 2  # the third is not full
+        assert gpu.copies == [(40, encoding == "flat-fp16")] * 2  # the third segment is not full
         index.remove(np.array([5]))
         assert 5 not in found().template_keys
-        assert len(gpu.copies) == 2  # one is not full any more, the other did not change
+        assert len(gpu.copies) == 2  # the changed segment is no longer full, and the other did not change
 
 
-def test_what_no_gpu_index_holds_stays_on_the_host(gpu: Recorded) -> None:
+def test_an_encoding_without_a_gpu_index_stays_on_the_host(gpu: Recorded) -> None:
     with ThreadPoolExecutor(2) as threads:
         index = SegmentedIndex("sq8", DIMENSIONS, threads, VECTORS, segment_rows=40)
         index.add(Block(np.arange(1, 101), np.arange(1, 101), VECTORS))

@@ -15,8 +15,8 @@ from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import Open, people, template
 
 
-def holders(directory: Path, vectors: NDArray[np.float32]) -> list[str]:
-    """Names of files that hold any of these vectors, or half of one, in float32 or float16."""
+def files_with(directory: Path, vectors: NDArray[np.float32]) -> list[str]:
+    """Return the names of files that contain a vector, or its first half, in float32 or float16."""
     found = []
     for path in sorted(directory.iterdir()):
         content = path.read_bytes()
@@ -29,35 +29,38 @@ def holders(directory: Path, vectors: NDArray[np.float32]) -> list[str]:
 
 
 def name(subject: int) -> str:
-    return f"the one numbered {subject}."
+    return f"subject number {subject}."
 
 
 def fill(galleries: Galleries, kind: IndexKind, vectors: NDArray[np.float32]) -> None:
     create_gallery(galleries, "staff", kind, keep_crops=True)
-    for subject, own in enumerate(vectors):
-        entries = [template(vector, 3.0) for vector in own]
-        crops = [NewTemplate(one.embedding, one.source, one.norm, None, b"crop" + one.source) for one in entries]
-        store_templates(galleries, "staff", [(name(subject), one) for one in crops])
+    for subject, subject_vectors in enumerate(vectors):
+        entries = [template(vector, 3.0) for vector in subject_vectors]
+        with_crops = [
+            NewTemplate(entry.embedding, entry.source, entry.norm, None, b"crop" + entry.source) for entry in entries
+        ]
+        store_templates(galleries, "staff", [(name(subject), entry) for entry in with_crops])
     galleries.wait_idle()
 
 
 @pytest.mark.parametrize("kind", ["flat", "flat-fp16", "sq8", "hnsw"])
-def test_nothing_of_an_erased_subject_is_in_any_file(galleries: Galleries, kind: IndexKind) -> None:
+def test_no_file_contains_an_erased_subject(galleries: Galleries, kind: IndexKind) -> None:
     vectors = people(150, 3)
     fill(galleries, kind, vectors)
     directory = galleries.directory
-    assert holders(directory, vectors[4])  # the search finds what is there
+    assert files_with(directory, vectors[4])  # proves that the search can find vectors
     snapshots = list(directory.glob("*.graph"))
     assert bool(snapshots) == (kind == "hnsw")
     before = [path.read_bytes() for path in snapshots]
-    sources = [one.source for one in read_subject(galleries, "staff", name(4))[1]]
+    sources = [entry.source for entry in read_subject(galleries, "staff", name(4))[1]]
     receipt = erase_subject(galleries, "staff", name(4))
     assert (receipt.subject_count, receipt.template_count, receipt.crop_count) == (1, 3, 3)
-    assert all(name(4) not in [one.subject for one in own] for own in identify(galleries, ["staff"], vectors[4], 150))
-    assert holders(directory, vectors[4]) == []  # without waiting for the audit already
-    audit = check_erasure(galleries)
-    assert audit.faults == []
-    assert holders(directory, vectors[4]) == []
+    found = identify(galleries, ["staff"], vectors[4], 150)
+    assert all(name(4) not in [candidate.subject for candidate in candidates] for candidates in found)
+    assert files_with(directory, vectors[4]) == []  # already before the check
+    report = check_erasure(galleries)
+    assert report.faults == []
+    assert files_with(directory, vectors[4]) == []
     content = b"".join(path.read_bytes() for path in directory.iterdir())
     assert not any(source in content for source in sources)
     assert name(4).encode() not in content
@@ -65,7 +68,7 @@ def test_nothing_of_an_erased_subject_is_in_any_file(galleries: Galleries, kind:
     assert check_consistency(galleries, "staff").faults == []
 
 
-def test_copies_that_sqlite_left_when_it_moved_rows_go_with_the_audit(galleries: Galleries) -> None:
+def test_the_check_removes_copies_left_by_moved_rows(galleries: Galleries) -> None:
     random = np.random.default_rng(2)
     vectors = people(300, 2)
     fill(galleries, "flat", vectors)
@@ -73,45 +76,45 @@ def test_copies_that_sqlite_left_when_it_moved_rows_go_with_the_audit(galleries:
     for subject in erased:
         erase_subject(galleries, "staff", name(subject))
     assert check_erasure(galleries).faults == []
-    assert holders(galleries.directory, vectors[erased]) == []
+    assert files_with(galleries.directory, vectors[erased]) == []
     assert check_consistency(galleries, "staff").template_count == 200
 
 
-def test_a_whole_gallery_goes(galleries: Galleries, reopen: Open) -> None:
+def test_a_gallery_is_erased_with_all_its_contents(galleries: Galleries, reopen: Open) -> None:
     vectors = people(120, 2)
     fill(galleries, "hnsw", vectors)
     receipt = erase_gallery(galleries, "staff")
     assert (receipt.subject_count, receipt.template_count, receipt.crop_count) == (120, 240, 240)
-    audit = check_erasure(galleries)
-    assert audit.faults == []
-    assert audit.bytes_after < audit.bytes_before
-    assert holders(galleries.directory, vectors) == []
+    report = check_erasure(galleries)
+    assert report.faults == []
+    assert report.bytes_after < report.bytes_before
+    assert files_with(galleries.directory, vectors) == []
     galleries = reopen()
     with pytest.raises(SubjectUnknown):
         create_gallery(galleries, "staff")
         read_subject(galleries, "staff", name(1))
 
 
-def test_a_file_that_does_not_belong_there_is_named(galleries: Galleries) -> None:
+def test_an_unexpected_file_is_reported(galleries: Galleries) -> None:
     (galleries.directory / "copy.sqlite").write_bytes(b"")
-    assert check_erasure(galleries).faults == ["the file copy.sqlite is none of the galleries'"]
+    assert check_erasure(galleries).faults == ["the file copy.sqlite does not belong to the galleries"]
 
 
-def test_an_index_that_differs_from_the_store_is_found(galleries: Galleries) -> None:
+def test_an_index_that_differs_from_the_store_is_reported(galleries: Galleries) -> None:
     vectors = people(20, 2)
     fill(galleries, "flat", vectors)
     with galleries.database.writing() as connection:
         connection.execute("UPDATE templates SET embedding = ? WHERE key = 5", (vectors[9, 0].tobytes(),))
-    assert check_consistency(galleries, "staff").faults == ["1 vectors of the index are not those of the store"]
+    assert check_consistency(galleries, "staff").faults == ["1 vectors of the index differ from the store"]
     with galleries.database.writing() as connection:
         connection.execute("DELETE FROM templates WHERE key IN (7, 8)")
     assert check_consistency(galleries, "staff").faults == [
         "the index lacks 0 templates and has 2 that are not in the store",
-        "1 vectors of the index are not those of the store",
+        "1 vectors of the index differ from the store",
     ]
 
 
-def test_a_merge_is_followed_by_every_kind_of_index(galleries: Galleries) -> None:
+def test_a_merge_updates_the_index(galleries: Galleries) -> None:
     fill(galleries, "hnsw", people(150, 2))
     merge_subjects(galleries, "staff", name(1), name(2))
     assert check_consistency(galleries, "staff").faults == []

@@ -1,4 +1,4 @@
-"""Killed at any moment, nothing that was acknowledged is lost and nothing is half there."""
+"""Kills and concurrency: no acknowledged change is lost and no change is applied partially."""
 
 import os
 import random
@@ -29,40 +29,44 @@ pytestmark = pytest.mark.faults
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "12"))
 SECONDS = float(os.environ.get("FAULT_SECONDS", "4"))
-_LONGEST_LIFE_S = 0.25
+_MAX_LIFE_S = 0.25
 
 
 @dataclass
 class Known:
-    """What must be there, what must not, and what may be either, by subject number."""
+    """The subject numbers that must be stored, must be erased, or may be either.
 
-    there: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)
+    A subject may be either if an operation on it began and was not acknowledged.
+    """
+
+    stored: set[int] = field(default_factory=set)
+    erased: set[int] = field(default_factory=set)
     either: set[int] = field(default_factory=set)
 
-    def hear(self, line: str) -> None:
+    def record(self, line: str) -> None:
+        """Record a line that the process printed."""
         word, operation, *rest = line.split()
         numbers = set(map(int, rest))
         self.either |= numbers
         if word == "done":
             self.either -= numbers
-            self.there = self.there - numbers if operation == "erase" else self.there | numbers
-            self.gone = self.gone | numbers if operation == "erase" else self.gone
+            self.stored = self.stored - numbers if operation == "erase" else self.stored | numbers
+            self.erased = self.erased | numbers if operation == "erase" else self.erased
         elif operation == "erase":
-            self.there -= numbers
+            self.stored -= numbers
 
-    def wait_idle(self, found: set[int]) -> None:
-        """Hold the store to it, and take over what became of the unfinished."""
-        assert self.there <= found, "an acknowledged subject is lost"
-        assert not self.gone & found, "an erased subject is back"
-        assert found <= self.there | self.either, "somebody is there who was never begun"
-        self.there |= self.either & found
-        self.gone |= self.either - found
+    def check(self, found: set[int]) -> None:
+        """Check the subjects found in the store, and record the outcome of unacknowledged operations."""
+        assert self.stored <= found, "an acknowledged subject is lost"
+        assert not self.erased & found, "an erased subject is back"
+        assert found <= self.stored | self.either, "a subject is stored that was never enrolled"
+        self.stored |= self.either & found
+        self.erased |= self.either - found
         self.either = set()
 
 
-def live_and_die(directory: Path, operation: str, first: int, life_s: float, known: Known) -> None:
-    """Run a process, kill it, and note what it said."""
+def run_and_kill(directory: Path, operation: str, first: int, life_s: float, known: Known) -> None:
+    """Run a process, kill it after `life_s` seconds, and record the lines that it printed."""
     command = [sys.executable, "-m", "tests.service.gallery.mortal", str(directory), operation, str(first)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
@@ -70,44 +74,45 @@ def live_and_die(directory: Path, operation: str, first: int, life_s: float, kno
         timer = threading.Timer(life_s, process.send_signal, [signal.SIGKILL])
         timer.start()
         for line in process.stdout:
-            if line.endswith("\n"):  # not one that was cut off
-                known.hear(line)
+            if line.endswith("\n"):  # ignore a truncated last line
+                known.record(line)
         timer.join()
     assert process.returncode == -signal.SIGKILL
 
 
-def test_killed_at_any_moment_nothing_is_lost_or_half_there(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_loses_nothing_and_applies_nothing_partially(tmp_path: Path) -> None:
     directory, known, chance = tmp_path / "galleries", Known(), random.Random(1)
     galleries = open_galleries(directory)
     create_gallery(galleries, GALLERY, "hnsw")
     galleries.close()
     for number in range(ROUNDS):
         operation = list(OPERATIONS)[number % len(OPERATIONS)]
-        live_and_die(directory, operation, 100_000 * (number + 1), chance.uniform(0, _LONGEST_LIFE_S), known)
+        run_and_kill(directory, operation, 100_000 * (number + 1), chance.uniform(0, _MAX_LIFE_S), known)
         galleries = open_galleries(directory)
         try:
-            before = set(known.gone)
-            subjects = {int(one.name): one.template_count for one in list_subjects(galleries, GALLERY, "", -1)}
-            known.wait_idle(set(subjects))
-            assert set(subjects.values()) <= {EACH}, "a subject is half there"
-            for subject in chance.sample(sorted(subjects), min(20, len(subjects))):
+            before = set(known.erased)
+            found = list_subjects(galleries, GALLERY, "", -1)
+            subjects = {int(subject.name): subject.template_count for subject in found}
+            known.check(set(subjects))
+            assert set(subjects.values()) <= {EACH}, "a subject is stored partially"
+            for number_found in chance.sample(sorted(subjects), min(20, len(subjects))):
                 np.testing.assert_array_equal(
-                    templates_of(galleries, GALLERY, str(subject)).vectors, vectors_of(subject)
+                    templates_of(galleries, GALLERY, str(number_found)).vectors, vectors_of(number_found)
                 )
             assert check_consistency(galleries, GALLERY).faults == []
             if number % 8 == 7 or number == ROUNDS - 1:
                 assert check_erasure(galleries).faults == []
                 for path in directory.iterdir():
                     content = path.read_bytes()
-                    assert not any(own.tobytes() in content for one in before for own in vectors_of(one))
+                    assert not any(vector.tobytes() in content for erased in before for vector in vectors_of(erased))
         finally:
             galleries.close()
-    assert known.there
-    assert known.gone
+    assert known.stored
+    assert known.erased
 
 
-def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) -> None:
-    """32 threads store_templates, erase and identify in two galleries."""
+def test_concurrent_operations_lose_nothing_and_find_no_erased_subject(reopen: Open) -> None:
+    """Runs 32 threads that enrol, erase and identify in two galleries."""
     galleries = reopen()
     names = ("left", "right")
     for name in names:
@@ -123,9 +128,9 @@ def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) 
         with guard:
             number = next(numbers)
         name, subject = chance.choice(names), f"s{number}"
-        own = people(1, 2, number)[0]
-        store_templates(galleries, name, [(subject, template(vector)) for vector in own])
-        enrolled[name][subject] = own
+        vectors = people(1, 2, number)[0]
+        store_templates(galleries, name, [(subject, template(vector)) for vector in vectors])
+        enrolled[name][subject] = vectors
 
     def erase_one(chance: random.Random) -> None:
         name = chance.choice(names)
@@ -139,15 +144,15 @@ def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) 
 
     def identify_one(chance: random.Random) -> None:
         name = chance.choice(names)
-        before, there = set(erased[name]), dict(enrolled[name])
-        if not there:
+        before, present = set(erased[name]), dict(enrolled[name])
+        if not present:
             return
-        subject = chance.choice(list(there))
-        (found,) = identify(galleries, [name], there[subject][:1], 5)
-        if {one.gallery for one in found} - {name}:
-            faults.append("a result of another gallery")
-        if {one.subject for one in found} & before:
-            faults.append("a result from an erased subject")
+        subject = chance.choice(list(present))
+        (found,) = identify(galleries, [name], present[subject][:1], 5)
+        if {candidate.gallery for candidate in found} - {name}:
+            faults.append("a candidate of another gallery")
+        if {candidate.subject for candidate in found} & before:
+            faults.append("an erased subject as a candidate")
         if subject in enrolled[name] and (not found or found[0].subject != subject):
             faults.append(f"{subject} is enrolled and was not found")
 
@@ -167,17 +172,17 @@ def test_many_at_once_lose_nothing_and_meet_nobody_who_was_erased(reopen: Open) 
         thread.join()
     assert not faults, faults[:5]
     for name in names:
-        assert {one.name for one in list_subjects(galleries, name, "", -1)} == set(enrolled[name])
+        assert {subject.name for subject in list_subjects(galleries, name, "", -1)} == set(enrolled[name])
         assert erased[name]
         assert check_consistency(galleries, name).faults == []
     assert check_erasure(galleries).faults == []
 
 
-def test_a_kill_leaves_the_lock_free(tmp_path: Path) -> None:
+def test_a_kill_releases_the_lock(tmp_path: Path) -> None:
     directory = tmp_path / "galleries"
     galleries = open_galleries(directory)
     create_gallery(galleries, GALLERY, "flat")
     galleries.close()
-    live_and_die(directory, "enrol", 1, 0.05, Known())
+    run_and_kill(directory, "enrol", 1, 0.05, Known())
     reopened: Galleries = open_galleries(directory)
     reopened.close()

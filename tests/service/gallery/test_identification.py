@@ -20,9 +20,9 @@ FUSIONS: tuple[Fusion, ...] = ("max", "mean", "quality-weighted")
 def oracle(
     vectors: NDArray[np.float32], norms: NDArray[np.float32], probes: NDArray[np.float32], fusion: Fusion
 ) -> NDArray[np.float64]:
-    """(probes, subjects): similarities as their definitions say."""
+    """Return the similarities by definition, (probes, subjects)."""
     if fusion == "quality-weighted":
-        fused = np.stack([fuse(own, weights) for own, weights in zip(vectors, norms, strict=True)])
+        fused = np.stack([fuse(templates, weights) for templates, weights in zip(vectors, norms, strict=True)])
         return (probes @ fused.T).astype(np.float64)
     each = np.einsum("sed,qd->qse", vectors.astype(np.float64), probes)
     similarities: NDArray[np.float64] = each.max(axis=2) if fusion == "max" else each.mean(axis=2)
@@ -35,8 +35,8 @@ def fill(
     create_gallery(galleries, name, kind)
     entries = [
         (f"{name} {subject}", template(vector, float(norm)))
-        for subject, (own, lengths) in enumerate(zip(vectors, norms, strict=True))
-        for vector, norm in zip(own, lengths, strict=True)
+        for subject, (templates, lengths) in enumerate(zip(vectors, norms, strict=True))
+        for vector, norm in zip(templates, lengths, strict=True)
     ]
     store_templates(galleries, name, entries)
     galleries.wait_idle()
@@ -44,54 +44,56 @@ def fill(
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_rank_lists_are_those_of_a_plain_search(galleries: Galleries, kind: IndexKind, fusion: Fusion) -> None:
+def test_rankings_match_a_plain_search(galleries: Galleries, kind: IndexKind, fusion: Fusion) -> None:
     vectors, norms = people(120, 4), np.random.default_rng(3).uniform(2, 20, (120, 4)).astype(np.float32)
     fill(galleries, "staff", kind, vectors, norms)
     probes = people(120, 5)[::9, 4]
     expected = oracle(vectors, norms, probes, fusion)
     found = identify(galleries, ["staff"], probes, 5, fusion)
     right = 0
-    for own, similarities in zip(found, expected, strict=True):
+    for candidates, similarities in zip(found, expected, strict=True):
         order = np.argsort(-similarities)[:5]
-        assert own[0].subject == f"staff {order[0]}"
-        np.testing.assert_allclose([one.similarity for one in own[:1]], similarities[order[:1]], atol=1e-6)
-        right += [one.subject for one in own] == [f"staff {place}" for place in order]
+        assert candidates[0].subject == f"staff {order[0]}"
+        np.testing.assert_allclose(
+            [candidate.similarity for candidate in candidates[:1]], similarities[order[:1]], atol=1e-6
+        )
+        right += [candidate.subject for candidate in candidates] == [f"staff {subject}" for subject in order]
     assert right == len(probes) or (kind == "hnsw" and right > 0.7 * len(probes))  # a graph may miss far neighbours
 
 
-def test_a_floor_leaves_out_what_does_not_reach_it_and_nothing_else(galleries: Galleries) -> None:
+def test_a_floor_removes_exactly_the_subjects_below_it(galleries: Galleries) -> None:
     vectors, norms = people(60, 3), np.ones((60, 3), np.float32)
     fill(galleries, "staff", "flat", vectors, norms)
     probes = people(60, 4)[:20, 3]
     for fusion in FUSIONS:
         expected = oracle(vectors, norms, probes, fusion)
-        for own, similarities in zip(
-            identify(galleries, ["staff"], probes, 60, fusion, floor=0.3), expected, strict=True
-        ):
-            assert [one.subject for one in own] == [
-                f"staff {place}" for place in np.argsort(-similarities) if similarities[place] >= 0.3
+        found = identify(galleries, ["staff"], probes, 60, fusion, floor=0.3)
+        for candidates, similarities in zip(found, expected, strict=True):
+            assert [candidate.subject for candidate in candidates] == [
+                f"staff {subject}" for subject in np.argsort(-similarities) if similarities[subject] >= 0.3
             ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_subjects_than_there_are_gives_all(galleries: Galleries, kind: IndexKind) -> None:
+def test_a_k_above_the_number_of_subjects_returns_all(galleries: Galleries, kind: IndexKind) -> None:
     vectors = people(3, 2)
     fill(galleries, "few", kind, vectors, np.ones((3, 2), np.float32))
     (found,) = identify(galleries, ["few"], vectors[:1, 0], 50)
-    assert {one.subject for one in found} == {"few 0", "few 1", "few 2"}
+    assert {candidate.subject for candidate in found} == {"few 0", "few 1", "few 2"}
     create_gallery(galleries, "empty", kind)
     assert identify(galleries, ["empty"], vectors[:1, 0], 5) == [[]]
 
 
-def test_galleries_do_not_mix_unless_they_are_asked_together(galleries: Galleries) -> None:
+def test_galleries_mix_only_if_searched_together(galleries: Galleries) -> None:
     vectors = people(40, 1)
     fill(galleries, "left", "flat", vectors[:20], np.ones((20, 1), np.float32))
     fill(galleries, "right", "sq8", vectors[20:], np.ones((20, 1), np.float32))
     probes = vectors[:, 0]
-    assert {one.gallery for own in identify(galleries, ["left"], probes, 20) for one in own} == {"left"}
+    alone = identify(galleries, ["left"], probes, 20)
+    assert {candidate.gallery for candidates in alone for candidate in candidates} == {"left"}
     together = identify(galleries, ["left", "right", "left"], probes, 2)
-    assert [own[0].gallery for own in together] == ["left"] * 20 + ["right"] * 20
-    assert all(len(own) == 2 for own in together)
+    assert [candidates[0].gallery for candidates in together] == ["left"] * 20 + ["right"] * 20
+    assert all(len(candidates) == 2 for candidates in together)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,22 +116,24 @@ def test_changes_are_in_the_next_answer(galleries: Galleries, reopen: Open, kind
     assert first() != "back"
     before = first()
     galleries = reopen()
-    assert first() == before  # from the store
+    assert first() == before  # by scanning the store
     galleries.wait_idle()
-    assert first() == before  # from an index
+    assert first() == before  # by the built index
     change_gallery(galleries, "staff", "crew", index="flat")
     galleries.wait_idle()
-    (own,) = identify(galleries, ["crew"], probe, 1)
-    assert (own[0].gallery, own[0].subject) == ("crew", before)
+    (candidates,) = identify(galleries, ["crew"], probe, 1)
+    assert (candidates[0].gallery, candidates[0].subject) == ("crew", before)
 
 
-def test_a_gallery_that_grows_gets_an_index_of_its_size(reopen: Open) -> None:
+def test_a_growing_gallery_changes_its_kind_of_index(reopen: Open) -> None:
     galleries = reopen(limits=IndexLimits(flat_most=100, learned_least=50))
     create_gallery(galleries, "staff")
     seen = []
     for start in range(0, 200, 50):
         store_templates(
-            galleries, "staff", [(str(start + n), template(own[0])) for n, own in enumerate(people(50, 1, start))]
+            galleries,
+            "staff",
+            [(str(start + n), template(vectors[0])) for n, vectors in enumerate(people(50, 1, start))],
         )
         galleries.wait_idle()
         index = galleries.live(read_gallery(galleries, "staff")[0]).current
@@ -149,16 +153,16 @@ def test_embeddings_of_another_contract_are_never_compared(galleries: Galleries,
         identify(galleries, ["none"], people(1, 1)[0], 1)
 
 
-def test_an_outlier_of_its_own_subject_does_not_hide_it(galleries: Galleries) -> None:
-    """Fused similarities are bounded by the nearest template; the search must go deep enough for the others."""
+def test_the_nearest_template_does_not_hide_a_better_fused_subject(galleries: Galleries) -> None:
+    """The nearest template only bounds a fused similarity; the search must reach the subjects behind it."""
     random = np.random.default_rng(5)
     crowd = unit(random.standard_normal((300, 1, DIMENSIONS)))
     probe = unit(random.standard_normal(DIMENSIONS))
     near = unit(probe + 0.9 / DIMENSIONS**0.5 * random.standard_normal((6, DIMENSIONS)))
     lure = unit(probe + 0.1 / DIMENSIONS**0.5 * random.standard_normal(DIMENSIONS))
     create_gallery(galleries, "staff", "flat")
-    store_templates(galleries, "staff", [(f"crowd {n}", template(own[0])) for n, own in enumerate(crowd)])
-    store_templates(galleries, "staff", [("steady", template(own)) for own in near])
+    store_templates(galleries, "staff", [(f"crowd {n}", template(vectors[0])) for n, vectors in enumerate(crowd)])
+    store_templates(galleries, "staff", [("steady", template(vector)) for vector in near])
     store_templates(galleries, "staff", [("mixed", template(lure)), ("mixed", template(-near[0]))])
     best = {fusion: identify(galleries, ["staff"], probe[None], 1, fusion)[0][0].subject for fusion in FUSIONS}
     assert best == {"max": "mixed", "mean": "steady", "quality-weighted": "steady"}

@@ -40,22 +40,22 @@ from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, t
 VECTORS = people(20, 2)[:, 0]
 
 
-def test_one_source_is_one_template(galleries: Galleries) -> None:
+def test_a_gallery_stores_a_source_once(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     first, second = template(VECTORS[0]), template(VECTORS[1])
-    (one,) = store_templates(galleries, "staff", [("ann", first)])
-    assert one.outcome == "enrolled"
+    (stored,) = store_templates(galleries, "staff", [("ann", first)])
+    assert stored.outcome == "enrolled"
     again = store_templates(galleries, "staff", [("ann", first), ("ann", second), ("bob", second), ("bob", first)])
-    assert [stored.outcome for stored in again] == ["duplicate", "enrolled", "refused", "refused"]
-    assert [stored.subject for stored in again] == ["ann", "ann", "ann", "ann"]
-    assert again[0].template == one.template
+    assert [entry.outcome for entry in again] == ["duplicate", "enrolled", "refused", "refused"]
+    assert [entry.subject for entry in again] == ["ann", "ann", "ann", "ann"]
+    assert again[0].template == stored.template
     assert [subject.name for subject in list_subjects(galleries, "staff", "", 10)] == ["ann"]
     assert set(known_sources(galleries, "staff", [first.source, b"x" * 32])) == {first.source}
     create_gallery(galleries, "guests")
     assert store_templates(galleries, "guests", [("bob", first)])[0].outcome == "enrolled"
 
 
-def test_galleries_and_subjects_have_names_and_lose_them(galleries: Galleries) -> None:
+def test_galleries_and_subjects_can_be_named_and_renamed(galleries: Galleries) -> None:
     create_gallery(galleries, "staff", metadata={"site": "north"})
     create_subject(galleries, "staff", "ann", {"badge": 7})
     with pytest.raises(GalleryExists):
@@ -91,20 +91,20 @@ def test_a_merge_keeps_every_template(galleries: Galleries) -> None:
     assert merge_subjects(galleries, "staff", "ann", "anne").template_count == 2
     subject, templates = read_subject(galleries, "staff", "ann")
     assert subject.template_count == len(templates) == 2
-    assert {one.contract_id for one in templates} == {CONTRACT}
+    assert {entry.contract_id for entry in templates} == {CONTRACT}
 
 
-def test_a_receipt_says_how_many_and_not_who(galleries: Galleries) -> None:
+def test_a_receipt_counts_erased_records_without_names(galleries: Galleries) -> None:
     create_gallery(galleries, "staff", keep_crops=True)
     store_templates(galleries, "staff", [("ann", template(vector)) for vector in VECTORS[:3]])
     store_templates(galleries, "staff", [("bob", template(vector)) for vector in VECTORS[3:5]])
-    (key, *_) = [one.key for one in read_subject(galleries, "staff", "ann")[1]]
+    (key, *_) = [entry.key for entry in read_subject(galleries, "staff", "ann")[1]]
     receipts = [
         erase_template(galleries, "staff", "ann", key),
         erase_subject(galleries, "staff", "ann"),
         erase_gallery(galleries, "staff"),
     ]
-    assert [(one.what, one.subject_count, one.template_count) for one in receipts] == [
+    assert [(receipt.what, receipt.subject_count, receipt.template_count) for receipt in receipts] == [
         ("template", 0, 1),
         ("subject", 1, 2),
         ("gallery", 1, 2),
@@ -118,7 +118,7 @@ def test_a_receipt_says_how_many_and_not_who(galleries: Galleries) -> None:
 @pytest.mark.parametrize(
     "name", ["Zoë", "田中 太郎", "Ünal", "O'Brien", "शर्मा", "x" * 200, "a.b@c", "100%", "👩‍🚒", "नमस्‍ते"]
 )
-def test_names_of_any_alphabet_are_taken(name: str) -> None:
+def test_names_in_any_alphabet_are_accepted(name: str) -> None:
     assert clean_name(name, "subject") == unicodedata.normalize("NFC", name)
 
 
@@ -128,28 +128,28 @@ def test_names_of_any_alphabet_are_taken(name: str) -> None:
         ("", "empty"),
         ("a/b", "slash"),
         ("a\\b", "slash"),
-        ("..", "step in a path"),
+        ("..", "relative path segment"),
         ("a\nb", "control character"),
         ("a\x00", "control character"),
         (" a", "space"),
         ("x" * 10240, "10240 characters"),
-        ("ann\u202eexe", "turns text around"),
-        ("\ud800", "half a character"),
+        ("ann\u202eexe", "text direction"),
+        ("\ud800", "unpaired surrogate"),
     ],
 )
-def test_names_that_mean_more_than_themselves_are_refused(name: str, why: str) -> None:
+def test_unsafe_names_are_refused(name: str, why: str) -> None:
     with pytest.raises(NameInvalid, match=why):
         clean_name(name, "subject")
 
 
-def test_one_name_in_two_writings_is_one(galleries: Galleries) -> None:
+def test_two_unicode_forms_of_a_name_are_the_same_name(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     create_subject(galleries, "staff", "Zoe\u0308")
     with pytest.raises(SubjectExists):
         create_subject(galleries, "staff", "Zo\u00eb")
 
 
-def test_a_second_process_is_told_who_has_the_galleries(galleries: Galleries) -> None:
+def test_a_second_process_is_refused_with_the_owners_id(galleries: Galleries) -> None:
     with pytest.raises(GalleriesInUse, match=rf"process {os.getpid()} "):
         Galleries(galleries.directory, CONTRACT, DIMENSIONS)
     code = f"""if True:
@@ -165,7 +165,7 @@ def test_a_second_process_is_told_who_has_the_galleries(galleries: Galleries) ->
     assert done.stdout.strip() == "galleries_in_use"
 
 
-def test_a_store_of_a_newer_version_or_none_is_left_alone(reopen: Open) -> None:
+def test_a_newer_or_invalid_store_is_refused(reopen: Open) -> None:
     directory = reopen().directory
     create_gallery(reopen(), "staff")
     reopen().close()
@@ -175,22 +175,22 @@ def test_a_store_of_a_newer_version_or_none_is_left_alone(reopen: Open) -> None:
     with pytest.raises(StoreUnfit, match="newer Vultus"):
         Galleries(directory, CONTRACT, DIMENSIONS)
     (directory / STORE).write_bytes(b"this is not a database" * 1000)
-    with pytest.raises(StoreUnfit, match="not a store"):
+    with pytest.raises(StoreUnfit, match="not a gallery store"):
         Galleries(directory, CONTRACT, DIMENSIONS)
 
 
 def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
-    """A real file system of 2 MB, where the machine lets one be mounted."""
+    """Uses a real file system of 2 MB, if the machine allows mounting one."""
     probe = ["unshare", "-Urm", "mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path)]
     try:
         subprocess.run(probe, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this machine lets no file system be mounted")
+        pytest.skip("this machine does not allow mounting a file system")
     script = Path(__file__).with_name("full_disk.py")
     mount = f"mount -t tmpfs -o size=2m none {tmp_path} && exec {sys.executable} {script} {tmp_path}"
     done = subprocess.run(["unshare", "-Urm", "sh", "-c", mount], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["storage_full", "whole", "recovered"]
+    assert done.stdout.split() == ["storage_full", "intact", "recovered"]
 
 
 def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
@@ -199,7 +199,7 @@ def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
     writer = galleries.database._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
-    many = [(f"s{n}", template(own[0])) for n, own in enumerate(people(2000, 1, 4))]
+    many = [(f"s{n}", template(vectors[0])) for n, vectors in enumerate(people(2000, 1, 4))]
     with pytest.raises(StorageFull):
         store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (1, 1)

@@ -1,4 +1,4 @@
-"""What happens in the background, and what may come between."""
+"""Background upkeep of indices, and changes that interleave with it."""
 
 import shutil
 import threading
@@ -34,49 +34,49 @@ VECTORS = people(200, 1)[:, 0]
 
 def fill(galleries: Galleries, kind: Any = "hnsw", vectors: NDArray[np.float32] = VECTORS, name: str = "staff") -> None:
     create_gallery(galleries, name, kind)
-    store_templates(galleries, name, [(f"s{number}", template(own)) for number, own in enumerate(vectors)])
+    store_templates(galleries, name, [(f"s{number}", template(vector)) for number, vector in enumerate(vectors)])
     galleries.wait_idle()
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], threading.Event]]:
-    """Make the next build of an index wait; what is returned lets it go on."""
-    go_on = threading.Event()
+def pause(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], threading.Event]]:
+    """Return a function that pauses the next build of an index and returns the event that resumes it."""
+    resume = threading.Event()
 
-    def hold() -> threading.Event:
+    def pause_next() -> threading.Event:
         begun = threading.Event()
 
         def slowly(*arguments: Any) -> Iterator[Block]:
             for block in read_blocks(*arguments):
                 begun.set()
-                go_on.wait(10)
+                resume.wait(10)
                 yield block
 
         monkeypatch.setattr(live_module, "read_blocks", slowly)
-        hold.begun = begun  # type: ignore[attr-defined]
-        return go_on
+        pause_next.begun = begun  # type: ignore[attr-defined]
+        return resume
 
-    yield hold
-    go_on.set()
+    yield pause_next
+    resume.set()
 
 
 def test_a_gallery_erased_while_its_index_is_built_leaves_no_file(
-    galleries: Galleries, held: Callable[[], threading.Event]
+    galleries: Galleries, pause: Callable[[], threading.Event]
 ) -> None:
     fill(galleries)
     fill(galleries, name="other")
     live = galleries.live(read_gallery(galleries, "staff")[0])
-    go_on = held()
+    resume = pause()
     galleries.rebuild(live, anew=True)
-    assert held.begun.wait(10)  # type: ignore[attr-defined]
+    assert pause.begun.wait(10)  # type: ignore[attr-defined]
     erase_gallery(galleries, "staff")
-    go_on.set()
+    resume.set()
     galleries.wait_idle()
     assert [path.name for path in galleries.directory.glob("*.graph*")] == ["2.graph"]
     assert check_consistency(galleries, "other").faults == []
     assert check_erasure(galleries).faults == []
-    (galleries.directory / "1.graph").write_bytes(b"of nobody")
-    assert check_erasure(galleries).faults == ["the file 1.graph is none of the galleries'"]
+    (galleries.directory / "1.graph").write_bytes(b"orphan")
+    assert check_erasure(galleries).faults == ["the file 1.graph does not belong to the galleries"]
 
 
 def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
@@ -97,10 +97,10 @@ def test_a_gallery_erased_while_its_snapshot_is_written_leaves_no_file(
     assert list(galleries.directory.glob("*.graph*")) == []
 
 
-def test_a_gallery_erased_when_its_index_is_ready_is_not_kept_for_ever(
+def test_no_snapshot_is_written_for_a_gallery_erased_after_the_build(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build may put its index in place after the gallery went; no snapshot may be tried again and again."""
+    """A build may finish after the gallery was erased; `save_snapshot` must not retry endlessly."""
     fill(galleries)
     live = galleries.live(read_gallery(galleries, "staff")[0])
     index = live.current
@@ -113,7 +113,7 @@ def test_a_gallery_erased_when_its_index_is_ready_is_not_kept_for_ever(
     assert list(galleries.directory.glob("*.graph*")) == []
 
 
-def test_whoever_is_erased_while_a_snapshot_is_written_is_not_in_it(
+def test_a_subject_erased_while_a_snapshot_is_written_is_not_in_it(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(galleries)
@@ -135,7 +135,7 @@ def test_whoever_is_erased_while_a_snapshot_is_written_is_not_in_it(
     assert 5 in live.snapshot_keys()
 
 
-def test_an_erasure_stands_though_the_disk_is_full_and_its_log_is_cut_later(
+def test_an_erasure_succeeds_on_a_full_disk_and_the_log_is_truncated_later(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(galleries, "flat")
@@ -156,11 +156,11 @@ def test_an_erasure_stands_though_the_disk_is_full_and_its_log_is_cut_later(
     deadline = time.monotonic() + 10
     while log.stat().st_size:
         assert time.monotonic() < deadline
-        time.sleep(0.02)  # another thread cuts it
+        time.sleep(0.02)  # the upkeep thread truncates the log
     assert erase_subject(galleries, "staff", "s8").log_cut
 
 
-def test_a_slow_reader_of_an_export_holds_nobody_up(galleries: Galleries) -> None:
+def test_a_slow_reader_of_an_export_blocks_no_erasure(galleries: Galleries) -> None:
     fill(galleries, "flat")
     for number in range(50):
         create_subject(galleries, "staff", f"empty {number}")
@@ -168,16 +168,16 @@ def test_a_slow_reader_of_an_export_holds_nobody_up(galleries: Galleries) -> Non
     for _ in range(100):
         next(lines)
     assert erase_subject(galleries, "staff", "s199").log_cut
-    assert sum(1 for _ in lines) == 1 + 50 + 200 + 1 - 100  # the templates were read before
+    assert sum(1 for _ in lines) == 1 + 50 + 200 + 1 - 100  # the templates were read before the erasure
 
 
-def test_a_graph_that_has_grown_is_built_anew(galleries: Galleries, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_has_grown_is_rebuilt(galleries: Galleries, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "_TAIL_ROWS", 30)
     fill(galleries)
     before = galleries.live(read_gallery(galleries, "staff")[0]).current
     assert isinstance(before, GraphIndex)
     more = people(100, 1, 7)[:, 0]
-    store_templates(galleries, "staff", [(f"more {number}", template(own)) for number, own in enumerate(more)])
+    store_templates(galleries, "staff", [(f"more {number}", template(vector)) for number, vector in enumerate(more)])
     galleries.wait_idle()
     after = galleries.live(read_gallery(galleries, "staff")[0]).current
     assert isinstance(after, GraphIndex)
@@ -185,23 +185,21 @@ def test_a_graph_that_has_grown_is_built_anew(galleries: Galleries, monkeypatch:
     assert len(galleries.live(read_gallery(galleries, "staff")[0]).snapshot_keys()) == 300
 
 
-def test_what_is_asked_for_during_a_build_is_not_lost(
-    galleries: Galleries, held: Callable[[], threading.Event]
-) -> None:
+def test_a_request_during_a_build_is_not_lost(galleries: Galleries, pause: Callable[[], threading.Event]) -> None:
     fill(galleries)
-    go_on = held()
+    resume = pause()
     change_gallery(galleries, "staff", index="flat-fp16")
-    assert held.begun.wait(10)  # type: ignore[attr-defined]
+    assert pause.begun.wait(10)  # type: ignore[attr-defined]
     change_gallery(galleries, "staff", index="sq8")
     tasks = {id(galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]))) for _ in range(50)}
-    assert len(tasks) == 1  # one waits, the others are the same
-    go_on.set()
+    assert len(tasks) == 1  # all requests share the one waiting task
+    resume.set()
     galleries.wait_idle()
-    audit = check_consistency(galleries, "staff")
-    assert (audit.index, audit.faults) == ("sq8", [])
+    report = check_consistency(galleries, "staff")
+    assert (report.index, report.faults) == ("sq8", [])
 
 
-def test_a_failure_of_the_background_is_logged_and_hurts_nobody(
+def test_a_failure_of_upkeep_is_logged_and_fails_no_request(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(galleries, "flat")
@@ -224,7 +222,7 @@ def test_a_failure_of_the_background_is_logged_and_hurts_nobody(
     assert check_consistency(galleries, "staff").faults == []
 
 
-def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, tmp_path: Path) -> None:
+def test_a_restored_store_refuses_a_later_snapshot(reopen: Open, tmp_path: Path) -> None:
     galleries = reopen()
     fill(galleries)
     directory = galleries.directory
@@ -232,7 +230,9 @@ def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, 
     backup = shutil.copy(directory / STORE, tmp_path / "backup")
     galleries = reopen()
     store_templates(
-        galleries, "staff", [(f"lost {number}", template(own)) for number, own in enumerate(people(50, 1, 5)[:, 0])]
+        galleries,
+        "staff",
+        [(f"lost {number}", template(vector)) for number, vector in enumerate(people(50, 1, 5)[:, 0])],
     )
     galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
     galleries.wait_idle()
@@ -240,64 +240,68 @@ def test_a_store_that_was_put_back_does_not_take_a_later_snapshot(reopen: Open, 
     shutil.copy(backup, directory / STORE)
     galleries = reopen()
     new = people(50, 1, 6)[:, 0]
-    store_templates(galleries, "staff", [(f"new {number}", template(own)) for number, own in enumerate(new)])
+    store_templates(galleries, "staff", [(f"new {number}", template(vector)) for number, vector in enumerate(new)])
     galleries.wait_idle()
     assert check_consistency(galleries, "staff").faults == []
-    assert [own[0].subject for own in identify(galleries, ["staff"], new, 1)] == [f"new {n}" for n in range(50)]
+    found = identify(galleries, ["staff"], new, 1)
+    assert [candidates[0].subject for candidates in found] == [f"new {n}" for n in range(50)]
 
 
 @pytest.mark.parametrize("kind", ["sq8", "hnsw"])
-def test_vectors_beyond_the_range_that_was_learned_are_found(reopen: Open, kind: Any) -> None:
+def test_vectors_outside_the_learned_range_are_found(reopen: Open, kind: Any) -> None:
     fill(reopen(), kind)
     odd = np.eye(DIMENSIONS, dtype=np.float32)[:4]
-    store_templates(reopen(), "staff", [(f"odd {number}", template(own)) for number, own in enumerate(odd)])
+    store_templates(reopen(), "staff", [(f"odd {number}", template(vector)) for number, vector in enumerate(odd)])
     for anew in (False, True):
         galleries = reopen()
         if anew:
             galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
         galleries.wait_idle()
         found = identify(galleries, ["staff"], odd, 1, floor=0.9)
-        assert [own[0].subject for own in found] == [f"odd {number}" for number in range(4)]
+        assert [candidates[0].subject for candidates in found] == [f"odd {number}" for number in range(4)]
         assert check_consistency(galleries, "staff").faults == []
-        erase = people(1, 1, 3)[0, 0]
-        store_templates(galleries, "staff", [(f"again {anew}", template(erase))])
+        added = people(1, 1, 3)[0, 0]
+        store_templates(galleries, "staff", [(f"again {anew}", template(added))])
     erase_subject(galleries, "staff", "odd 2")
     assert identify(galleries, ["staff"], odd[2:3], 1, floor=0.9) == [[]]
     assert check_consistency(galleries, "staff").faults == []
 
 
-def test_many_probes_are_searched_in_parts_with_the_same_answers(
+def test_many_probes_searched_in_parts_get_the_same_candidates(
     galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(galleries, "flat")
     probes = unit(VECTORS + 0.1 * people(200, 1, 8)[:, 0])
 
     def found() -> list[list[str]]:
-        return [[one.subject for one in own] for own in identify(galleries, ["staff"], probes, 7)]
+        answers = identify(galleries, ["staff"], probes, 7)
+        return [[candidate.subject for candidate in candidates] for candidates in answers]
 
-    whole = found()
-    monkeypatch.setattr(segmented, "_MOST_HITS", 500)
-    assert found() == whole
+    at_once = found()
+    monkeypatch.setattr(segmented, "_MAX_HITS", 500)
+    assert found() == at_once
 
 
-def test_as_many_subjects_are_given_as_are_asked_for(galleries: Galleries, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the nearest templates, however many are looked at, are those of one."""
-    monkeypatch.setattr("service.gallery.ranking._DEEPEST", 40)
+def test_a_search_returns_k_subjects_even_if_one_has_all_nearest_templates(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search exceeds its depth limit while it has found fewer than k subjects."""
+    monkeypatch.setattr("service.gallery.ranking._MAX_DEPTH", 40)
     create_gallery(galleries, "staff")
     crowd = unit(VECTORS[:1] + 0.05 * np.random.default_rng(0).standard_normal((200, DIMENSIONS)))
-    store_templates(galleries, "staff", [("crowd", template(own)) for own in crowd])
-    store_templates(galleries, "staff", [(f"s{number}", template(own)) for number, own in enumerate(VECTORS[1:])])
+    store_templates(galleries, "staff", [("crowd", template(vector)) for vector in crowd])
+    store_templates(galleries, "staff", [(f"s{number}", template(vector)) for number, vector in enumerate(VECTORS[1:])])
     (found,) = identify(galleries, ["staff"], VECTORS[:1], 100)
     assert len(found) == 100
     assert found[0].subject == "crowd"
 
 
-def test_an_extreme_norm_outweighs_and_does_not_break(galleries: Galleries) -> None:
+def test_an_extreme_norm_dominates_without_numerical_failure(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
-    own = people(1, 2)[0]
-    store_templates(galleries, "staff", [("tiny", template(own[0], 1e-30))])
-    store_templates(galleries, "staff", [("both", template(own[1], 1e6)), ("both", template(VECTORS[3], 1e-6))])
-    for vector, subject in ((own[0], "tiny"), (own[1], "both")):
+    vectors = people(1, 2)[0]
+    store_templates(galleries, "staff", [("tiny", template(vectors[0], 1e-30))])
+    store_templates(galleries, "staff", [("both", template(vectors[1], 1e6)), ("both", template(VECTORS[3], 1e-6))])
+    for vector, subject in ((vectors[0], "tiny"), (vectors[1], "both")):
         (found,) = identify(galleries, ["staff"], vector[None], 1, "quality-weighted")
         assert found[0].subject == subject
         assert found[0].similarity == pytest.approx(1)

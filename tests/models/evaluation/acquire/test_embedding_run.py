@@ -39,7 +39,7 @@ def pictures(tmp_path: Path) -> list[Picture]:
 
 
 class Counting:
-    """An embedder that counts what it is given."""
+    """A counter of the crops that the embedder receives."""
 
     def __init__(self, model: EvaluatedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         embedder = model.models.pipeline.embedder
@@ -52,19 +52,19 @@ class Counting:
         monkeypatch.setattr(embedder, "embed", counted)
 
 
-def test_is_what_the_pipeline_that_serves_gives(pictures: list[Picture]) -> None:
+def test_the_embeddings_are_those_of_the_serving_pipeline(pictures: list[Picture]) -> None:
     model = EvaluatedModel(models_by_color())
-    done: list[tuple[int, int | None]] = []
-    model.progress = lambda _, count, total: done.append((count, total))
+    steps: list[tuple[int, int | None]] = []
+    model.progress = lambda _, count, total: steps.append((count, total))
     faces = model.embed(model.photos("single"), pictures)
-    served = model.models.pipeline
+    pipeline = model.models.pipeline
     assert faces.found.all()
     for row, picture in zip(faces.embedding, pictures, strict=True):
         assert isinstance(picture.source, Path)
-        (photo,) = served.embed([picture.source.read_bytes()], "single", Deadline())
+        (photo,) = pipeline.embed([picture.source.read_bytes()], "single", Deadline())
         assert not isinstance(photo, Exception)
         assert (photo.faces[0].embedding == row).all()
-    assert done == [(4, 15), (8, 15), (12, 15), (15, 15)]
+    assert steps == [(4, 15), (8, 15), (12, 15), (15, 15)]
     assert faces.names == [picture.name for picture in pictures]
 
 
@@ -77,22 +77,22 @@ def test_a_second_run_needs_no_inference(
     assert (first.inferred, counting.crops) == (15, 15)
     renamed = [Picture(f"renamed {picture.name}", picture.source) for picture in reversed(pictures)]
     again = model.embed(model.photos("single"), renamed)
-    assert (again.inferred, counting.crops) == (0, 15), "known by content, not by name or order"
+    assert (again.inferred, counting.crops) == (0, 15), "the cache finds pictures by content, not by name or order"
     assert (again.embedding[::-1] == first.embedding).all()
     assert (again.norms[::-1] == first.norms).all()
     assert (again.geometry[::-1] == first.geometry).all()
-    assert model.embed(model.photos("largest"), pictures).inferred == 15, "another policy may mean another face"
+    assert model.embed(model.photos("largest"), pictures).inferred == 15, "another policy may select another face"
     assert len(list((tmp_path / "cache").glob("*.sqlite"))) == 2
 
 
-def test_what_is_kept_holds_no_name(pictures: list[Picture], tmp_path: Path) -> None:
+def test_the_cache_holds_no_names(pictures: list[Picture], tmp_path: Path) -> None:
     model = EvaluatedModel(models_by_color(), tmp_path / "cache")
     model.embed(model.photos("single"), pictures)
     for path in (tmp_path / "cache").iterdir():
         assert b"subject" not in path.read_bytes().replace(b"subjects", b"")
 
 
-def test_an_interrupted_run_goes_on_where_it_was(
+def test_an_interrupted_run_resumes_where_it_stopped(
     pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = EvaluatedModel(models_by_color(), tmp_path / "cache")
@@ -104,9 +104,9 @@ def test_an_interrupted_run_goes_on_where_it_was(
     model.progress = interrupt
     with pytest.raises(KeyboardInterrupt):
         model.embed(model.photos("single"), pictures)
-    fresh = EvaluatedModel(models_by_color(), tmp_path / "cache")
-    counting = Counting(fresh, monkeypatch)
-    faces = fresh.embed(fresh.photos("single"), pictures)
+    resumed = EvaluatedModel(models_by_color(), tmp_path / "cache")
+    counting = Counting(resumed, monkeypatch)
+    faces = resumed.embed(resumed.photos("single"), pictures)
     assert faces.found.all()
     assert counting.crops <= 7
 
@@ -122,14 +122,14 @@ def test_an_engine_that_fails_stops_the_run(pictures: list[Picture], monkeypatch
         model.embed(model.photos("single"), pictures)
 
 
-def test_failures_are_kept_with_their_reason_and_are_known_too(tmp_path: Path) -> None:
-    broken, gone = tmp_path / "broken.jpg", tmp_path / "gone.jpg"
+def test_failures_are_reported_with_their_reason_and_cached(tmp_path: Path) -> None:
+    broken, missing = tmp_path / "broken.jpg", tmp_path / "gone.jpg"
     broken.write_bytes(b"\xff\xd8\xff broken")
     pictures = [
         Picture("none", faces_png(0)),
         Picture("two", faces_png(2)),
         Picture("broken.jpg", broken),
-        Picture("gone.jpg", gone),
+        Picture("gone.jpg", missing),
         Picture("good", faces_png(1)),
         Picture("good again", faces_png(1)),
     ]
@@ -151,11 +151,12 @@ def test_failures_are_kept_with_their_reason_and_are_known_too(tmp_path: Path) -
 
 
 def test_missing_files_stop_the_run_before_it_begins(tmp_path: Path) -> None:
-    there = tmp_path / "there.png"
-    there.write_bytes(faces_png(1))
-    pictures = [Picture("there.png", there), *(Picture(f"gone {n}", tmp_path / f"gone {n}") for n in range(12))]
+    present = tmp_path / "there.png"
+    present.write_bytes(faces_png(1))
+    pictures = [Picture("there.png", present), *(Picture(f"gone {n}", tmp_path / f"gone {n}") for n in range(12))]
     assert len(require_present(pictures, 12)) == 12
-    with pytest.raises(SetIncomplete, match=r"12 of 13 pictures are missing, at most 11 may be: gone 0, .*gone 9, …"):
+    sentence = r"12 of 13 pictures are missing, at most 11 may be missing: gone 0, .*gone 9, …"
+    with pytest.raises(SetIncomplete, match=sentence):
         require_present(pictures, 11)
     model = EvaluatedModel(models_by_color(), most_missing=3)
     with pytest.raises(SetIncomplete):
@@ -167,32 +168,34 @@ def test_both_views_are_added_before_normalisation(tmp_path: Path) -> None:
     crops = synthetic_pictures(3, 112, 112)
     pictures = [Picture(str(n), encode(Image.fromarray(crop))) for n, crop in enumerate(crops)]
     embedder = model.models.pipeline.embedder
-    here, there = embedder.embed(crops), embedder.embed(np.ascontiguousarray(crops[:, :, ::-1]))
-    total = here.embedding * here.norm[:, None] + there.embedding * there.norm[:, None]
-    for _ in range(2):  # made, and known
+    plain, mirrored = embedder.embed(crops), embedder.embed(np.ascontiguousarray(crops[:, :, ::-1]))
+    total = plain.embedding * plain.norm[:, None] + mirrored.embedding * mirrored.norm[:, None]
+    for _ in range(2):  # computed, then read from the cache
         faces = model.embed(FromCrops(model.template), pictures, mirror=True)
-        assert faces.norms == pytest.approx(np.stack([here.norm, there.norm], axis=1))
+        assert faces.norms == pytest.approx(np.stack([plain.norm, mirrored.norm], axis=1))
         assert faces.embedding == pytest.approx(total / np.linalg.norm(total, axis=1, keepdims=True), abs=1e-6)
     single = model.embed(FromCrops(model.template), pictures)
-    assert single.embedding == pytest.approx(here.embedding)
+    assert single.embedding == pytest.approx(plain.embedding)
     with model.run(FromCrops(model.template), mirror=True) as run:
         (group,) = run.groups(pictures)
     unit, length = add_views(group.outcomes[0])  # type: ignore[arg-type]
     assert unit * length == pytest.approx(total[0], abs=1e-5)
 
 
-@pytest.mark.parametrize(("size", "seen"), [((112, 112), (112, 112)), ((250, 224), (112, 112)), ((56, 56), (112, 112))])
-def test_crops_of_another_size_are_brought_to_112(size: tuple[int, int], seen: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "expected"), [((112, 112), (112, 112)), ((250, 224), (112, 112)), ((56, 56), (112, 112))]
+)
+def test_crops_of_another_size_are_scaled_to_112(size: tuple[int, int], expected: tuple[int, int]) -> None:
     model = EvaluatedModel(models_by_color())
     crop = synthetic_pictures(1, size[1], size[0])[0]
     (found,) = FromCrops(model.template).crops([encode(Image.fromarray(crop))])
     assert not isinstance(found, Exception)
-    assert found.pixels.shape[:2] == seen
+    assert found.pixels.shape[:2] == expected
     if size == (112, 112):
         assert (found.pixels == crop).all()
 
 
-def test_a_set_with_landmarks_is_aligned_by_them_and_known_by_both() -> None:
+def test_a_set_with_landmarks_is_aligned_by_them_and_cached_by_image_and_landmarks() -> None:
     model = EvaluatedModel(models_by_color())
     template = model.template
     photo = synthetic_pictures(1, 300, 300)[0]
@@ -208,7 +211,7 @@ def test_a_set_with_landmarks_is_aligned_by_them_and_known_by_both() -> None:
     assert [failure.code for failure in flat.failures] == ["degenerate_landmarks"]
 
 
-def test_a_cache_that_is_none_is_said(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_refuses_a_cache_file_that_is_not_a_cache(tmp_path: Path, pictures: list[Picture]) -> None:
     model = EvaluatedModel(models_by_color(), tmp_path / "cache")
     model.embed(model.photos("single"), pictures)
     for path in (tmp_path / "cache").glob("*.sqlite*"):
@@ -221,15 +224,15 @@ def test_two_runs_may_use_one_cache(tmp_path: Path, pictures: list[Picture]) -> 
     model = EvaluatedModel(models_by_color(), tmp_path / "cache")
     runs: Sequence[EvaluatedModel] = [model, EvaluatedModel(model.models, tmp_path / "cache")]
     with runs[0].run(model.photos("single")) as first, runs[1].run(model.photos("single")) as second:
-        for one, other in zip(first.groups(pictures), second.groups(pictures), strict=True):
-            assert len(one.outcomes) == len(other.outcomes)
+        for first_group, second_group in zip(first.groups(pictures), second.groups(pictures), strict=True):
+            assert len(first_group.outcomes) == len(second_group.outcomes)
     (path,) = (tmp_path / "cache").glob("*.sqlite")
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT COUNT(*) FROM faces").fetchone() == (15,)
     connection.close()
 
 
-def test_a_row_that_was_altered_is_said(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_refuses_a_cache_with_an_altered_row(tmp_path: Path, pictures: list[Picture]) -> None:
     model = EvaluatedModel(models_by_color(), tmp_path / "cache")
     model.embed(model.photos("single"), pictures)
     (path,) = (tmp_path / "cache").glob("*.sqlite")
@@ -239,15 +242,15 @@ def test_a_row_that_was_altered_is_said(tmp_path: Path, pictures: list[Picture])
         model.embed(model.photos("single"), pictures)
 
 
-def test_what_was_made_in_another_way_is_not_known(
+def test_embeddings_made_under_other_conditions_are_not_reused(
     tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of these may give another embedding of the same picture."""
+    """Each changed condition can change the embedding of a picture."""
     models = models_by_color()
     cache = tmp_path / "cache"
 
-    def inferred(under: Models) -> int:
-        model = EvaluatedModel(under, cache)
+    def inferred(models: Models) -> int:
+        model = EvaluatedModel(models, cache)
         return model.embed(model.photos("single"), pictures).inferred
 
     assert inferred(models) == 15

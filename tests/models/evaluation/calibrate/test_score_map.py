@@ -10,7 +10,7 @@ FOLDS = 5
 
 
 def histograms(mated: NDArray[np.float64], others: NDArray[np.float64]) -> FoldHistograms:
-    """Deal scores into folds as if each had subjects of its own."""
+    """Deal scores into folds, as if every score were of different subjects."""
 
     def count(scores: NDArray[np.float64]) -> NDArray[np.int64]:
         return np.bincount(bins_of(scores.astype(np.float32)), minlength=BINS).astype(np.int64)
@@ -30,8 +30,8 @@ def fit(mated: NDArray[np.float64], others: NDArray[np.float64]) -> ScoreMap:
     return fit_score_map(histograms(mated, others), "a test")
 
 
-def test_finds_the_ratio_that_is_known() -> None:
-    """Of two normal distributions of like width the ratio is a straight line: (m1 - m0) (s - mean) / variance."""
+def test_fits_the_known_ratio_of_normal_distributions() -> None:
+    """Two normal distributions of equal width have a linear ratio: (m1 - m0) (s - mean) / variance."""
     found = fit(normal(0.4, 0.15, 40_000, 0), normal(0.0, 0.15, 40_000, 1))
     for similarity in (0.0, 0.1, 0.2, 0.3, 0.4):
         true = 0.4 * (similarity - 0.2) / 0.15**2
@@ -40,39 +40,39 @@ def test_finds_the_ratio_that_is_known() -> None:
     assert found.least_cost <= found.cost < found.least_cost + 0.01
 
 
-def test_takes_the_isotonic_map_where_a_line_does_not_fit() -> None:
-    """One mated pair in ten says nothing: a line would have to be flat for them."""
-    anywhere = np.random.default_rng(1).uniform(-1, 1, 4000)
-    mated = np.random.default_rng(2).permutation(np.concatenate([normal(0.6, 0.05, 36_000, 0), anywhere]))
+def test_chooses_the_isotonic_map_where_a_line_does_not_fit() -> None:
+    """One mated pair in ten has a uniformly random similarity, so only a flat line would fit those pairs."""
+    uniform = np.random.default_rng(1).uniform(-1, 1, 4000)
+    mated = np.random.default_rng(2).permutation(np.concatenate([normal(0.6, 0.05, 36_000, 0), uniform]))
     found = fit(mated, normal(0.0, 0.05, 40_000, 3))
     assert found.method == "isotonic"
     assert len(found.knots) <= 70
     assert found.cost < 0.25
     assert found.probability(0.6, 0.5) > 0.99
-    assert found.probability(0.0, 0.5) == pytest.approx(0.055, abs=0.01), "pooled with the mated ones below"
+    assert found.probability(0.0, 0.5) == pytest.approx(0.055, abs=0.01), "pooled with the mated pairs below"
 
 
-def test_is_monotone_whatever_the_scores() -> None:
+def test_is_monotone_for_random_scores() -> None:
     for seed in range(4):
         rng = np.random.default_rng(seed)
         found = fit(rng.uniform(-1, 1, 300), rng.uniform(-1, 1, 300))
         similarities, ratios = zip(*found.knots, strict=True)
         assert list(ratios) == sorted(ratios)
         assert list(similarities) == sorted(similarities)
-        assert found.cost == pytest.approx(1, abs=0.15), "scores that say nothing cost a bit"
+        assert found.cost == pytest.approx(1, abs=0.15), "uninformative scores cost 1 bit"
 
 
-def test_claims_no_more_than_the_data_carries() -> None:
-    """Classes that do not overlap would give an infinite ratio; 3,000 comparisons carry one of 1,000."""
+def test_ratios_stay_within_what_the_data_supports() -> None:
+    """Separate classes would yield an infinite ratio; 3,000 comparisons support a ratio of 1,000."""
     found = fit(normal(0.8, 0.01, 600, 0), normal(0.0, 0.01, 3000, 1))
-    three = -np.log(0.05)  # what the rule of 3 rounds
+    three = -np.log(0.05)  # the rule of 3 rounds this number to 3
     assert found.log_likelihood_ratio(1.0) <= np.log(3000 / three) + 1e-9
     assert found.log_likelihood_ratio(-1.0) >= -np.log(600 / three) - 1e-9
     assert found.log_likelihood_ratio(1.0) > 3
 
 
-def test_errors_that_were_seen_at_the_end_bound_the_ratio() -> None:
-    """Ten non-mated pairs as alike as any, such as people under two names: the ends are told no surer than that."""
+def test_errors_at_the_ends_bound_the_ratio() -> None:
+    """Ten non-mated pairs have the highest similarity, as people under two names would; they limit the ratio."""
     others = np.concatenate([normal(0.0, 0.05, 100_000, 1), np.full(10, 0.9)])
     mated = np.concatenate([normal(0.6, 0.1, 10_000, 0), np.full(20, -0.2)])
     found = fit(mated, np.random.default_rng(0).permutation(others))
@@ -81,7 +81,7 @@ def test_errors_that_were_seen_at_the_end_bound_the_ratio() -> None:
     assert found.log_likelihood_ratio(-1.0) > -np.log(10_020 / 20)
 
 
-def test_a_line_beyond_what_the_counts_carry_says_nothing_more() -> None:
+def test_a_line_outside_the_limits_is_clipped_to_them() -> None:
     found = fit(normal(0.5, 0.1, 10, 0), normal(0.0, 0.1, 10, 1))
     similarities, ratios = zip(*found.knots, strict=True)
     assert list(similarities) == sorted(set(similarities))

@@ -12,7 +12,7 @@ Pairs = dict[tuple[int, int], float]
 
 
 def every_pair(embedding: NDArray[np.float32], subjects: NDArray[np.int64]) -> tuple[Pairs, Pairs]:
-    """The plain way: mated and non-mated similarities by pair."""
+    """Return mated and non-mated similarities by pair, from a plain double loop."""
     scores = embedding @ embedding.T
     mated: Pairs = {}
     others: Pairs = {}
@@ -25,13 +25,13 @@ def every_pair(embedding: NDArray[np.float32], subjects: NDArray[np.int64]) -> t
 
 def as_pairs(first: NDArray[np.int32], second: NDArray[np.int32], scores: NDArray[np.float32]) -> Pairs:
     rows = zip(first.tolist(), second.tolist(), scores.tolist(), strict=True)
-    return {(min(one, other), max(one, other)): score for one, other, score in rows}
+    return {(min(a, b), max(a, b)): score for a, b, score in rows}
 
 
 @pytest.mark.parametrize("folds", [None, 3])
 @pytest.mark.parametrize("small", [True, False])
 def test_every_pair_is_counted_once(folds: int | None, small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With blocks that are smaller than a subject, and with one block for all."""
+    """Blocks are smaller than the pictures of a subject, or one block holds all pictures."""
     if small:
         monkeypatch.setattr(all_pairs, "_ROWS", 5)
         monkeypatch.setattr(all_pairs, "_COLUMNS", 7)
@@ -46,10 +46,10 @@ def test_every_pair_is_counted_once(folds: int | None, small: bool, monkeypatch:
     assert tail.count == len(others) == tail.histogram.sum()
     assert len(found.mated.scores) == len(mated)
     expected = np.bincount(bins_of(np.array(list(others.values()), np.float32)), minlength=BINS)
-    assert np.abs(np.cumsum(tail.histogram) - np.cumsum(expected)).max() <= 2, "a last digit may change a bin"
+    assert np.abs(np.cumsum(tail.histogram) - np.cumsum(expected)).max() <= 2, "rounding may change a bin"
 
 
-def test_the_tail_holds_the_highest_however_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tail_holds_the_highest_similarities_in_any_order_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(all_pairs, "_ROWS", 4)
     monkeypatch.setattr(all_pairs, "_COLUMNS", 4)
     monkeypatch.setattr(all_pairs, "TAIL_RATE", 0.05)
@@ -61,33 +61,33 @@ def test_the_tail_holds_the_highest_however_they_come(monkeypatch: pytest.Monkey
     assert tail.scores.tolist() == pytest.approx(sorted(others.values(), reverse=True)[: len(tail.scores)], abs=1e-6)
 
 
-def test_of_small_sets_everything_is_kept() -> None:
-    """With few subjects one draw of the bootstrap may need much more than the rate."""
+def test_the_tail_of_a_small_set_holds_all_pairs() -> None:
+    """With few subjects, a bootstrap draw can need many more pairs than the rate."""
     embedding, subjects = people(30, 3)
     tail = compare_all(embedding, subjects).non_mated
     assert len(tail.scores) == tail.count
 
 
-def test_histograms_by_fold_are_of_pairs_whose_subjects_are_there() -> None:
+def test_histograms_by_fold_count_the_pairs_of_the_subjects_of_the_folds() -> None:
     embedding, subjects = people(20, 4)
     folds = deal_into_folds(subjects, 4)
     found = compare_all(embedding, subjects, folds)
     assert found.by_fold is not None
     for fold in range(4):
         inside, outside = subjects[folds == fold], subjects[folds != fold]
-        assert tuple(own.sum() for own in found.by_fold.of(fold)) == count_pairs(inside)
-        assert tuple(own.sum() for own in found.by_fold.without(fold)) == count_pairs(outside)
-    assert tuple(own.sum() for own in found.by_fold.all()) == count_pairs(subjects)
+        assert tuple(histogram.sum() for histogram in found.by_fold.of(fold)) == count_pairs(inside)
+        assert tuple(histogram.sum() for histogram in found.by_fold.without(fold)) == count_pairs(outside)
+    assert tuple(histogram.sum() for histogram in found.by_fold.all()) == count_pairs(subjects)
 
 
-def test_folds_part_subjects_and_are_of_like_size() -> None:
+def test_folds_have_disjoint_subjects_and_similar_sizes() -> None:
     _, subjects = people(23, 3)
     folds = deal_into_folds(subjects, 5)
     by_fold = [set(subjects[folds == fold].tolist()) for fold in range(5)]
     assert sum(map(len, by_fold)) == 23
-    assert {len(own) for own in by_fold} == {4, 5}
+    assert {len(names) for names in by_fold} == {4, 5}
     assert (deal_into_folds(subjects, 5) == folds).all()
-    with pytest.raises(TooFewSubjects, match="23 subjects cannot be dealt into 12 folds of two"):
+    with pytest.raises(TooFewSubjects, match="23 subjects cannot be divided into 12 folds of two"):
         deal_into_folds(subjects, 12)
 
 
@@ -95,7 +95,7 @@ def test_rates_and_thresholds_are_exact_to_the_pair(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
     embedding, subjects = people(40, 3)
     found = compare_all(embedding, subjects)
-    scores = found.non_mated.scores[0]
+    highest = found.non_mated.scores[0]
     _, others = every_pair(embedding, subjects)
     ranked = np.sort(np.array(list(others.values()), np.float32))[::-1]
     threshold = found.non_mated.threshold(1e-2)
@@ -103,18 +103,18 @@ def test_rates_and_thresholds_are_exact_to_the_pair(monkeypatch: pytest.MonkeyPa
     allowed = int(1e-2 * len(ranked))
     assert threshold == pytest.approx(ranked[allowed - 1], abs=1e-6)
     assert found.non_mated.errors(threshold) == allowed
-    assert found.non_mated.errors(float(np.nextafter(scores, np.float32(2)))) == 0
-    assert found.non_mated.fmr(-1.0) == 1.0, "below the tail the histogram counts"
-    assert found.non_mated.threshold(0.5 / len(ranked)) is None, "not one error fits in"
-    assert found.non_mated.threshold(0.5) is None, "the tail is shorter than that"
+    assert found.non_mated.errors(float(np.nextafter(highest, np.float32(2)))) == 0
+    assert found.non_mated.fmr(-1.0) == 1.0, "below the tail, the rate comes from the histogram"
+    assert found.non_mated.threshold(0.5 / len(ranked)) is None, "the rate allows no error"
+    assert found.non_mated.threshold(0.5) is None, "the rate allows more errors than the tail has pairs"
 
 
-def test_ties_never_take_a_rate_beyond_what_is_asked() -> None:
+def test_ties_never_exceed_the_requested_rate() -> None:
     scores = np.array([0.9, 0.5, 0.5, 0.5, 0.1], np.float32)
-    none = np.zeros(5, np.int32)
+    pictures = np.zeros(5, np.int32)
     ties = PairScores(
-        MatedPairs(scores, none, none),
-        NonMatedPairs(5, scores, none, none, np.zeros(BINS, np.int64)),
+        MatedPairs(scores, pictures, pictures),
+        NonMatedPairs(5, scores, pictures, pictures, np.zeros(BINS, np.int64)),
         None,
     ).non_mated
     assert ties.threshold(0.4) == pytest.approx(0.9)
@@ -122,7 +122,7 @@ def test_ties_never_take_a_rate_beyond_what_is_asked() -> None:
     assert ties.errors(0.5) == 4
 
 
-def test_samples_are_drawn_by_the_seed_and_without_repetition() -> None:
+def test_samples_follow_the_seed_and_have_no_repetition() -> None:
     embedding, subjects = people(30, 4)
     first, second, mated = sample_pairs(subjects, 100, seed=3)
     assert mated.sum() == 100
@@ -130,7 +130,7 @@ def test_samples_are_drawn_by_the_seed_and_without_repetition() -> None:
     assert ((subjects[first] == subjects[second]) == mated).all()
     assert len({frozenset(pair) for pair in zip(first.tolist(), second.tolist(), strict=True)}) == 200
     again = sample_pairs(subjects, 100, seed=3)
-    assert all((one == other).all() for one, other in zip(again, (first, second, mated), strict=True))
+    assert all((a == b).all() for a, b in zip(again, (first, second, mated), strict=True))
     assert (sample_pairs(subjects, 100, seed=4)[0] != first).any()
     assert sample_pairs(subjects, 10**6, seed=0)[2].sum() == count_pairs(subjects)[0]
     assert similarities(embedding, first, second) == pytest.approx(
@@ -139,8 +139,8 @@ def test_samples_are_drawn_by_the_seed_and_without_repetition() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 40, 200, 239])
-def test_every_pair_is_drawn_as_often_as_any_other(count: int) -> None:
-    """Of subjects with many pictures and with few."""
+def test_every_pair_has_the_same_chance_to_be_drawn(count: int) -> None:
+    """The subjects have very different numbers of pictures."""
     subjects = np.array([0] * 12 + [1] * 6 + [2, 3, 4, 5], np.int64)
     mated_count, other_count = count_pairs(subjects)
     seen = np.zeros((22, 22))
@@ -158,16 +158,16 @@ def test_every_pair_is_drawn_as_often_as_any_other(count: int) -> None:
     )
 
 
-def test_one_class_only_is_refused() -> None:
+def test_refuses_pairs_of_one_class() -> None:
     embedding, subjects = people(5, 1)
-    for work in (lambda: compare_all(embedding, subjects), lambda: sample_pairs(subjects, 5, 0)):
+    for call in (lambda: compare_all(embedding, subjects), lambda: sample_pairs(subjects, 5, 0)):
         with pytest.raises(OneClassOnly, match="no mated pairs"):
-            work()
+            call()
     with pytest.raises(OneClassOnly, match="no non-mated"):
         compare_all(embedding, np.zeros(5, np.int64))
 
 
-def test_more_mated_pairs_than_can_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_more_mated_pairs_than_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(all_pairs, "MOST_MATED", 10)
     with pytest.raises(TooManyPairs, match="--pairs"):
         compare_all(*people(5, 4))

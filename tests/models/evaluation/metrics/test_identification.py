@@ -17,7 +17,7 @@ def _few_probes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def split(known: int) -> tuple[Vectors, Ids, Vectors, Ids]:
-    """Two pictures of the first subjects are enrolled, all others are probes."""
+    """Return a gallery with two pictures of each of the first subjects, and all other pictures as probes."""
     embedding, subjects = people(60, 6, spread=0.6)
     order = np.argsort(subjects, kind="stable")
     enrolled = np.concatenate([order[6 * subject : 6 * subject + 2] for subject in range(known)])
@@ -25,7 +25,7 @@ def split(known: int) -> tuple[Vectors, Ids, Vectors, Ids]:
     return embedding[enrolled], subjects[enrolled], embedding[probes], subjects[probes]
 
 
-def test_ranks_and_rates_are_those_of_a_plain_search() -> None:
+def test_ranks_and_rates_equal_those_of_a_plain_search() -> None:
     gallery, owners, probes, subjects = split(40)
     found = search(gallery, owners, probes, subjects)
     similarity = probes @ gallery.T
@@ -34,33 +34,33 @@ def test_ranks_and_rates_are_those_of_a_plain_search() -> None:
     ranks = (best[mated] > best[mated, subjects[mated]][:, None]).sum(axis=1)
     assert found.ranks == {rank: pytest.approx((ranks < rank).mean()) for rank in (1, 5, 10)}
     assert (found.mated, found.non_mated) == (mated.sum(), (~mated).sum())
-    strangers = best[~mated].max(axis=1)
+    best_other = best[~mated].max(axis=1)
     for rate in found.rates:
-        allowed = int(rate.fpir * len(strangers))
+        allowed = int(rate.fpir * len(best_other))
         assert rate.errors == allowed
-        assert rate.threshold == pytest.approx(np.sort(strangers)[::-1][allowed]), "the first that is not let through"
+        assert rate.threshold == pytest.approx(np.sort(best_other)[::-1][allowed]), "the first rejected score"
         hit = (ranks == 0) & (best[mated, subjects[mated]] > rate.threshold + 1e-6)
         assert rate.tpir == pytest.approx(hit.mean(), abs=1.5 / mated.sum())
-    assert [rate.fpir for rate in found.rates] == [1e-2, 1e-1], "120 non-mated probes carry no 1e-3"
+    assert [rate.fpir for rate in found.rates] == [1e-2, 1e-1], "120 non-mated probes do not support 1e-3"
 
 
-def test_a_probe_without_a_face_finds_nobody() -> None:
+def test_a_probe_without_a_face_is_not_identified() -> None:
     gallery, owners, probes, subjects = split(40)
-    lost = probes.copy()
-    lost[subjects == 3] = 0
-    found = search(gallery, owners, lost, subjects)
+    incomplete = probes.copy()
+    incomplete[subjects == 3] = 0
+    found = search(gallery, owners, incomplete, subjects)
     assert found.ranks[10] <= search(gallery, owners, probes, subjects).ranks[10] - 4 / found.mated + 1e-9
     assert (found.own == -1).sum() == 4
 
 
-def test_all_probes_of_strangers_are_refused() -> None:
+def test_refuses_probes_of_unenrolled_subjects_only() -> None:
     gallery, owners, probes, subjects = split(10)
-    with pytest.raises(OneClassOnly, match="nobody could be identified"):
+    with pytest.raises(OneClassOnly, match="no probe is of an enrolled subject"):
         search(gallery, owners, probes[subjects >= 10], subjects[subjects >= 10])
 
 
-def test_counts_as_the_official_code_where_all_are_enrolled() -> None:
-    """Threshold: the k-th largest of all scores with others, k by the number of probes; the rank is ignored."""
+def test_official_rates_equal_those_of_the_official_definition() -> None:
+    """The threshold is the k-th largest score with other subjects, k is FPIR times the probes, any rank counts."""
     gallery, owners, probes, subjects = split(60)
     gallery, owners = gallery[::2], owners[::2]
     ranks, rates = search_officially(gallery, owners, probes, subjects)

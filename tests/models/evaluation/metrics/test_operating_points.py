@@ -22,7 +22,7 @@ from tests.models.evaluation.people import people
 
 
 def scores(count: int, seed: int = 0) -> PairScores:
-    """Pairs whose subjects are not known."""
+    """Return pairs of unknown subjects."""
     rng = np.random.default_rng(seed)
     mated = np.arange(count) % 10 == 0
     similarity = rng.normal(np.where(mated, 0.6, 0.0), 0.1).astype(np.float32)
@@ -30,7 +30,7 @@ def scores(count: int, seed: int = 0) -> PairScores:
     return listed_pairs(similarity, mated, places, places)
 
 
-def test_a_point_costs_what_it_says() -> None:
+def test_a_point_has_its_stated_error_rates() -> None:
     pairs = scores(100_000)
     points = operating_points(pairs, "a test")
     assert [point.name for point in points] == ["fmr_1e-2", "fmr_1e-3"]
@@ -43,13 +43,13 @@ def test_a_point_costs_what_it_says() -> None:
         assert point.fnmr == (pairs.mated.scores < np.float32(point.threshold)).mean()
 
 
-def test_below_thirty_errors_no_point_is_named() -> None:
-    """Rule of 30: 29,999 non-mated comparisons do not carry 1e-3, 30,000 do."""
+def test_a_rate_with_fewer_than_thirty_errors_has_no_point() -> None:
+    """Rule of 30: 29,999 non-mated comparisons do not support 1e-3, 30,000 do."""
     for count, names in ((33_332, ["fmr_1e-2"]), (33_334, ["fmr_1e-2", "fmr_1e-3"])):
         assert [point.name for point in operating_points(scores(count), "a test")] == names
 
 
-def test_refuses_to_calibrate_on_next_to_nothing() -> None:
+def test_refuses_to_calibrate_on_too_few_comparisons() -> None:
     pairs = scores(1000)
     points = operating_points(pairs, "a test")
     assert points == []
@@ -57,14 +57,14 @@ def test_refuses_to_calibrate_on_next_to_nothing() -> None:
         require_points(points, pairs)
 
 
-def test_beyond_the_last_point_the_rule_of_three_speaks() -> None:
+def test_the_bound_beyond_the_last_point_follows_the_rule_of_three() -> None:
     pairs = scores(10_000)
     bound = bound_beyond(pairs)
     assert bound.similarity == pairs.non_mated.scores.max()
     assert bound.fmr == pytest.approx(3 / 9000)
 
 
-def test_one_class_only_is_refused() -> None:
+def test_refuses_pairs_of_one_class() -> None:
     places = np.arange(50, dtype=np.int32)
     for mated in (np.ones(50, np.bool_), np.zeros(50, np.bool_)):
         with pytest.raises(OneClassOnly):
@@ -72,7 +72,7 @@ def test_one_class_only_is_refused() -> None:
 
 
 def test_binomial_intervals_are_those_of_clopper_and_pearson() -> None:
-    # C. Clopper, E. Pearson 1934; the rule of three is its bound_text end for no error, one-sided at 95 %.
+    # C. Clopper, E. Pearson 1934; without errors, the one-sided upper bound at 95 % is the rule of three.
     low, high = binomial_interval(0, 100)
     assert low == 0
     assert high == pytest.approx(1 - 0.025 ** (1 / 100))
@@ -92,7 +92,10 @@ def test_names_are_short() -> None:
 def plain_bootstrap(
     embedding: NDArray[np.float32], subjects: NDArray[np.int64], threshold: float, replicates: int
 ) -> NDArray[np.float64]:
-    """Draw subjects, copy their pictures, compare all pictures of different subjects: the slow way, nothing clever."""
+    """Return the interval of FMR from a slow reference bootstrap.
+
+    Each replicate draws subjects, copies their pictures and compares all pictures of different subjects.
+    """
     rng = np.random.default_rng(7)
     names = np.unique(subjects)
     rates = []
@@ -105,78 +108,78 @@ def plain_bootstrap(
     return np.asarray(np.quantile(rates, [0.025, 0.975]))
 
 
-def test_the_bootstrap_is_what_drawing_whole_subjects_gives() -> None:
+def test_the_bootstrap_agrees_with_a_reference_that_draws_whole_subjects() -> None:
     embedding, subjects = people(40, 4, dimensions=6)
     pairs = compare_all(embedding, subjects)
     threshold = pairs.non_mated.threshold(1e-2)
     assert threshold is not None
-    (own,) = point_intervals(pairs, [(1e-2, threshold)], replicates=2000)
+    (interval,) = point_intervals(pairs, [(1e-2, threshold)], replicates=2000)
     plain = plain_bootstrap(embedding, subjects, threshold, 2000)
-    assert own.fmr == pytest.approx(tuple(plain), rel=0.15)
+    assert interval.fmr == pytest.approx(tuple(plain), rel=0.15)
     errors = pairs.non_mated.errors(threshold)
     low, high = binomial_interval(errors, pairs.non_mated.count)
-    assert own.fmr[1] - own.fmr[0] > 1.5 * (high - low), "pairs that share a subject are not independent"
+    assert interval.fmr[1] - interval.fmr[0] > 1.5 * (high - low), "pairs that share a subject are not independent"
 
 
 def test_the_bootstrap_of_fnmr_draws_whole_subjects() -> None:
-    """Half of the subjects never match: every interval must be as wide as that of 40 coins, however many pictures."""
+    """If half of the 40 subjects never match, the interval is as wide as that of 40 coin tosses, for any pictures."""
     embedding, subjects = people(40, 10, spread=0.01)
     embedding = np.where((subjects % 2 == 0)[:, None], embedding, np.roll(embedding, 1, axis=0))
     rng = np.random.default_rng(1)
     noise = rng.normal(size=embedding.shape).astype(np.float32)
     embedding[subjects % 2 == 1] = noise[subjects % 2 == 1] / np.linalg.norm(noise[subjects % 2 == 1], axis=1)[:, None]
     pairs = compare_all(embedding, subjects)
-    (own,) = point_intervals(pairs, [(1e-2, 0.95)], replicates=500)
-    assert own.fnmr == pytest.approx((0.35, 0.65), abs=0.04)
+    (interval,) = point_intervals(pairs, [(1e-2, 0.95)], replicates=500)
+    assert interval.fnmr == pytest.approx((0.35, 0.65), abs=0.04)
 
 
 def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> None:
-    """Where pictures are there four times, so is every pair, and more: the step down takes whole steps."""
+    """If every picture occurs four times, similarities occur in groups that a threshold cannot split."""
     embedding, subjects = people(20, 2, dimensions=4)
     pairs = compare_all(np.repeat(embedding, 4, axis=0), np.repeat(subjects, 4))
     for point in operating_points(pairs, "a test", replicates=20):
         assert point.errors >= 30
-    some = operating_points(pairs, "a test", replicates=20)
-    assert len(some) + len([note for note in left_out(pairs, some) if "left out" in note]) == sum(
+    points = operating_points(pairs, "a test", replicates=20)
+    assert len(points) + len([note for note in left_out(pairs, points) if "left out" in note]) == sum(
         supports(pairs, rate) for rate in RATES
     )
 
 
-def test_where_no_error_was_seen_the_rule_of_three_is_the_upper_end() -> None:
+def test_without_errors_the_upper_end_of_fnmr_is_the_rule_of_three() -> None:
     embedding, subjects = people(60, 3, spread=0.01)
     pairs = compare_all(embedding, subjects)
-    (own,) = point_intervals(pairs, [(1e-2, 0.9)], replicates=50)
-    assert own.fnmr == (0.0, 3 / 60)
+    (interval,) = point_intervals(pairs, [(1e-2, 0.9)], replicates=50)
+    assert interval.fnmr == (0.0, 3 / 60)
 
 
-def test_where_every_mated_pair_failed_the_lower_end_is_not_zero() -> None:
-    """Two of 300 subjects have two pictures: one draw in seven has neither of them, and says nothing about FNMR."""
+def test_if_every_mated_pair_is_an_error_the_lower_end_of_fnmr_is_the_rule_of_three() -> None:
+    """With mated pairs for two of 300 subjects, one draw in seven has no mated pair and therefore no FNMR."""
     embedding, subjects = people(302, 1)
     subjects = np.where(subjects >= 300, subjects - 300, subjects)
     pairs = compare_all(embedding, subjects)
-    (own,) = point_intervals(pairs, [(1e-2, 0.9999)], replicates=300)
-    assert own.fnmr == (0.0, 1.0), "two subjects carry nothing: 1 - 3/2 is below 0"
+    (interval,) = point_intervals(pairs, [(1e-2, 0.9999)], replicates=300)
+    assert interval.fnmr == (0.0, 1.0), "two subjects give no lower bound: 1 - 3/2 is below 0"
     embedding, subjects = people(330, 1)
     subjects = np.where(subjects >= 300, subjects - 300, subjects)
-    (own,) = point_intervals(compare_all(embedding, subjects), [(1e-2, 0.9999)], replicates=300)
-    assert own.fnmr == pytest.approx((1 - 3 / 30, 1.0))
+    (interval,) = point_intervals(compare_all(embedding, subjects), [(1e-2, 0.9999)], replicates=300)
+    assert interval.fnmr == pytest.approx((1 - 3 / 30, 1.0))
 
 
-def test_a_tail_that_is_too_short_for_a_draw_says_so_and_does_not_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lower_end_of_the_threshold_is_minus_one_if_the_tail_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, subjects = people(12, 12, dimensions=6)
-    whole = compare_all(embedding, subjects)
+    full = compare_all(embedding, subjects)
     monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
-    cut = compare_all(embedding, subjects)
-    threshold = whole.non_mated.threshold(1e-2)
+    short = compare_all(embedding, subjects)
+    threshold = full.non_mated.threshold(1e-2)
     assert threshold is not None
-    (wide,), (narrow,) = (point_intervals(pairs, [(1e-2, threshold)], replicates=400) for pairs in (whole, cut))
-    assert len(cut.non_mated.scores) < 0.03 * cut.non_mated.count
-    assert wide.threshold[0] < cut.non_mated.scores[-1], "the draws of twelve subjects differ so much"
-    assert narrow.threshold[0] == -1
-    assert narrow.threshold[1] == wide.threshold[1]
+    (exact,), (limited,) = (point_intervals(pairs, [(1e-2, threshold)], replicates=400) for pairs in (full, short))
+    assert len(short.non_mated.scores) < 0.03 * short.non_mated.count
+    assert exact.threshold[0] < short.non_mated.scores[-1], "draws of twelve subjects vary beyond the short tail"
+    assert limited.threshold[0] == -1
+    assert limited.threshold[1] == exact.threshold[1]
 
 
-def test_two_subjects_have_intervals_that_are_numbers() -> None:
+def test_the_intervals_of_two_subjects_are_finite() -> None:
     pairs = compare_all(*people(2, 60, dimensions=4))
     for point in operating_points(pairs, "a test", replicates=200):
         assert np.isfinite((*point.interval, *point.threshold_interval, *point.fnmr_interval)).all()

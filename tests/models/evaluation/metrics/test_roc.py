@@ -11,27 +11,27 @@ from models.evaluation.metrics.roc import roc_curve, tar_at_far
 from tests.models.evaluation.golden import golden_pairs
 
 
-def test_is_read_off_as_the_official_code_does(shared: Path) -> None:
+def test_tar_at_far_equals_that_of_the_official_code(shared: Path) -> None:
     first, second, mated, answers = golden_pairs(shared)
     targets = [float(target) for target in answers["tar_at_far_nearest"]]
-    read = tar_at_far(*roc_curve((first * second).sum(axis=1), mated), targets)
-    assert [[point.tar, point.far] for point in read] == list(answers["tar_at_far_nearest"].values())
+    points = tar_at_far(*roc_curve((first * second).sum(axis=1), mated), targets)
+    assert [[point.tar, point.far] for point in points] == list(answers["tar_at_far_nearest"].values())
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=200))
-def test_is_the_curve_of_scikit_learn(rows: list[tuple[int, bool]]) -> None:
+def test_the_curve_equals_that_of_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     scores, mated = np.array([row[0] for row in rows]) / 10, np.array([row[1] for row in rows])
     if mated.all() or not mated.any():
         with pytest.raises(OneClassOnly):
             roc_curve(scores, mated)
         return
     far, tar, _ = official_curve(mated, scores)
-    ours = roc_curve(scores, mated)
-    assert np.array_equal(ours[0], far)
-    assert np.array_equal(ours[1], tar)
+    curve = roc_curve(scores, mated)
+    assert np.array_equal(curve[0], far)
+    assert np.array_equal(curve[1], tar)
 
 
-def test_of_equally_near_points_the_highest_is_taken() -> None:
+def test_selects_the_highest_of_equally_near_points() -> None:
     far, tar = np.array([0.0, 0.0, 0.2]), np.array([0.0, 0.5, 1.0])
     assert tar_at_far(far, tar, [0.01])[0][1:] == (0.5, 0.0)
-    assert tar_at_far(far, tar, [0.15])[0][1:] == (1.0, 0.2), "it may lie above the rate"
+    assert tar_at_far(far, tar, [0.15])[0][1:] == (1.0, 0.2), "the FAR may exceed the target"

@@ -13,16 +13,16 @@ from tests.models.evaluation.golden import golden_templates
 
 @pytest.mark.parametrize("variant", ["insightface", "adaface"])
 @pytest.mark.parametrize("batch", [1, 5, 24])
-def test_templates_and_scores_are_those_of_the_official_code(shared: Path, variant: str, batch: int) -> None:
-    """From embeddings and norms of two views, as the run gives them, in batches of any size."""
+def test_templates_and_scores_equal_those_of_the_official_code(shared: Path, variant: str, batch: int) -> None:
+    """The input is what an embedding run returns: embeddings and norms of two views, in batches of any size."""
     views, golden = golden_templates(shared)
     templates, media = np.array(golden["template_id"]), np.array(golden["media_id"])
     builder = TemplateBuilder(templates, media)
     features = []
-    for place, own in enumerate(views):
-        norms = np.linalg.norm(own, axis=1)
+    for place, image in enumerate(views):
+        norms = np.linalg.norm(image, axis=1)
         face = KnownFace(
-            (own / norms[:, None]).astype(np.float32), norms.astype(np.float32), FaceGeometry(np.nan, np.nan, np.nan)
+            (image / norms[:, None]).astype(np.float32), norms.astype(np.float32), FaceGeometry(np.nan, np.nan, np.nan)
         )
         unit, length = add_views(face)
         weight = golden["detector_score"][place] if variant == "insightface" else 1.0
@@ -37,7 +37,7 @@ def test_templates_and_scores_are_those_of_the_official_code(shared: Path, varia
     assert score_pairs(vectors, first, second) == pytest.approx(np.array(golden[variant]["scores"]), abs=1e-6)
 
 
-def test_is_the_fusion_of_galleries_however_images_come() -> None:
+def test_templates_equal_the_fusion_of_the_gallery_in_any_order_of_images() -> None:
     rng = np.random.default_rng(0)
     templates, media = rng.integers(0, 7, 60), rng.integers(0, 4, 60)
     features = rng.normal(size=(60, 8)).astype(np.float32)
@@ -47,11 +47,11 @@ def test_is_the_fusion_of_galleries_however_images_come() -> None:
         part = order[start : start + 13]
         builder.add(part, features[part])
     for row, template in zip(builder.finish(), builder.ids, strict=True):
-        own = templates == template
-        assert row == pytest.approx(fuse(features[own], media=media[own]), abs=1e-6)
+        images = templates == template
+        assert row == pytest.approx(fuse(features[images], media=media[images]), abs=1e-6)
 
 
-def test_a_template_without_a_usable_image_is_zero_and_one_that_is_unknown_is_told() -> None:
+def test_a_template_without_a_usable_image_is_zero_and_an_unknown_one_has_index_minus_one() -> None:
     builder = TemplateBuilder(np.array([3, 5]), np.array([0, 0]))
     builder.add(np.array([0]), np.ones((1, 4)))
     assert builder.finish().tolist() == [[0.5] * 4, [0.0] * 4]
@@ -59,7 +59,7 @@ def test_a_template_without_a_usable_image_is_zero_and_one_that_is_unknown_is_to
 
 
 @pytest.mark.parametrize("few", [0, 10**9])
-def test_pairs_are_scored_alike_one_by_one_and_in_blocks(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_have_the_same_scores_one_by_one_and_in_blocks(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.evaluation.metrics.templates._FEW", few)
     monkeypatch.setattr("models.evaluation.metrics.templates._BLOCK", 16)
     rng = np.random.default_rng(1)

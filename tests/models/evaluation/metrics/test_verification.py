@@ -15,17 +15,17 @@ from tests.models.evaluation.golden import golden_pairs
 
 
 def test_ten_folds_apply_the_threshold_of_the_other_nine() -> None:
-    """Where one fold is shifted, its own best threshold must not be used."""
+    """The best threshold of a shifted fold must not be applied to that fold."""
     similarity = np.tile([0.9, 0.1], 100).astype(np.float32)
     mated = np.tile([True, False], 100)
     assert ten_fold_accuracy(distances_of(similarity), mated)[:2] == (1.0, 0.0)
-    similarity[:20] = np.tile([0.05, 0.01], 10)  # separable, but not at the others' threshold
+    similarity[:20] = np.tile([0.05, 0.01], 10)  # separable, but not at the threshold of the other folds
     accuracy = ten_fold_accuracy(distances_of(similarity), mated)
     assert accuracy[:2] == pytest.approx((0.95, 0.15))
     assert accuracy.folds == (0.5, *(1.0,) * 9)
 
 
-def test_is_the_accuracy_of_the_official_code_to_the_last_digit(shared: Path) -> None:
+def test_the_accuracy_equals_that_of_the_official_code(shared: Path) -> None:
     first, second, mated, answers = golden_pairs(shared)
     distance = squared_distances(first, second)
     assert np.round(distance[:5], 9).tolist() == answers["squared_distance_first5"]
@@ -36,7 +36,7 @@ def test_is_the_accuracy_of_the_official_code_to_the_last_digit(shared: Path) ->
     assert np.round(accuracy.thresholds, 2).tolist() == answers["fold_best_threshold"]
 
 
-def test_rates_at_a_threshold_are_those_of_the_official_code(shared: Path) -> None:
+def test_rates_at_a_threshold_equal_those_of_the_official_code(shared: Path) -> None:
     first, second, mated, answers = golden_pairs(shared)
     thresholds, true, false = folded_rates(squared_distances(first, second), mated)
     assert thresholds[100] == 1
@@ -44,7 +44,7 @@ def test_rates_at_a_threshold_are_those_of_the_official_code(shared: Path) -> No
     assert false[100] == answers["fpr_at_index_100"]
 
 
-def test_a_face_that_was_not_acquired_is_an_error_of_either_kind_of_pair() -> None:
+def test_a_pair_with_a_face_that_was_not_acquired_is_an_error() -> None:
     mated = np.tile([True, False], 50)
     distance = np.where(mated, 0.2, 1.8)
     acquired = np.ones(100, np.bool_)
@@ -52,7 +52,7 @@ def test_a_face_that_was_not_acquired_is_an_error_of_either_kind_of_pair() -> No
     assert ten_fold_accuracy(distance, mated, acquired).mean == pytest.approx(0.98)
 
 
-def test_val_holds_far_on_the_folds_that_are_not_looked_at() -> None:
+def test_val_keeps_far_on_the_held_out_folds() -> None:
     rng = np.random.default_rng(0)
     mated = np.arange(6000) // 300 % 2 == 0
     distance = np.clip(np.where(mated, rng.normal(0.8, 0.2, 6000), rng.normal(1.9, 0.2, 6000)), 0, 4)
@@ -63,7 +63,7 @@ def test_val_holds_far_on_the_folds_that_are_not_looked_at() -> None:
     assert validation_rate(distance, mated, far=0.0).far < 2e-3
 
 
-def test_refuses_what_no_fold_can_be_made_of() -> None:
+def test_refuses_too_few_pairs_and_pairs_of_one_kind() -> None:
     with pytest.raises(TooFewSubjects, match="9 pairs"):
         ten_fold_accuracy(np.ones(9), np.arange(9) > 4)
     for mated in (np.ones(20, np.bool_), np.zeros(20, np.bool_)):
@@ -72,7 +72,7 @@ def test_refuses_what_no_fold_can_be_made_of() -> None:
 
 
 def test_val_accepts_no_pair_whose_faces_were_not_acquired() -> None:
-    """Two absent faces lie at distance 0 of each other."""
+    """Two faces that were not acquired have distance 0."""
     mated = np.tile([True, False], 100)
     distance = np.where(mated, 1.9, 1.0)
     distance[:100:2] = 0.0

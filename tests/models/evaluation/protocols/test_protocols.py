@@ -1,4 +1,4 @@
-"""Every protocol from files on a disk to its report, with drawn people and models without weights."""
+"""Every protocol from the files on disk to the report, with drawn people and models without weights."""
 
 import io
 import json
@@ -49,12 +49,12 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
 
 
 def table(evaluation: Evaluation, name: str) -> Table:
-    (found,) = [one for one in evaluation.tables if one.name == name]
+    (found,) = [entry for entry in evaluation.tables if entry.name == name]
     return found
 
 
 def lfw(directory: Path, subjects: int = 20, noise: float = 4.0) -> Path:
-    """A set laid out as LFW is: two photos of each, mated and non-mated pairs by turns."""
+    """Write a set in the layout of LFW: two photos of each subject, and alternating mated and non-mated pairs."""
     lines = ["10\t2"]
     for subject in range(subjects):
         name = f"P_{subject:02}"
@@ -75,7 +75,7 @@ def test_lfw_view_2_end_to_end(model: EvaluatedModel, tmp_path: Path) -> None:
     assert {chart.name for chart in found.charts} >= {"histogram", "roc"}
 
 
-def test_a_photo_without_a_face_is_an_error_and_is_shown(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_photo_without_a_face_counts_as_an_error_and_is_listed(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = lfw(tmp_path / "lfw")
     (directory / "images/P_03/P_03_0001.jpg").write_bytes(faces_png(0))
     found = evaluate_lfw_view2(model, directory, "single")
@@ -107,11 +107,11 @@ def test_bin_sets_are_computed_as_the_official_code_does(model: EvaluatedModel, 
     raw = []
     for pair in range(40):
         subject, other = pair // 2, (pair // 2 + pair % 2) % 20
-        for own, picture in ((subject, 0), (other, 1)):
-            pixels = np.asarray(Image.open(io.BytesIO(crop(own, picture))))
-            here, there = (embedder.embed(view[None]) for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
-            raw.append((here.embedding[0] * here.norm[0], there.embedding[0] * there.norm[0]))
-    fused = np.array([one + other for one, other in raw], np.float64)
+        for owner, picture in ((subject, 0), (other, 1)):
+            pixels = np.asarray(Image.open(io.BytesIO(crop(owner, picture))))
+            plain, mirrored = (embedder.embed(view[None]) for view in (pixels, np.ascontiguousarray(pixels[:, ::-1])))
+            raw.append((plain.embedding[0] * plain.norm[0], mirrored.embedding[0] * mirrored.norm[0]))
+    fused = np.array([plain + mirrored for plain, mirrored in raw], np.float64)
     fused /= np.linalg.norm(fused, axis=1, keepdims=True)
     mated = np.arange(40) % 2 == 0
     expected = ten_fold_accuracy(squared_distances(fused[::2], fused[1::2]), mated)
@@ -121,7 +121,7 @@ def test_bin_sets_are_computed_as_the_official_code_does(model: EvaluatedModel, 
     assert figures(found)["xnorm"] == pytest.approx(np.mean(norms), rel=1e-5)
 
 
-def test_an_artefact_that_mirrors_by_itself_gets_one_view(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_an_artefact_with_a_mirroring_graph_receives_one_view(model: EvaluatedModel, tmp_path: Path) -> None:
     models = model.models
     card = replace(models.recognizer, preprocessing={"color": "rgb", "mirror": True})
     mirrored = EvaluatedModel(replace(models, recognizer=card))
@@ -130,7 +130,7 @@ def test_an_artefact_that_mirrors_by_itself_gets_one_view(model: EvaluatedModel,
     assert evaluate_bin(model, path).conditions["views"] == 2
 
 
-def test_a_narrow_template_gets_the_same_frame_cut_at_the_sides() -> None:
+def test_a_narrow_template_receives_the_same_frame_cropped_at_the_sides() -> None:
     encoded = crop(1, 0)
     (wide,) = FromCrops(TEMPLATES["arcface-112"]).crops([encoded])
     (narrow,) = FromCrops(TEMPLATES["arcface-112x96"]).crops([encoded])
@@ -143,7 +143,7 @@ def test_images_of_a_bin_set_that_cannot_be_read_stop_the_run(model: EvaluatedMo
     images = [b"no image", *[crop(n, 0) for n in range(39)]]
     path = tmp_path / "bad.bin"
     path.write_bytes(pickle.dumps((images, [True, False] * 10), 2))
-    with pytest.raises(SetIncomplete, match=r"1 images of bad\.bin cannot be read, such as bad/00000a"):
+    with pytest.raises(SetIncomplete, match=r"1 images of bad\.bin cannot be read; the first is bad/00000a"):
         evaluate_bin(model, path)
     model.most_missing = 1
     assert figures(evaluate_bin(model, path))["failure_to_acquire"] == pytest.approx(1 / 40)
@@ -159,7 +159,7 @@ def test_the_format_fixture_of_insightface_has_one_class_only(model: EvaluatedMo
         evaluate_bin(model, shared / "data" / "small_lfw.bin")
 
 
-def test_every_picture_with_every_other(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_all_pairs_of_a_picture_set(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 40, 3, noise=70)
     (people / "subject 01" / "bad.png").write_bytes(faces_png(0))
     found = evaluate_pictures(model, read_folders(people), "single")
@@ -177,11 +177,11 @@ def test_every_picture_with_every_other(model: EvaluatedModel, tmp_path: Path) -
 
 
 def chart(evaluation: Evaluation, name: str) -> Chart:
-    (found,) = [one for one in evaluation.charts if one.name == name]
+    (found,) = [entry for entry in evaluation.charts if entry.name == name]
     return found
 
 
-def test_charts_hold_the_rates_of_a_plain_count(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_charts_agree_with_directly_counted_rates(model: EvaluatedModel, tmp_path: Path) -> None:
     people = read_folders(write_people(tmp_path / "people", 40, 3, noise=70))
     faces = model.embed(model.photos("single"), people.pictures)
     subjects = people.numbers()
@@ -192,10 +192,10 @@ def test_charts_hold_the_rates_of_a_plain_count(model: EvaluatedModel, tmp_path:
 
     (det,), (roc,) = chart(found, "det").series, chart(found, "roc").series
     thresholds = np.unique(scores)
-    fmr = np.array([(scores[~same] >= one - 1e-6).mean() for one in thresholds])
-    fnmr = np.array([(scores[same] < one - 1e-6).mean() for one in thresholds])
+    fmr = np.array([(scores[~same] >= threshold - 1e-6).mean() for threshold in thresholds])
+    fnmr = np.array([(scores[same] < threshold - 1e-6).mean() for threshold in thresholds])
     for x, y in zip(det.x, det.y, strict=True):
-        assert np.min(np.abs(fmr - x) + np.abs(fnmr - y)) < 2e-3, "every point of the DET is a threshold's"
+        assert np.min(np.abs(fmr - x) + np.abs(fnmr - y)) < 2e-3, "every point of the DET belongs to a threshold"
     for x, y in zip(roc.x, roc.y, strict=True):
         assert np.min(np.abs(fmr - x) + np.abs(1 - fnmr - y)) < 2e-3
     assert max(det.y) > 0.5 > min(det.y)
@@ -203,9 +203,9 @@ def test_charts_hold_the_rates_of_a_plain_count(model: EvaluatedModel, tmp_path:
     (point,) = found.points
     assert (x, y, name) == (point.rate, 1 - point.fnmr, point.name)
     others, mated = chart(found, "histogram").series
-    for series, own in ((others, scores[~same]), (mated, scores[same])):
+    for series, expected in ((others, scores[~same]), (mated, scores[same])):
         assert sum(series.y) == pytest.approx(1)
-        assert np.dot(series.x, series.y) == pytest.approx(own.mean(), abs=0.01)
+        assert np.dot(series.x, series.y) == pytest.approx(expected.mean(), abs=0.01)
 
     quality = np.minimum(faces.norms[first, 0], faces.norms[second, 0])[same]
     assert figures(found)["norm_spearman"] == pytest.approx(spearmanr(quality, scores[same]).statistic, abs=1e-6)
@@ -214,7 +214,7 @@ def test_charts_hold_the_rates_of_a_plain_count(model: EvaluatedModel, tmp_path:
     assert discard.y[4] == pytest.approx(missed[int(0.2 * len(missed)) :].mean(), abs=0.01)
 
 
-def test_a_sample_of_the_pairs_says_so(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_sample_of_the_pairs_is_recorded_in_the_conditions(model: EvaluatedModel, tmp_path: Path) -> None:
     people = read_folders(write_people(tmp_path / "people", 30, 4))
     found = evaluate_pictures(model, people, "single", sample=150, seed=5)
     assert (figures(found)["mated"], figures(found)["non_mated"]) == (150, 150)
@@ -230,10 +230,10 @@ def test_the_same_file_under_two_names_is_reported(model: EvaluatedModel, tmp_pa
     assert figures(found)["duplicates"] == 2
     assert table(found, "duplicates").rows == [("subject 00/0.png", "subject 00/again.png, subject 05/stolen.png")]
     (note,) = [note for note in found.notes if "similarities of 1.0" in note]
-    assert "1 are there under two subjects" in note
+    assert "Files under several subjects, which count as false matches: 1." in note
 
 
-def test_cohorts_have_rows_of_their_own(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_each_cohort_has_a_row(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 40, 3)
     cohorts = tmp_path / "cohorts.csv"
     rows = [f"subject {n:02},{'north' if n % 2 else 'south'},{n}" for n in range(40)]
@@ -242,15 +242,15 @@ def test_cohorts_have_rows_of_their_own(model: EvaluatedModel, tmp_path: Path) -
     north, south = table(found, "cohort_site").rows
     assert north[:4] == ("north", 60, 60 * 59 // 2 - 60, 60)
     (point,) = table(found, "points").rows
-    whole = 120 * 119 // 2 - 120
+    non_mated = 120 * 119 // 2 - 120
     inside = sum(float(row[4]) * int(row[2]) for row in (north, south) if row[4] is not None and row[2])
-    assert inside <= int(point[3] or 0), "errors within the two cohorts are among those of all"
-    assert 0 < inside < whole
+    assert inside <= int(point[3] or 0), "errors within the two cohorts are a subset of all errors"
+    assert 0 < inside < non_mated
     alone = table(found, "cohort_own").rows[0]
     assert alone[1:5] == (3, 0, 3, None), "one subject has mated pairs only"
 
 
-def test_a_cohort_of_one_picture_each_has_its_false_matches(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_cohort_with_one_picture_per_subject_has_an_fmr(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 40, 3)
     for folder in sorted(people.iterdir())[:20]:
         for name in ("1.png", "2.png"):
@@ -265,7 +265,7 @@ def test_a_cohort_of_one_picture_each_has_its_false_matches(model: EvaluatedMode
     assert row[6] is None
 
 
-def test_listed_pairs_with_a_face_that_was_not_found(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_listed_pairs_with_a_face_that_was_not_acquired(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 6, 2)
     (people / "subject 00/0.png").write_bytes(faces_png(0))
     rows = ["first,second,mated"]
@@ -276,33 +276,33 @@ def test_listed_pairs_with_a_face_that_was_not_found(model: EvaluatedModel, tmp_
     listing.write_text("\n".join(rows))
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")
     assert (figures(found)["mated"], figures(found)["non_mated"]) == (6, 5), (
-        "an absent face is no comparison with others"
+        "a non-mated pair without a face is left out"
     )
     assert table(found, "farthest_mated").rows[0] == (-1.0, "subject 00/0.png", "subject 00/1.png")
-    assert table(found, "points").rows == [], "six pairs carry nothing"
+    assert table(found, "points").rows == [], "six pairs support no operating point"
 
 
-def test_missing_pictures_of_a_list_are_counted_up_to_the_limit(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_missing_pictures_of_a_list_are_counted_up_to_the_maximum(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 3, 2)
     listing = tmp_path / "pairs.csv"
     listing.write_text(
         "first,second,mated\nsubject 00/0.png,subject 00/1.png,1\nsubject 00/0.png,gone.png,0\n"
         "subject 01/0.png,subject 02/1.png,0\n"
     )
-    with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing, at most 0 may be: gone\.png"):
+    with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing, at most 0 may be missing: gone\.png"):
         evaluate_pairs(model, read_pair_list(listing, people), "single")
     model.most_missing = 1
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")
     assert figures(found)["missing"] == 1
-    assert figures(found)["failure_to_acquire"] == 0, "who is not there was not looked at"
+    assert figures(found)["failure_to_acquire"] == 0, "a missing picture is not a failure to acquire"
     assert table(found, "failures").rows[0][:2] == ("gone.png", "picture_missing")
 
 
-def test_open_set_search_with_strangers(model: EvaluatedModel, tmp_path: Path) -> None:
-    everyone = write_people(tmp_path / "all", 30, 4)
+def test_open_set_search_with_non_mated_probes(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "all", 30, 4)
     for name in ("gallery", "probes"):
         (tmp_path / name).mkdir()
-    for folder in sorted(everyone.iterdir()):
+    for folder in sorted(people.iterdir()):
         known = int(folder.name.split()[1]) < 20
         for path in sorted(folder.iterdir()):
             target = tmp_path / ("gallery" if known and path.stem == "0" else "probes") / folder.name / path.name
@@ -314,13 +314,13 @@ def test_open_set_search_with_strangers(model: EvaluatedModel, tmp_path: Path) -
     assert figures(found)["rank_1"] == 1
     (rate,) = table(found, "rates").rows
     assert rate[0] == 0.1
-    assert found.charts == [], "without a miss there is no curve on log axes"
+    assert found.charts == [], "a curve without a miss cannot be drawn on log axes"
     write_report(tmp_path / "search.html", [found], "Vultus test")
     with pytest.raises(OneClassOnly):
-        evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_strangers(tmp_path)), "single")
+        evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_write_non_mated(tmp_path)), "single")
 
 
-def test_a_search_in_which_no_probe_has_a_face_finds_nobody(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_search_without_a_probe_face_has_a_rank_1_rate_of_0(model: EvaluatedModel, tmp_path: Path) -> None:
     gallery = write_people(tmp_path / "gallery", 4, 1)
     for subject in range(4):
         folder = tmp_path / "probes" / f"subject {subject:02}"
@@ -331,7 +331,7 @@ def test_a_search_in_which_no_probe_has_a_face_finds_nobody(model: EvaluatedMode
     assert figures(found)["failure_to_acquire"] == 0.5
 
 
-def test_names_that_no_file_can_have_are_missing_files(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_invalid_file_names_count_as_missing_files(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 2, 2)
     listing = tmp_path / "pairs.csv"
     rows = ["first,second,mated", "subject 00/0.png,subject 00/1.png,1", "subject 00/0.png,subject 01/1.png,0"]
@@ -344,8 +344,8 @@ def test_names_that_no_file_can_have_are_missing_files(model: EvaluatedModel, tm
     assert figures(found)["missing"] == 2
 
 
-def test_names_that_would_steer_a_terminal_do_not(model: EvaluatedModel, tmp_path: Path) -> None:
-    """Escape sequences, and bytes that are no text."""
+def test_control_codes_in_file_names_are_replaced(model: EvaluatedModel, tmp_path: Path) -> None:
+    """File names contain escape sequences and bytes that are not UTF-8."""
     people = write_people(tmp_path / "people", 12, 2)
     for name in (b"esc\x1b[31m\x07.png", b"latin\xe9.png"):
         (people / "subject 00" / os.fsdecode(name)).write_bytes(faces_png(0))
@@ -358,7 +358,7 @@ def test_names_that_would_steer_a_terminal_do_not(model: EvaluatedModel, tmp_pat
     assert all(cell_text(cell).isprintable() for row in table(found, "failures").rows for cell in row)
 
 
-def test_a_report_goes_where_a_link_leads_and_into_a_device(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_report_is_written_through_a_link_and_into_a_pipe(model: EvaluatedModel, tmp_path: Path) -> None:
     found = evaluate_pictures(model, read_folders(write_people(tmp_path / "people", 12, 2)), "single")
     target, link, pipe = tmp_path / "real.html", tmp_path / "link.html", tmp_path / "pipe.html"
     link.symlink_to(target)
@@ -376,15 +376,15 @@ def test_a_report_goes_where_a_link_leads_and_into_a_device(model: EvaluatedMode
     assert not list(tmp_path.glob(".*+"))
 
 
-def _strangers(tmp_path: Path) -> Path:
-    target = tmp_path / "strangers"
+def _write_non_mated(tmp_path: Path) -> Path:
+    target = tmp_path / "non_mated"
     target.mkdir()
     (tmp_path / "probes" / "subject 25").rename(target / "subject 25")
     return target
 
 
 def ijb(directory: Path) -> Path:
-    """Ten subjects with two templates each of two images; a photo holds the face at the template's own points."""
+    """Write ten subjects with two templates of two images each; faces lie at the points of the alignment template."""
     (directory / "loose_crop").mkdir(parents=True)
     (directory / "meta").mkdir()
     points = " ".join(f"{value:.3f}" for point in TEMPLATES["arcface-112"].points for value in point)
@@ -398,7 +398,7 @@ def ijb(directory: Path) -> Path:
                 faces.append(f"{name} {points} {0.5 + 0.04 * template:.2f}")
         galleries[subject % 2].append(f"{2 * subject},{subject},x")
         probes.append(f"{2 * subject + 1},{subject},x")
-    pairs = [f"{2 * one} {2 * other + 1} {int(one == other)}" for one in range(10) for other in range(10)]
+    pairs = [f"{2 * first} {2 * second + 1} {int(first == second)}" for first in range(10) for second in range(10)]
     for name, lines in (
         ("ijbb_face_tid_mid.txt", owners),
         ("ijbb_name_5pts_score.txt", faces),
@@ -421,10 +421,10 @@ def test_ijb_in_the_official_layout(model: EvaluatedModel, tmp_path: Path) -> No
         searched = evaluate_ijb_1n(model, directory, "ijbb", variant)
         assert figures(searched)["rank_1"] == 1
         assert figures(searched)["tpir_at_fpir_0.1"] == 1
-        assert [row[0] for row in table(searched, "tpir_at_fpir").rows][:2] == ["both, as official"] * 2
+        assert [row[0] for row in table(searched, "tpir_at_fpir").rows][:2] == ["both (official)"] * 2
 
 
-def test_the_two_ways_of_ijb_give_different_templates(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_the_two_ijb_variants_build_different_templates(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = ijb(tmp_path / "IJBB")
     scores = (directory / "meta/ijbb_name_5pts_score.txt").read_text().splitlines()
     uneven = [f"{line.rsplit(' ', 1)[0]} {0.1 if number % 2 else 1.0}" for number, line in enumerate(scores)]
@@ -433,60 +433,60 @@ def test_the_two_ways_of_ijb_give_different_templates(model: EvaluatedModel, tmp
     assert charts[0] != charts[1]
 
 
-def test_the_curve_of_a_search_falls(model: EvaluatedModel, tmp_path: Path) -> None:
-    """With noise that makes misses: the stricter, the more of them."""
-    everyone = read_folders(write_people(tmp_path / "all", 40, 3, noise=110))
-    faces = model.embed(model.photos("single"), everyone.pictures)
-    numbers = everyone.numbers()
+def test_fnir_falls_as_fpir_rises(model: EvaluatedModel, tmp_path: Path) -> None:
+    """The drawn noise causes misses, and a stricter threshold causes more of them."""
+    people = read_folders(write_people(tmp_path / "all", 40, 3, noise=110))
+    faces = model.embed(model.photos("single"), people.pictures)
+    numbers = people.numbers()
     enrolled = (np.arange(120) % 3 == 0) & (numbers < 25)
-    gallery, probes = everyone.where(enrolled), everyone.where(~enrolled)
+    gallery, probes = people.where(enrolled), people.where(~enrolled)
     found = evaluate_search(model, gallery, probes, "single")
     (curve,) = chart(found, "open_set").series
     assert curve.x == sorted(curve.x)
     assert curve.y == sorted(curve.y, reverse=True)
     similarity = faces.embedding[~enrolled] @ faces.embedding[enrolled].T
     mated = numbers[~enrolled] < 25
-    own = similarity[np.arange(len(mated)), np.where(mated, numbers[~enrolled], 0)][mated]
-    hit = own >= similarity[mated].max(axis=1) - 1e-6
-    strangers = np.sort(similarity[~mated].max(axis=1))[::-1]
-    missed = [1 - (hit & (own >= one - 1e-6)).mean() for one in strangers]
-    drawn = [one for one in missed if one > 0]
+    mated_scores = similarity[np.arange(len(mated)), np.where(mated, numbers[~enrolled], 0)][mated]
+    hit = mated_scores >= similarity[mated].max(axis=1) - 1e-6
+    thresholds = np.sort(similarity[~mated].max(axis=1))[::-1]
+    fnir = [1 - (hit & (mated_scores >= threshold - 1e-6)).mean() for threshold in thresholds]
+    drawn = [rate for rate in fnir if rate > 0]
     assert curve.y == pytest.approx(drawn, abs=1.5 / mated.sum())
 
 
-def test_cohorts_of_listed_pairs_count_pairs_within_only(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_cohorts_of_listed_pairs_count_only_pairs_within_the_cohort(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 8, 2)
     names = [f"subject {n:02}" for n in range(8)]
     rows = [f"{name}/0.png,{name}/1.png,1" for name in names]
-    rows += [f"{one}/0.png,{other}/1.png,0" for one in names for other in names if one < other]
+    rows += [f"{first}/0.png,{second}/1.png,0" for first in names for second in names if first < second]
     listing, cohorts = tmp_path / "pairs.csv", tmp_path / "cohorts.csv"
     listing.write_text("\n".join(["first,second,mated", *rows]))
     pictures = [f"{name}/{n}.png,{'a' if name < 'subject 03' else 'b'}" for name in names for n in (0, 1)]
     cohorts.write_text("\n".join(["image,half", *pictures]))
     scores = evaluate_pairs(model, read_pair_list(listing, people), "single", cohorts)
-    assert any("Cohorts were not compared" in note for note in scores.notes), "36 pairs carry no point"
+    assert any("Cohorts were not compared" in note for note in scores.notes), "36 pairs support no operating point"
     pairs = read_pair_list(listing, people)
     faces = model.embed(model.photos("single"), pairs.pictures)
-    kept = listed_pairs(
+    compared = listed_pairs(
         similarities(faces.embedding, pairs.first, pairs.second), pairs.mated, pairs.first, pairs.second
     )
     point = OperatingPoint("fmr_1e-1", 0.1, 0.5, (0.0, 1.0), (0.0, 1.0), 0.0, (0.0, 1.0), 30, "a test")
     evaluation = Evaluation("pairs", "a test", {})
-    ways = {"half": ["a" if picture.name < "subject 03" else "b" for picture in pairs.pictures]}
-    add_cohorts(evaluation, kept, faces, {way: [*values] for way, values in ways.items()}, [point])
+    halves = ["a" if picture.name < "subject 03" else "b" for picture in pairs.pictures]
+    add_cohorts(evaluation, compared, faces, {"half": [*halves]}, [point])
     assert [row[:4] for row in table(evaluation, "cohort_half").rows] == [("a", 6, 3, 3), ("b", 10, 10, 5)]
 
 
-def test_what_is_no_number_in_ijbs_lists_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_nan_in_the_lists_of_ijb_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = ijb(tmp_path / "IJBB")
     path = directory / "meta/ijbb_name_5pts_score.txt"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:-1], lines[-1].rsplit(" ", 1)[0] + " nan"]) + "\n")
-    with pytest.raises(SetUnreadable, match="no number"):
+    with pytest.raises(SetUnreadable, match="not a number"):
         evaluate_ijb_1n(model, directory, "ijbb", "insightface")
 
 
-def test_a_subject_that_is_enrolled_twice_is_not_ijbs_protocol(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_subject_with_two_gallery_templates_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = ijb(tmp_path / "IJBB")
     with (directory / "meta/ijbb_1N_gallery_S1.csv").open("a") as file:
         file.write("1,0,x\n")
@@ -494,18 +494,18 @@ def test_a_subject_that_is_enrolled_twice_is_not_ijbs_protocol(model: EvaluatedM
         evaluate_ijb_1n(model, directory, "ijbb", "adaface")
 
 
-def test_a_template_without_an_image_is_said(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_a_template_without_an_image_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
     directory = ijb(tmp_path / "IJBB")
     with (directory / "meta/ijbb_template_pair_label.txt").open("a") as file:
         file.write("0 77 0\n")
-    with pytest.raises(SetIncomplete, match="1 templates of the pairs have no image, such as 77"):
+    with pytest.raises(SetIncomplete, match="1 templates of the pairs have no image; the first is 77"):
         evaluate_ijb_11(model, directory, "ijbb", "adaface")
     (directory / "loose_crop/0_0_0.png").unlink()
     with pytest.raises(SetIncomplete, match=r"1 of 40 pictures are missing"):
         evaluate_ijb_1n(model, directory, "ijbb", "adaface")
 
 
-def test_the_report_holds_everything_and_fetches_nothing(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_the_report_is_complete_and_self_contained(model: EvaluatedModel, tmp_path: Path) -> None:
     people = write_people(tmp_path / "people", 40, 3)
     (people / "subject 00" / "<script>.png").write_bytes(faces_png(0))
     found = evaluate_pictures(model, read_folders(people), "single")
@@ -516,21 +516,21 @@ def test_the_report_holds_everything_and_fetches_nothing(model: EvaluatedModel, 
         assert chart.title in page
     assert page.count("<svg") == len(found.charts)
     assert "<script" not in page
-    assert "&lt;" in page, "names of files are text"
+    assert "&lt;" in page, "file names are escaped"
     for outside in ("http://", "https://", "src=", "url(", "@import"):
-        assert outside not in _own(page)
+        assert outside not in _without_svg_names(page)
     assert json.loads(json.dumps(found.record()))["protocol"] == "pictures"
     write_report(tmp_path / "again.html", [found], "Vultus test")
-    assert (tmp_path / "again.html").read_text() == page, "the same numbers make the same page"
+    assert (tmp_path / "again.html").read_text() == page, "the page is deterministic"
 
 
-def _own(page: str) -> str:
-    """Leave out the addresses that only name things: SVG's namespaces and metadata, and its own clips by url(#…)."""
+def _without_svg_names(page: str) -> str:
+    """Remove addresses that load nothing: namespaces and metadata of SVG, and references to clips in the same file."""
     page = re.sub(r"<metadata>.*?</metadata>", "", page, flags=re.DOTALL)
     return re.sub(r'xmlns(:\w+)?="[^"]*"|url\(#', "", page)
 
 
-def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_path: Path) -> None:
+def test_calibration_contains_what_the_service_needs(model: EvaluatedModel, tmp_path: Path) -> None:
     people = read_folders(write_people(tmp_path / "people", 60, 4, noise=45))
     calibration, faces = calibrate(model, people, "single")
     assert faces.found.all()
@@ -550,22 +550,22 @@ def test_calibrating_gives_what_the_service_needs(model: EvaluatedModel, tmp_pat
     assert [row[0] for row in table(shown, "quality").rows] == [REAL, *DEGRADATIONS]
     write_report(tmp_path / "calibration.html", [shown], "Vultus test")
     page = (tmp_path / "calibration.html").read_text()
-    assert all(kind in page for kind in DEGRADATIONS), "every line has its colour"
+    assert all(kind in page for kind in DEGRADATIONS), "the report names every degradation"
     evidence = calibration.quality.evidence
     assert evidence["noise"]["spearman"] != evidence["real"]["spearman"]
     pairs = [(people.pictures[4 * n], people.pictures[4 * n + 1]) for n in range(60)]
     compared = compare_degraded(model, pairs, "single", calibration.quality.statistics)
     norms = [model.embed(model.photos("single"), list(side)).norms[:, 0] for side in zip(*pairs, strict=True)]
     lower = quality_scores(np.minimum(*norms), calibration.quality.statistics)
-    assert compared[REAL].quality == pytest.approx(lower), "the lower one of the two faces"
+    assert compared[REAL].quality == pytest.approx(lower), "quality is the lower one of the two faces"
     assert (compared["dark"].quality != compared[REAL].quality).any()
     assert (compared["dark"].quality <= quality_scores(norms[0], calibration.quality.statistics) + 1e-4).all()
     again, _ = calibrate(model, people, "single")
     assert again == calibration, "seeds are fixed"
 
 
-def test_calibrating_on_too_little_says_why(model: EvaluatedModel, tmp_path: Path) -> None:
-    with pytest.raises(TooFewSubjects, match="19 subjects cannot be dealt into 10 folds of two or more"):
+def test_calibrating_on_too_few_pictures_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
+    with pytest.raises(TooFewSubjects, match="19 subjects cannot be divided into 10 folds of two or more"):
         calibrate(model, read_folders(write_people(tmp_path / "nineteen", 19, 3)), "single")
     with pytest.raises(OneClassOnly, match="no mated pairs"):
         calibrate(model, read_folders(write_people(tmp_path / "single", 30, 1)), "single")
@@ -574,5 +574,5 @@ def test_calibrating_on_too_little_says_why(model: EvaluatedModel, tmp_path: Pat
     people = read_folders(write_people(tmp_path / "people", 40, 2))
     with pytest.raises(CalibrationUnfit, match="fmr_1e-5 cannot be the default: the data supports fmr_1e-2"):
         calibrate(model, people, "single", default="fmr_1e-5")
-    with pytest.raises(CalibrationUnfit, match="there is no fmr_5e-5; there may be fmr_1e-2, "):
+    with pytest.raises(CalibrationUnfit, match="unknown operating point fmr_5e-5; possible points: fmr_1e-2, "):
         calibrate(model, people, "single", default="fmr_5e-5")

@@ -1,4 +1,4 @@
-"""Set files as Python 2 and 3 and numpy 1 and 2 wrote them, and as somebody would write them to do harm."""
+"""Set files as written by Python 2 and 3 and by numpy 1 and 2, and malicious set files."""
 
 import contextlib
 import io
@@ -39,18 +39,18 @@ def images_of(path: Path) -> tuple[list[Any], list[bool]]:
 @pytest.mark.parametrize("kind", ["bytes", "arrays", "bools of numpy"])
 def test_reads_every_protocol_of_python_3(tmp_path: Path, protocol: int, kind: str) -> None:
     images: Any = list(IMAGES)
-    same: Any = [True, False]
+    labels: Any = [True, False]
     if kind == "arrays":
         images = [np.frombuffer(image, np.uint8).copy() for image in IMAGES]
-        same = np.array([True, False])
+        labels = np.array([True, False])
     elif kind == "bools of numpy":
-        images, same = tuple(IMAGES), [np.bool_(True), np.int64(0)]
-    path = written(tmp_path, pickle.dumps((images, same), protocol))
+        images, labels = tuple(IMAGES), [np.bool_(True), np.int64(0)]
+    path = written(tmp_path, pickle.dumps((images, labels), protocol))
     assert images_of(path) == (IMAGES, [True, False])
 
 
 def python_2(tmp_path: Path) -> Path:
-    """What Python 2 writes for ([str, …], [True, False]) and protocol 2: strings of bytes, by hand."""
+    """Write by hand the pickle that Python 2 writes for ([str, …], [True, False]) with protocol 2."""
     stream = io.BytesIO()
     stream.write(b"\x80\x02](")
     for image in IMAGES:
@@ -59,14 +59,14 @@ def python_2(tmp_path: Path) -> Path:
     return written(tmp_path, stream.getvalue())
 
 
-def test_reads_what_python_2_wrote(tmp_path: Path) -> None:
+def test_reads_a_file_of_python_2(tmp_path: Path) -> None:
     path = python_2(tmp_path)
     assert "SHORT_BINSTRING" in [opcode.name for opcode, _, _ in pickletools.genops(path.read_bytes())]
     assert images_of(path) == (IMAGES, [True, False])
 
 
-def test_reads_arrays_that_python_2_wrote(tmp_path: Path) -> None:
-    """numpy's own words for an array, with strings of bytes for its type and content."""
+def test_reads_arrays_of_python_2(tmp_path: Path) -> None:
+    """The pickle builds each array with the functions of numpy, from byte strings for the dtype and the content."""
     stream = io.BytesIO(b"")
     stream.write(b"\x80\x02](")
     for image in IMAGES:
@@ -87,11 +87,11 @@ def test_reads_a_set_of_insightface(shared: Path) -> None:
 
 
 def test_images_are_decoded_to_the_pixels_of_the_official_code(shared: Path) -> None:
-    """It decodes with OpenCV and turns BGR to RGB."""
+    """The official code decodes with OpenCV and converts BGR to RGB."""
     pictures = read_bin(shared / "data" / "small_lfw.bin").pictures
     for picture, crop in zip(
         pictures,
-        FromCrops(TEMPLATES["arcface-112"]).crops([one.source for one in pictures if isinstance(one.source, bytes)]),
+        FromCrops(TEMPLATES["arcface-112"]).crops([item.source for item in pictures if isinstance(item.source, bytes)]),
         strict=True,
     ):
         assert isinstance(picture.source, bytes)
@@ -119,8 +119,8 @@ def test_a_file_with_code_is_refused_and_nothing_is_run(tmp_path: Path, protocol
         (Harm(getattr, "", "join"), "builtins.getattr"),
         (Harm(np.load, str(trace)), "numpy"),
     ):
-        for held in ((IMAGES, [harm, False]), ([harm, *IMAGES[1:]], [True, False]), harm):
-            path = written(tmp_path, pickle.dumps(held, protocol))
+        for content in ((IMAGES, [harm, False]), ([harm, *IMAGES[1:]], [True, False]), harm):
+            path = written(tmp_path, pickle.dumps(content, protocol))
             with pytest.raises(SetUnsafe, match=f"nothing was run|{name}") as refused:
                 read_bin(path)
             assert name.rpartition(".")[2] in str(refused.value).replace("__builtin__", "builtins")
@@ -128,7 +128,7 @@ def test_a_file_with_code_is_refused_and_nothing_is_run(tmp_path: Path, protocol
 
 
 def test_a_file_cannot_change_the_reader(tmp_path: Path) -> None:
-    """BUILD with a slot state would set attributes of a plain function, and the next file be read by another one."""
+    """BUILD with a slot state could set attributes of a plain function and so change how the next file is read."""
     good = written(tmp_path, pickle.dumps((IMAGES, [True, False]), 2))
     before = images_of(good)
     for name, attribute in (("_codecs encode", "__defaults__"), ("numpy.core.multiarray _reconstruct", "x")):
@@ -141,8 +141,8 @@ def test_a_file_cannot_change_the_reader(tmp_path: Path) -> None:
     assert images_of(written(tmp_path, pickle.dumps((IMAGES, [True, False]), 2))) == before
 
 
-def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
-    """One text, encoded again and again at seven bytes each, would become a thousand times the file."""
+def test_a_small_file_cannot_use_much_memory(tmp_path: Path) -> None:
+    """One text that is encoded many times, at seven bytes each, would grow to a thousand times the size of the file."""
     text = "x" * 100_000
     stream = io.BytesIO()
     stream.write(b"\x80\x02c_codecs\nencode\nq\x00X" + len(text).to_bytes(4, "little") + text.encode() + b"q\x010")
@@ -166,23 +166,23 @@ def test_a_small_file_cannot_take_much_memory(tmp_path: Path) -> None:
         pickle.dumps(([np.array(["a"], object), *IMAGES[1:]], [True, False])),
         pickle.dumps(([np.zeros(3, np.float64), *IMAGES[1:]], [True, False])),
         pickle.dumps((IMAGES, [True, False]))[:-9],
-        b"\x80\x02r\xff\xff\xff\x7f.",  # a memo entry that would take gigabytes
+        b"\x80\x02r\xff\xff\xff\x7f.",  # a memo entry that would allocate gigabytes
     ],
     ids=lambda content: repr(content[:12]),
 )
-def test_what_is_no_set_is_said_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_refuses_a_file_that_is_not_a_set(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SetUnreadable, match=r"faces\.bin"):
         read_bin(written(tmp_path, content))
 
 
-def test_an_absent_file_is_said(tmp_path: Path) -> None:
+def test_refuses_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SetUnreadable, match=r"gone\.bin cannot be read: No such file"):
         read_bin(tmp_path / "gone.bin")
 
 
 @settings(deadline=None)
 @given(place=st.integers(0, 400), value=st.integers(0, 255))
-def test_no_flipped_byte_leads_out_of_the_errors_that_are_known(
+def test_a_flipped_byte_raises_no_undocumented_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int
 ) -> None:
     content = bytearray(pickle.dumps(([np.frombuffer(image, np.uint8) for image in IMAGES], [True, False]), 2))
@@ -200,5 +200,5 @@ def test_reading_imports_nothing(tmp_path: Path) -> None:
         f"try: read_bin(Path({str(path)!r}))\nexcept Exception as error: print(type(error).__name__)\n"
         "print('this' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["SetUnsafe", "False"]
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout.split() == ["SetUnsafe", "False"]

@@ -26,13 +26,13 @@ def test_reads_pairs_of_both_kinds(tmp_path: Path) -> None:
     ]
 
 
-def test_a_list_of_pairs_that_is_none_is_said(tmp_path: Path) -> None:
-    for content, what in (
+def test_refuses_a_malformed_list_of_pairs(tmp_path: Path) -> None:
+    for content, message in (
         ("10\t300\nAda_L\tone\ttwo\n", "line 2"),
         ("10\t300\nAda_L\t1\t2\nBob\n", "line 3"),
-        ("\xff\xfe", "cannot be read|lists no"),
+        ("\xff\xfe", "cannot be read|does not list both"),
     ):
-        with pytest.raises((SetUnreadable, OneClassOnly), match=what):
+        with pytest.raises((SetUnreadable, OneClassOnly), match=message):
             read_pairs(file(tmp_path / "pairs.txt", content))
     with pytest.raises(SetUnreadable, match="cannot be read"):
         read_pairs(tmp_path / "gone.txt")
@@ -47,12 +47,12 @@ def test_a_folder_is_a_subject(tmp_path: Path) -> None:
     assert [picture.name for picture in found.pictures] == ["ada/1.jpg", "ada/sub/2.PNG", "bob/1.webp"]
     assert found.subjects == ["ada", "ada", "bob"]
     assert found.numbers().tolist() == [0, 0, 1]
-    kept = found.where(np.array([False, True, True]))
-    assert (kept.subjects, kept.name) == (["ada", "bob"], "people")
+    chosen = found.where(np.array([False, True, True]))
+    assert (chosen.subjects, chosen.name) == (["ada", "bob"], "people")
     (tmp_path / "empty").mkdir()
-    for absent in (tmp_path / "gone", tmp_path / "empty"):
+    for directory in (tmp_path / "gone", tmp_path / "empty"):
         with pytest.raises(SetUnreadable):
-            read_folders(absent)
+            read_folders(directory)
 
 
 def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
             file(tmp_path / "pairs.csv", "first,second,mated\na.jpg,b.jpg,1\na.jpg,c.jpg,perhaps\n"), tmp_path
         )
     for content in ("", "image\n", "image,subject\n", "first,second\na,b\n"):
-        with pytest.raises(SetUnreadable, match="needs a first line"):
+        with pytest.raises(SetUnreadable, match="needs a header line"):
             read_listed(file(tmp_path / "bad.csv", content), tmp_path)
     with pytest.raises(SetUnreadable, match="cannot be read as CSV"):
         read_listed(tmp_path / "gone.csv", tmp_path)
 
 
-def test_cohorts_go_by_image_or_by_subject(tmp_path: Path) -> None:
+def test_cohorts_are_keyed_by_image_or_by_subject(tmp_path: Path) -> None:
     names, subjects = ["ada/1", "ada/2", "bob/1"], ["ada", "ada", "bob"]
     by_subject = file(tmp_path / "s.csv", "subject,age,site\nada,40,\nbob,50,north\n")
     assert read_cohorts(by_subject, names, subjects) == {
@@ -84,14 +84,14 @@ def test_cohorts_go_by_image_or_by_subject(tmp_path: Path) -> None:
     }
     by_image = file(tmp_path / "i.csv", "image,light\nada/2,dim\n")
     assert read_cohorts(by_image, names, None) == {"light": [None, "dim", None]}
-    with pytest.raises(SetUnreadable, match="does not name them"):
+    with pytest.raises(SetUnreadable, match="does not name its subjects"):
         read_cohorts(by_subject, names, None)
-    for content, what in (
+    for content, message in (
         ("image\nada/1\n", "at least one more"),
         ("name,age\nada,4\n", "at least one more"),
-        ("subject,age\neve,4\n", "speaks of no subject"),
+        ("subject,age\neve,4\n", "lists no subject"),
     ):
-        with pytest.raises(SetUnreadable, match=what):
+        with pytest.raises(SetUnreadable, match=message):
             read_cohorts(file(tmp_path / "bad.csv", content), names, subjects)
 
 
@@ -109,7 +109,7 @@ def ijb(directory: Path) -> Path:
     return directory
 
 
-def test_reads_ijb_as_the_official_layout_has_it(tmp_path: Path) -> None:
+def test_reads_the_official_layout_of_ijb(tmp_path: Path) -> None:
     images = read_images(ijb(tmp_path), "ijbc")
     assert [picture.name for picture in images.pictures] == ["1.jpg", "2.jpg", "3.jpg"]
     assert images.pictures[0].source == tmp_path / "loose_crop" / "1.jpg"
@@ -123,7 +123,7 @@ def test_reads_ijb_as_the_official_layout_has_it(tmp_path: Path) -> None:
     assert [part.tolist() for part in read_probes(tmp_path, "ijbc")] == [[11], [1]]
 
 
-def test_faults_of_ijbs_lists_are_said(tmp_path: Path) -> None:
+def test_refuses_malformed_lists_of_ijb(tmp_path: Path) -> None:
     ijb(tmp_path)
     with pytest.raises(SetUnreadable, match=r"ijbb_face_tid_mid\.txt cannot be read"):
         read_images(tmp_path, "ijbb")
@@ -131,10 +131,10 @@ def test_faults_of_ijbs_lists_are_said(tmp_path: Path) -> None:
     with pytest.raises(SetUnreadable, match="same images in the same order"):
         read_images(tmp_path, "ijbc")
     file(tmp_path / "meta/ijbc_face_tid_mid.txt", "1.jpg 10\n")
-    with pytest.raises(SetUnreadable, match=r"line 1 of ijbc_face_tid_mid\.txt does not have 3 words"):
+    with pytest.raises(SetUnreadable, match=r"line 1 of ijbc_face_tid_mid\.txt does not have 3 fields"):
         read_images(tmp_path, "ijbc")
     file(tmp_path / "meta/ijbc_face_tid_mid.txt", "1.jpg ten 7\n2.jpg 10 7\n3.jpg 11 8\n")
-    with pytest.raises(SetUnreadable, match="no number"):
+    with pytest.raises(SetUnreadable, match="not a number"):
         read_images(tmp_path, "ijbc")
     file(tmp_path / "meta/ijbc_template_pair_label.txt", "10 11 0\n10 12 0\n")
     with pytest.raises(OneClassOnly):

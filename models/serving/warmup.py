@@ -1,0 +1,67 @@
+"""Warm-up: compile and run what requests will need, so that few of them pay for a first run."""
+
+import threading
+
+import numpy as np
+
+from models.alignment import align
+from models.detection import DetectionOptions, canvases
+from models.embedding import Embedder
+from models.errors import VultusError
+from models.imaging import load_decoders
+from models.runtime import BATCH_BUCKETS, Session
+
+_READINESS_SIZES = 2
+_MAX_FACES = 8  # larger batches take so long that their first run does not stand out
+
+
+def warm_up_embedder(embedder: Embedder) -> None:
+    """Load the image decoders, and run the recognizer and the alignment once for each batch size."""
+    load_decoders()
+    template = embedder.template
+    photo = np.zeros((template.height, template.width, 3), np.uint8)
+    for count in (bucket for bucket in BATCH_BUCKETS if bucket <= _MAX_FACES):
+        embedder.embed(align(photo, np.array([template.points] * count, np.float32), template))
+
+
+class DetectorWarmUp:
+    """Runs a detector once for each image size, in a thread of its own.
+
+    The two smallest sizes come first; a readiness probe runs them. A size compiles in 0.1 to 0.3 seconds; a request for
+    a size that is not compiled yet waits for that size only.
+    """
+
+    def __init__(self, session: Session, options: DetectionOptions) -> None:
+        """Start the thread."""
+        self._session = session
+        self._sizes = canvases(options)
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run_all, name="warm-up")
+        self._thread.start()
+
+    def wait_ready(self) -> None:
+        """Wait until the sizes that a readiness probe runs have run."""
+        self._ready.wait()
+
+    def wait(self) -> None:
+        """Wait until every size has run."""
+        self._thread.join()
+
+    def stop(self) -> None:
+        """End the thread after its current size."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run_all(self) -> None:
+        try:
+            for number, (height, width) in enumerate(self._sizes):
+                if self._stopping.is_set():
+                    return
+                self._session.run(np.zeros((1, height, width, 3), np.uint8))
+                if number + 1 == _READINESS_SIZES:
+                    self._ready.set()
+        except VultusError:  # the first request for this size reports it
+            return
+        finally:
+            self._ready.set()

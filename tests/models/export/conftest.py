@@ -1,0 +1,30 @@
+"""What the tests of exports share."""
+
+from collections.abc import Iterator
+
+import onnx
+import pytest
+
+from models.backbones import Plan
+from models.export import network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def each_network_is_traced_once() -> Iterator[None]:
+    """Trace each known network once per run: that is most of an export, and depends on the network alone."""
+    traced: dict[tuple[str, ...], onnx.ModelProto] = {}
+    original = network.structure
+
+    def structure(plan: Plan) -> onnx.ModelProto:
+        if plan.family == "own":
+            return original(plan)
+        key = (plan.family, plan.architecture, plan.template, repr(plan.build))
+        if key not in traced:
+            traced[key] = original(plan)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(traced[key])
+        return copy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "structure", structure)
+        yield
