@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.errors import DegenerateLandmarks
 
-_FLAT = 1e-3  # minimum ratio of width to length; the landmarks of a profile face exceed a tenth
+_FLAT = 1e-3  # minimum spread across the main axis relative to that along it; above 0.1 for a profile face
 _ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 

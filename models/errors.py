@@ -24,8 +24,8 @@ VultusError
 │   ├── SetUnreadable
 │   ├── SetUnsafe
 │   ├── SetIncomplete
-│   ├── PictureMissing
-│   ├── OneClassOnly
+│   ├── ImageMissing
+│   ├── SingleClass
 │   ├── TooFewSubjects
 │   ├── TooManyPairs
 │   └── CacheFailed
@@ -48,10 +48,10 @@ VultusError
 │   ├── ColorUnknown
 │   ├── BuilderUnfit
 │   ├── GraphUnsupported
-│   ├── PicturesUnfit
+│   ├── ImagesUnfit
 │   ├── OutputExists
 │   ├── ParityFailed
-│   ├── StepDied
+│   ├── ExportProcessKilled
 │   └── ExtraMissing
 ├── CancellationError        the request ended before its work was complete
 │   ├── RequestCancelled
@@ -214,16 +214,16 @@ class SetIncomplete(EvaluationError):
     code = "set_incomplete"
 
 
-class PictureMissing(EvaluationError):
+class ImageMissing(EvaluationError):
     """A picture of the evaluation set is missing or cannot be read."""
 
-    code = "picture_missing"
+    code = "image_missing"
 
 
-class OneClassOnly(EvaluationError):
+class SingleClass(EvaluationError):
     """The mated or the non-mated comparisons are missing."""
 
-    code = "one_class_only"
+    code = "single_class"
 
 
 class TooFewSubjects(EvaluationError):
@@ -354,10 +354,10 @@ class GraphUnsupported(ExportError):
     code = "graph_unsupported"
 
 
-class PicturesUnfit(ExportError):
+class ImagesUnfit(ExportError):
     """The pictures for calibration or the parity proof cannot be used."""
 
-    code = "pictures_unfit"
+    code = "images_unfit"
 
 
 class OutputExists(ExportError):
@@ -372,10 +372,10 @@ class ParityFailed(ExportError):
     code = "parity_failed"
 
 
-class StepDied(ExportError):
+class ExportProcessKilled(ExportError):
     """The operating system ended a process of the export."""
 
-    code = "step_died"
+    code = "export_process_killed"
 
 
 class ExtraMissing(ExportError):

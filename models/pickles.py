@@ -6,7 +6,7 @@ from typing import IO, Any
 
 from models.errors import VultusError
 
-Refusal = Callable[[str], VultusError]
+ErrorFactory = Callable[[str], VultusError]
 
 _LONGEST_NAME = 100
 
@@ -15,12 +15,12 @@ class _Refused(type):
     """Metaclass of the stand-ins for unknown names: a pickle may mention a stand-in but not call or change it."""
 
     def __call__(cls, *args: Any, **__: Any) -> Any:
-        refuse: Any = cls.__new__  # the method that `stand_in` defined
-        return refuse(cls, *args)
+        fail: Any = cls.__new__  # the method that `failing_class` defined
+        return fail(cls, *args)
 
     def __setattr__(cls, name: str, value: object) -> None:
-        refuse: Any = cls.__new__
-        refuse(cls)
+        fail: Any = cls.__new__
+        fail(cls)
 
 
 class Sealed:
@@ -47,17 +47,17 @@ class SealedType(type):
         raise ValueError("a pickle must not change the objects of this process")
 
 
-def stand_in(name: str, refusal: Refusal) -> type:
+def failing_class(name: str, make_error: ErrorFactory) -> type:
     """Return the stand-in for a name that must not be called.
 
     Args:
         name: Dotted name in the pickle.
-        refusal: Returns the error of a call, given the escaped and shortened name.
+        make_error: Returns the error of a call, given the escaped and shortened name.
     """
     shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # the file chose the name; messages show it
 
     def new(*_: Any, **__: Any) -> Any:
-        raise refusal(shown)
+        raise make_error(shown)
 
     return _Refused("Refused", (), {"__new__": new, "__slots__": ()})
 
@@ -65,7 +65,7 @@ def stand_in(name: str, refusal: Refusal) -> type:
 def has_large_memo(stream: IO[bytes]) -> bool:
     """Return whether a pickle uses memo indices that are larger than its number of opcodes.
 
-    No regular pickle does. The unpickler would allocate gigabytes for an index that takes a few bytes in the file.
+    No regular pickle uses such indices. An index of a few bytes would make the unpickler allocate gigabytes.
     """
     return any(
         opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count

@@ -7,7 +7,7 @@ _LARGE_BYTES = 4 * 2**20  # more than the pixels of an ordinary photo at the sca
 _MIN_ARENAS = 2
 
 
-def keep_memory_small(cores: int) -> None:
+def limit_retained_memory(cores: int) -> None:
     """Make glibc map each large block separately, so that freeing it returns its memory, and limit the arenas.
 
     By default, glibc raises its mmap threshold whenever a mapped block is freed, up to 32 MiB, and retains freed blocks

@@ -1,4 +1,4 @@
-"""The application factory: it wires and does nothing else."""
+"""The application factory, which only wires components together."""
 
 import anyio
 from fastapi import FastAPI
@@ -19,12 +19,12 @@ _PROBE_WORKERS = 1
 
 
 def create_app(models: Models, galleries: Galleries, settings: Settings) -> FastAPI:
-    """Make the application from warmed-up models and open galleries."""
+    """Create the application from warmed-up models and open galleries."""
     app = FastAPI(
         title="Vultus",
         version=VERSION,
         summary="Self-hosted face verification: every decision with its measured error rate.",
-        docs_url=None,  # these pages would load their scripts from another server
+        docs_url=None,  # the documentation pages load scripts from another server
         redoc_url=None,
     )
     app.state.backend = Backend(
@@ -32,7 +32,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         settings=settings,
         galleries=galleries,
         references=ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
-        admission=Admission(settings.request.places, settings.request.pressed_places),
+        admission=Admission(settings.request.places, settings.request.overload_places),
         bodies=BodyBudget(settings.request.buffered_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),

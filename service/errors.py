@@ -1,7 +1,7 @@
-"""What can go wrong in a request, and the HTTP status of every error that a client can see.
+"""Errors of requests and galleries, and the HTTP status of every error that a client can see.
 
-VultusError                  the tree of `models.errors`, and
-├── RequestError             the request cannot be understood
+VultusError                  base of the tree in `models.errors`, which continues here
+├── RequestError             the request cannot be accepted
 │   ├── MediaTypeUnsupported
 │   ├── BodyTooLarge
 │   ├── BodyTooSlow
@@ -19,7 +19,7 @@ VultusError                  the tree of `models.errors`, and
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
 │   └── NotReady
-└── GalleryError             galleries cannot do what is asked
+└── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
     ├── SubjectUnknown
     ├── TemplateUnknown
@@ -46,92 +46,92 @@ from models.errors import VultusError
 
 
 class RequestError(VultusError):
-    """The request cannot be understood."""
+    """The request cannot be accepted."""
 
 
 class MediaTypeUnsupported(RequestError):
-    """The body, or a part of it, is of a media type that is not taken here."""
+    """The media type of the body, or of one of its parts, is not supported."""
 
     code = "media_type_unsupported"
 
 
 class BodyTooLarge(RequestError):
-    """The body is larger than allowed."""
+    """The request body is larger than allowed."""
 
     code = "body_too_large"
 
 
 class BodyTooSlow(RequestError):
-    """The body did not come within the time for the whole request."""
+    """The request body did not arrive within the time limit of the request."""
 
     code = "body_too_slow"
 
 
 class MultipartMalformed(RequestError):
-    """The body is not the multipart form that its header announces."""
+    """The body is not the multipart form that its header declares."""
 
     code = "multipart_malformed"
 
 
 class JsonMalformed(RequestError):
-    """The body is not JSON."""
+    """The body is not a valid JSON object."""
 
     code = "json_malformed"
 
 
 class Base64Malformed(RequestError):
-    """An image in JSON is not base64."""
+    """An image or embedding is not valid base64."""
 
     code = "base64_malformed"
 
 
 class MemberMissing(RequestError):
-    """A part or member that is needed is not there."""
+    """A required part or member is missing."""
 
     code = "member_missing"
 
 
 class MemberUnknown(RequestError):
-    """There is a part, member or parameter that does not exist."""
+    """The request contains an unknown part, member or parameter."""
 
     code = "member_unknown"
 
 
 class MemberRepeated(RequestError):
-    """A part that may be given once is given several times."""
+    """A part, member or parameter that may be given only once is repeated."""
 
     code = "member_repeated"
 
 
 class MemberInvalid(RequestError):
-    """A part, member or parameter has a value that cannot be used."""
+    """A part, member, parameter or header has an invalid value."""
 
     code = "member_invalid"
 
 
 class TooManyImages(RequestError):
-    """The request has more images than allowed."""
+    """The request contains more images than allowed."""
 
     code = "too_many_images"
 
 
 class TooManyEmbeddings(RequestError):
-    """The request has more embeddings than allowed."""
+    """The request contains more embeddings than allowed."""
 
     code = "too_many_embeddings"
 
 
 class NotAcceptable(RequestError):
-    """The answer cannot be had in any of the forms that are accepted."""
+    """The response cannot be written in any form that the `Accept` header allows."""
 
     code = "not_acceptable"
 
 
 class Overloaded(RequestError):
-    """More requests came than can be dealt with; nothing was done, try again.
+    """The service is overloaded and did not process the request; retry later.
 
     Attributes:
-        retry_after_s: Whole seconds after which there should be room.
+        retry_after_s: Whole seconds after which a retry should find capacity.
     """
 
     code = "overloaded"
@@ -142,13 +142,13 @@ class Overloaded(RequestError):
 
 
 class RouteUnknown(RequestError):
-    """There is nothing at this path."""
+    """No resource exists at this path."""
 
     code = "route_unknown"
 
 
 class MethodNotAllowed(RequestError):
-    """The path does not take this method."""
+    """The path does not support this method."""
 
     code = "method_not_allowed"
 
@@ -160,35 +160,35 @@ class NotReady(RequestError):
 
 
 class GalleryError(VultusError):
-    """Galleries cannot do what is asked."""
+    """An operation on a gallery failed."""
 
 
 class GalleryUnknown(GalleryError):
-    """There is no gallery of that name."""
+    """No gallery has this name."""
 
     code = "gallery_unknown"
 
 
 class SubjectUnknown(GalleryError):
-    """The gallery has no subject of that name."""
+    """The gallery has no subject with this name."""
 
     code = "subject_unknown"
 
 
 class TemplateUnknown(GalleryError):
-    """The subject has no template of that number."""
+    """The subject has no template with this number."""
 
     code = "template_unknown"
 
 
 class GalleryExists(GalleryError):
-    """There is a gallery of that name already."""
+    """A gallery with this name already exists."""
 
     code = "gallery_exists"
 
 
 class SubjectExists(GalleryError):
-    """The gallery has a subject of that name already."""
+    """The gallery already has a subject with this name."""
 
     code = "subject_exists"
 
@@ -200,46 +200,47 @@ class SubjectEmpty(GalleryError):
 
 
 class NameInvalid(GalleryError):
-    """A gallery or subject cannot have that name."""
+    """The name of the gallery or subject is invalid."""
 
     code = "name_invalid"
 
 
 class CursorInvalid(GalleryError):
-    """The cursor is none that a list gave."""
+    """The cursor was not returned by a list operation."""
 
     code = "cursor_invalid"
 
 
 class ContractMismatch(GalleryError):
-    """Embeddings of different contracts would have to be compared."""
+    """The embeddings belong to different embedding contracts and cannot be compared."""
 
     code = "contract_mismatch"
 
 
 class EmbeddingWrongDimension(GalleryError):
-    """The embedding is longer or shorter than those of the model."""
+    """The embedding does not have the dimension of the model's embeddings."""
 
     code = "embedding_wrong_dimension"
 
 
 class EmbeddingNotFinite(GalleryError):
-    """The embedding holds NaN or infinity."""
+    """The embedding contains NaN or infinity."""
 
     code = "embedding_not_finite"
 
 
 class EmbeddingZero(GalleryError):
-    """The embedding is zero and points nowhere."""
+    """The embedding is zero and has no direction."""
 
     code = "embedding_zero"
 
 
 class DuplicateOfAnother(GalleryError):
-    """Another subject of the gallery has the same image or embedding.
+    """Another subject of the gallery already has the same image or embedding.
 
     Attributes:
-        subject: Its name; told to the client, and in no sentence, so that no log has it.
+        subject: Name of that subject. The client receives it as `duplicate_of`; the message does not contain it, so
+            that it never reaches a log.
     """
 
     code = "duplicate_of_another"
@@ -250,19 +251,19 @@ class DuplicateOfAnother(GalleryError):
 
 
 class LineMalformed(GalleryError):
-    """A line of NDJSON cannot be used."""
+    """A line of NDJSON is malformed."""
 
     code = "line_malformed"
 
 
 class GalleriesInUse(GalleryError):
-    """Another process has the galleries of this data directory."""
+    """Another process owns the galleries of this data directory."""
 
     code = "galleries_in_use"
 
 
 class StoreUnfit(GalleryError):
-    """The file is not a store of galleries that this version can use."""
+    """The file is not a gallery store that this version can use."""
 
     code = "store_unfit"
 
@@ -280,12 +281,12 @@ class StorageFull(GalleryError):
 
 
 class StoreFailed(GalleryError):
-    """The file system refused a read or write of the galleries."""
+    """The gallery store could not be read or written."""
 
     code = "store_failed"
 
 
-STATUS: dict[type[VultusError], int] = {
+HTTP_STATUS: dict[type[VultusError], int] = {
     core.ImageEmpty: 422,
     core.ImageUnreadable: 415,
     core.ImageDamaged: 422,
@@ -339,11 +340,11 @@ STATUS: dict[type[VultusError], int] = {
     StorageFull: 507,
     StoreFailed: 500,
 }
-"""Errors that are not listed happen at start, on the command line, or when nobody is there to see them."""
+"""Errors that are not listed occur at start, on the command line, or after the client disconnected."""
 
 INTERNAL_CODE = "internal_error"
 
 
-def status_of(error: VultusError) -> int:
-    """Return the HTTP status of an error."""
-    return STATUS.get(type(error), 500)
+def http_status(error: VultusError) -> int:
+    """Return the HTTP status of an error; 500 if it is not in `HTTP_STATUS`."""
+    return HTTP_STATUS.get(type(error), 500)

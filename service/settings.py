@@ -1,4 +1,4 @@
-"""Everything that can be set, by environment variables `VULTUS_…`; read once, passed on, never changed."""
+"""Settings, read once from the environment variables `VULTUS_…`; they are immutable and passed as an argument."""
 
 import os
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from models.runtime import RuntimeOptions, usable_cores
 
 PREFIX = "VULTUS_"
 
-_TESTS_ONLY = {"VULTUS_SHARED"}  # where the test suite finds its data
+_TESTS_ONLY = {"VULTUS_SHARED"}  # directory of the data of the test suite
 
 
 class SettingsInvalid(VultusError):
-    """An environment variable is unknown or has a value that cannot be used."""
+    """An environment variable is unknown or has an invalid value."""
 
     code = "settings_invalid"
 
@@ -31,154 +31,196 @@ class _Group(BaseModel):
 
 
 class RuntimeSettings(_Group):
-    """How graphs are run."""
+    """How models are run."""
 
     engine: Annotated[
         Literal["auto", "openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"],
         Field(
-            description="`auto`: as tuned, else OpenVINO on the CPU and ONNX Runtime on CUDA; `tensorrt`: engines of "
-            "`vultus engine`"
+            description="inference engine; `auto`: as tuned, otherwise OpenVINO on the CPU and ONNX Runtime on CUDA; "
+            "`tensorrt`: engines built by `vultus engine`"
         ),
     ] = "auto"
-    device: Annotated[Literal["cpu", "cuda"], Field(description="where to compute")] = "cpu"
+    device: Annotated[Literal["cpu", "cuda"], Field(description="device for inference")] = "cpu"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
-        Field(description="`auto`: as tuned, else bf16 where engine and processor have it and the proof covers it"),
+        Field(
+            description="precision of inference; `auto`: as tuned, otherwise bf16 if the engine and the processor "
+            "support it and the parity proof covers it, otherwise fp32"
+        ),
     ] = "auto"
-    threads: Annotated[int, Field(ge=0, description="threads of all runs on the CPU; 0: all cores")] = 0
+    threads: Annotated[int, Field(ge=0, description="CPU threads for inference; 0: one for each core")] = 0
     streams: Annotated[
-        int, Field(ge=0, description="runs side by side, which share the threads; 0: as tuned, else one")
+        int, Field(ge=0, description="concurrent runs of a model, which share the threads; 0: as tuned, otherwise one")
     ] = 0
 
     def options(self) -> RuntimeOptions:
-        """Return what the inference core takes."""
+        """Return the runtime options of the inference core."""
         return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams)
 
 
 class ImageSettings(_Group):
-    """What is refused before it is decoded."""
+    """Limits of images, checked before they are decoded."""
 
-    max_bytes: Annotated[int, Field(gt=0, description="largest encoded image")] = ImageLimits().max_bytes
-    max_pixels: Annotated[int, Field(gt=0, description="most pixels, read from the header")] = ImageLimits().max_pixels
-    min_side_px: Annotated[int, Field(gt=0, description="shortest side")] = ImageLimits().min_side_px
+    max_bytes: Annotated[int, Field(gt=0, description="maximum size of an encoded image")] = ImageLimits().max_bytes
+    max_pixels: Annotated[
+        int, Field(gt=0, description="maximum number of pixels of an image, read from its header")
+    ] = ImageLimits().max_pixels
+    min_side_px: Annotated[int, Field(gt=0, description="minimum width and height of an image")] = (
+        ImageLimits().min_side_px
+    )
 
     def limits(self) -> ImageLimits:
-        """Return what the inference core takes."""
+        """Return the image limits of the inference core."""
         return ImageLimits(self.max_bytes, self.max_pixels, self.min_side_px)
 
 
 class DetectionSettings(_Group):
-    """How closely photos are looked at."""
+    """How faces are detected."""
 
     max_side_px: Annotated[
-        int, Field(ge=384, le=2048, description="longest side at which a photo is looked at; a multiple of 128")
+        int,
+        Field(
+            ge=384,
+            le=2048,
+            description="length to which the longer side of larger photos is reduced for detection; a multiple of 128",
+        ),
     ] = DetectionOptions().max_side_px
-    max_faces: Annotated[int, Field(gt=0, description="most faces of one photo")] = DetectionOptions().max_faces
+    max_faces: Annotated[
+        int, Field(gt=0, description="maximum number of faces in a photo; those with the highest score are kept")
+    ] = DetectionOptions().max_faces
 
     @field_validator("max_side_px")
     @classmethod
-    def _fits_the_strides(cls, value: int) -> int:
+    def _is_multiple_of_128(cls, value: int) -> int:
         if value % 128:
-            raise ValueError("it must be a multiple of 128")
+            raise ValueError("the value must be a multiple of 128")
         return value
 
     def options(self) -> DetectionOptions:
-        """Return what the inference core takes."""
+        """Return the detection options of the inference core."""
         return DetectionOptions(self.max_side_px, self.max_faces)
 
 
 class RequestSettings(_Group):
-    """What one request may ask for."""
+    """Limits of requests."""
 
-    max_bytes: Annotated[int, Field(gt=0, description="largest request body, or line of a streamed one")] = 64 * 2**20
-    max_images: Annotated[int, Field(gt=0, description="most images of one request")] = 64
-    max_embeddings: Annotated[int, Field(gt=0, description="most embeddings of one request")] = 1024
+    max_bytes: Annotated[
+        int, Field(gt=0, description="maximum size of a request body, or of one line of an NDJSON body")
+    ] = 64 * 2**20
+    max_images: Annotated[int, Field(gt=0, description="maximum number of images in a request")] = 64
+    max_embeddings: Annotated[int, Field(gt=0, description="maximum number of embeddings in a request")] = 1024
     concurrency: Annotated[
-        int | None, Field(gt=0, description="requests that compute at the same time; without it, two for each core")
+        int | None,
+        Field(
+            gt=0, description="maximum number of requests that compute at the same time; if unset, two for each core"
+        ),
     ] = None
     waiting: Annotated[
         int | None,
         Field(
             ge=0,
-            description="requests that wait for their turn, beyond which 429; without it, six for each core, hardly "
-            "any while more come than can be answered",
+            description="maximum number of admitted requests that wait to compute; further requests are answered with "
+            "429; if unset, six for each core, and a quarter of the concurrency while the service is overloaded",
         ),
     ] = None
     timeout_s: Annotated[
         float,
-        Field(gt=0, le=3600, description="longest time of a request, beyond which 504; clients may ask for less"),
+        Field(
+            gt=0,
+            le=3600,
+            description="time limit of a request, after which it is answered with 504; a client may set a shorter one",
+        ),
     ] = 30.0
-
-    buffered_bytes: Annotated[int, Field(gt=0, description="bytes of all bodies in memory, beyond which 429")] = (
-        512 * 2**20
-    )
+    buffered_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="maximum size of all request bodies in memory; requests that exceed it are answered with 429",
+        ),
+    ] = 512 * 2**20
     last_answers_s: Annotated[
-        int, Field(ge=0, le=3600, description="seconds in which what was taken is answered at the end")
+        int,
+        Field(ge=0, le=3600, description="seconds within which admitted requests are answered when the service stops"),
     ] = 25
 
     @property
     def workers(self) -> int:
-        """Requests that compute at the same time."""
+        """Maximum number of requests that compute at the same time."""
         return self.concurrency or 2 * usable_cores()
 
     @property
     def places(self) -> int:
-        """Requests that are let in."""
+        """Maximum number of requests that are admitted."""
         return self.workers + (6 * usable_cores() if self.waiting is None else self.waiting)
 
     @property
-    def pressed_places(self) -> int:
-        """Requests that are let in while more come than can be answered: unless set, no more than keep turns taken."""
+    def overload_places(self) -> int:
+        """Maximum number of requests that are admitted under overload.
+
+        If `waiting` is not set, only as many wait as are needed to keep every worker busy.
+        """
         return self.places if self.waiting is not None else self.workers + max(1, self.workers // 4)
 
 
 class CacheSettings(_Group):
-    """What is remembered in memory."""
+    """The cache of reference photos."""
 
     references: Annotated[
-        int, Field(ge=0, description="faces of reference photos of verify that are remembered; 0: none")
+        int,
+        Field(
+            ge=0, description="maximum number of faces in the cache of verify's reference photos; 0 disables the cache"
+        ),
     ] = 256
-    lifetime_s: Annotated[float, Field(gt=0, description="longest time for which they are")] = 600.0
+    lifetime_s: Annotated[float, Field(gt=0, description="time for which a reference photo stays in the cache")] = 600.0
 
 
 class BatchingSettings(_Group):
-    """How faces and photos of several requests share runs of the engine."""
+    """How concurrent requests share runs of the engine."""
 
     largest: Annotated[
-        int | None, Field(gt=0, le=32, description="most faces of one run; without it, as tuned, else 8")
+        int | None,
+        Field(gt=0, le=32, description="maximum number of faces in a batch; if unset, as tuned, otherwise 8"),
     ] = None
     wait_ms: Annotated[
-        float, Field(ge=0, le=1000, description="longest wait for company, under a load that promises it")
+        float,
+        Field(
+            ge=0,
+            le=1000,
+            description="maximum time that a batch waits for more entries; it waits only if the load makes them likely",
+        ),
     ] = 2.0
 
 
 class GallerySettings(_Group):
-    """Where galleries lie and how they are searched."""
+    """Where galleries are stored and how they are searched."""
 
     directory: Annotated[
-        Path | None, Field(description="where galleries lie; without it, `galleries` in the data directory")
+        Path | None, Field(description="directory of the galleries; if unset, `galleries` in the data directory")
     ] = None
-    search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: all cores")] = 0
+    search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: one for each core")] = 0
 
 
 class Settings(BaseSettings):
-    """All settings."""
+    """All settings of the service."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", case_sensitive=False
     )
 
-    data_dir: Annotated[Path, Field(description="where packs and everything else that is kept lies")] = Field(
+    data_dir: Annotated[Path, Field(description="directory of packs, galleries and all other stored files")] = Field(
         default_factory=lambda: platformdirs.user_data_path("vultus")
     )
-    pack: Annotated[str, Field(description="name of the pack that is served")] = "opencv-zoo"
+    pack: Annotated[str, Field(description="name of the pack to serve")] = "opencv-zoo"
     model: Annotated[
         Path | None,
-        Field(description="an exported artefact, served in place of the pack's recognizer"),
+        Field(description="path of an exported artefact to serve instead of the pack's recognizer"),
     ] = None
     calibration: Annotated[
         Path | None,
-        Field(description="a calibration to use, refused if it is of another model; else the model's own is found"),
+        Field(
+            description="path of the calibration to use, refused if it belongs to another model; if unset, the "
+            "calibration of the model is found"
+        ),
     ] = None
     runtime: RuntimeSettings = RuntimeSettings()
     image: ImageSettings = ImageSettings()
@@ -190,41 +232,43 @@ class Settings(BaseSettings):
 
     @property
     def packs_dir(self) -> Path:
-        """Where packs lie."""
+        """Directory of the packs."""
         return self.data_dir / "packs"
 
     @property
     def calibrations_dir(self) -> Path:
-        """Where the user's own calibrations lie."""
+        """Directory of the user's calibrations."""
         return self.data_dir / "calibrations"
 
     @property
     def runtime_options(self) -> RuntimeOptions:
-        """How graphs are run."""
+        """Runtime options, with the directory for TensorRT engines."""
         return replace(self.runtime.options(), engines=self.data_dir / "tensorrt")
 
     @property
     def tunings_dir(self) -> Path:
-        """Where lies what was measured of this machine."""
+        """Directory of the tunings, which were measured on this machine."""
         return self.data_dir / "tunings"
 
     @property
     def galleries_dir(self) -> Path:
-        """Where galleries lie."""
+        """Directory of the galleries."""
         return self.gallery.directory or self.data_dir / "galleries"
 
 
 def load_settings() -> Settings:
-    """Read the settings and refuse names that do not exist.
+    """Read the settings from the environment and refuse unknown variables.
 
     Raises:
-        SettingsInvalid: A name is unknown or a value cannot be used; the message names the variable.
+        SettingsInvalid: A variable is unknown or its value is invalid; the message names the variable.
     """
     names = {name.upper() for name in os.environ}
     known = {variable for variable, _, _ in describe_settings()} | _TESTS_ONLY
     unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
     if unknown:
-        raise SettingsInvalid(f"{unknown[0]} is no setting; there are {', '.join(sorted(known - _TESTS_ONLY))}")
+        raise SettingsInvalid(
+            f"unknown setting {unknown[0]}; available settings: {', '.join(sorted(known - _TESTS_ONLY))}"
+        )
     try:
         return Settings()
     except ValidationError as error:
@@ -234,7 +278,7 @@ def load_settings() -> Settings:
 
 
 def describe_settings() -> Iterator[tuple[str, str, str]]:
-    """List every setting as (variable, default, description)."""
+    """Yield the variable, the default and the description of every setting."""
     for name, field in Settings.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, _Group):

@@ -1,4 +1,4 @@
-"""Opening what the settings name: models and galleries, for the service and for commands that need both."""
+"""Opening of the configured models and galleries, for the service and for commands that need both."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,11 @@ from service.settings import Settings, load_settings
 def open_models_and_galleries(
     settings: Settings | None = None, sharing: Sharing | None = None
 ) -> Iterator[tuple[Galleries, Models]]:
-    """Load the models that the settings name, and open the galleries of the data directory for them."""
+    """Load the configured models, open the galleries for them, and close both at the end of the block.
+
+    Raises:
+        VultusError: The settings are invalid, or the models or galleries cannot be opened.
+    """
     settings = settings or load_settings()
     models = load_configured_models(settings, sharing)
     try:
@@ -25,24 +29,31 @@ def open_models_and_galleries(
         try:
             yield galleries, models
         finally:
-            models.close()  # first: a request that still computes may want to store its result
+            models.close()  # first, because a request that still computes may store a template
             galleries.close()
     finally:
         models.close()
 
 
 def sharing_of(settings: Settings) -> Sharing:
-    """Return how concurrent requests share the runs of the engines."""
+    """Return how concurrent requests share runs of the engines."""
     return Sharing(settings.request.workers, settings.batching.wait_ms / 1000, settings.batching.largest)
 
 
 def load_configured_models(settings: Settings | None = None, sharing: Sharing | None = None) -> Models:
-    """Load the models that the settings name.
+    """Load the configured models.
 
     Raises:
-        PackMissing, PackDamaged, ArtefactUnfit: The pack or the artefact cannot be served.
-        EngineMissing, EngineConflict, PrecisionUnsupported: The engine is not available.
-        CalibrationUnfit: The calibration that was named is not of this model.
+        SettingsInvalid: A setting is unknown or has an invalid value.
+        PackUnknown: No pack has the configured name.
+        ManifestInvalid: The configured manifest file is not a manifest, or the pack does not hold models.
+        PackMissing: The pack was never fetched.
+        PackDamaged: A file of the pack or of the artefact is missing or altered.
+        ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the configured runtime.
+        EngineMissing: The engine is not installed, cannot start, or does not support the device.
+        EngineConflict: Several builds of one engine are installed.
+        PrecisionUnsupported: The engine or the processor does not support the precision.
+        CalibrationUnfit: The configured calibration belongs to another model or cannot be read.
     """
     settings = settings or load_settings()
     return load_models(

@@ -1,4 +1,4 @@
-"""What tests share: real packs, real faces where they are to be had, and models without an engine."""
+"""Shared fixtures: real packs, real faces if available, and models without an engine."""
 
 import os
 from collections.abc import Iterator
@@ -33,10 +33,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Data that is not part of the project: real faces, reference models."""
+    """Directory of data that is not part of the project: real faces, reference models."""
     path = Path(os.environ.get("VULTUS_SHARED", ROOT.parent / "shared"))
     if not path.is_dir():
-        pytest.skip(f"VULTUS_SHARED is not set and {path.name} does not lie beside the checkout")
+        pytest.skip(f"VULTUS_SHARED is not set and there is no directory {path.name} beside the checkout")
     return path
 
 
@@ -74,7 +74,7 @@ def real_client(real_models: Models, tmp_path_factory: pytest.TempPathFactory) -
 
 
 class FakeDetector:
-    """Finds as many faces as the red value of the first pixel says, side by side."""
+    """A detector that finds faces side by side, as many as the red value of the first pixel."""
 
     family = "fake"
     max_side_px = 640
@@ -111,7 +111,7 @@ def models_without_weights(dimensions: int = 128) -> Models:
 
 
 def fake_calibration(contract_id: str = "ec1-x") -> Calibration:
-    """Numbers as a test might have measured them; the fake session's norms are 11.3 ± 0.7."""
+    """Return a plausible calibration; the norms of the fake session are 11.3 ± 0.7."""
     points = (
         OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), (0.29, 0.31), 0.006, (0.004, 0.008), 3000, "a test"),
         OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), (0.38, 0.43), 0.013, (0.01, 0.02), 300, "a test"),

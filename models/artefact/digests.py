@@ -18,6 +18,6 @@ def value_digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def directory_digests(directory: Path, but: str) -> dict[str, str]:
-    """Return the SHA-256 of every file of a directory by name, except the file named `but`."""
-    return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != but}
+def directory_digests(directory: Path, exclude: str) -> dict[str, str]:
+    """Return the SHA-256 of every file of a directory by name, except the file named `exclude`."""
+    return {path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.name != exclude}

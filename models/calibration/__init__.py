@@ -1,10 +1,10 @@
 """The calibration of an embedding contract and the decisions that follow from it."""
 
 from models.calibration.files import read_calibration, write_calibration
-from models.calibration.records import LEAST_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
+from models.calibration.records import MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
 
 __all__ = [
-    "LEAST_ERRORS",
+    "MIN_ERRORS",
     "Bound",
     "Calibration",
     "Decision",

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from models.calibration.records import LEAST_ERRORS, Calibration, OperatingPoint, ScoreMap
+from models.calibration.records import MIN_ERRORS, Calibration, OperatingPoint, ScoreMap
 from models.quality import QualityScale
 
 _SCALAR = (bool, int, float, str)
 _LARGEST_SIMILARITY = 1.01  # normalisation in bfloat16 is accurate to some thousandths
-_LARGEST_RATIO = 700.0  # largest log-likelihood ratio whose exponential is finite in float64
+_LARGEST_RATIO = 700.0  # the exponential overflows float64 above 709
 
 
 def check(calibration: Calibration) -> None:
@@ -42,7 +42,7 @@ def _check_point(point: OperatingPoint) -> None:
     for low, high in (point.interval, point.fnmr_interval, point.threshold_interval):
         _require(low <= high)
     _require(abs(point.threshold) <= _LARGEST_SIMILARITY)
-    _require(type(point.errors) is int and point.errors >= LEAST_ERRORS)
+    _require(type(point.errors) is int and point.errors >= MIN_ERRORS)
 
 
 def _check_map(score_map: ScoreMap) -> None:

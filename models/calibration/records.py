@@ -13,7 +13,7 @@ import numpy as np
 from models.errors import OperatingPointUnknown
 from models.quality import QualityScale
 
-LEAST_ERRORS = 30  # minimum for each point; see `models.evaluation.metrics.operating_points`
+MIN_ERRORS = 30  # minimum for each point; see `models.evaluation.metrics.operating_points`
 
 Decision = Literal["match", "no_match", "inconclusive"]
 
@@ -45,18 +45,18 @@ class OperatingPoint:
     errors: int
     measured_on: str
 
-    def decide(self, similarity: float, may_be_inconclusive: bool = False) -> Decision:
+    def decide(self, similarity: float, allow_inconclusive: bool = False) -> Decision:
         """Compare a similarity with the threshold.
 
         Args:
             similarity: Cosine in [-1, 1].
-            may_be_inconclusive: Whether a similarity within `threshold_interval` is `inconclusive`.
+            allow_inconclusive: Whether a similarity within `threshold_interval` is `inconclusive`.
 
         Returns:
             `match`, `no_match` or `inconclusive`.
         """
         low, high = self.threshold_interval
-        if may_be_inconclusive and low <= similarity < high:
+        if allow_inconclusive and low <= similarity < high:
             return "inconclusive"
         return "match" if similarity >= self.threshold else "no_match"
 

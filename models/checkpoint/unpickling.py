@@ -17,7 +17,7 @@ from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe, VultusError
-from models.pickles import Sealed, SealedType, has_large_memo, stand_in
+from models.pickles import Sealed, SealedType, failing_class, has_large_memo
 
 _STORAGES = {
     "DoubleStorage": np.float64,
@@ -164,7 +164,7 @@ _CALL_REFUSED = (
 
 
 def _refuse(name: str) -> type:
-    return stand_in(name, lambda shown: CheckpointUnsafe(_CALL_REFUSED.format(shown)))
+    return failing_class(name, lambda shown: CheckpointUnsafe(_CALL_REFUSED.format(shown)))
 
 
 def _reconstructor(cls: type, *_: Any) -> Any:

@@ -42,7 +42,8 @@ class DetectorHead:
         """Return the anchors of a canvas in the order of the outputs.
 
         Args:
-            height, width: Size of the canvas in pixels.
+            height: Height of the canvas in pixels.
+            width: Width of the canvas in pixels.
 
         Returns:
             (A, 3) float32: x and y of the top left corner of the cell in pixels, stride.

@@ -25,7 +25,7 @@ class EvaluatedModel:
         models: Models,
         cache: Path | None = None,
         progress: Progress = no_progress,
-        most_missing: int = 0,
+        max_missing: int = 0,
         artefact: Path | None = None,
     ) -> None:
         """Prepare a loaded model for measurement.
@@ -34,10 +34,10 @@ class EvaluatedModel:
             models: The loaded models, as they run in the service.
             cache: Directory of the embedding cache; without it, embeddings are not cached.
             progress: Called as work completes.
-            most_missing: Maximum number of files of a set that may be missing.
+            max_missing: Maximum number of files of a set that may be missing.
             artefact: Path of the exported recognizer, if the recognizer is not part of a pack.
         """
-        self.models, self.progress, self.most_missing, self.artefact = models, progress, most_missing, artefact
+        self.models, self.progress, self.max_missing, self.artefact = models, progress, max_missing, artefact
         self._cache = cache
 
     @property
@@ -93,9 +93,9 @@ class EvaluatedModel:
         """Embed the pictures of a set.
 
         Raises:
-            SetIncomplete: More pictures are missing than `most_missing`.
+            SetIncomplete: More pictures are missing than `max_missing`.
         """
-        require_present(pictures, self.most_missing)
+        require_present(pictures, self.max_missing)
         with self.run(acquisition, mirror) as run:
             dimensions = self.models.recognizer.dimensions
             return run.table(pictures, dimensions, step, self.progress)

@@ -34,14 +34,14 @@ from models.artefact.proof import Proof
 from models.errors import (
     ArtefactUnfit,
     GraphUnsupported,
+    ImagesUnfit,
     OutputExists,
     PackDamaged,
-    PicturesUnfit,
     StorageFailed,
     WeightsNotFinite,
 )
 from models.export import steps
-from models.export.isolation import in_own_process
+from models.export.isolation import run_in_subprocess
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.precision.float16 import write_float16
 from models.export.precision.int8 import Int8Graphs, write_int8
@@ -99,8 +99,8 @@ class Exported:
     """A written artefact.
 
     Attributes:
-        path: Directory of the artefact: `out`, or beside it `<name>.unfit` (`<name>.unfit1`, ...) if the proof failed and
-            `out` exists.
+        path: Directory of the artefact: `out`, or `<out>.unfit` (`<out>.unfit1`, ...) if the proof failed and `out`
+            exists.
         card: The card, as written.
         proof: The parity proof, as written; the artefact is unfit if it did not pass.
         notes: Sentences for the user about what the export observed.
@@ -120,7 +120,7 @@ class Exporter:
         spec: ExportSpec,
         make_cropper: Callable[[Template], FaceCropper],
         progress: Progress = no_progress,
-        isolate: Callable[..., Any] = in_own_process,
+        isolate: Callable[..., Any] = run_in_subprocess,
     ) -> None:
         """Store the arguments; `run` reads the source.
 
@@ -129,7 +129,7 @@ class Exporter:
             make_cropper: Returns a cropper for photos, given an alignment template. It is called only if the user gave
                 photos or a labelled set.
             progress: Called with the name of each step and the number of faces or layers done.
-            isolate: Calls a function with its arguments: `in_own_process`, or `call` for small models.
+            isolate: Calls a function with its arguments: `run_in_subprocess`, or `run_here` for small models.
         """
         self._spec = spec
         self._source = spec.source
@@ -160,12 +160,12 @@ class Exporter:
                 deviation is missing.
             GraphUnsupported: The published graph cannot be brought to the contract, or the layout or the size of the
                 network excludes an option.
-            PicturesUnfit: int8 was requested without enough faces for calibration, or no photo of the labelled set has
+            ImagesUnfit: int8 was requested without enough faces for calibration, or no photo of the labelled set has
                 a face.
-            SetUnreadable, OneClassOnly: The pair list of the labelled set is missing or malformed, or lists one class
+            SetUnreadable, SingleClass: The pair list of the labelled set is missing or malformed, or lists one class
                 of pairs only.
             InferenceFailed: ONNX Runtime cannot run the published graph.
-            StepDied: The system ended the process of a step.
+            ExportProcessKilled: The system ended the process of a step.
             StorageFailed: The file system refused to write.
         """
         out = self._spec.out
@@ -183,7 +183,7 @@ class Exporter:
         if self._spec.layout == "insightface" and set(self._spec.precisions) - {"fp32"}:
             raise GraphUnsupported("the layout insightface supports fp32 only; omit --precision")
         if "int8" in self._spec.precisions and self._spec.calibration is None:
-            raise PicturesUnfit("int8 is calibrated on real faces; give --calibration-images DIR")
+            raise ImagesUnfit("int8 is calibrated on real faces; give --calibration-images DIR")
         try:
             with _scratch_beside(out) as scratch:
                 return self._make(scratch)
@@ -216,8 +216,8 @@ class Exporter:
     def _reference(self, description: Description, template: Template, scratch: Path) -> Reference:
         """Collect the faces of the proof and embed them with the source network.
 
-        The faces are synthetic pictures, and a fifth of the user's faces if there are any. The other user's faces are
-        stored for the calibration of int8.
+        The faces are synthetic pictures, and a fifth of the user's faces if a directory was given. The remaining four
+        fifths are stored for the calibration of int8.
 
         Args:
             description: The source network.
@@ -262,11 +262,11 @@ class Exporter:
     def _graphs(
         self, description: Description, reference: Reference, scratch: Path, new: Path
     ) -> tuple[dict[GraphKind, Path], dict[str, list[str]]]:
-        """Write a graph for each precision.
+        """Write a graph for each precision, derived from the float32 graph.
 
         Args:
             description: The source network.
-            reference: Its embeddings and faces, on which float16 is checked for overflow.
+            reference: Its faces and embeddings. float16 is checked for overflow on the faces.
             scratch: Directory with the calibration faces and the graph without weights.
             new: Directory of the new artefact.
 
@@ -353,7 +353,7 @@ class Exporter:
 
 
 def _refuse_broken(reference: Reference) -> None:
-    """Refuse a source network that does not return usable embeddings, because no proof against it has a meaning.
+    """Refuse a source network that does not return usable embeddings, because a proof against it is meaningless.
 
     Raises:
         WeightsNotFinite: An embedding is NaN, infinite or zero, or all faces have the same embedding.

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
-from models.errors import StepDied
+from models.errors import ExportProcessKilled
 from models.types import Progress
 
 Parameters = ParamSpec("Parameters")
@@ -18,7 +18,7 @@ Returned = TypeVar("Returned")
 _EXIT_TIMEOUT_S = 10.0
 
 
-def in_own_process(function: Callable[..., Returned], *args: Any, progress: Progress | None = None) -> Returned:
+def run_in_subprocess(function: Callable[..., Returned], *args: Any, progress: Progress | None = None) -> Returned:
     """Call a function in a new process and return what it returns, or raise what it raises.
 
     Args:
@@ -27,7 +27,7 @@ def in_own_process(function: Callable[..., Returned], *args: Any, progress: Prog
         progress: Called in this process with each report of the function.
 
     Raises:
-        StepDied: The system ended the process.
+        ExportProcessKilled: The system ended the process.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -60,7 +60,7 @@ def _receive(receiver: Connection, progress: Progress | None) -> Any:
             if progress is not None:
                 progress(*content)
     except EOFError as error:
-        raise StepDied(
+        raise ExportProcessKilled(
             "the system ended a step of the export, most likely for lack of memory; nothing was written"
         ) from error
 
@@ -105,9 +105,9 @@ def _send_progress(sender: Connection, step: str, done: int, total: int | None) 
     sender.send(("progress", (step, done, total)))
 
 
-def call(function: Callable[Parameters, Returned], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+def run_here(function: Callable[Parameters, Returned], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
     """Call a function in this process.
 
-    Takes the place of `in_own_process` for models so small that a new process would cost more than the work.
+    Takes the place of `run_in_subprocess` for models so small that a new process would cost more than the work.
     """
     return function(*args, **kwargs)

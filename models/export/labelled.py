@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artefact.proof import LabelledScore
-from models.errors import OneClassOnly
+from models.errors import SingleClass
 from models.evaluation.metrics.all_pairs import compare_all
 from models.evaluation.metrics.operating_points import supports
 from models.evaluation.metrics.verification import distances_of, ten_fold_accuracy
@@ -55,6 +55,6 @@ def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
     found = subjects >= 0
     try:
         pairs = compare_all(embeddings[found], subjects[found])
-    except OneClassOnly:
+    except SingleClass:
         return None
     return pairs.non_mated.threshold(LABELLED_RATE) if supports(pairs, LABELLED_RATE) else None

@@ -29,10 +29,10 @@ OPSET = 18  # torch's exporter writes this opset without a conversion
 _BATCH = 8
 EMBEDDING_STEP = "embedding with the source network"
 
-_WRAPPER = "inner."  # prefix of the keys in `_Raw`, after its member that holds the network
+_WRAPPER = "inner."  # prefix of all keys of `_Raw`: the name of the member that holds the network
 
 
-class Network:
+class SourceNetwork:
     """A torch network with the weights of a checkpoint, in evaluation mode and float32."""
 
     def __init__(self, plan: Plan, weights: Weights, stored: Weights | None = None) -> None:
@@ -116,7 +116,7 @@ class _Raw(nn.Module):
         return _raw_embedding(self.inner(picture))
 
 
-def structure(plan: Plan) -> onnx.ModelProto:
+def graph_without_weights(plan: Plan) -> onnx.ModelProto:
     """Return the ONNX graph of a network without its weights.
 
     Returns:
@@ -129,7 +129,7 @@ def structure(plan: Plan) -> onnx.ModelProto:
     template, known = TEMPLATES[plan.template], plan.family != "own"
     module = _Raw(_build(plan, on_meta=known)).eval()
     example = torch.zeros(2, 3, template.height, template.width, device="meta" if known else "cpu")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about optional packages
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torch warns about optional packages
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -28,7 +28,7 @@ from models.artefact.parity import MAX_DETECTOR_DIFFERENCE
 from models.artefact.proof import Proof
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.errors import ArtefactUnfit, StorageFailed
-from models.export.isolation import call
+from models.export.isolation import run_here
 from models.export.proof import Reference, prove
 from models.graph import (
     DetectorOutputs,
@@ -203,7 +203,7 @@ def _prove(
         stored = Path(scratch, "faces.npy")
         np.save(stored, faces)
         pictures = f"{len(faces)} synthetic, seed 0"
-        return prove({"fp32": graph}, Reference(about, stored, pictures, len(faces), reference), no_progress, call)
+        return prove({"fp32": graph}, Reference(about, stored, pictures, len(faces), reference), no_progress, run_here)
 
 
 def _preprocessing(entry: DetectorEntry | RecognizerEntry) -> Preprocessing:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from models.alignment import Template
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
-from models.errors import PicturesUnfit, VultusError
+from models.errors import ImagesUnfit, VultusError
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
 from models.export.labelled import Labelled
 from models.imaging import SUFFIXES, Photo
@@ -61,10 +61,10 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
         progress: Called after each image.
 
     Raises:
-        PicturesUnfit: The directory is missing or has fewer than 32 usable faces.
+        ImagesUnfit: The directory is missing or has fewer than 32 usable faces.
     """
     if not directory.is_dir():
-        raise PicturesUnfit(f"the directory {directory.name} does not exist")
+        raise ImagesUnfit(f"the directory {directory.name} does not exist")
     found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
     spread = np.linspace(0, len(found) - 1, min(len(found), MAX_CALIBRATION_FACES)).astype(int)
     chosen = [found[index] for index in spread]
@@ -78,7 +78,7 @@ def calibration_faces(directory: Path, template: Template, make_cropper: MakeCro
         crops.extend([] if crop is None else [crop])
         progress("reading calibration faces", position + 1, len(chosen))
     if len(crops) < MIN_CALIBRATION_FACES:
-        raise PicturesUnfit(
+        raise ImagesUnfit(
             f"int8 calibration needs at least {MIN_CALIBRATION_FACES} faces; "
             f"{directory.name} has {len(crops)} usable faces in {len(found)} images"
         )
@@ -96,8 +96,8 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Pro
 
     Raises:
         SetUnreadable: `pairs.txt` is missing or malformed.
-        OneClassOnly: `pairs.txt` lists no mated or no non-mated pairs.
-        PicturesUnfit: No face was found in any photo.
+        SingleClass: `pairs.txt` lists no mated or no non-mated pairs.
+        ImagesUnfit: No face was found in any photo.
     """
     pairs = read_pairs(lfw / "pairs.txt")
     names = photos(pairs)
@@ -113,7 +113,7 @@ def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Pro
             crops[position] = crop
         progress("reading the labelled set", position + 1, len(names))
     if not positions:
-        raise PicturesUnfit(f"no face was found in the photos of {lfw.name}")
+        raise ImagesUnfit(f"no face was found in the photos of {lfw.name}")
     crops.flush()
     subjects = np.unique([name.partition("/")[0] for name in names], return_inverse=True)[1].astype(np.int64)
     subjects[[position for position, name in enumerate(names) if name not in positions]] = -1

@@ -33,7 +33,7 @@ class Reference:
         about: Source file, its digest and form, and the runtime that computed the embeddings; written into the proof.
         faces: `.npy` file of the faces, (N, H, W, 3) uint8, RGB.
         pictures: Number and origin of the faces; written into the proof.
-        drawn: Number of synthetic faces, which come first. int8 is measured on the other faces only, if there are any.
+        drawn: Number of synthetic faces, which come first. If other faces follow, int8 is measured on them only.
         embeddings: (N, D) float32, embeddings before normalisation.
         labelled: A labelled set; None if the user gave none.
         labelled_embeddings: (M, D) float32, embeddings of the set's faces before normalisation.
@@ -63,7 +63,8 @@ def prove(
         graphs: ONNX files in the contract of `models.graph`, by precision.
         reference: The embeddings of the source network.
         progress: Called with the precision, the engine and the number of faces done.
-        isolate: Calls a function with its arguments and a `progress`: `in_own_process`, or `call` for small models.
+        isolate: Calls a function with its arguments and a `progress`: `run_in_subprocess`, or `run_here` for
+            small models.
 
     Returns:
         A proof with one row for each precision and engine. It passes if every required row passes. The rows of
@@ -88,7 +89,8 @@ def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., 
     Args:
         graph: ONNX file with float32 input `[N, 3, H, W]`, RGB, `(pixel - 127.5) / 127.5`.
         reference: The embeddings of the source network.
-        isolate: Calls a function with its arguments: `in_own_process`, or `call` for small models.
+        isolate: Calls a function with its arguments: `run_in_subprocess`, or `run_here` for
+            small models.
 
     Returns:
         A proof with one row: fp32 on ONNX Runtime.

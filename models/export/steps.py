@@ -72,7 +72,8 @@ class Description:
     """A recognised checkpoint or published graph.
 
     Attributes:
-        family, architecture: Layout of the weights, and the member of that family.
+        family: Layout of the weights' keys: a family of `models.backbones`, `own` for a user's builder, or `imported`.
+        architecture: Member of the family, such as `iresnet-100`.
         template: Name of the alignment template.
         preprocessing: Colour order and scaling of the network's input, and mirror fusion.
         color_from: Source of the colour order, as a noun phrase for the card.
@@ -165,13 +166,13 @@ def embed_by_checkpoint(
     """
     import torch
 
-    from models.export.network import Network, structure
+    from models.export.network import SourceNetwork, graph_without_weights
 
     checkpoint = read_checkpoint(source.path)
     plan = _plan(checkpoint, source)
-    network = Network(plan, checkpoint.weights, checkpoint.stored)
+    network = SourceNetwork(plan, checkpoint.weights, checkpoint.stored)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, progress) for path in files]
-    onnx.save(structure(plan), skeleton)
+    onnx.save(graph_without_weights(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
 
 
@@ -264,7 +265,7 @@ def embed_by_published(
 
     Args:
         source: The graph.
-        preprocessing: Preprocessing of the graph's input, computed external of the graph.
+        preprocessing: Preprocessing of the graph's input, computed outside of the graph.
         files: `.npy` files of faces, each (N, H, W, 3) uint8, RGB.
         progress: Called after each batch with the number of faces done.
 

@@ -13,7 +13,7 @@ from models.quality.geometry import FaceGeometry, GeometryRange, geometry_of
 from models.quality.norm import quality_scores
 
 Reason = Literal["face_too_small", "low_quality", "extreme_pose", "cut_off"]
-Rejectable = Literal["face_too_small", "extreme_pose", "cut_off"]  # `min_quality` rejects low quality
+Rejectable = Literal["face_too_small", "extreme_pose", "cut_off"]  # low quality is rejected by `min_quality`
 REASONS: tuple[Reason, ...] = ("face_too_small", "low_quality", "extreme_pose", "cut_off")
 
 

@@ -19,7 +19,7 @@ class Gate:
     min_quality: float = 0.0
     reject: tuple[Rejectable, ...] = ()
 
-    def at_least(self, min_quality: float) -> "Gate":
+    def with_min_quality(self, min_quality: float) -> "Gate":
         """Return the gate with its minimum quality raised to at least `min_quality`."""
         return Gate(max(self.min_quality, min_quality), self.reject)
 

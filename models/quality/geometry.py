@@ -21,7 +21,7 @@ class FaceGeometry(NamedTuple):
         side_px: Shorter side of the box in pixels of the upright photo.
         pose: Root mean square distance between the five aligned landmarks and those of the template, divided by the
             distance between the eyes of the template. It grows with yaw and pitch, because no similarity transform
-            maps a turned head to the template, and with wrong landmarks.
+            maps a turned head to the template. Wrong landmarks also increase it.
         cut_off: Share of the crop area that lies outside the photo, in [0, 1].
     """
 

@@ -3,7 +3,7 @@
 from models.runtime.batching import BatchedSession, Batching
 from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session, usable_cores
 from models.runtime.session import BATCH_BUCKETS, Precision, Session, SessionDescription
-from models.runtime.silence import silence_engines
+from models.runtime.silence import disable_telemetry
 
 __all__ = [
     "BATCH_BUCKETS",
@@ -19,4 +19,4 @@ __all__ = [
     "usable_cores",
 ]
 
-silence_engines()  # importing any engine module imports this package first
+disable_telemetry()  # importing any engine module imports this package first

@@ -5,7 +5,7 @@ _MAX_GAP = 10.0  # limit of a gap, in multiples of the longest wait: longer gaps
 
 
 class Arrivals:
-    """Estimate how long a batch should wait for more entries, from the rate at which entries arrive."""
+    """Estimator of how long a batch should wait for more entries, based on their arrival rate."""
 
     def __init__(self, longest: float) -> None:
         """Start without arrivals; `longest` is the maximum wait of an entry in seconds."""
@@ -27,7 +27,7 @@ class Arrivals:
         self._gap = gap if self._gap == float("inf") else _DECAY * self._gap + (1 - _DECAY) * gap
         self._last = now
 
-    def patience(self, now: float, room: int) -> float:
+    def wait_s(self, now: float, room: int) -> float:
         """Return the seconds that the oldest entry should wait for the batch to fill, 0 if no other entry is expected.
 
         Args:

@@ -198,7 +198,7 @@ class BatchedSession:
             return 0.0
         waiting = [entry for entry in self._queue if entry.size == oldest.size] or [oldest]
         room = self._batching.largest - sum(len(entry.images) for entry in waiting)
-        return self._arrivals.patience(self._clock(), room)
+        return self._arrivals.wait_s(self._clock(), room)
 
     def _take(self, oldest: _Entry) -> list[_Entry]:
         batch: list[_Entry] = []

@@ -53,7 +53,7 @@ def open_session(
     sizes: tuple[tuple[int, int], ...],
     options: RuntimeOptions,
     *,
-    one_by_one: bool = False,
+    single_image: bool = False,
 ) -> Session:
     """Load a graph.
 
@@ -62,7 +62,7 @@ def open_session(
         outputs: Names of the outputs, in the order in which `run` returns them.
         sizes: (height, width) of every image size that will be run; `run` refuses other sizes.
         options: How to run the graph.
-        one_by_one: Optimise for one image per run, if that makes the engine faster. Batches are still accepted.
+        single_image: Optimise for one image per run, if that makes the engine faster. Batches are still accepted.
 
     Raises:
         EngineMissing: The engine is not installed, cannot start, or does not support the device.
@@ -83,7 +83,7 @@ def open_session(
     if engine == "openvino":  # imported on use, because every engine is optional
         from models.runtime.openvino_engine import OpenVinoSession
 
-        return OpenVinoSession(graph, outputs, sizes, precision, threads, streams, one_by_one)
+        return OpenVinoSession(graph, outputs, sizes, precision, threads, streams, single_image)
     from models.runtime.onnxruntime_engine import OrtSession
 
     engines = (options.engines or graph.parent) if engine == "onnxruntime-tensorrt" else None

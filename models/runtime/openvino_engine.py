@@ -20,7 +20,7 @@ def has_bf16() -> bool:
 
 
 class OpenVinoSession(BucketedSession):
-    """A graph compiled once for each declared image size: for the first size at once, for the others when they are run.
+    """A graph compiled once for each declared image size: the first size at loading, the others at their first run.
 
     A fixed image size lets the plugin choose better kernels than a dynamic size (YuNet at 640 x 640: 2.1 ms instead of
     2.6 ms). A dynamic batch costs a recognizer little and needs one copy of the weights. A detector has small weights
@@ -35,7 +35,7 @@ class OpenVinoSession(BucketedSession):
         precision: Precision | None,
         threads: int,
         streams: int,
-        one_by_one: bool,
+        single_image: bool,
     ) -> None:
         core = ov.Core()
         if "CPU" not in core.available_devices:
@@ -50,11 +50,11 @@ class OpenVinoSession(BucketedSession):
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
         }
-        self._one_by_one = one_by_one
-        if one_by_one:
+        self._one_by_one = single_image
+        if single_image:
             _convert_before_transposing(self._model)
-        self._pools: dict[tuple[int, int], _RequestPool | None] = dict.fromkeys(sizes)
-        self._compiling = threading.Lock()
+        self._pools: dict[tuple[int, int], _RequestPool] = {}
+        self._compiling = {size: threading.Lock() for size in sizes}
         compiled = self._pool(*sizes[0]).compiled
         self._description = SessionDescription(
             engine=ENGINE,
@@ -76,20 +76,23 @@ class OpenVinoSession(BucketedSession):
         return self._pool(*images.shape[1:3]).run(images)
 
     def _pool(self, height: int, width: int) -> "_RequestPool":
-        """Return the requests for an image size, compiled when it is first run."""
-        if (height, width) not in self._pools:
+        """Return the requests for an image size, which is compiled when it is first run."""
+        lock = self._compiling.get((height, width))
+        if lock is None:
             raise InferenceFailed(f"the graph was not loaded for images of {height} x {width}")
-        pool = self._pools[height, width]
-        if pool is not None:
-            return pool
-        with self._compiling:  # one at a time: each compilation uses all cores
-            pool = self._pools[height, width]
+        with lock:
+            pool = self._pools.get((height, width))
             if pool is None:
-                model = self._model.clone()
-                model.reshape([1 if self._one_by_one else -1, height, width, 3])
-                compiled = self._core.compile_model(model, "CPU", self._config)
-                pool = self._pools[height, width] = _RequestPool(compiled, self._outputs)
+                pool = self._pools[height, width] = self._compile(height, width)
             return pool
+
+    def _compile(self, height: int, width: int) -> "_RequestPool":
+        try:
+            model = self._model.clone()
+            model.reshape([1 if self._one_by_one else -1, height, width, 3])
+            return _RequestPool(self._core.compile_model(model, "CPU", self._config), self._outputs)
+        except RuntimeError as error:
+            raise InferenceFailed(f"OpenVINO could not compile the graph: {error}") from error
 
 
 class _RequestPool:
@@ -115,7 +118,7 @@ class _RequestPool:
 
 
 def _convert_before_transposing(model: ov.Model) -> None:
-    """Insert a ReLU after the conversion of the image to float; all sizes of the model must be fixed.
+    """Insert a ReLU after the conversion of the image to float, for a model that is compiled with fixed sizes.
 
     The ReLU changes no pixel, because pixels are not negative. Without it, the plugin transposes the bytes before it
     converts them, and transposes the floats back for its channels-last convolutions. With it, the two transpositions

@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def silence_engines() -> None:
+def disable_telemetry() -> None:
     """Switch off the telemetry of ONNX Runtime and OpenVINO. Has no effect on an engine that is already imported."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # OpenVINO's tools fall back to a stub if this package cannot be imported.

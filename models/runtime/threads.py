@@ -7,8 +7,8 @@ limits; on two cores the difference is small.
 
 * Engines: OpenVINO `INFERENCE_NUM_THREADS` and `NUM_STREAMS`, ONNX Runtime `intra_op_num_threads`, see
   `RuntimeOptions`. OpenVINO's threads are not pinned, because pinned threads queue for one core while another idles.
-* OpenCV: limited to the calling thread by `leave_cores_to_engines`.
-* BLAS of numpy and scipy: limited to the calling thread by `leave_cores_to_engines`. A search in several segments uses
+* OpenCV: limited to the calling thread by `limit_library_threads`.
+* BLAS of numpy and scipy: limited to the calling thread by `limit_library_threads`. A search in several segments uses
   several threads, each with one BLAS thread.
 * FAISS: limited by `service.gallery.index.faiss_vectors` in each thread that searches.
 """
@@ -17,7 +17,7 @@ import cv2
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
-def leave_cores_to_engines() -> None:
+def limit_library_threads() -> None:
     """Limit OpenCV and BLAS to the calling thread. Meant for the service; evaluations use all threads."""
     cv2.setNumThreads(1)
     threadpool_limits(1, "blas")

@@ -102,7 +102,7 @@ def load_models(
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     warm_up = None
-    if sharing:  # a command runs what it needs, and nobody waits for its first run
+    if sharing:  # a command compiles only the sizes that it runs
         warm_up = DetectorWarmUp(engines.detector, detection)
         warm_up_embedder(embedder)
         warm_up.wait_ready()
@@ -142,7 +142,7 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
 
 def _verified(store: PackStore, manifest: Manifest) -> Path:
     if manifest.kind != "models":
-        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}; expected models")
+        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models")
     return store.verify(manifest)
 
 
@@ -167,7 +167,7 @@ def _open_engines(
     """Load both graphs with the tuned options, or with `runtime` without a tuning."""
     wanted = tuning.recognizer.choice.options(runtime.engines) if tuning else runtime
     detector_runtime = tuning.detector.choice.options(runtime.engines) if tuning else runtime
-    with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # compilation leaves half of the cores idle
+    with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # while one graph compiles, the other is read
         opening = opener.submit(_open_detector, pack, detector_runtime, detection)
         embedder_runtime, session = _open_recognizer(recognizer, card, proof, wanted)
         detector = opening.result()
@@ -203,7 +203,7 @@ def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOpti
     if runtime.engine in TENSORRT_ENGINES:  # a TensorRT engine has one image size, and photos have several
         runtime = replace(runtime, engine="onnxruntime")
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
-    return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, one_by_one=runtime.device == "cpu")
+    return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, single_image=runtime.device == "cpu")
 
 
 def _tuning(directory: Path | None, wanted: RuntimeOptions, key: TuningKey) -> tuple[Tuning | None, str | None]:

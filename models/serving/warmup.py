@@ -1,4 +1,4 @@
-"""Warm-up: compile and run what requests will need, so that few of them pay for a first run."""
+"""Warm-up: run the models before the first request, so that requests do not wait for compilation."""
 
 import threading
 
@@ -12,7 +12,7 @@ from models.imaging import load_decoders
 from models.runtime import BATCH_BUCKETS, Session
 
 _READINESS_SIZES = 2
-_MAX_FACES = 8  # larger batches take so long that their first run does not stand out
+_MAX_FACES = 8  # the first run of a larger batch adds little to its time
 
 
 def warm_up_embedder(embedder: Embedder) -> None:
@@ -25,10 +25,10 @@ def warm_up_embedder(embedder: Embedder) -> None:
 
 
 class DetectorWarmUp:
-    """Runs a detector once for each image size, in a thread of its own.
+    """A thread that runs a detector once for each image size.
 
-    The two smallest sizes come first; a readiness probe runs them. A size compiles in 0.1 to 0.3 seconds; a request for
-    a size that is not compiled yet waits for that size only.
+    The two smallest sizes come first, because a readiness probe runs them. Compiling a size takes 0.1 to 0.3 seconds. A
+    request for a size that is not compiled yet waits until that size is compiled.
     """
 
     def __init__(self, session: Session, options: DetectionOptions) -> None:
@@ -41,7 +41,7 @@ class DetectorWarmUp:
         self._thread.start()
 
     def wait_ready(self) -> None:
-        """Wait until the sizes that a readiness probe runs have run."""
+        """Wait until the sizes that a readiness probe uses have run."""
         self._ready.wait()
 
     def wait(self) -> None:
@@ -61,7 +61,7 @@ class DetectorWarmUp:
                 self._session.run(np.zeros((1, height, width, 3), np.uint8))
                 if number + 1 == _READINESS_SIZES:
                     self._ready.set()
-        except VultusError:  # the first request for this size reports it
+        except VultusError:  # the first request for this size reports the error
             return
         finally:
             self._ready.set()

@@ -1,1 +1,1 @@
-"""The HTTP surface, version 1: one router for each resource."""
+"""The HTTP API, version 1: one router for each resource."""

@@ -1,8 +1,9 @@
-"""How many requests are let in: what would wait too long is refused at once, while a client can still go elsewhere.
+"""Admission of requests: a request that would wait too long is refused at once, so that its client can retry elsewhere.
 
-Many clients that each wait for their answer fill a queue and never overflow it: for them it is long, and keeps the
-machine busy. Requests that come at a rate of their own, faster than they can be answered, overflow any queue and then
-wait in all of it for nothing: from the first refusal on it is short, until none was refused for a second.
+Clients that wait for each response before they send the next request fill a long queue without overflowing it, and a
+long queue keeps the machine busy. Requests that arrive independently, faster than they can be answered, overflow a
+queue of any length, and in a long one they only wait longer. Therefore a refusal shortens the queue until one second
+has passed without another.
 """
 
 import math
@@ -12,23 +13,23 @@ from contextlib import contextmanager
 
 from service.errors import Overloaded
 
-_MEMORY = 0.9  # of the moving average of the time between two answers
-_RELIEF_S = 1.0  # without a refusal, after which the rush is over
+_SMOOTHING = 0.9  # weight of the past in the moving average of the time between two responses
+_RELIEF_S = 1.0  # time without a refusal after which the overload is over
 
 
 class Admission:
-    """A bounded number of places. For use by the event loop alone."""
+    """A bounded number of places for requests. Not thread-safe; for use on the event loop only."""
 
-    def __init__(self, places: int, pressed: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Open with all places free.
+    def __init__(self, places: int, overload_places: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with all places free.
 
         Args:
-            places: Requests that may be inside, computing or waiting for their turn.
-            pressed: The same while more come than can be dealt with.
-            clock: Tells the seconds.
+            places: Maximum number of requests that compute or wait to compute.
+            overload_places: The same maximum while the service is overloaded.
+            clock: Returns the time in seconds.
         """
         self._places = places
-        self._pressed = min(pressed, places)
+        self._pressed = min(overload_places, places)
         self._inside = 0
         self._clock = clock
         self._refused_at = -math.inf
@@ -36,7 +37,7 @@ class Admission:
         self._gap = 0.0
 
     def require_room(self) -> None:
-        """Refuse what would find no place, before its body is read.
+        """Refuse a request for which no place is free; called before its body is read.
 
         Raises:
             Overloaded: All places are taken.
@@ -45,14 +46,14 @@ class Admission:
         places = self._places if now - self._refused_at > _RELIEF_S else self._pressed
         if self._inside >= places:
             self._refused_at = now
-            raise Overloaded("more requests come than can be dealt with", self._drained_in())
+            raise Overloaded("the service is overloaded; retry later", self._drain_time())
 
     @contextmanager
     def place(self, admitted: bool = False) -> Iterator[None]:
-        """Hold a place.
+        """Hold a place for the duration of the block.
 
         Args:
-            admitted: Whether it is held in any case: of a stream that was let in before.
+            admitted: Whether to hold a place even if all are taken, as for a stream that was admitted before.
 
         Raises:
             Overloaded: All places are taken.
@@ -64,39 +65,46 @@ class Admission:
             yield
         finally:
             self._inside -= 1
-            self._note_answer()
+            self._record_response()
 
-    def _note_answer(self) -> None:
+    def _record_response(self) -> None:
         now = self._clock()
         if self._left_at is not None:
-            self._gap = _MEMORY * self._gap + (1 - _MEMORY) * (now - self._left_at)
-        self._left_at = now if self._inside else None  # the next gap would count time without work
+            self._gap = _SMOOTHING * self._gap + (1 - _SMOOTHING) * (now - self._left_at)
+        self._left_at = now if self._inside else None  # without requests, the next gap would include idle time
 
-    def _drained_in(self) -> int:
-        """Return the whole seconds, at least 1, after which what is inside should be answered."""
+    def _drain_time(self) -> int:
+        """Estimate the whole seconds, at least 1, after which all admitted requests are answered."""
         return max(1, math.ceil(self._gap * self._inside))
 
 
 class BodyBudget:
-    """How many bytes of bodies may lie in memory, those that are still coming included. For the event loop alone."""
+    """A budget of bytes that request bodies hold in memory, including bodies that are still arriving.
 
-    def __init__(self, most_bytes: int) -> None:
-        """Begin with none."""
-        self._left = most_bytes
+    Not thread-safe; for use on the event loop only.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Start with the whole budget free.
+
+        Args:
+            max_bytes: Maximum size of all bodies.
+        """
+        self._left = max_bytes
 
     @contextmanager
     def account(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that takes bytes, which are given back at the end of the block.
+        """Yield a function that takes bytes from the budget; the end of the block returns them.
 
         Raises:
-            Overloaded: The function raises it when there are too many.
+            Overloaded: The function was called with more bytes than are left.
         """
         taken = 0
 
         def take(count: int) -> None:
             nonlocal taken
             if count > self._left:
-                raise Overloaded("the bodies of other requests fill the memory that they may have", 1)
+                raise Overloaded("the bodies of concurrent requests exceed the memory budget; retry later", 1)
             self._left -= count
             taken += count
 

@@ -1,4 +1,4 @@
-"""What every route needs: models, galleries, settings, and bounded numbers of worker threads."""
+"""The state that routes share: models, galleries, settings, and bounded numbers of worker threads."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from service.operations.reference_cache import ReferenceCache
 from service.settings import Settings
 
 PROBE_S = 5.0
-"""Seconds within which an engine that works answers a health probe, also behind a queue."""
+"""Seconds within which a working engine answers a health probe, even behind a queue."""
 
 Answer = TypeVar("Answer")
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -31,12 +31,14 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the application was made with.
+    """The shared state of the application.
 
     Attributes:
-        models, settings, galleries: As named.
+        models: The loaded models.
+        settings: The settings of the service.
+        galleries: The open galleries.
         references: Cache of embedded reference photos.
-        admission: Admits requests that compute, or wait for it.
+        admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
         gallery_workers: Limits the requests that read or change galleries at the same time.
@@ -56,15 +58,23 @@ class Backend:
     async def answer(
         self, request: Request, work: "Callable[[Backend, ReceivedRequest, Deadline], Response]"
     ) -> Response:
-        """Admit a request, receive its body, and have a worker thread read it and make the response.
+        """Admit a request, receive its body, and create the response in a worker thread.
+
+        Args:
+            request: The request.
+            work: Reads the received request and returns the response; runs in a worker thread.
 
         Raises:
-            Overloaded: Too many requests are inside, or their bodies fill the memory budget.
-            DeadlineExceeded, RequestCancelled: The request ended.
+            MemberInvalid: The time limit in the header is invalid.
+            BodyTooLarge: The body is larger than allowed.
+            BodyTooSlow: The body did not arrive before the deadline.
+            Overloaded: Too many requests are admitted, or their bodies fill the memory budget.
+            DeadlineExceeded: The deadline passed.
+            RequestCancelled: The client disconnected.
             EngineStopped: The service is shutting down.
-            VultusError: Whatever `work` raises.
+            VultusError: The work failed.
         """
-        self.admission.require_room()  # first: a refused request's body is not read
+        self.admission.require_room()  # first, so that the body of a refused request is not read
         limits = self.settings.request
         deadline = Deadline(time_limit(request.headers, limits))
         with self.bodies.account() as take:
@@ -77,24 +87,26 @@ class Backend:
     ) -> Answer:
         """Run blocking work in an inference worker, and wait for it until the deadline.
 
-        Work that outlives its deadline keeps its worker until its next step ends it; otherwise more work would run
-        than there are workers.
+        Work that outlives its deadline keeps its worker until it checks the deadline at its next step; otherwise more
+        work would run than there are workers.
 
         Args:
-            deadline: Of the request.
-            work: What to run.
-            arguments: What it is called with.
-            admitted: Whether the request was admitted before, as a stream is.
+            deadline: Deadline of the request.
+            work: Blocking function to run.
+            arguments: Arguments of the function.
+            admitted: Whether the request was already admitted, as a stream is.
 
         Raises:
-            Overloaded: Too many requests are inside.
-            DeadlineExceeded, RequestCancelled: The request ended.
+            Overloaded: Too many requests are admitted.
+            DeadlineExceeded: The deadline passed.
+            RequestCancelled: The client disconnected.
             EngineStopped: The service is shutting down.
+            VultusError: The work failed.
         """
 
         async def run() -> Answer:
             with self.admission.place(admitted):
-                with anyio.move_on_after(deadline.remaining_s):  # ends the wait for a worker, not work that has begun
+                with anyio.move_on_after(deadline.remaining_s):  # ends the wait for a worker, not work that has started
                     return await to_thread.run_sync(work, *arguments, limiter=self.inference_workers)
                 raise deadline.exceeded()
 
@@ -112,10 +124,11 @@ class Backend:
         raise deadline.exceeded()
 
     async def call_gallery(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run blocking work on galleries in a worker of its own, so that it never waits behind inference.
+        """Run blocking work in a gallery worker, so that it never waits behind inference.
 
         Raises:
             EngineStopped: The service is shutting down.
+            VultusError: The work failed.
         """
         with shutdown_as_error():
             return await to_thread.run_sync(work, *arguments, limiter=self.gallery_workers)
@@ -124,7 +137,9 @@ class Backend:
         """Read a request whose body is a JSON object.
 
         Raises:
-            RequestError: One of its subclasses; `part` names the member.
+            RequestError: The request is invalid; the subclass says how, and `part` names the member.
+            Overloaded: The bodies of requests fill the memory budget.
+            EngineStopped: The service is shutting down.
         """
         limits = self.settings.request
         with self.bodies.account() as take:
@@ -132,17 +147,18 @@ class Backend:
             return await self.call_gallery(read_members, received, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run a health probe in a worker of its own, so that it never waits behind requests.
+        """Run a health probe in the probe worker, so that it never waits behind requests.
 
         Raises:
-            NotReady: It takes too long, or an earlier probe still runs.
+            NotReady: The probe takes too long, or an earlier probe still runs.
+            VultusError: The probe failed.
         """
         running = asyncio.ensure_future(to_thread.run_sync(work, *arguments, limiter=self.probe_workers))
         await asyncio.wait({running}, timeout=PROBE_S)
         if running.done():
             return running.result()
         running.add_done_callback(_retrieve_exception)
-        running.cancel()  # if it still waits for an earlier probe; otherwise it ends when the engine answers
+        running.cancel()  # has an effect only while it waits for an earlier probe; a running one ends with the engine
         raise NotReady(f"inference did not answer within {PROBE_S:g} s")
 
 
@@ -155,18 +171,18 @@ UsesBackend = Annotated[Backend, Depends(_backend)]
 
 
 def json_response(content: BaseModel, deadline: Deadline) -> Response:
-    """Make a JSON response with the stage times in the header `Server-Timing`."""
+    """Return a JSON response with the stage times in the header `Server-Timing`."""
     return Response(content.model_dump_json(), media_type="application/json", headers=server_timing(deadline))
 
 
 def server_timing(deadline: Deadline) -> dict[str, str]:
-    """Return the header `Server-Timing` (W3C): milliseconds by stage."""
+    """Return the header `Server-Timing` (W3C) with the milliseconds of each stage."""
     return {"Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in deadline.stage_ms.items())}
 
 
 @contextmanager
 def _cancelled_on_disconnect(request: Request, deadline: Deadline) -> Iterator[None]:
-    """Cancel the deadline when the client disconnects; the body must have been received before."""
+    """Cancel the deadline if the client disconnects during the block; the body must already be received."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":

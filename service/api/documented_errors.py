@@ -1,4 +1,4 @@
-"""The errors that operations have in common, for the OpenAPI document."""
+"""Groups of errors that several operations document in the OpenAPI document."""
 
 from models import errors as core
 from service import errors
@@ -14,7 +14,7 @@ INTAKE_ERRORS = (
     errors.MemberRepeated,
     errors.MemberInvalid,
 )
-"""Of a request whose body is read."""
+"""Errors of reading a request body."""
 
 IMAGE_ERRORS = (
     core.ImageEmpty,
@@ -28,7 +28,7 @@ IMAGE_ERRORS = (
     core.DegenerateLandmarks,
     core.InferenceFailed,
 )
-"""Of a photo in which faces are detected."""
+"""Errors of a photo in which faces are detected."""
 
 EMBEDDING_ERRORS = (
     errors.EmbeddingWrongDimension,
@@ -36,7 +36,7 @@ EMBEDDING_ERRORS = (
     errors.EmbeddingZero,
     errors.ContractMismatch,
 )
-"""Of an embedding that a client sends."""
+"""Errors of an embedding that a client sends."""
 
 GATE_ERRORS = (
     core.FaceTooSmall,
@@ -46,7 +46,7 @@ GATE_ERRORS = (
     core.CalibrationUnfit,
     core.QualityUnvalidated,
 )
-"""Of a face that is held to a minimum quality or to reasons for refusal."""
+"""Errors of a face that must pass a gate: a minimum quality, or reasons for refusal."""
 
 LOAD_ERRORS = (
     errors.BodyTooSlow,
@@ -54,13 +54,13 @@ LOAD_ERRORS = (
     core.EngineStopped,
     core.DeadlineExceeded,
 )
-"""Of a request that waits for inference."""
+"""Errors of a request that waits for inference."""
 
 STORE_ERRORS = (errors.StorageFull, errors.StoreFailed)
-"""Of a request that changes galleries."""
+"""Errors of a request that changes galleries."""
 
 BODY_ERRORS = (
     *(error for error in INTAKE_ERRORS if error is not errors.MultipartMalformed),
     *(error for error in LOAD_ERRORS if error is not core.DeadlineExceeded),
 )
-"""Of a request with a JSON body that does no inference."""
+"""Errors of a request that has a JSON body and needs no inference."""

@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot see: bodies in three forms, problems, examples."""
+"""Parts of the OpenAPI document that FastAPI cannot generate: bodies in three forms, parameters, examples."""
 
 from typing import Any
 
@@ -12,20 +12,26 @@ TIME_LIMIT = {
     "name": TIMEOUT_HEADER,
     "in": "header",
     "required": False,
-    "description": "Milliseconds after which the answer is of no use; the service's own limit if that is less.",
+    "description": "Time limit of the request in milliseconds; the limit of the service applies if it is shorter.",
     "schema": {"type": "integer", "minimum": 1},
 }
-_NEEDED_NOTE = "Needed, here or in the body."
-_QUERY_NOTE = "Here or in the body, not in both; a raw body has no other place for it."
+_REQUIRED_NOTE = "Required, either in the query or in the body."
+_QUERY_NOTE = "In the query or in the body, not in both. With a raw body, in the query."
 
 
 def images_body(
     schema: type[BaseModel], example: dict[str, Any] | None = None, lines: type[BaseModel] | None = None
 ) -> dict[str, Any]:
-    """Describe a body of photos: multipart, one raw image, JSON, or lines of JSON where a schema for them is given."""
+    """Return the parameters and body of an operation on photos: multipart, one raw image, JSON, or NDJSON.
+
+    Args:
+        schema: Schema of the JSON body; its members other than photos and embeddings are options.
+        example: Example of the JSON body.
+        lines: Schema of one line; None if the operation does not accept NDJSON.
+    """
     inlined = _inline(schema)
     options = {name: option for name, option in inlined["properties"].items() if name not in ("images", "embeddings")}
-    needed = [name for name in inlined.get("required", []) if name in options]
+    required = [name for name in inlined.get("required", []) if name in options]
     multipart = {
         "type": "object",
         "required": ["images"],
@@ -40,7 +46,7 @@ def images_body(
                     "name": name,
                     "in": "query",
                     "required": False,
-                    "description": _NEEDED_NOTE if name in needed else _QUERY_NOTE,
+                    "description": _REQUIRED_NOTE if name in required else _QUERY_NOTE,
                     "schema": option,
                 }
                 for name, option in options.items()
@@ -62,23 +68,23 @@ def images_body(
 
 
 def embeddings_content(schema: type[BaseModel]) -> dict[str, Any]:
-    """Describe an answer with embeddings in all its forms; FastAPI adds the first."""
+    """Return the content of a response with embeddings in the forms that FastAPI does not add."""
     reference = {"schema": {"$ref": f"#/components/schemas/{schema.__name__}"}}
     return {"content": {BASE64: reference, MSGPACK: reference}}
 
 
 def json_body(schema: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that is a JSON object and nothing else."""
+    """Return the body of an operation that accepts only a JSON object."""
     return {"requestBody": _body({"application/json": {"schema": _inline(schema), "example": example}})}
 
 
 def line_body(schema: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
-    """Describe a body of lines, each a JSON object, with options in the query."""
+    """Return the body of an operation that accepts only NDJSON, with its options as query parameters."""
     return {**query(options), "requestBody": _body({"application/x-ndjson": {"schema": _inline(schema)}})}
 
 
 def query(schema: type[BaseModel]) -> dict[str, Any]:
-    """Describe the parameters of an operation without a body."""
+    """Return the query parameters of an operation."""
     return {
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": option}
@@ -88,9 +94,9 @@ def query(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def sides_body(schema: type[BaseModel], sides: tuple[str, ...]) -> dict[str, Any]:
-    """Describe a body with two sides: multipart or JSON."""
+    """Return the parameters and body of an operation on two sides: multipart or JSON."""
     side = {
-        "description": "A photo as a file; or as text the JSON of a side, such as a subject.",
+        "description": "A photo as a file, or the JSON of a side as text, for example a subject.",
         "anyOf": [_IMAGE, {"type": "string"}],
     }
     multipart = {
@@ -120,7 +126,7 @@ def _body(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inline(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return a JSON schema without `$defs`, which have no place inside an OpenAPI operation."""
+    """Return a JSON schema with its `$defs` inlined, because an OpenAPI operation cannot contain them."""
     document = schema.model_json_schema()
     definitions = document.pop("$defs", {})
 

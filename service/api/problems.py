@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457): a stable code, a sentence and the request id, never a traceback."""
+"""Errors as `application/problem+json` (RFC 9457): a stable code, a sentence and the request id; no traceback."""
 
 import logging
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from models.errors import CancellationError, InferenceFailed, RequestCancelled, 
 from service.api.request_id import HEADER
 from service.api.wire.responses import Problem
 from service.errors import (
+    HTTP_STATUS,
     INTERNAL_CODE,
-    STATUS,
     DuplicateOfAnother,
     MethodNotAllowed,
     Overloaded,
     RequestError,
     RouteUnknown,
-    status_of,
+    http_status,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -29,11 +29,11 @@ _log = logging.getLogger("vultus")
 
 
 def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
-    """Describe an error for a client."""
+    """Return the problem document of an error."""
     return Problem(
         type=f"urn:vultus:problem:{error.code}",
         title=_title(type(error)),
-        status=status_of(error),
+        status=http_status(error),
         code=error.code,
         detail=_sendable(str(error)),
         part=None if error.part is None else _sendable(error.part),
@@ -43,15 +43,18 @@ def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
 
 
 def name_parts(outcomes: Sequence[object], images: int) -> None:
-    """Say of each error which image or embedding it is about; the error of an only one is raised.
+    """Set the `part` of each error to the image or embedding that caused it.
 
     Args:
-        outcomes: Of the images, then of the embeddings, in order; those that are errors are named.
-        images: How many images there were.
+        outcomes: Outcomes of the images, then of the embeddings, in order. Outcomes that are not errors are skipped.
+        images: Number of images.
+
+    Raises:
+        VultusError: The only outcome is an error.
     """
-    for place, outcome in enumerate(outcomes):
+    for position, outcome in enumerate(outcomes):
         if isinstance(outcome, VultusError):
-            outcome.part = f"images.{place}" if place < images else f"embeddings.{place - images}"
+            outcome.part = f"images.{position}" if position < images else f"embeddings.{position - images}"
             if len(outcomes) == 1:
                 raise outcome
 
@@ -60,8 +63,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
     app.add_exception_handler(VultusError, _on_vultus_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(ClientDisconnect, _on_departed_client)
-    app.add_exception_handler(RequestCancelled, _on_departed_client)
+    app.add_exception_handler(ClientDisconnect, _on_disconnected_client)
+    app.add_exception_handler(RequestCancelled, _on_disconnected_client)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -69,7 +72,7 @@ def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str,
     """Describe the error responses of an operation for the OpenAPI document."""
     by_status: dict[int, list[type[VultusError]]] = {}
     for error in errors:
-        by_status.setdefault(STATUS[error], []).append(error)
+        by_status.setdefault(HTTP_STATUS[error], []).append(error)
     return {
         status: {
             "description": "; ".join(f"`{error.code}`: {_title(error)}" for error in causes),
@@ -80,7 +83,7 @@ def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str,
 
 
 def _sendable(text: str) -> str:
-    """Leave out what UTF-8 has no place for: half characters of a request's own words."""
+    """Replace unpaired surrogates, which a request may contain and UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -90,38 +93,38 @@ def _title(error: type[VultusError]) -> str:
 
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     content = problem.model_dump(exclude_none=True)
-    headers = {HEADER: problem.request_id or "", **(headers or {})}  # failures are answered outside of the middleware
+    headers = {HEADER: problem.request_id or "", **(headers or {})}  # unexpected errors bypass the middleware
     return JSONResponse(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
-    if problem.status >= 500 and not isinstance(error, CancellationError):  # whose time a client may set to nothing
-        cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # what the engine itself said
+    if problem.status >= 500 and not isinstance(error, CancellationError):  # an ended request is not a failure
+        cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # the error of the engine
         _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error, exc_info=cause)
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_s)
-        if "expect" in request.headers:  # its body will not come, and the next request must not be taken for it
+        if "expect" in request.headers:  # the client sends no body; the next request must not be read as one
             headers["Connection"] = "close"
     return _respond(problem, headers)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """Translate what the router itself refuses."""
+    """Answer a request that the router refuses."""
     status: int = getattr(error, "status_code", 500)
     known: RequestError | None = None
-    if status == STATUS[RouteUnknown]:
-        known = RouteUnknown("there is nothing at this path")
-    elif status == STATUS[MethodNotAllowed]:
-        known = MethodNotAllowed(f"this path does not take {request.method}")
+    if status == HTTP_STATUS[RouteUnknown]:
+        known = RouteUnknown("no resource exists at this path")
+    elif status == HTTP_STATUS[MethodNotAllowed]:
+        known = MethodNotAllowed(f"this path does not support {request.method}")
     if known is None:
         return await _on_unexpected(request, error)
     return _respond(problem_of(known, request.state.request_id), getattr(error, "headers", None))
 
 
-async def _on_departed_client(_request: Request, _error: Exception) -> Response:
-    """Nobody is there to read an answer, and nothing went wrong here."""
+async def _on_disconnected_client(_request: Request, _error: Exception) -> Response:
+    """Return an empty response, which no client reads; a disconnected client is not an error of the service."""
     return Response(status_code=400)
 
 
@@ -130,10 +133,10 @@ async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
     return _respond(
         Problem(
             type=f"urn:vultus:problem:{INTERNAL_CODE}",
-            title="The service failed",
+            title="An internal error occurred",
             status=500,
             code=INTERNAL_CODE,
-            detail="the service failed on its own account; the log has the reason under this request id",
+            detail="an internal error occurred; the log contains the cause under this request id",
             part=None,
             request_id=request.state.request_id,
         )

@@ -14,7 +14,7 @@ from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.calibration import describe_calibration
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.sections import add_acquisition, add_duplicates
-from models.evaluation.sets.own import read_set
+from models.evaluation.sets.user_pictures import read_set
 from models.serving.calibrations import own_calibration
 from service.cli.measuring import TERMINAL, Directory, Listed, Policy, measured, require_place
 from service.settings import load_settings

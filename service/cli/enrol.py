@@ -14,7 +14,7 @@ from rich.table import Table
 
 from models.deadline import Deadline
 from models.errors import ImageUnreadable, StorageFailed, VultusError
-from models.evaluation.sets.own import read_set
+from models.evaluation.sets.user_pictures import read_set
 from models.quality import Gate
 from models.serving.models import Models
 from service.cli.gallery import require_or_make

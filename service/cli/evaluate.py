@@ -10,10 +10,10 @@ from models.evaluation.model import EvaluatedModel
 from models.evaluation.protocols.bin_set import evaluate_bin
 from models.evaluation.protocols.ijb import Variant, evaluate_ijb_1n, evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
-from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
+from models.evaluation.protocols.user_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.sets.ijb import IjbName
-from models.evaluation.sets.own import read_folders, read_pair_list, read_set
+from models.evaluation.sets.user_pictures import read_folders, read_pair_list, read_set
 from service.cli.measuring import CohortFile, Directory, Listed, Policy, measured
 
 app = typer.Typer(help="How often the model that is served errs.", no_args_is_help=True, add_completion=False)

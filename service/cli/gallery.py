@@ -18,7 +18,7 @@ from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery, erase_subject
-from service.gallery.exchange import Imported, export_lines, import_lines
+from service.gallery.exchange import ImportCounts, export_lines, import_lines
 from service.gallery.galleries import Galleries
 from service.settings import load_settings
 from service.startup import open_models_and_galleries
@@ -106,7 +106,7 @@ def rebuild(name: Name) -> None:
     with _opened(build=False) as galleries, _busy(f"building the index of {name}"):
         gallery, _, templates = read_gallery(galleries, name)
         live = galleries.live(gallery)
-        galleries.rebuild(live, anew=True).result()
+        galleries.rebuild(live, ignore_snapshot=True).result()
     say(f"{name}: index {live.current.kind if live.current else 'missing'} of {templates:,} templates")
 
 
@@ -142,7 +142,7 @@ def import_(
     name: Name, path: Annotated[Path, typer.Argument(help="File of `vultus gallery export`.", dir_okay=False)]
 ) -> None:
     """Store the templates of an export; what is there already is passed over. The gallery is made if need be."""
-    done = Imported()
+    done = ImportCounts()
     try:
         with (
             path.open("rb") as file,

@@ -55,11 +55,11 @@ def _artefact(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path, color: str | None) -> dict[str, Any]:
     require_extra("export")
     from models.export.inspection import inspect_checkpoint  # needs the extra; inspecting an artefact does not
-    from models.export.isolation import in_own_process
+    from models.export.isolation import run_in_subprocess
 
     if color not in (None, "rgb", "bgr"):
         raise typer.BadParameter(f"{color!r} is neither rgb nor bgr")
-    return in_own_process(inspect_checkpoint, path, color)  # a hostile file may end the process that reads it
+    return run_in_subprocess(inspect_checkpoint, path, color)  # a hostile file may end the process that reads it
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

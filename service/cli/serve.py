@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from models.runtime import usable_cores
-from models.runtime.threads import leave_cores_to_engines
+from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
-from service.allocator import keep_memory_small
+from service.allocator import limit_retained_memory
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
@@ -29,8 +29,8 @@ def serve(
     """Serve the pack over HTTP. Never downloads: fetch it first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a body its sender is told
-    keep_memory_small(usable_cores())
-    leave_cores_to_engines()
+    limit_retained_memory(usable_cores())
+    limit_library_threads()
     settings = load_settings()
     with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
         opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))

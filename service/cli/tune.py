@@ -15,12 +15,12 @@ from rich.table import Table
 from models.artefact.directories import make_directory
 from models.artefact.integrity import open_artefact
 from models.deadline import Deadline
-from models.errors import ImageError, PackDamaged, PackMissing, PicturesUnfit
+from models.errors import ImageError, ImagesUnfit, PackDamaged, PackMissing
 from models.imaging import SUFFIXES, Photo
 from models.packs import PackStore, find_manifest
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import CroppedPhoto
-from models.runtime.threads import leave_cores_to_engines
+from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
 from models.serving.tuning import GraphTuning, Preference, Tuning, tune_graph, write_tuning
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
@@ -47,7 +47,7 @@ def tune(
     Run it while the machine does nothing else. `vultus serve` uses what was found until processor, engines or model
     change.
     """
-    leave_cores_to_engines()
+    limit_library_threads()
     settings = load_settings()
     make_directory(settings.tunings_dir)  # now, not when all is measured
     models = load_configured_models(settings)
@@ -86,14 +86,14 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
         except (PackMissing, PackDamaged):
             return []
     if not directory.is_dir():
-        raise PicturesUnfit(f"{directory} is no directory")
+        raise ImagesUnfit(f"{directory} is no directory")
     files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
-        raise PicturesUnfit(f"{directory} has no photos")
+        raise ImagesUnfit(f"{directory} has no photos")
     try:
         return [path.read_bytes() for path in files[:_MOST_PHOTOS]]
     except OSError as error:
-        raise PicturesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise ImagesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
@@ -115,7 +115,7 @@ def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
         if len(pixels) == _CANVASES:
             break
     if files and not pixels:
-        raise PicturesUnfit("not one of the photos can be read as a picture")
+        raise ImagesUnfit("not one of the photos can be read as a picture")
     if not pixels:
         return synthetic_pictures(1, *size)
     return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for one in pixels])

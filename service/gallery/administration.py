@@ -36,7 +36,7 @@ def create_gallery(
                 metadata or {},
                 min_quality or 0.0,
             )
-        galleries.begin(gallery).build()  # an empty index, which takes no time
+        galleries.register(gallery).build()  # an empty index, which takes no time
     return gallery
 
 
@@ -151,7 +151,7 @@ def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) ->
         with galleries.changing() as connection:
             found = gallery_rows.find(connection, gallery)
             subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)
-            subject_rows.require_two(subject, merged)
+            subject_rows.require_distinct(subject, merged)
             moved = subject_rows.merge(connection, subject, merged)
-        galleries.live(found).reassigned(moved, subject.key)
+        galleries.live(found).apply_reassigned(moved, subject.key)
     return replace(subject, template_count=subject.template_count + len(moved))

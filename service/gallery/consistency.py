@@ -61,7 +61,7 @@ def check_consistency(galleries: Galleries, name: str) -> ConsistencyReport:
             gallery = gallery_rows.find(connection, name)
             templates = template_rows.count(connection, gallery)
         live = galleries.live(gallery)
-        faults = [*galleries.database.damages(), *_disagreements(galleries, gallery, live)]
+        faults = [*galleries.database.integrity_faults(), *_disagreements(galleries, gallery, live)]
     return ConsistencyReport(name, templates, live.current.kind if live.current else None, faults)
 
 

@@ -57,7 +57,7 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
 def _erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     """Remove erased templates from the index and return whether the write-ahead log was truncated."""
     live = galleries.live(gallery)
-    live.removed(templates)
+    live.apply_removed(templates)
     if live.current is not None and (live.outdated or live.needs_snapshot):
         galleries.rebuild(live)
     return galleries.truncate_log()

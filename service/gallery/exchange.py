@@ -20,14 +20,14 @@ from service.errors import GalleryError, LineMalformed, RequestError
 from service.gallery.embeddings import source_of, unit_vector
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import LARGEST_NORM, METADATA_MOST, Metadata, NewTemplate
+from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_NORM, Metadata, NewTemplate
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 from service.gallery.templates import store_templates
 from service.strict_json import parse_object
 
 FORMAT = "vultus-templates/1"
 
-IMPORTED_AT_ONCE = 4096  # lines in one transaction
+IMPORT_BATCH_LINES = 4096  # lines in one transaction
 _EXPORTED_AT_ONCE = 4096  # rows read in one transaction
 _MEMBERS = {"subject", "metadata", "contract_id", "embedding", "norm", "quality", "source", "created"}
 _MAX_QUALITY = 100
@@ -35,7 +35,7 @@ _MAX_CREATED = 253402300799  # last second of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportCounts:
     """Counts of the outcomes of an import so far; all counted templates are on the disk."""
 
     enrolled: int = 0
@@ -86,8 +86,8 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
     return lines()
 
 
-def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Iterator[Imported]:
-    """Store the templates of an export, `IMPORTED_AT_ONCE` lines in each transaction.
+def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Iterator[ImportCounts]:
+    """Store the templates of an export, `IMPORT_BATCH_LINES` lines in each transaction.
 
     Templates that the gallery already has count as duplicates, so an interrupted import can simply be repeated.
 
@@ -105,7 +105,7 @@ def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Ite
     """
     importer = Importer(galleries, name)
     remaining = iter(lines)
-    while batch := list(islice(remaining, IMPORTED_AT_ONCE)):
+    while batch := list(islice(remaining, IMPORT_BATCH_LINES)):
         yield importer.store(batch)
     importer.end()
 
@@ -126,9 +126,9 @@ class Importer:
         self._name = name
         self._reader = _Reader(galleries)
         self._lines = 0
-        self._done = Imported()
+        self._done = ImportCounts()
 
-    def store(self, lines: Sequence[bytes]) -> Imported:
+    def store(self, lines: Sequence[bytes]) -> ImportCounts:
         """Store lines in one transaction and return the counts so far.
 
         An error states the number of its line. The lines before it are stored.
@@ -160,7 +160,7 @@ class Importer:
                     entries.append((subject, template))
         stored = store_templates(self._galleries, self._name, entries, metadata)
         outcomes = [template.outcome for template in stored]
-        self._done = Imported(
+        self._done = ImportCounts(
             self._done.enrolled + outcomes.count("enrolled"),
             self._done.duplicates + outcomes.count("duplicate"),
             self._done.refused + outcomes.count("refused"),
@@ -169,7 +169,7 @@ class Importer:
             raise failed
         return self._done
 
-    def end(self) -> Imported:
+    def end(self) -> ImportCounts:
         """Finish the import and return the total counts.
 
         Raises:
@@ -237,8 +237,10 @@ class _Reader:
         if not isinstance(subject, str):
             raise LineMalformed("the member 'subject' is not a string")
         subject = clean_name(subject, "subject")
-        if not isinstance(metadata, dict) or (metadata and len(json.dumps(metadata)) > METADATA_MOST):
-            raise LineMalformed(f"the member 'metadata' is not an object of at most {METADATA_MOST} characters")
+        if not isinstance(metadata, dict) or (metadata and len(json.dumps(metadata)) > MAX_METADATA_CHARACTERS):
+            raise LineMalformed(
+                f"the member 'metadata' is not an object of at most {MAX_METADATA_CHARACTERS} characters"
+            )
         contract_id = members.get("contract_id")
         if not isinstance(contract_id, str):
             raise LineMalformed("the member 'contract_id' is not a string; it names the contract of the embedding")
@@ -247,7 +249,7 @@ class _Reader:
             return subject, metadata, None
         self._templates += 1
         vector, length = unit_vector(_vector(members["embedding"]), self._galleries.dimensions)
-        norm = _number(members, "norm", LARGEST_NORM)
+        norm = _number(members, "norm", MAX_NORM)
         template = NewTemplate(
             vector,
             _source(members["source"]) if members.get("source") is not None else source_of(vector),

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from service.errors import ContractMismatch, StorageFull, StoreFailed
-from service.gallery.index.faiss_vectors import search_threads
+from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
 from service.gallery.ownership import Ownership
@@ -35,11 +35,11 @@ class _Task:
     """A pending build of an index.
 
     Attributes:
-        anew: Whether to build from the store even if there is a usable snapshot.
+        ignore_snapshot: Whether to build from the store even if there is a usable snapshot.
         done: Completes when the build has ended.
     """
 
-    anew: bool
+    ignore_snapshot: bool
     done: "Future[None]" = field(default_factory=Future)
 
 
@@ -51,7 +51,7 @@ class Galleries:
         directory: Path,
         contract_id: str | None,
         dimensions: int,
-        search_on: int = 0,
+        search_threads: int = 0,
         limits: IndexLimits | None = None,
         build: bool = True,
     ) -> None:
@@ -61,7 +61,7 @@ class Galleries:
             directory: Directory of the store and the snapshots.
             contract_id: Contract of the embeddings to store and search for; None if no model is loaded.
             dimensions: D, length of each embedding vector.
-            search_on: Number of search threads; 0 means one for each available core.
+            search_threads: Number of search threads; 0 means one for each available core.
             limits: Template counts at which the kind of index changes.
             build: Whether to build indices, which searching and completing erasures require.
 
@@ -87,7 +87,7 @@ class Galleries:
         except BaseException:
             self._owner.release()
             raise
-        self._threads = search_threads(search_on or len(os.sched_getaffinity(0)))
+        self._threads = search_pool(search_threads or len(os.sched_getaffinity(0)))
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._planning = threading.Lock()
         self._tasks: dict[int, Future[None]] = {}
@@ -98,7 +98,7 @@ class Galleries:
             found = rows.page(connection, "", -1)
         self._remove_orphans({gallery.key for gallery in found})
         for gallery in found:
-            live = self.begin(gallery)
+            live = self.register(gallery)
             if build:
                 self.rebuild(live)
 
@@ -168,7 +168,7 @@ class Galleries:
         with self.database.exclusive(), self.database.writing() as connection:
             yield connection
 
-    def begin(self, gallery: Gallery) -> LiveIndex:
+    def register(self, gallery: Gallery) -> LiveIndex:
         """Register a gallery, with an index that is not built yet."""
         live = self._live[gallery.key] = self._new_live(gallery)
         return live
@@ -187,15 +187,15 @@ class Galleries:
         if live is not None:
             live.drop()
 
-    def rebuild(self, live: LiveIndex, anew: bool = False) -> "Future[None]":
+    def rebuild(self, live: LiveIndex, ignore_snapshot: bool = False) -> "Future[None]":
         """Schedule the build of an index in the background.
 
-        Requests share the gallery's waiting task, so they do not queue behind a running build. Only a request with
-        `anew` does not share a task without it.
+        Requests share the gallery's waiting task, so repeated requests do not accumulate. Only a request with
+        `ignore_snapshot` does not share a task without it.
 
         Args:
             live: Index to build.
-            anew: Whether to build from the store even if there is a usable snapshot.
+            ignore_snapshot: Whether to build from the store even if there is a usable snapshot.
 
         Returns:
             A future that completes when the build has ended.
@@ -203,8 +203,8 @@ class Galleries:
         key = live.gallery.key
         with self._planning:
             waiting = self._waiting.get(key)
-            if waiting is None or (anew and not waiting.anew):
-                task = _Task(anew)
+            if waiting is None or (ignore_snapshot and not waiting.ignore_snapshot):
+                task = _Task(ignore_snapshot)
                 self._waiting[key] = task
                 task.done = self._tasks[key] = self._upkeep.submit(self._rebuild, live, task)
                 return task.done
@@ -243,8 +243,8 @@ class Galleries:
             if self._waiting.get(live.gallery.key) is task:
                 del self._waiting[live.gallery.key]
         try:
-            if task.anew or live.outdated:
-                live.build(task.anew or live.current is not None)  # the snapshot of an outdated index is outdated too
+            if task.ignore_snapshot or live.outdated:
+                live.build(task.ignore_snapshot or live.current is not None)  # its snapshot is outdated too
             live.save_snapshot()
         except Exception as error:  # any failure: upkeep continues with other galleries, and the store answers searches
             _log.error("upkeep of index %d failed: %s: %s", live.gallery.key, type(error).__name__, error)

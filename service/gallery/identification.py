@@ -11,7 +11,7 @@ from service.gallery.ranking import Ranked, rank
 from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
 from service.gallery.store import subject_rows, template_rows
 
-LEAST = -1.0  # minimum of the cosine similarity
+MIN_SIMILARITY = -1.0  # minimum of the cosine similarity
 NO_POINT = "none"  # name used instead of an operating point: return the nearest subjects without a decision
 
 _ATTEMPTS = 3  # searches repeated because subjects were erased during the search
@@ -23,7 +23,7 @@ def identify(
     probes: NDArray[np.float32],
     k: int,
     fusion: Fusion = "max",
-    floor: float = LEAST,
+    floor: float = MIN_SIMILARITY,
 ) -> list[list[Candidate]]:
     """Find the nearest subjects.
 
@@ -59,7 +59,7 @@ def identify_photos(
     photos: Sequence[Sequence[NDArray[np.float32]]],
     k: int,
     fusion: Fusion = "max",
-    floor: float = LEAST,
+    floor: float = MIN_SIMILARITY,
     unique: bool = False,
 ) -> list[list[list[Candidate]]]:
     """Find the nearest subjects for the faces of several photos in one search.
@@ -110,7 +110,7 @@ def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> i
     return compared
 
 
-def least_quality(galleries: Galleries, names: Sequence[str]) -> float:
+def strictest_min_quality(galleries: Galleries, names: Sequence[str]) -> float:
     """Return the minimum quality that the strictest of the galleries requires.
 
     Raises:

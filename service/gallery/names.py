@@ -55,7 +55,7 @@ def clean_name(name: str, what: str) -> str:
     return name
 
 
-def sought_name(name: str) -> str:
+def lookup_name(name: str) -> str:
     """Return the form in which a name is looked up; an invalid name matches no row."""
     return unicodedata.normalize("NFC", name[: LONGEST + 1]).encode("utf-8", "replace").decode()
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fusion import fuse
-from service.gallery.index.base import NOTHING, Hits
+from service.gallery.index.base import NO_KEY, Hits
 from service.gallery.index.live import LiveIndex
 from service.gallery.records import Fusion, TemplateSet
 from service.gallery.store import template_rows as rows
@@ -130,7 +130,7 @@ def _relevant(hits: Hits, k: int, rounding: float, floor: float) -> Hits:
         if len(nearest) > k:
             row &= similarities >= sorted(entry.similarity for entry in nearest)[-k] - 2 * rounding
     return Hits(
-        hits.similarities, *(np.where(relevant, keys, NOTHING) for keys in (hits.template_keys, hits.subject_keys))
+        hits.similarities, *(np.where(relevant, keys, NO_KEY) for keys in (hits.template_keys, hits.subject_keys))
     )
 
 
@@ -141,7 +141,7 @@ def _scores(
     if fusion == "max" and exact:
         return lambda row: _best(hits.subject_keys[row], hits.similarities[row])
     if fusion == "max":
-        templates = np.unique(hits.template_keys[hits.template_keys != NOTHING])
+        templates = np.unique(hits.template_keys[hits.template_keys != NO_KEY])
         with database.reading() as connection:
             keys, owners, vectors = rows.vectors(connection, templates.tolist(), dimensions)
         order = np.argsort(keys)
@@ -153,7 +153,7 @@ def _scores(
 
         return exact_scores
     with database.reading() as connection:
-        subjects = np.unique(hits.subject_keys[hits.subject_keys != NOTHING]).tolist()
+        subjects = np.unique(hits.subject_keys[hits.subject_keys != NO_KEY]).tolist()
         sets = rows.sets(connection, subjects, dimensions)
     keys = np.array(sorted(sets), np.int64)
     fused = np.stack([_fused_vector(sets[key], fusion) for key in keys]) if sets else np.empty((0, dimensions))
@@ -173,5 +173,5 @@ def _best(subjects: NDArray[np.int64], similarities: NDArray[np.float32]) -> lis
     return [
         Ranked(int(subject), float(similarities[order[position]]))
         for subject, position in zip(subjects, first, strict=True)
-        if subject != NOTHING
+        if subject != NO_KEY
     ]

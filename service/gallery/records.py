@@ -13,8 +13,8 @@ Outcome = Literal["enrolled", "duplicate", "refused"]
 
 Metadata = dict[str, Any]
 
-METADATA_MOST = 16384  # characters of the metadata as JSON
-LARGEST_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
+MAX_METADATA_CHARACTERS = 16384  # characters of the metadata as JSON
+MAX_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class NewTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoreOutcome:
     """The outcome of storing a template.
 
     Attributes:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Metadata, NewTemplate, Stored
+from service.gallery.records import Metadata, NewTemplate, StoreOutcome
 from service.gallery.store import subject_rows, template_rows
 
 
@@ -13,7 +13,7 @@ def store_templates(
     gallery: str,
     entries: Sequence[tuple[str, NewTemplate]],
     metadata: dict[str, Metadata] | None = None,
-) -> list[Stored]:
+) -> list[StoreOutcome]:
     """Store templates in one transaction; create missing subjects.
 
     Args:
@@ -46,13 +46,13 @@ def store_templates(
             ]
             subject_rows.remove_empty(connection, refused, before)
         live = galleries.live(found)
-        live.added(block)
+        live.apply_added(block)
     if live.outdated or live.needs_snapshot:
         galleries.rebuild(live)
     return stored
 
 
-def known_sources(galleries: Galleries, gallery: str, sources: Sequence[bytes]) -> dict[bytes, Stored]:
+def known_sources(galleries: Galleries, gallery: str, sources: Sequence[bytes]) -> dict[bytes, StoreOutcome]:
     """Return the stored template of each source that the gallery already has.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The use cases, without HTTP: the API and the command line call the same functions."""
+"""The use cases, independent of HTTP: the API and the command line call the same functions."""

@@ -1,4 +1,4 @@
-"""From images and embeddings to templates: acquisition in the sense of ISO/IEC 19795-1, and why it failed."""
+"""Acquisition (ISO/IEC 19795-1): create templates from images and embeddings, or report why that failed."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class ReceivedEmbedding:
 
     Attributes:
         values: (D,) float32, of any length.
-        norm: Length before normalisation; the length of `values` if None, unless that is 1.
-        quality: 0 to 100, higher is better, or None.
-        contract_id: Its embedding contract; None if the sender does not name one.
+        norm: Length before normalisation. If None, the length of `values` is used, unless it is 1.
+        quality: Quality from 0 to 100, higher is better; None if unknown.
+        contract_id: Embedding contract; None if the sender does not name one.
     """
 
     values: NDArray[np.float32]
@@ -46,10 +46,10 @@ class Requirements:
     """What a photo must meet to be enrolled.
 
     Attributes:
-        faces: Which face is meant when there are several; one face of a photo is enrolled.
-        min_face_px: Minimum of the shorter side of its box, in pixels of the upright photo.
-        min_norm: Minimum length of its embedding before normalisation; the range differs between models.
-        gate: Minimum quality, and the reasons for which a face is refused.
+        faces: Policy that selects the one face of a photo to enrol; not `all`.
+        min_face_px: Minimum of the shorter side of the face's box, in pixels of the upright photo.
+        min_norm: Minimum length of the embedding before normalisation; its range differs between models.
+        gate: Minimum quality, and reasons for which a face is refused.
         keep_crop: Whether the aligned crop is stored with the template.
     """
 
@@ -61,7 +61,7 @@ class Requirements:
 
 
 class JudgedFace(NamedTuple):
-    """A face of a photo, its assessment, and the error that refuses it, if any."""
+    """A face of a photo, its assessment, and the error with which the gate refuses it, or None."""
 
     face: EmbeddedFace
     assessment: Assessment
@@ -77,7 +77,7 @@ class Acquired(NamedTuple):
 
 
 def judge_faces(models: Models, photo: EmbeddedPhoto, gate: Gate) -> list[JudgedFace]:
-    """Assess the faces of a photo, in order, and hold each to a gate."""
+    """Assess each face of a photo against a gate, and return the faces in order."""
     size = (photo.width, photo.height)
     faces = []
     for face in photo.faces:
@@ -87,15 +87,18 @@ def judge_faces(models: Models, photo: EmbeddedPhoto, gate: Gate) -> list[Judged
 
 
 def image_source(image: bytes) -> bytes:
-    """Return the digest by which an image file is stored only once in a gallery."""
+    """Return the SHA-256 of an image file, by which a gallery recognises duplicates."""
     return hashlib.sha256(image).digest()
 
 
 def template_of(galleries: Galleries, received: ReceivedEmbedding) -> NewTemplate:
-    """Make a template from an embedding.
+    """Create a template from an embedding.
 
     Raises:
-        ContractMismatch, EmbeddingWrongDimension, EmbeddingNotFinite, EmbeddingZero: It cannot be compared.
+        ContractMismatch: The embedding belongs to another contract than the galleries.
+        EmbeddingWrongDimension: The embedding does not have the dimension of the model's embeddings.
+        EmbeddingNotFinite: The embedding contains NaN or infinity.
+        EmbeddingZero: The embedding is zero.
     """
     if received.contract_id is not None:
         galleries.require_contract(received.contract_id, "the embedding is")
@@ -107,19 +110,23 @@ def template_of(galleries: Galleries, received: ReceivedEmbedding) -> NewTemplat
 def acquire_images(
     models: Models, images: Sequence[bytes], requirements: Requirements, deadline: Deadline
 ) -> list[Acquired | VultusError]:
-    """Make one template from each photo.
+    """Create one template from each photo.
 
     Args:
-        models: What detects, embeds and assesses.
+        models: Models that detect, embed and assess faces.
         images: Encoded images.
         requirements: What the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
     Returns:
-        For each photo, in order, its template, or an `ImageError` or `FaceError`.
+        For each photo, in order, its template or the error that it caused.
 
     Raises:
-        CalibrationUnfit, QualityUnvalidated: This model cannot gate faces.
+        CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
+        InferenceFailed: The engine failed.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
     """
     models.require_gate(requirements.gate)
     outcomes: list[Acquired | VultusError] = []
@@ -135,11 +142,14 @@ def acquire_images(
 
 
 def gate_template(models: Models, template: NewTemplate, gate: Gate) -> NewTemplate:
-    """Hold the template of a received embedding to a gate, and derive its quality from its norm if it has one.
+    """Check the template of a received embedding against a gate, and return it with the quality of its norm.
+
+    A quality that was sent with the embedding is not replaced. Without a quality and a norm, it stays unknown.
 
     Raises:
-        LowQuality: Its quality is too low, or unknown although a minimum is required.
-        CalibrationUnfit, QualityUnvalidated: This model cannot gate embeddings.
+        LowQuality: The quality is below the minimum, or unknown although the gate has a minimum.
+        CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
     """
     models.require_gate(gate)
     quality = template.quality

@@ -1,6 +1,6 @@
 """Enrolment: photos and embeddings become templates of a gallery.
 
-Every entry has an outcome of its own. What the gallery holds already costs no inference.
+Every entry has its own outcome. Photos that the gallery already has need no inference.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from models.serving.models import Models
 from service.errors import DuplicateOfAnother
 from service.gallery.administration import read_gallery
 from service.gallery.galleries import Galleries
-from service.gallery.identification import least_quality
+from service.gallery.identification import strictest_min_quality
 from service.gallery.names import clean_name
-from service.gallery.records import NewTemplate, Stored
+from service.gallery.records import NewTemplate, StoreOutcome
 from service.gallery.templates import known_sources, store_templates
 from service.operations.acquire import (
     Acquired,
@@ -32,7 +32,7 @@ from service.operations.acquire import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """What to enrol, and whose it is."""
+    """An image or embedding to enrol, and the name of its subject."""
 
     subject: str
     content: Content
@@ -40,14 +40,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Enrolled:
-    """A template that the gallery holds now.
+    """A template of the gallery after an enrolment.
 
     Attributes:
-        outcome: `duplicate` if the gallery held it before.
-        template: Its key.
-        face: The face that was enrolled, where one was detected.
-        norm: Length of its embedding before normalisation.
-        assessment: Of the face.
+        outcome: `enrolled` if the template is new, `duplicate` if the gallery already had it.
+        template: Key of the template.
+        face: The enrolled face; None for an embedding or a duplicate.
+        norm: Length of the embedding before normalisation; None if unknown or for a duplicate.
+        assessment: Assessment of the face; None without a face.
     """
 
     outcome: Literal["enrolled", "duplicate"]
@@ -70,13 +70,15 @@ class _Ready:
 
 
 def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: Gate) -> None:
-    """Refuse an enrolment that cannot succeed, before any entry is read.
+    """Check that an enrolment is possible, before any entry is read.
 
     Raises:
-        GalleryUnknown, ContractMismatch: The gallery cannot take templates of this model.
-        CalibrationUnfit, QualityUnvalidated: This model cannot gate faces.
+        GalleryUnknown: No gallery has this name.
+        ContractMismatch: The gallery has embeddings of another contract.
+        CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
     """
-    models.require_gate(gate.at_least(least_quality(galleries, [gallery])))
+    models.require_gate(gate.with_min_quality(strictest_min_quality(galleries, [gallery])))
 
 
 def enrol(
@@ -91,55 +93,65 @@ def enrol(
 
     Args:
         galleries: The open galleries.
-        models: What detects, embeds and assesses.
+        models: Models that detect, embed and assess faces.
         gallery: Name of the gallery.
-        entries: What to enrol; subjects that do not exist are created.
+        entries: Images and embeddings to enrol; subjects that do not exist are created.
         requirements: What the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
     Returns:
-        For each entry, in order, the template or the error that refused it.
+        For each entry, in order, its template or the error with which it was refused.
 
     Raises:
-        GalleryUnknown, ContractMismatch: The gallery cannot take the templates.
-        StorageFull, StoreFailed: Nothing was stored.
-        CalibrationUnfit, QualityUnvalidated: This model cannot gate faces.
-        InferenceFailed: The engine failed.
-        RequestCancelled, DeadlineExceeded: The request ended; nothing was stored.
+        GalleryUnknown: No gallery has this name.
+        ContractMismatch: The gallery has embeddings of another contract.
+        CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
+        InferenceFailed: The engine failed; nothing was stored.
+        RequestCancelled: The client disconnected; nothing was stored.
+        DeadlineExceeded: The deadline passed; nothing was stored.
+        StorageFull: The disk is full; nothing was stored.
+        StoreFailed: The store could not be written; nothing was stored.
     """
     outcomes: dict[int, Outcome] = {}
     pending = _new_entries(galleries, gallery, entries, outcomes)
-    where, _, _ = read_gallery(galleries, gallery)
-    gate = requirements.gate.at_least(where.min_quality)
-    requirements = replace(requirements, keep_crop=where.keep_crops, gate=gate)
+    target, _, _ = read_gallery(galleries, gallery)
+    gate = requirements.gate.with_min_quality(target.min_quality)
+    requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)
     ready = _acquire(models, pending, requirements, deadline, outcomes)
-    deadline.check()  # the last moment at which a client that was told 504 can rely on it
+    deadline.check()  # a request that ends before this line has stored nothing
     stored = (
-        store_templates(galleries, gallery, [(one.subject, one.template) for one in ready.values()]) if ready else []
+        store_templates(galleries, gallery, [(entry.subject, entry.template) for entry in ready.values()])
+        if ready
+        else []
     )
-    for (place, one), result in zip(ready.items(), stored, strict=True):
-        outcomes[place] = _outcome(one, result)
-    return [outcomes[place] for place in range(len(entries))]
+    for (position, entry), result in zip(ready.items(), stored, strict=True):
+        outcomes[position] = _outcome(entry, result)
+    return [outcomes[position] for position in range(len(entries))]
 
 
 def _new_entries(
     galleries: Galleries, gallery: str, entries: Sequence[Entry], outcomes: dict[int, Outcome]
 ) -> dict[int, tuple[str, bytes | NewTemplate]]:
-    """Clean the names, make templates from embeddings, and leave out what is invalid or known already."""
+    """Clean the names, create templates from embeddings, and skip entries that are invalid or already enrolled.
+
+    Returns:
+        The remaining entries by position, as cleaned name and content. The outcomes of the others are in `outcomes`.
+    """
     contents: dict[int, tuple[str, bytes | NewTemplate]] = {}
-    for place, entry in enumerate(entries):
+    for position, entry in enumerate(entries):
         try:
             received = entry.content
             content = received if isinstance(received, bytes) else template_of(galleries, received)
-            contents[place] = (clean_name(entry.subject, "subject"), content)
+            contents[position] = (clean_name(entry.subject, "subject"), content)
         except VultusError as error:
-            outcomes[place] = error
-    sources = {place: _source(content) for place, (_, content) in contents.items()}
+            outcomes[position] = error
+    sources = {position: _source(content) for position, (_, content) in contents.items()}
     known = known_sources(galleries, gallery, list(sources.values()))
-    for place, source in sources.items():
+    for position, source in sources.items():
         if stored := known.get(source):
-            outcomes[place] = _known(stored, contents.pop(place)[0])
+            outcomes[position] = _known(stored, contents.pop(position)[0])
     return contents
 
 
@@ -150,24 +162,28 @@ def _acquire(
     deadline: Deadline,
     outcomes: dict[int, Outcome],
 ) -> dict[int, _Ready]:
-    """Make the templates of the photos, and hold photos and embeddings to the requirements."""
-    images = {place: content for place, (_, content) in pending.items() if isinstance(content, bytes)}
+    """Create the templates of the photos, and check photos and embeddings against the requirements.
+
+    Returns:
+        The entries to store, by position. The errors of the others are in `outcomes`.
+    """
+    images = {position: content for position, (_, content) in pending.items() if isinstance(content, bytes)}
     acquired = dict(zip(images, acquire_images(models, list(images.values()), requirements, deadline), strict=True))
     ready: dict[int, _Ready] = {}
-    for place, (subject, content) in pending.items():
+    for position, (subject, content) in pending.items():
         if isinstance(content, NewTemplate):
             try:
-                ready[place] = _Ready(subject, gate_template(models, content, requirements.gate))
+                ready[position] = _Ready(subject, gate_template(models, content, requirements.gate))
             except LowQuality as error:
-                outcomes[place] = error
-        elif isinstance(found := acquired[place], VultusError):
-            outcomes[place] = found
+                outcomes[position] = error
+        elif isinstance(found := acquired[position], VultusError):
+            outcomes[position] = found
         else:
-            ready[place] = _Ready(subject, found.template, found)
+            ready[position] = _Ready(subject, found.template, found)
     return ready
 
 
-def _outcome(entry: _Ready, stored: Stored) -> Outcome:
+def _outcome(entry: _Ready, stored: StoreOutcome) -> Outcome:
     if stored.outcome != "enrolled":
         return _known(stored, entry.subject)
     acquired = entry.acquired
@@ -180,7 +196,7 @@ def _outcome(entry: _Ready, stored: Stored) -> Outcome:
     )
 
 
-def _known(stored: Stored, subject: str) -> Outcome:
+def _known(stored: StoreOutcome, subject: str) -> Outcome:
     if stored.subject == subject:
         return Enrolled("duplicate", stored.template)
     return DuplicateOfAnother("another subject of the gallery has the same photo or embedding", stored.subject)

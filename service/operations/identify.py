@@ -1,4 +1,4 @@
-"""Identification (1:N): whose faces are in photos, or whose embeddings these are."""
+"""Identification (1:N): search galleries for the subjects of photos or embeddings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from models.pipeline import EmbeddedPhoto
 from models.quality import NO_GATE, Gate
 from models.serving.models import Models
 from service.gallery.galleries import Galleries
-from service.gallery.identification import LEAST, comparisons, identify_photos, least_quality
+from service.gallery.identification import MIN_SIMILARITY, comparisons, identify_photos, strictest_min_quality
 from service.gallery.records import Candidate, Fusion
 from service.operations.acquire import Content, JudgedFace, judge_faces, template_of
 
 NO_POINT = "none"
-"""In place of an operating point: return the nearest subjects, without a decision."""
+"""Name that replaces an operating point in a search without a decision, which returns the nearest subjects."""
 
 Decision = Literal["candidates", "unknown", "rejected"]
 
@@ -33,11 +33,11 @@ class Search:
         galleries: Names of the galleries.
         k: Maximum number of candidates of a face.
         fusion: How the similarities to the templates of one subject become one.
-        unique: Whether no subject is assigned to two faces of one photo.
-        faces: Which faces of a photo are meant.
-        operating_point: Name or false match rate of the point that candidates must reach; the default point if None,
-            `NO_POINT` for no decision.
-        gate: What faces must meet; the galleries' own minimum quality is added.
+        unique: Whether each subject is assigned to at most one face of a photo.
+        faces: Policy that selects the faces of a photo.
+        operating_point: Name or false match rate of the operating point that candidates must reach. None selects the
+            default operating point; `NO_POINT` searches without a decision.
+        gate: Requirements of faces, which the minimum quality of the galleries may raise.
     """
 
     galleries: tuple[str, ...]
@@ -55,8 +55,9 @@ class IdentifiedFace:
 
     Attributes:
         judged: The face with its assessment; None for an embedding.
-        decision: `rejected` if the gate refused it, so that it was not searched for; None without operating point.
-        candidates: Best first; all reach the operating point.
+        decision: `candidates` or `unknown` at the operating point; `rejected` if the gate refused the face, so that it
+            was not searched for; None without an operating point.
+        candidates: Candidates, best first. All reach the operating point if there is one.
     """
 
     judged: JudgedFace | None
@@ -70,7 +71,7 @@ class IdentifiedProbe:
 
     Attributes:
         photo: The photo; None for an embedding.
-        faces: In the order of the photo's faces.
+        faces: The results of its faces, in the order of the photo's faces.
     """
 
     photo: EmbeddedPhoto | None
@@ -82,9 +83,9 @@ class Identification:
     """The results of one search.
 
     Attributes:
-        probes: For each content, in order, its faces or the error that refused it.
+        probes: For each content, in order, its faces or the error with which it was refused.
         point: Operating point that the candidates reach; None without a decision.
-        comparisons: What each face was compared with: templates, or subjects where their templates are fused.
+        comparisons: Number of templates, or of subjects if their templates are fused, that each face was compared with.
     """
 
     probes: list[IdentifiedProbe | VultusError]
@@ -93,17 +94,19 @@ class Identification:
 
     @property
     def fpir_bound(self) -> float | None:
-        """Upper bound of the false positive identification rate: the point's rate times the comparisons."""
+        """Upper bound of the false positive identification rate: rate of the point times comparisons, at most 1."""
         return None if self.point is None else min(1.0, self.point.rate * self.comparisons)
 
 
 def require_search(galleries: Galleries, models: Models, search: Search) -> None:
-    """Refuse a search that cannot succeed, before any probe is read.
+    """Check that a search is possible, before any probe is read.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
-        OperatingPointUnknown, CalibrationUnfit: No decision can be made at that operating point.
-        QualityUnvalidated: This model cannot gate faces.
+        GalleryUnknown: A gallery with one of the names does not exist.
+        ContractMismatch: A gallery has embeddings of another contract.
+        OperatingPointUnknown: The calibration does not contain the operating point.
+        CalibrationUnfit: The operating point or the gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
     """
     _operating_point(models, search)
     _gate(galleries, models, search)
@@ -112,21 +115,25 @@ def require_search(galleries: Galleries, models: Models, search: Search) -> None
 def identify(
     galleries: Galleries, models: Models, contents: Sequence[Content], search: Search, deadline: Deadline
 ) -> Identification:
-    """Search galleries for the faces of photos, and for embeddings, all at once.
+    """Search galleries for the faces of photos and for embeddings, all in one search.
 
     Args:
         galleries: The open galleries.
-        models: What detects, embeds and assesses.
+        models: Models that detect, embed and assess faces.
         contents: Encoded images and embeddings.
         search: How to search.
         deadline: Deadline of the request; stage times are added to it.
 
     Raises:
-        GalleryUnknown, ContractMismatch: A gallery cannot be searched.
-        OperatingPointUnknown, CalibrationUnfit: No decision can be made at that operating point.
-        QualityUnvalidated: This model cannot gate faces.
+        GalleryUnknown: A gallery with one of the names does not exist.
+        ContractMismatch: A gallery has embeddings of another contract.
+        OperatingPointUnknown: The calibration does not contain the operating point.
+        CalibrationUnfit: The operating point or the gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
         InferenceFailed: The engine failed.
-        RequestCancelled, DeadlineExceeded: The request ended.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
+        StoreFailed: The store could not be read.
     """
     point = _operating_point(models, search)
     compared = comparisons(galleries, search.galleries, search.fusion)
@@ -145,7 +152,7 @@ def identify(
                 [probe.vectors for probe in probes if isinstance(probe, _Probe)],
                 search.k,
                 search.fusion,
-                point.threshold if point else LEAST,
+                point.threshold if point else MIN_SIMILARITY,
                 search.unique,
             )
         )
@@ -161,12 +168,12 @@ def identify(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Probe:
-    """What is searched for: the faces of a photo, or an embedding.
+    """The vectors to search for: those of the faces of a photo, or an embedding.
 
     Attributes:
         photo: The photo; None for an embedding.
-        faces: Its faces; None in the only place of an embedding.
-        vectors: (D,) float32 of length 1, of the faces that the gate let through.
+        faces: Faces of the photo; for an embedding, one None.
+        vectors: (D,) float32 of length 1 for each face that the gate accepts, or of the embedding.
     """
 
     photo: EmbeddedPhoto | None
@@ -206,6 +213,6 @@ def _operating_point(models: Models, search: Search) -> OperatingPoint | None:
 
 
 def _gate(galleries: Galleries, models: Models, search: Search) -> Gate:
-    gate = search.gate.at_least(least_quality(galleries, search.galleries))
+    gate = search.gate.with_min_quality(strictest_min_quality(galleries, search.galleries))
     models.require_gate(gate)
     return gate

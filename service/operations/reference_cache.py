@@ -1,7 +1,7 @@
-"""Photos that are compared again and again: their faces are found and embedded once.
+"""A cache of reference photos, so that a photo that is compared repeatedly is embedded once.
 
-What is kept is what a gallery would keep, embeddings of people and no pictures, so it is bounded in number and time,
-never written anywhere, and can be switched off.
+The cache holds embeddings of people, without any pixels. It is bounded in size and time, is never written to the disk,
+and can be disabled.
 """
 
 import hashlib
@@ -21,26 +21,34 @@ _Key = tuple[bytes, FacePolicy]
 
 
 class ReferenceCache:
-    """Embedded photos by the SHA-256 of their file. Safe for use by several threads at once."""
+    """Embedded photos by the SHA-256 of their file and the policy that selected their faces. Thread-safe."""
 
-    def __init__(self, most: int, lifetime_s: float) -> None:
-        """Begin empty; at most so many faces are kept, none at all with 0."""
-        self._kept: TTLCache[_Key, EmbeddedPhoto] = TTLCache(most, lifetime_s, _now, _faces)
+    def __init__(self, max_faces: int, lifetime_s: float) -> None:
+        """Create an empty cache.
+
+        Args:
+            max_faces: Maximum number of faces in the cache; 0 disables it.
+            lifetime_s: Seconds for which a photo stays in the cache.
+        """
+        self._photos: TTLCache[_Key, EmbeddedPhoto] = TTLCache(max_faces, lifetime_s, _now, _face_count)
         self._lock = threading.Lock()
 
     def find(self, image: bytes, policy: FacePolicy) -> EmbeddedPhoto | None:
-        """Return what was kept of a photo under that policy."""
-        if not self._kept.maxsize:
+        """Return the embedded photo for a file and a policy, or None if it is not in the cache."""
+        if not self._photos.maxsize:
             return None
         with self._lock:
-            return self._kept.get(_key(image, policy))
+            return self._photos.get(_key(image, policy))
 
-    def keep(self, image: bytes, policy: FacePolicy, photo: EmbeddedPhoto) -> None:
-        """Keep what was found in a photo, but for the crops; the one that was longest unused gives way."""
-        if _faces(photo) <= self._kept.maxsize:
+    def add(self, image: bytes, policy: FacePolicy, photo: EmbeddedPhoto) -> None:
+        """Add an embedded photo without its crops; a full cache drops the least recently used photos.
+
+        A photo with more faces than the cache can hold is not added.
+        """
+        if _face_count(photo) <= self._photos.maxsize:
             faces = [replace(face, crop=_NO_CROP) for face in photo.faces]
             with self._lock:
-                self._kept[_key(image, policy)] = replace(photo, faces=faces)
+                self._photos[_key(image, policy)] = replace(photo, faces=faces)
 
 
 _clock = time.monotonic
@@ -50,7 +58,7 @@ def _now() -> float:
     return _clock()
 
 
-def _faces(photo: EmbeddedPhoto) -> int:
+def _face_count(photo: EmbeddedPhoto) -> int:
     return max(1, len(photo.faces))
 
 

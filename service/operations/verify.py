@@ -1,4 +1,4 @@
-"""Verification (1:1): whether two sides show one person, and how often such a decision is wrong."""
+"""Verification (1:1): decide whether two sides show the same person, with the error rate of the decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from models.pipeline import EmbeddedPhoto
 from models.quality import NO_GATE, Gate
 from models.serving.models import Models
 from service.gallery.galleries import Galleries
-from service.gallery.identification import least_quality, templates_of
+from service.gallery.identification import strictest_min_quality, templates_of
 from service.gallery.ranking import fused_similarity, pairs_compared
 from service.gallery.records import Fusion, TemplateSet
 from service.operations.acquire import Content, JudgedFace, ReceivedEmbedding, judge_faces, template_of
@@ -25,7 +25,7 @@ PARTS: tuple[Part, Part] = ("probe", "reference")
 
 @dataclass(frozen=True, slots=True)
 class EnrolledSubject:
-    """A subject of a gallery, compared with all its templates."""
+    """A subject of a gallery, which is compared with all its templates."""
 
     gallery: str
     subject: str
@@ -37,16 +37,16 @@ Side = Content | EnrolledSubject
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What to compare, and how to decide.
+    """Two sides to compare, and how to decide.
 
     Attributes:
         probe, reference: The two sides.
-        faces: Which face of a photo is meant; under `all` the best pair of faces is reported.
+        faces: Policy that selects the faces of a photo; with `all`, the best pair of faces is reported.
         fusion: How the similarities to the templates of one subject become one.
-        operating_point: Name or false match rate of a measured point; the default point if None.
-        may_be_inconclusive: Whether to answer `inconclusive` within the interval of the threshold.
-        prior: Probability of one subject before the comparison, in (0, 1).
-        gate: What faces of photos must meet; the galleries' own minimum quality is added.
+        operating_point: Name or false match rate of a measured operating point; None selects the default one.
+        allow_inconclusive: Whether a similarity within the interval of the threshold is `inconclusive`.
+        prior: Prior probability that both sides show the same subject, in (0, 1).
+        gate: Requirements of the faces of photos, which the minimum quality of the galleries may raise.
     """
 
     probe: Side
@@ -54,23 +54,24 @@ class Comparison:
     faces: FacePolicy = "single"
     fusion: Fusion = "max"
     operating_point: str | float | None = None
-    may_be_inconclusive: bool = False
+    allow_inconclusive: bool = False
     prior: float = 0.5
     gate: Gate = NO_GATE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:
-    """The similarity of two sides, and the decision that a measured error rate allows.
+    """The similarity of two sides, and the decision at an operating point.
 
     Attributes:
         similarity: Cosine in [-1, 1] of the best pair of faces, fused over templates.
-        decision: At the operating point; None without calibration.
-        point: The operating point; None without calibration.
-        comparisons: Pairs of faces or templates that were compared.
-        log_likelihood_ratio: Natural logarithm; None without calibration, and for the best of several comparisons.
-        probability: Of one subject, from that ratio and the prior; None where there is no ratio.
-        probe, reference: The faces of the best pair; None where an embedding or a subject was given.
+        decision: Decision at the operating point; None without a calibration.
+        point: The operating point; None without a calibration.
+        comparisons: Number of compared pairs of faces or templates.
+        log_likelihood_ratio: Natural logarithm of the likelihood ratio of the same subject over different subjects;
+            None without a calibration, and for the best of several comparisons.
+        probability: Probability of the same subject, from that ratio and the prior; None without a ratio.
+        probe, reference: Faces of the best pair; None for a side that is an embedding or a subject.
     """
 
     similarity: float
@@ -84,12 +85,12 @@ class Verification:
 
     @property
     def false_match_rate(self) -> float | None:
-        """The point's rate times the comparisons: how often photos without a common person match."""
+        """Rate of the point times comparisons, at most 1: how often photos without a common person match."""
         return None if self.point is None else min(1.0, self.point.rate * self.comparisons)
 
 
 class _Comparand(NamedTuple):
-    """The templates of one candidate of a side, and its face if it is of a photo."""
+    """The templates of one face, embedding or subject of a side; `face` is None unless the side is a photo."""
 
     templates: TemplateSet
     face: JudgedFace | None
@@ -102,37 +103,48 @@ def verify(
 
     Args:
         galleries: The open galleries.
-        models: What detects, embeds and assesses.
-        references: Embedded photos that were compared before.
-        comparison: What to compare.
+        models: Models that detect, embed and assess faces.
+        references: Cache of embedded reference photos.
+        comparison: The sides to compare, and how to decide.
         deadline: Deadline of the request; stage times are added to it.
 
     Raises:
-        OperatingPointUnknown, CalibrationUnfit: No decision can be made at that operating point.
-        QualityUnvalidated: This model cannot gate faces.
-        ImageError, FaceError: A photo cannot be used; `part` names the side.
-        GalleryUnknown, SubjectUnknown, SubjectEmpty, ContractMismatch: A subject cannot be compared.
-        EmbeddingWrongDimension, EmbeddingNotFinite, EmbeddingZero: An embedding cannot be compared.
+        OperatingPointUnknown: The calibration does not contain the operating point.
+        CalibrationUnfit: The operating point or the gate depends on a calibration, and the model is not calibrated.
+        QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
+        ImageError: An image cannot be used; `part` names the side.
+        FaceError: The faces of a photo cannot be used; `part` names the side.
+        GalleryUnknown: No gallery has the name; `part` names the side.
+        SubjectUnknown: The gallery has no subject with the name; `part` names the side.
+        SubjectEmpty: The subject has no templates; `part` names the side.
+        ContractMismatch: A side belongs to another contract than the model; `part` names the side.
+        EmbeddingWrongDimension: An embedding does not have the dimension of the model's embeddings.
+        EmbeddingNotFinite: An embedding contains NaN or infinity.
+        EmbeddingZero: An embedding is zero.
         InferenceFailed: The engine failed.
-        RequestCancelled, DeadlineExceeded: The request ended.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
+        StoreFailed: The store could not be read.
     """
     point = models.operating_point(comparison.operating_point)
     probes, references_ = _comparands(galleries, models, references, comparison, deadline)
     fusion = comparison.fusion
     similarity, probe, reference = max(
         (
-            (fused_similarity(one.templates, other.templates, fusion), one, other)
-            for one in probes
-            for other in references_
+            (fused_similarity(first.templates, second.templates, fusion), first, second)
+            for first in probes
+            for second in references_
         ),
         key=lambda pair: pair[0],
     )
     similarity = min(1.0, max(-1.0, similarity))
-    compared = sum(pairs_compared(one.templates, other.templates, fusion) for one in probes for other in references_)
+    compared = sum(
+        pairs_compared(first.templates, second.templates, fusion) for first in probes for second in references_
+    )
     ratio, probability = _likelihood(models, similarity, compared, comparison.prior)
     return Verification(
         similarity=similarity,
-        decision=point.decide(similarity, comparison.may_be_inconclusive) if point else None,
+        decision=point.decide(similarity, comparison.allow_inconclusive) if point else None,
         point=point,
         comparisons=compared,
         log_likelihood_ratio=ratio,
@@ -143,7 +155,10 @@ def verify(
 
 
 def _likelihood(models: Models, similarity: float, compared: int, prior: float) -> tuple[float | None, float | None]:
-    """Map the similarity of a single comparison; the map was not fitted on the best of several."""
+    """Return the log-likelihood ratio and the probability of a single comparison, or None for both.
+
+    The score map was not fitted to the best of several comparisons.
+    """
     if models.calibration is None or compared > 1:
         return None, None
     fitted = models.calibration.score_map
@@ -153,12 +168,15 @@ def _likelihood(models: Models, similarity: float, compared: int, prior: float) 
 def _comparands(
     galleries: Galleries, models: Models, references: ReferenceCache, comparison: Comparison, deadline: Deadline
 ) -> tuple[list[_Comparand], list[_Comparand]]:
-    """Return the candidates of both sides. What needs no inference is read first: its errors cost nothing."""
+    """Return the comparands of both sides.
+
+    Sides that need no inference are read first, so that their errors are raised before any inference.
+    """
     sides: dict[Part, Side] = {"probe": comparison.probe, "reference": comparison.reference}
     images = {part: side for part, side in sides.items() if isinstance(side, bytes)}
     found = {part: [_stored(galleries, side, part)] for part, side in sides.items() if not isinstance(side, bytes)}
     named = [side.gallery for side in sides.values() if isinstance(side, EnrolledSubject)]
-    gate = comparison.gate.at_least(least_quality(galleries, named))
+    gate = comparison.gate.with_min_quality(strictest_min_quality(galleries, named))
     models.require_gate(gate)
     for part, photo in _embed(models, references, images, comparison.faces, deadline).items():
         found[part] = _faces(models, photo, part, gate)
@@ -178,7 +196,7 @@ def _stored(galleries: Galleries, side: ReceivedEmbedding | EnrolledSubject, par
 def _embed(
     models: Models, references: ReferenceCache, images: dict[Part, bytes], policy: FacePolicy, deadline: Deadline
 ) -> dict[Part, EmbeddedPhoto | VultusError]:
-    """Embed the photos of both sides; a reference photo that was embedded before is taken from the cache."""
+    """Embed the photos of both sides; the cache may already contain the reference photo."""
     photos: dict[Part, EmbeddedPhoto | VultusError] = {}
     reference = images.get("reference")
     if reference is not None and (cached := references.find(reference, policy)) is not None:
@@ -186,23 +204,28 @@ def _embed(
     missing = [part for part in images if part not in photos]
     photos |= zip(missing, models.pipeline.embed([images[part] for part in missing], policy, deadline), strict=True)
     if reference is not None and "reference" in missing and isinstance(new := photos["reference"], EmbeddedPhoto):
-        references.keep(reference, policy, new)
+        references.add(reference, policy, new)
     return {part: photos[part] for part in images}
 
 
 def _faces(models: Models, photo: EmbeddedPhoto | VultusError, part: Part, gate: Gate) -> list[_Comparand]:
-    """Return the faces that the gate lets through.
+    """Return the faces of a photo that the gate accepts.
 
     Raises:
-        FaceError: There is none; where the gate refused several, the refusal of the one with the best score.
+        ImageError: The image cannot be used.
+        FaceError: The gate accepts no face. If it refused several, this is the refusal of the face with the best score.
     """
     if isinstance(photo, VultusError):
         photo.part = part
         raise photo
     judged: Sequence[JudgedFace] = judge_faces(models, photo, gate)
-    accepted = [_Comparand(TemplateSet.of(one.face.embedding), one) for one in judged if one.refusal is None]
+    accepted = [
+        _Comparand(TemplateSet.of(candidate.face.embedding), candidate)
+        for candidate in judged
+        if candidate.refusal is None
+    ]
     if not accepted:
-        error = next((one.refusal for one in judged if one.refusal is not None), None)
+        error = next((candidate.refusal for candidate in judged if candidate.refusal is not None), None)
         error = error or NoFace("no face was found in the image")
         error.part = part
         raise error

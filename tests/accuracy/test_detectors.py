@@ -93,7 +93,9 @@ def test_the_default_pack_matches_opencv(
         assert_agree(ours.detect_once(image), boxes, landmarks)
 
 
-@pytest.mark.parametrize("name", ["scrfd_500m_bnkps.onnx", "scrfd_2.5g_bnkps.onnx"])
+@pytest.mark.parametrize(
+    "name", ["scrfd_500m_bnkps.onnx", pytest.param("scrfd_2.5g_bnkps.onnx", marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize(("engine", "precision"), PRECISIONS)
 def test_scrfd_matches_insightface(
     shared: Path, photos: Path, tmp_path: Path, name: str, engine: str, precision: str

@@ -16,6 +16,8 @@ from models.evaluation.sets.lfw import photos, read_pairs
 from models.packs.manifest import calibration_file
 from models.serving.models import Models
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def model(real_models: Models, tmp_path_factory: pytest.TempPathFactory) -> EvaluatedModel:

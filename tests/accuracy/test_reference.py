@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.alignment import TEMPLATES
 from models.backbones import Plan, recognise
 from models.checkpoint import Checkpoint, read_checkpoint
-from models.export.network import structure
+from models.export.network import graph_without_weights
 from models.export.steps import SourceSpec, describe_checkpoint, write_graph
 from models.graph import Preprocessing
 from models.imaging import Photo
@@ -24,15 +24,20 @@ from models.runtime import RuntimeOptions, open_session
 
 TOLERANCE = 1e-4  # relative L2 distance of each embedding; the smallest known mistake causes 5e-4
 
-SMALL = [
-    *("arcface_r18", "arcface_mbf", "arcface_vit_t", "adaface_ir_18", "cvlface_ir18"),
-    *("elasticface_iresnet18", "elasticface_iresnet50_se"),
-]
+FAMILIES = ["arcface_r18", "arcface_mbf", "arcface_vit_t", "adaface_ir_18", "elasticface_iresnet18"]
+SMALL = [*FAMILIES, "cvlface_ir18", "elasticface_iresnet50_se"]
 LARGE = [
     *("arcface_r50", "arcface_r100", "elasticface_iresnet50", "elasticface_iresnet100"),
     *("adaface_ir_50", "adaface_ir_101", "cvlface_ir50", "cvlface_vit_small"),
 ]
-NAMES = [*SMALL, *(pytest.param(name, marks=pytest.mark.large) for name in LARGE)]
+FUSED = ["arcface_mbf", "adaface_ir_18"]
+WRAPPED = ["arcface_r18", "adaface_ir_18"]
+
+
+def each_of(names: list[str], quick: list[str]) -> list[Any]:
+    """Return the names as parameters; the networks that are not in `quick` are marked `full`."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.full) for name in names]
+
 
 WRAPPERS: list[dict[str, Any]] = [
     {"kind": "plain"},
@@ -93,7 +98,7 @@ _SKELETONS: dict[tuple[str, str], bytes] = {}
 def _skeleton_of(plan: Plan) -> bytes:
     key = (plan.family, plan.architecture)
     if key not in _SKELETONS:
-        _SKELETONS[key] = structure(plan).SerializeToString()
+        _SKELETONS[key] = graph_without_weights(plan).SerializeToString()
     return _SKELETONS[key]
 
 
@@ -111,7 +116,7 @@ def build(name: str, shared: Path, recipe: ModuleType, scratch: Path) -> tuple[d
     return specification, read_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", each_of([*SMALL, *LARGE], quick=FAMILIES))
 def test_the_graph_returns_the_official_embedding_norm_and_quality(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
@@ -128,7 +133,7 @@ def test_the_graph_returns_the_official_embedding_norm_and_quality(
         np.testing.assert_allclose(adaface_indicator(norm, statistics), specification["quality"]["z"], atol=2e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)  # fusion does not depend on the depth of the network
+@pytest.mark.parametrize("name", each_of(SMALL, quick=FUSED))  # fusion does not depend on the depth of the network
 def test_mirror_fusion_in_the_graph_matches_the_official_fusion(
     name: str, shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:
@@ -140,7 +145,7 @@ def test_mirror_fusion_in_the_graph_matches_the_official_fusion(
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS, ids=lambda wrapper: "-".join(str(value) for value in wrapper.values()))
-@pytest.mark.parametrize("name", ["arcface_r18", "adaface_ir_18"])
+@pytest.mark.parametrize("name", each_of(WRAPPED, quick=["arcface_r18"]))
 def test_every_wrapper_holds_the_same_weights(
     name: str, wrapper: dict[str, Any], shared: Path, recipe: ModuleType, scratch: Path
 ) -> None:

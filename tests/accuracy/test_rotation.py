@@ -20,7 +20,9 @@ def turned_points(points: NDArray[np.float32], turn: int, side: int) -> NDArray[
 
 
 @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE])
-def test_nearly_all_rotated_photos_have_the_landmarks_of_the_upright_photo(real_models: Models, shared: Path, turn: int) -> None:
+def test_nearly_all_rotated_photos_have_the_landmarks_of_the_upright_photo(
+    real_models: Models, shared: Path, turn: int
+) -> None:
     """Without trying other orientations, most of these photos would have landmarks beside the face."""
     detector = real_models.pipeline.detector
     paths = sorted((shared / "data" / "lfw" / "images").glob("*/*_0001.jpg"))[::40]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from models.evaluation.acquire.embedding_cache import KnownFace
+from models.evaluation.acquire.embedding_cache import CachedFace
 from models.evaluation.acquire.embedding_run import Group
 from models.evaluation.acquire.pictures import Picture
 from models.evaluation.metrics.all_pairs import compare_all
@@ -85,7 +85,7 @@ class Simulated(EvaluatedModel):
     """A model that returns random embeddings in groups instead of running inference."""
 
     def __init__(self, model: EvaluatedModel, dimensions: int) -> None:
-        super().__init__(model.models, most_missing=IMAGES)
+        super().__init__(model.models, max_missing=IMAGES)
         self._dimensions = dimensions
 
     @contextmanager
@@ -100,7 +100,7 @@ class Simulated(EvaluatedModel):
             drawn = rng.standard_normal((count, 2, self._dimensions), np.float32)
             norms = np.linalg.norm(drawn, axis=2)
             drawn /= norms[:, :, None]
-            faces = [KnownFace(drawn[n], norms[n], _NOWHERE) for n in range(count)]
+            faces = [CachedFace(drawn[n], norms[n], _NOWHERE) for n in range(count)]
             yield Group(start, [*faces], [None] * count, 0)
 
 

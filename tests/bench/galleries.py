@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.runtime import usable_cores
-from service.allocator import keep_memory_small
+from service.allocator import limit_retained_memory
 from service.app import create_app
 from service.gallery.administration import change_gallery, create_gallery, list_subjects, read_gallery
 from service.gallery.erasure import erase_subject
@@ -95,7 +95,7 @@ def milliseconds(*works: Callable[[], object], rounds: int = ROUNDS) -> list[flo
 
 def measure(directory: Path, kind: IndexKind, dimensions: int, sender: Any) -> None:
     """Open the gallery with one kind of index and measure it, or rebuild its index if it has another kind."""
-    keep_memory_small(usable_cores())  # as `vultus serve` does
+    limit_retained_memory(usable_cores())  # as `vultus serve` does
     models = models_without_weights(dimensions)
     empty_mb = resident_mb()
     begun = time.perf_counter()

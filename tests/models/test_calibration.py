@@ -35,10 +35,10 @@ def test_is_inconclusive_within_the_threshold_interval_only_on_request() -> None
     low, high = point.threshold_interval
     assert low < point.threshold < high
     for similarity in (low, point.threshold, np.nextafter(high, -1)):
-        assert point.decide(similarity, may_be_inconclusive=True) == "inconclusive"
+        assert point.decide(similarity, allow_inconclusive=True) == "inconclusive"
         assert point.decide(similarity) != "inconclusive"
-    assert point.decide(high, may_be_inconclusive=True) == "match"
-    assert point.decide(np.nextafter(low, -1), may_be_inconclusive=True) == "no_match"
+    assert point.decide(high, allow_inconclusive=True) == "match"
+    assert point.decide(np.nextafter(low, -1), allow_inconclusive=True) == "no_match"
 
 
 def test_the_probability_follows_from_the_likelihood_ratio_and_the_prior() -> None:
@@ -134,9 +134,7 @@ def altered(path: Path, place: str, value: object) -> Path:
         ("contract_id", 7),
     ],
 )
-def test_implausible_values_are_rejected_despite_a_correct_digest(
-    tmp_path: Path, place: str, value: object
-) -> None:
+def test_implausible_values_are_rejected_despite_a_correct_digest(tmp_path: Path, place: str, value: object) -> None:
     path = altered(tmp_path / "c.json", place, value)
     if place == "quality.because":
         path = altered(tmp_path / "c.json", "quality", {**json.loads(path.read_text())["quality"], "validated": False})

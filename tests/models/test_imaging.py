@@ -38,7 +38,9 @@ STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-HEIC = pytest.param("HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra `heic` is not installed"))
+HEIC = pytest.param(
+    "HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra `heic` is not installed")
+)
 
 
 def pixels(encoded: bytes) -> np.ndarray:
@@ -217,7 +219,9 @@ def test_a_reduced_jpeg_shows_the_same_photo(photos: Path) -> None:
     ],
     ids=["empty", "text", "pdf", "zeros", "cut-header", "0x0", "1x1", "flat", "100MP", "900MP", "bytes"],
 )
-def test_rejects_an_image_by_its_header_with_a_specific_code(encoded: bytes, error: type[ImageError], code: str) -> None:
+def test_rejects_an_image_by_its_header_with_a_specific_code(
+    encoded: bytes, error: type[ImageError], code: str
+) -> None:
     with pytest.raises(error) as caught:
         Photo(encoded)
     assert caught.value.code == code

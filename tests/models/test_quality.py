@@ -138,5 +138,5 @@ def test_quality_from_checkpoint_statistics_cannot_be_a_gate() -> None:
 
 
 def test_the_stricter_of_two_gates_applies() -> None:
-    assert Gate(30, ("cut_off",)).at_least(50) == Gate(50, ("cut_off",))
-    assert Gate(30).at_least(0) == Gate(30)
+    assert Gate(30, ("cut_off",)).with_min_quality(50) == Gate(50, ("cut_off",))
+    assert Gate(30).with_min_quality(0) == Gate(30)

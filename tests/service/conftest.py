@@ -1,4 +1,4 @@
-"""What tests of commands share."""
+"""Fixtures of the tests of commands."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from service.settings import load_settings
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory of its own, with the packs that are there."""
+    """A separate data directory with the packs of the real one."""
     directory = tmp_path / "data"
     directory.mkdir()
     (directory / "packs").symlink_to(load_settings().packs_dir.resolve())

@@ -208,12 +208,12 @@ def test_what_was_let_in_is_answered_when_the_service_is_asked_to_end(photos: Pa
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [
-        ({"VULTUS_PACK": "nonsense"}, "there is no pack"),
-        ({"VULTUS_PACK": "[/red]"}, "there is no pack '[/red]'"),
+        ({"VULTUS_PACK": "nonsense"}, "unknown pack"),
+        ({"VULTUS_PACK": "[/red]"}, "unknown pack '[/red]'"),
         ({"VULTUS_PACK": "demo-photos"}, "holds photos, not models"),
         ({"VULTUS_DATA_DIR": "/nowhere"}, "run: vultus packs fetch opencv-zoo"),
         ({"VULTUS_RUNTIME__DEVICE": "cuda"}, "CUDAExecutionProvider"),
-        ({"VULTUS_TYPO": "1"}, "VULTUS_TYPO is no setting"),
+        ({"VULTUS_TYPO": "1"}, "unknown setting VULTUS_TYPO"),
     ],
 )
 def test_a_start_that_must_fail_ends_in_one_sentence(

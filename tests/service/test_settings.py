@@ -19,20 +19,22 @@ def test_reads_nested_groups_from_the_environment(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("VULTUS_RUNTIM__ENGINE", "openvino", "VULTUS_RUNTIM__ENGINE is no setting"),
+        ("VULTUS_RUNTIM__ENGINE", "openvino", "unknown setting VULTUS_RUNTIM__ENGINE"),
         ("VULTUS_RUNTIME__ENGINE", "tpu", "VULTUS_RUNTIME__ENGINE"),
         ("VULTUS_IMAGE__MAX_BYTES", "-1", "VULTUS_IMAGE__MAX_BYTES"),
         ("VULTUS_DETECTION__MAX_SIDE_PX", "700", "multiple of 128"),
         ("VULTUS_REQUEST__CONCURRENCY", "many", "VULTUS_REQUEST__CONCURRENCY"),
     ],
 )
-def test_refuses_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
+def test_refuses_unknown_settings_and_invalid_values(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsInvalid, match=reason):
         load_settings()
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValidationError):
         Settings().pack = "another"  # type: ignore[misc]
 

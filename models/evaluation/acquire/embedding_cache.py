@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS faces (
 """
 
 
-class KnownFace(NamedTuple):
+class CachedFace(NamedTuple):
     """The embedded face of a picture.
 
     Attributes:
@@ -43,7 +43,7 @@ class KnownFace(NamedTuple):
     geometry: FaceGeometry
 
 
-class KnownFailure(NamedTuple):
+class CachedFailure(NamedTuple):
     """The reason why a picture has no embedding.
 
     Attributes:
@@ -55,7 +55,7 @@ class KnownFailure(NamedTuple):
     reason: str
 
 
-Known = KnownFace | KnownFailure
+Cached = CachedFace | CachedFailure
 
 
 class EmbeddingCache:
@@ -86,7 +86,7 @@ class EmbeddingCache:
         except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from error
 
-    def read(self, contents: Sequence[bytes]) -> dict[bytes, Known]:
+    def read(self, contents: Sequence[bytes]) -> dict[bytes, Cached]:
         """Return the cached entries of pictures by the digest of their content.
 
         Args:
@@ -95,7 +95,7 @@ class EmbeddingCache:
         Raises:
             CacheFailed: The file cannot be read, or a row is malformed.
         """
-        entries: dict[bytes, Known] = {}
+        entries: dict[bytes, Cached] = {}
         for start in range(0, len(contents), _VARIABLES):
             digests = contents[start : start + _VARIABLES]
             marks = ",".join("?" * len(digests))
@@ -109,7 +109,7 @@ class EmbeddingCache:
                 raise self._failed(error) from error
         return entries
 
-    def write(self, known: Mapping[bytes, Known]) -> None:
+    def write(self, known: Mapping[bytes, Cached]) -> None:
         """Store the entries of pictures by the digest of their content.
 
         Raises:
@@ -133,16 +133,16 @@ class EmbeddingCache:
         )
 
 
-def _entry(embeddings: bytes, norms: bytes, geometry: bytes, code: str | None, reason: str | None) -> Known:
+def _entry(embeddings: bytes, norms: bytes, geometry: bytes, code: str | None, reason: str | None) -> Cached:
     if code is not None:
-        return KnownFailure(code, reason or "")
-    norm_array = np.frombuffer(norms, np.float32)
-    views = np.frombuffer(embeddings, np.float32).reshape(len(norm_array), -1)
-    return KnownFace(views, norm_array, FaceGeometry(*np.frombuffer(geometry, np.float64).tolist()))
+        return CachedFailure(code, reason or "")
+    view_norms = np.frombuffer(norms, np.float32)
+    views = np.frombuffer(embeddings, np.float32).reshape(len(view_norms), -1)
+    return CachedFace(views, view_norms, FaceGeometry(*np.frombuffer(geometry, np.float64).tolist()))
 
 
-def _row(entry: Known) -> tuple[bytes, bytes, bytes, str | None, str | None]:
-    if isinstance(entry, KnownFailure):
+def _row(entry: Cached) -> tuple[bytes, bytes, bytes, str | None, str | None]:
+    if isinstance(entry, CachedFailure):
         return b"", b"", b"", entry.code, entry.reason
     geometry = np.array(entry.geometry, np.float64).tobytes()
     return entry.embeddings.tobytes(), entry.norms.tobytes(), geometry, None, None

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.embedding import Embedder
-from models.errors import PictureMissing, VultusError
+from models.errors import ImageMissing, VultusError
 from models.evaluation.acquire.acquisition import Acquisition, Crop, Landmarked
-from models.evaluation.acquire.embedding_cache import EmbeddingCache, Known, KnownFace, KnownFailure
+from models.evaluation.acquire.embedding_cache import Cached, CachedFace, CachedFailure, EmbeddingCache
 from models.evaluation.acquire.pictures import FaceTable, Failure, Picture
 from models.types import Progress, no_progress
 
@@ -34,7 +34,7 @@ class Group:
     """
 
     start: int
-    outcomes: list[Known]
+    outcomes: list[Cached]
     contents: list[bytes | None]
     inferred: int
 
@@ -119,7 +119,7 @@ class EmbeddingRun:
                 zip(group.outcomes, group.contents, strict=True), start=group.start
             ):
                 contents[index] = content
-                if isinstance(outcome, KnownFailure):
+                if isinstance(outcome, CachedFailure):
                     failures.append(Failure(pictures[index].name, outcome.code, outcome.reason))
                     continue
                 embedding[index], _ = add_views(outcome)
@@ -128,7 +128,7 @@ class EmbeddingRun:
         return FaceTable(names, embedding, norms, found, geometry, contents, failures, inferred)
 
     def _group(self, start: int, pictures: Sequence[Picture]) -> Group:
-        outcomes: dict[int, Known] = {}
+        outcomes: dict[int, Cached] = {}
         contents: dict[int, bytes] = {}
         files: dict[int, bytes] = {}
         for index, picture in enumerate(pictures):
@@ -136,7 +136,7 @@ class EmbeddingRun:
                 files[index] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
             except (OSError, ValueError) as error:  # ValueError: the name is not a valid file name
                 why = getattr(error, "strerror", None) or error
-                outcomes[index] = KnownFailure(PictureMissing.code, f"the file cannot be read: {why}")
+                outcomes[index] = CachedFailure(ImageMissing.code, f"the file cannot be read: {why}")
                 continue
             contents[index] = _digest(files[index], picture.landmarks)
         entries = self._cache.read(list(set(contents.values()))) if self._cache else {}
@@ -154,15 +154,15 @@ class EmbeddingRun:
 
     def _compute(
         self, uncached: dict[bytes, int], files: dict[int, bytes], pictures: Sequence[Picture]
-    ) -> dict[bytes, Known]:
+    ) -> dict[bytes, Cached]:
         sources: list[bytes | Landmarked] = []
         for index in uncached.values():
             landmarks = pictures[index].landmarks
             sources.append(files[index] if landmarks is None else Landmarked(files[index], landmarks))
         crops = dict(zip(uncached, self._acquisition.crops(sources), strict=True))
         ready = {content: crop for content, crop in crops.items() if isinstance(crop, Crop)}
-        computed: dict[bytes, Known] = {
-            content: KnownFailure(crop.code, str(crop))
+        computed: dict[bytes, Cached] = {
+            content: CachedFailure(crop.code, str(crop))
             for content, crop in crops.items()
             if isinstance(crop, VultusError)
         }
@@ -174,11 +174,11 @@ class EmbeddingRun:
         embedded = [self._embedder.embed(view) for view in views]
         for row, (content, crop) in enumerate(ready.items()):
             embeddings = np.stack([view.embedding[row] for view in embedded])
-            computed[content] = KnownFace(embeddings, np.array([view.norm[row] for view in embedded]), crop.geometry)
+            computed[content] = CachedFace(embeddings, np.array([view.norm[row] for view in embedded]), crop.geometry)
         return computed
 
 
-def add_views(face: KnownFace) -> tuple[NDArray[np.float32], float]:
+def add_views(face: CachedFace) -> tuple[NDArray[np.float32], float]:
     """Add the unnormalised embeddings of a face's views, as the official evaluations do.
 
     Returns:

@@ -85,7 +85,7 @@ class FaceTable:
         )
 
 
-def same_files(contents: Sequence[bytes | None]) -> list[list[int]]:
+def duplicate_files(contents: Sequence[bytes | None]) -> list[list[int]]:
     """Return the indices of files with equal content, one list for each content that occurs several times.
 
     Args:
@@ -98,26 +98,26 @@ def same_files(contents: Sequence[bytes | None]) -> list[list[int]]:
     return [group for group in indices.values() if len(group) > 1]
 
 
-def require_present(pictures: Sequence[Picture], most_missing: int) -> list[str]:
+def require_present(pictures: Sequence[Picture], max_missing: int) -> list[str]:
     """Check that the files of a set exist, before any work on the set starts.
 
     Args:
         pictures: Pictures of the set.
-        most_missing: Maximum number of missing files.
+        max_missing: Maximum number of missing files.
 
     Returns:
         Names of the missing files.
 
     Raises:
-        SetIncomplete: The number of missing files exceeds `most_missing`.
+        SetIncomplete: The number of missing files exceeds `max_missing`.
     """
     missing = [
         picture.name for picture in pictures if isinstance(picture.source, Path) and not _is_file(picture.source)
     ]
-    if len(missing) > most_missing:
+    if len(missing) > max_missing:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         raise SetIncomplete(
-            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {most_missing:,} may be missing: "
+            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {max_missing:,} may be missing: "
             f"{shown}"
         )
     return missing

@@ -7,14 +7,20 @@ import numpy as np
 
 from models.calibration import Calibration, OperatingPoint
 from models.detection.policy import FacePolicy
-from models.errors import CalibrationUnfit, PictureMissing
+from models.errors import CalibrationUnfit, ImageMissing
 from models.evaluation.acquire.pictures import FaceTable, Picture
 from models.evaluation.calibrate.quality_validation import MOST_SUBJECTS, compare_degraded, validate_quality
 from models.evaluation.calibrate.score_map import FOLDS, fit_score_map
-from models.evaluation.metrics.all_pairs import compare_all, deal_into_folds
-from models.evaluation.metrics.operating_points import RATES, bound_beyond, operating_points, point_name, require_points
+from models.evaluation.metrics.all_pairs import assign_folds, compare_all
+from models.evaluation.metrics.operating_points import (
+    RATES,
+    operating_points,
+    point_name,
+    require_points,
+    rule_of_three_bound,
+)
 from models.evaluation.model import EvaluatedModel
-from models.evaluation.sets.own import PictureSet
+from models.evaluation.sets.user_pictures import PictureSet
 from models.quality import QualityScale
 from models.quality.geometry import measured_range
 from models.quality.norm import norm_statistics
@@ -44,7 +50,7 @@ def calibrate(
 
     Raises:
         SetIncomplete: Too many pictures are missing.
-        OneClassOnly: The pictures have no mated, or no non-mated, pairs.
+        SingleClass: The pictures have no mated, or no non-mated, pairs.
         TooFewSubjects: The pictures have fewer than two subjects for each fold.
         TooManyPairs: The pictures have too many mated pairs.
         CalibrationUnfit: The pictures support no operating point, or not the default one.
@@ -52,13 +58,13 @@ def calibrate(
     if default is not None and default not in map(point_name, rates):  # before the pictures are embedded
         names = ", ".join(map(point_name, rates))
         raise CalibrationUnfit(f"unknown operating point {default}; possible points: {names}")
-    deal_into_folds(pictures.numbers(), FOLDS)  # raises TooFewSubjects before the pictures are embedded
+    assign_folds(pictures.numbers(), FOLDS)  # raises TooFewSubjects before the pictures are embedded
     all_faces = model.embed(model.photos(policy), pictures.pictures, pictures.name)
-    missing = sum(failure.code == PictureMissing.code for failure in all_faces.failures)
+    missing = sum(failure.code == ImageMissing.code for failure in all_faces.failures)
     present = len(all_faces.names) - missing
     faces, acquired = all_faces.where(all_faces.found), pictures.where(all_faces.found)
     subjects = acquired.numbers()
-    folds = deal_into_folds(subjects, FOLDS)
+    folds = assign_folds(subjects, FOLDS)
     pairs = compare_all(faces.embedding, subjects, folds, model.progress)
     measured_on = (
         f"{pictures.name}: {len(faces.names):,} pictures of {len(set(acquired.subjects)):,} subjects, "
@@ -72,7 +78,7 @@ def calibrate(
         contract_id=model.models.contract_id,
         default=chosen.name,
         points=tuple(points),
-        bound=bound_beyond(pairs),
+        bound=rule_of_three_bound(pairs),
         score_map=fit_score_map(pairs.by_fold, measured_on),
         quality=measure_quality(model, faces, acquired, policy, chosen.threshold),
         conditions=model.conditions(

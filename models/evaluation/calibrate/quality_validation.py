@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artefact.card import NormStatistics
-from models.calibration import LEAST_ERRORS
+from models.calibration import MIN_ERRORS
 from models.detection.policy import FacePolicy
 from models.evaluation.acquire.pictures import Picture
 from models.evaluation.calibrate.degradation import DEGRADATIONS, Degraded
@@ -119,8 +119,8 @@ def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed
         evidence[kind] = measured
         because = because or _objection(kind, measured)
     maximum = max(measured["errors"] for measured in evidence.values() if isinstance(measured, dict))
-    if because is None and maximum < LEAST_ERRORS:
-        because = f"only {maximum} errors were seen, and {LEAST_ERRORS} are needed to tell whether it orders them"
+    if because is None and maximum < MIN_ERRORS:
+        because = f"only {maximum} errors were seen, and {MIN_ERRORS} are needed to tell whether it orders them"
     return Verdict(because, evidence)
 
 
@@ -161,7 +161,7 @@ def _objection(kind: str, measured: dict[str, Any]) -> str | None:
             "so it does not order this model's errors"
         )
     before, after = measured["fnmr"], measured["fnmr_with_a_fifth_discarded"]
-    if measured["errors"] >= LEAST_ERRORS and measured["fnmr_change_most"] >= 0:
+    if measured["errors"] >= MIN_ERRORS and measured["fnmr_change_most"] >= 0:
         return (
             f"on {faces} leaving out the fifth with the lowest quality does not surely lower the false non-match rate "
             f"({before:.3f} before, {after:.3f} after)"

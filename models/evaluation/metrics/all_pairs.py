@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly, TooFewSubjects, TooManyPairs
+from models.errors import SingleClass, TooFewSubjects, TooManyPairs
 from models.evaluation.metrics.pair_scores import (
     BINS,
     Floats,
@@ -29,7 +29,7 @@ MOST_MATED = 50_000_000  # maximum mated pairs, at 12 bytes each
 _ROWS, _COLUMNS = 512, 4096  # pictures of a block
 
 
-def deal_into_folds(subjects: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
+def assign_folds(subjects: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
     """Divide subjects at random into folds whose numbers of subjects differ by at most one.
 
     Args:
@@ -46,8 +46,8 @@ def deal_into_folds(subjects: NDArray[np.int64], folds: int, seed: int = 0) -> N
     names, owner = np.unique(subjects, return_inverse=True)
     if len(names) < 2 * folds:  # a fold with one subject has no non-mated pairs
         raise TooFewSubjects(f"{len(names)} subjects cannot be divided into {folds} folds of two or more")
-    dealt = np.random.default_rng(seed).permutation(len(names)) % folds
-    return dealt[owner].astype(np.int64)
+    fold_of_subject = np.random.default_rng(seed).permutation(len(names)) % folds
+    return fold_of_subject[owner].astype(np.int64)
 
 
 def compare_all(
@@ -68,7 +68,7 @@ def compare_all(
         both_classes: Whether both mated and non-mated pairs are required.
 
     Raises:
-        OneClassOnly: Both kinds of pairs are required, and one is missing.
+        SingleClass: Both kinds of pairs are required, and one is missing.
         TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
     """
     fold_of = np.zeros(len(subjects), np.int64) if folds is None else folds
@@ -118,16 +118,16 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
         Numbers of mated and of non-mated pairs.
 
     Raises:
-        OneClassOnly: Both kinds of pairs are required, and one is missing.
+        SingleClass: Both kinds of pairs are required, and one is missing.
         TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
     mated = int((sizes * (sizes - 1) // 2).sum())
     other = len(subjects) * (len(subjects) - 1) // 2 - mated
     if both_classes and not mated:
-        raise OneClassOnly("there are no mated pairs: no subject has two pictures with a face")
+        raise SingleClass("there are no mated pairs: no subject has two pictures with a face")
     if both_classes and not other:
-        raise OneClassOnly("there are no non-mated pairs: all pictures are of one subject")
+        raise SingleClass("there are no non-mated pairs: all pictures are of one subject")
     if mated > MOST_MATED:
         raise TooManyPairs(
             f"{mated:,} mated pairs exceed the maximum of {MOST_MATED:,}; compare a sample of pairs instead (--pairs)"
@@ -147,7 +147,7 @@ def sample_pairs(subjects: NDArray[np.int64], count: int, seed: int) -> tuple[In
         (P,) int32, first picture of each pair; (P,) int32, second picture; (P,) bool, whether the pair is mated.
 
     Raises:
-        OneClassOnly: There are no mated pairs, or no non-mated pairs.
+        SingleClass: There are no mated pairs, or no non-mated pairs.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(subjects, kind="stable")

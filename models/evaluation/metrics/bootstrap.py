@@ -71,7 +71,7 @@ def point_intervals(
         weight = _draw(rng, len(names))
         errors = np.concatenate([[0.0], np.cumsum(weight[first] * weight[second])])
         total = _all_pairs(weight * sizes) if pairs.all_pairs else errors[-1]
-        if not total:  # listed pairs only: no pair may belong to the drawn subjects
+        if not total:  # of listed pairs, possibly none belongs to the drawn subjects
             drawn[replicate] = np.nan
             continue
         drawn[replicate, :, 0] = errors[reach] / total
@@ -89,8 +89,8 @@ def point_intervals(
     high[missed.sum(axis=1) == 0, 2] = rule_of_three
     low[missed.sum(axis=1) == pairs_of.sum(), 2] = 1 - rule_of_three
     return [
-        PointIntervals(*((float(low[place, kind]), float(high[place, kind])) for kind in range(3)))
-        for place in range(len(points))
+        PointIntervals(*((float(low[point, kind]), float(high[point, kind])) for kind in range(3)))
+        for point in range(len(points))
     ]
 
 

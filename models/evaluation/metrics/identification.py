@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly, SetUnreadable
+from models.errors import SetUnreadable, SingleClass
 from models.types import Progress, no_progress
 
 RANKS = (1, 5, 10)
@@ -77,14 +77,14 @@ def search(
         progress: Called after each block of probes.
 
     Raises:
-        OneClassOnly: No probe is of an enrolled subject.
+        SingleClass: No probe is of an enrolled subject.
     """
     subjects, owner = np.unique(gallery_subjects, return_inverse=True)
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     enrolled = np.isin(probe_subjects, subjects)
     if not enrolled.any():
-        raise OneClassOnly("no probe is of an enrolled subject, so no identification rate can be measured")
+        raise SingleClass("no probe is of an enrolled subject, so no identification rate can be measured")
     target = np.searchsorted(subjects, probe_subjects)
     own, place, best_other = [], [], []
     for start in range(0, len(probes), _PROBES):
@@ -104,7 +104,7 @@ def search(
     return Identification(ranks, rates, len(scores), len(others), scores, places, others)
 
 
-def search_officially(
+def search_ijb_protocol(
     gallery: Floats, gallery_subjects: Ids, probes: Floats, probe_subjects: Ids
 ) -> tuple[dict[int, float], list[RateAtFpir]]:
     """Search every probe and compute the rates of the official code of IJB.
@@ -119,7 +119,7 @@ def search_officially(
         Share of probes whose subject is among the first 1, 5 and 10 candidates, and the rates at `OFFICIAL_FPIRS`.
 
     Raises:
-        OneClassOnly: The subject of a probe is not enrolled.
+        SingleClass: The subject of a probe is not enrolled.
         SetUnreadable: A subject is enrolled more than once.
     """
     order = np.argsort(gallery_subjects, kind="stable")
@@ -128,7 +128,7 @@ def search_officially(
         raise SetUnreadable("a subject has several templates in the galleries; the IJB protocol requires exactly one")
     target = np.clip(np.searchsorted(subjects, probe_subjects), 0, len(subjects) - 1)
     if not (subjects[target] == probe_subjects).all():
-        raise OneClassOnly("the subject of a probe is in no gallery; the IJB protocol requires all to be enrolled")
+        raise SingleClass("the subject of a probe is in no gallery; the IJB protocol requires all to be enrolled")
     maximum = int(np.ceil(max(OFFICIAL_FPIRS) * len(probes)))
     own = np.empty(len(probes), np.float32)
     place = np.empty(len(probes), np.int64)

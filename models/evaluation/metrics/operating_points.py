@@ -12,9 +12,9 @@ from math import ceil
 import numpy as np
 from scipy.special import betaincinv
 
-from models.calibration import LEAST_ERRORS, Bound, OperatingPoint
+from models.calibration import MIN_ERRORS, Bound, OperatingPoint
 from models.calibration.records import bound_text
-from models.errors import CalibrationUnfit, OneClassOnly
+from models.errors import CalibrationUnfit, SingleClass
 from models.evaluation.metrics.bootstrap import CONFIDENCE, REPLICATES, PointIntervals, point_intervals
 from models.evaluation.metrics.pair_scores import PairScores
 from models.types import Progress, no_progress
@@ -44,7 +44,7 @@ def operating_points(
         One operating point for each supported rate, highest rate first; may be empty.
 
     Raises:
-        OneClassOnly: `pairs` has no mated, or no non-mated, comparisons.
+        SingleClass: `pairs` has no mated, or no non-mated, comparisons.
     """
     require_both_classes(pairs)
     supported = [
@@ -76,16 +76,18 @@ def operating_points(
 
 def supports(pairs: PairScores, rate: float) -> bool:
     """Return whether the number of non-mated comparisons is large enough for 30 errors at this rate."""
-    return rate * pairs.non_mated.count + 1e-9 >= LEAST_ERRORS
+    return rate * pairs.non_mated.count + 1e-9 >= MIN_ERRORS
 
 
 def _threshold(pairs: PairScores, rate: float) -> float | None:
     """Return the threshold of a rate; None if it is below the stored tail, or if ties leave fewer than 30 errors."""
     threshold = pairs.non_mated.threshold(rate)
-    return None if threshold is None or pairs.non_mated.errors(threshold) < LEAST_ERRORS else threshold
+    return None if threshold is None or pairs.non_mated.errors(threshold) < MIN_ERRORS else threshold
 
 
-def left_out(pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequence[float] = RATES) -> list[str]:
+def unsupported_rate_notes(
+    pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequence[float] = RATES
+) -> list[str]:
     """Return sentences that explain which rates have no operating point.
 
     Args:
@@ -97,7 +99,7 @@ def left_out(pairs: PairScores, points: Sequence[OperatingPoint], rates: Sequenc
     measured = {point.rate for point in points}
     if any(not supports(pairs, rate) for rate in rates):
         notes.append(
-            f"{count:,} non-mated comparisons support no rate below {LEAST_ERRORS / count:.3g} (30 errors). Above the "
+            f"{count:,} non-mated comparisons support no rate below {MIN_ERRORS / count:.3g} (30 errors). Above the "
             f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most "
             f"{bound_text(3 / count)} (rule of 3)."
         )
@@ -120,12 +122,12 @@ def require_points(points: Sequence[OperatingPoint], pairs: PairScores) -> None:
         count = pairs.non_mated.count
         raise CalibrationUnfit(
             f"{count:,} non-mated comparisons support no operating point: a false match rate of {max(RATES):g} needs "
-            f"{ceil(LEAST_ERRORS / max(RATES)):,} (30 errors); if none of them is an error, the rate is at most "
-            f"{bound_text(min(1.0, 3 / max(count, 1)))} (rule of 3)"
+            f"{ceil(MIN_ERRORS / max(RATES)):,} comparisons (30 errors); without an error among the {count:,}, the "
+            f"rate is at most {bound_text(min(1.0, 3 / max(count, 1)))} (rule of 3)"
         )
 
 
-def bound_beyond(pairs: PairScores) -> Bound:
+def rule_of_three_bound(pairs: PairScores) -> Bound:
     """Return the bound on the false match rate above the highest non-mated similarity, by the rule of 3."""
     return Bound(float(pairs.non_mated.scores[0]), 3 / pairs.non_mated.count)
 
@@ -134,11 +136,11 @@ def require_both_classes(pairs: PairScores) -> None:
     """Refuse comparisons of one kind only.
 
     Raises:
-        OneClassOnly: `pairs` has no mated, or no non-mated, comparisons.
+        SingleClass: `pairs` has no mated, or no non-mated, comparisons.
     """
     for kind, count in (("mated", len(pairs.mated.scores)), ("non-mated", pairs.non_mated.count)):
         if not count:
-            raise OneClassOnly(f"no error rate can be measured without {kind} comparisons")
+            raise SingleClass(f"no error rate can be measured without {kind} comparisons")
 
 
 def point_name(rate: float) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly
+from models.errors import SingleClass
 
 FAR_TARGETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -41,10 +41,10 @@ def roc_curve(scores: NDArray[np.floating], mated: NDArray[np.bool_]) -> tuple[D
         mated: (P,) bool, whether a pair is mated.
 
     Raises:
-        OneClassOnly: All pairs are mated, or all pairs are non-mated.
+        SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     if mated.all() or not mated.any():
-        raise OneClassOnly("a ROC curve needs both mated and non-mated pairs")
+        raise SingleClass("a ROC curve needs both mated and non-mated pairs")
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], mated[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last index of each run of equal scores

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly, TooFewSubjects
+from models.errors import SingleClass, TooFewSubjects
 
 FOLDS = 10
 
@@ -85,7 +85,7 @@ def ten_fold_accuracy(distance: Doubles, mated: Flags, acquired: Flags | None = 
 
     Raises:
         TooFewSubjects: The number of pairs is lower than the number of folds.
-        OneClassOnly: All pairs are mated, or all pairs are non-mated.
+        SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     _require_folds(mated)
     correct = (distance[None] < _THRESHOLDS[:, None]) == mated[None]
@@ -110,7 +110,7 @@ def folded_rates(distance: Doubles, mated: Flags, acquired: Flags | None = None)
 
     Raises:
         TooFewSubjects: The number of pairs is lower than the number of folds.
-        OneClassOnly: All pairs are mated, or all pairs are non-mated.
+        SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     _require_folds(mated)
     accepted = distance[None] < _THRESHOLDS[:, None]
@@ -138,7 +138,7 @@ def validation_rate(
 
     Raises:
         TooFewSubjects: The number of pairs is lower than the number of folds.
-        OneClassOnly: All pairs are mated, or all pairs are non-mated.
+        SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     _require_folds(mated)
     accepted = distance[None] < _FINE_THRESHOLDS[:, None]
@@ -169,4 +169,4 @@ def _require_folds(mated: Flags) -> None:
     if len(mated) < FOLDS:
         raise TooFewSubjects(f"{len(mated)} pairs cannot be divided into {FOLDS} folds")
     if mated.all() or not mated.any():
-        raise OneClassOnly("accuracy cannot be measured without both mated and non-mated pairs")
+        raise SingleClass("accuracy cannot be measured without both mated and non-mated pairs")

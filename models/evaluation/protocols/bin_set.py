@@ -33,12 +33,12 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
         SetUnreadable: The file cannot be read as a `.bin` set.
         SetUnsafe: The file asks to run code.
         SetIncomplete: Too many images cannot be read.
-        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        SingleClass: The set has no mated, or no non-mated, pairs.
         TooFewSubjects: The set has fewer pairs than folds.
     """
     found = read_bin(path)
     faces = model.embed(FromCrops(model.template), found.pictures, found.name, mirror=not model.has_mirror)
-    if len(faces.failures) > model.most_missing:
+    if len(faces.failures) > model.max_missing:
         first = faces.failures[0]
         raise SetIncomplete(
             f"{len(faces.failures):,} images of {path.name} cannot be read; the first is {first.name}: {first.reason}"

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from models.errors import SetIncomplete
 from models.evaluation.acquire.acquisition import FromLandmarks
-from models.evaluation.acquire.embedding_cache import KnownFailure
+from models.evaluation.acquire.embedding_cache import CachedFailure
 from models.evaluation.acquire.embedding_run import Group, add_views
 from models.evaluation.acquire.pictures import Failure, require_present
-from models.evaluation.metrics.identification import search, search_officially
+from models.evaluation.metrics.identification import search, search_ijb_protocol
 from models.evaluation.metrics.pair_scores import listed_pairs
 from models.evaluation.metrics.roc import roc_curve, tar_at_far
 from models.evaluation.metrics.templates import TemplateBuilder, score_pairs
@@ -77,7 +77,7 @@ def build_templates(model: EvaluatedModel, images: IjbImages, variant: Variant) 
     Raises:
         SetIncomplete: Too many images are missing.
     """
-    require_present(images.pictures, model.most_missing)
+    require_present(images.pictures, model.max_missing)
     builder = TemplateBuilder(images.templates, images.media)
     failures: list[Failure] = []
     with model.run(FromLandmarks(model.template), mirror=not model.has_mirror) as run:
@@ -91,7 +91,7 @@ def _add_group(
 ) -> None:
     indices, features = [], []
     for index, outcome in enumerate(group.outcomes, start=group.start):
-        if isinstance(outcome, KnownFailure):
+        if isinstance(outcome, CachedFailure):
             failures.append(Failure(images.pictures[index].name, outcome.code, outcome.reason))
             continue
         unit, length = add_views(outcome)
@@ -107,7 +107,7 @@ def evaluate_ijb_11(model: EvaluatedModel, directory: Path, name: IjbName, varia
     Raises:
         SetUnreadable: A list of the set is missing or malformed.
         SetIncomplete: Too many images are missing, or a template has no image.
-        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        SingleClass: The set has no mated, or no non-mated, pairs.
     """
     images, pairs = read_images(directory, name), read_template_pairs(directory, name)
     templates = build_templates(model, images, variant)
@@ -147,7 +147,7 @@ def evaluate_ijb_1n(model: EvaluatedModel, directory: Path, name: IjbName, varia
     Raises:
         SetUnreadable: A list of the set is missing or malformed, or a subject has several gallery templates.
         SetIncomplete: Too many images are missing, or a template has no image.
-        OneClassOnly: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
+        SingleClass: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
     """
     galleries, probes = read_galleries(directory, name), read_probes(directory, name)
     templates = build_templates(model, read_images(directory, name), variant)
@@ -165,12 +165,12 @@ def add_identification(
     Raises:
         SetUnreadable: A subject has several gallery templates.
         SetIncomplete: A template has no image.
-        OneClassOnly: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
+        SingleClass: The galleries lack the subject of a probe, or one gallery lacks the subjects of all probes.
     """
     probed = templates.vectors[templates.of(probes.templates, "probes")]
     enrolled = [templates.vectors[templates.of(gallery.templates, "galleries")] for gallery in galleries]
     subjects = [gallery.subjects for gallery in galleries]
-    ranks, rates = search_officially(np.concatenate(enrolled), np.concatenate(subjects), probed, probes.subjects)
+    ranks, rates = search_ijb_protocol(np.concatenate(enrolled), np.concatenate(subjects), probed, probes.subjects)
     evaluation.figures += [Figure(f"rank_{rank}", share, f"rank {rank}: {share:.2%}") for rank, share in ranks.items()]
     evaluation.figures += [
         Figure(f"tpir_at_fpir_{rate.fpir:g}", rate.tpir, f"TPIR {rate.tpir:.2%} at FPIR {rate.fpir:g} (official)")

@@ -24,7 +24,7 @@ from models.evaluation.reports.sections import (
     add_mistakes,
 )
 from models.evaluation.sets.lfw import photos, read_pairs
-from models.evaluation.sets.own import read_cohorts
+from models.evaluation.sets.user_pictures import read_cohorts
 
 POLICY: FacePolicy = "central"
 
@@ -43,7 +43,7 @@ def evaluate_lfw_view2(
     Raises:
         SetUnreadable: `pairs.txt` or the CSV file is missing or malformed.
         SetIncomplete: Too many photos are missing.
-        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        SingleClass: The set has no mated, or no non-mated, pairs.
         TooFewSubjects: The set has fewer pairs than folds.
     """
     pairs = read_pairs(lfw / "pairs.txt")

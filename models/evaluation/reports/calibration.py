@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.calibration import LEAST_ERRORS, Calibration
+from models.calibration import MIN_ERRORS, Calibration
 from models.calibration.records import bound_text
 from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
 from models.evaluation.reports.sections import points_table
@@ -44,7 +44,7 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
         evaluation.charts.append(_discard(kinds))
         evaluation.tables.append(_quality(kinds))
     evaluation.notes.append(
-        f"Each operating point rests on at least {LEAST_ERRORS} false matches. Confidence intervals are from 1,000 "
+        f"Each operating point rests on at least {MIN_ERRORS} false matches. Confidence intervals are from 1,000 "
         "bootstrap replicates over subjects. Within the confidence interval of a threshold, the data does not "
         "determine on which side of the threshold a similarity lies."
     )

@@ -12,7 +12,7 @@ from models.evaluation.metrics.all_pairs import compare_all
 from models.evaluation.metrics.operating_points import binomial_interval
 from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
 from models.evaluation.reports.document import Evaluation, Table
-from models.evaluation.sets.own import Cohorts
+from models.evaluation.sets.user_pictures import Cohorts
 
 
 def add_cohorts(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import LEAST_ERRORS, OperatingPoint
-from models.errors import PictureMissing
-from models.evaluation.acquire.pictures import Failure, same_files
+from models.calibration import MIN_ERRORS, OperatingPoint
+from models.errors import ImageMissing
+from models.evaluation.acquire.pictures import Failure, duplicate_files
 from models.evaluation.metrics.discard import discard_curve, rank_correlation
-from models.evaluation.metrics.operating_points import left_out, operating_points
+from models.evaluation.metrics.operating_points import operating_points, unsupported_rate_notes
 from models.evaluation.metrics.pair_scores import PairScores
 from models.evaluation.metrics.verification import FoldAccuracy
 from models.evaluation.reports.charts import error_charts, histogram_chart
@@ -22,7 +22,7 @@ Names = Sequence[str]
 
 def add_acquisition(evaluation: Evaluation, names: Names, failures: Sequence[Failure]) -> None:
     """Add the failure-to-acquire rate, and the pictures that failed or are missing."""
-    missing = sum(failure.code == PictureMissing.code for failure in failures)
+    missing = sum(failure.code == ImageMissing.code for failure in failures)
     present = len(names) - missing
     failed = len(failures) - missing
     rate = failed / present if present else 0.0
@@ -42,7 +42,7 @@ def add_duplicates(
     evaluation: Evaluation, names: Names, contents: Sequence[bytes | None], subjects: Sequence[str] | None
 ) -> None:
     """Add the files that occur under several names, because their mated pairs have similarities of 1."""
-    groups = same_files(contents)
+    groups = duplicate_files(contents)
     if not groups:
         return
     across = sum(subjects is not None and len({subjects[index] for index in group}) > 1 for group in groups)
@@ -82,7 +82,7 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
     evaluation.points = points
     how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial, because subjects are unknown"
     evaluation.tables.append(points_table(points, f"95 % confidence intervals: {how}."))
-    evaluation.notes += left_out(pairs, points)
+    evaluation.notes += unsupported_rate_notes(pairs, points)
     evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
     return points
 
@@ -139,7 +139,7 @@ def add_discard(
     """Add the error-versus-discard chart of the norm, and the correlation of norm and mated similarity."""
     quality = np.minimum(norms[pairs.mated.first], norms[pairs.mated.second])
     known = np.isfinite(quality)
-    if known.sum() < LEAST_ERRORS or not points:
+    if known.sum() < MIN_ERRORS or not points:
         return
     quality, scores = quality[known], pairs.mated.scores[known]
     spearman = rank_correlation(quality, scores)

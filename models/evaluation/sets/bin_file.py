@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import SetUnreadable, SetUnsafe, VultusError
 from models.evaluation.acquire.pictures import Picture
-from models.pickles import Sealed, SealedType, has_large_memo, stand_in
+from models.pickles import Sealed, SealedType, failing_class, has_large_memo
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -136,7 +136,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return Sealed(self._encode)
         allowed = _ALLOWED.get((module, name))
-        return allowed if allowed is not None else stand_in(f"{module}.{name}", _unsafe)
+        return allowed if allowed is not None else failing_class(f"{module}.{name}", _unsafe)
 
     def _encode(self, text: Any, encoding: Any = "latin1", *_: Any) -> bytes:
         """Encode a text as Latin-1; replaces `_codecs.encode`, by which old protocols of Python 3 write bytes."""

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly, SetUnreadable
+from models.errors import SetUnreadable, SingleClass
 from models.evaluation.acquire.pictures import Picture
 
 IjbName = Literal["ijbb", "ijbc"]
@@ -94,13 +94,13 @@ def read_template_pairs(directory: Path, name: IjbName) -> TemplatePairs:
 
     Raises:
         SetUnreadable: The file is missing or malformed.
-        OneClassOnly: The file lists mated pairs only, or non-mated pairs only.
+        SingleClass: The file lists mated pairs only, or non-mated pairs only.
     """
     path = directory / "meta" / f"{name}_template_pair_label.txt"
     numbers = _numbers(path, 3, "lines of two templates and 0 or 1", dtype=np.int32)
     mated = numbers[:, 2] != 0
     if mated.all() or not mated.any():
-        raise OneClassOnly(f"{path.name} does not list both mated and non-mated pairs")
+        raise SingleClass(f"{path.name} does not list both mated and non-mated pairs")
     return TemplatePairs(numbers[:, 0].astype(np.int64), numbers[:, 1].astype(np.int64), mated)
 
 

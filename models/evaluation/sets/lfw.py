@@ -8,7 +8,7 @@ mated and 300 non-mated pairs. LFW is an easy set, because it consists of press 
 from pathlib import Path
 from typing import NamedTuple
 
-from models.errors import OneClassOnly, SetUnreadable
+from models.errors import SetUnreadable, SingleClass
 
 
 class Pair(NamedTuple):
@@ -29,7 +29,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
     Raises:
         SetUnreadable: The file is missing, or a line is not a pair.
-        OneClassOnly: The file lists mated pairs only, or non-mated pairs only.
+        SingleClass: The file lists mated pairs only, or non-mated pairs only.
     """
     try:
         lines = path.read_text().splitlines()
@@ -48,7 +48,7 @@ def read_pairs(path: Path) -> list[Pair]:
         except ValueError as error:
             raise SetUnreadable(f"line {number} of {path.name} is not an LFW pair") from error
     if {pair.mated for pair in pairs} != {True, False}:
-        raise OneClassOnly(f"{path.name} does not list both mated and non-mated pairs")
+        raise SingleClass(f"{path.name} does not list both mated and non-mated pairs")
     return pairs
 
 

@@ -2,8 +2,8 @@
 
 The range of each activation minimises the squared error of rounding and clipping on real faces; it is not the largest
 value seen. Depthwise layers are equalized, and biases are corrected for the mean error of rounded weights. The losses
-of single layers add up to the loss of the whole graph. Therefore each layer is measured alone on a few faces, and the
-worst layers stay in float32 until the sum is within the budget.
+of single layers add up to the loss of all layers together. Therefore each layer is measured alone on a few faces, and
+the worst layers stay in float32 until the sum of the others is within the budget.
 """
 
 import time
@@ -28,7 +28,7 @@ MAX_KEPT = 0.1  # largest share of layers that stay in float32 to meet the budge
 
 _SENSITIVITY_FACES = 24
 _TIMED_FACES, _TIMED_ROUNDS = 8, 7
-_MAX_TIME_SHARE, _MAX_LOSS_SHARE = 0.95, 0.9  # the CPU variant must take less of the other's time, or of its loss
+_MAX_TIME_SHARE, _MAX_LOSS_SHARE = 0.95, 0.9  # the CPU variant must be below this share of the other's time or loss
 
 Faces = NDArray[np.uint8]
 
@@ -39,7 +39,7 @@ class Int8Graphs:
 
     Attributes:
         kept: Layers that stay in float32, named after their weights.
-        cpu: The variant with unsigned activations was kept.
+        cpu: The variant with unsigned activations was better on this machine's CPU and was written.
         comparison: Loss and time of both variants, as a sentence for the user.
     """
 
@@ -57,8 +57,8 @@ def write_int8(
         graph: ONNX file of the float32 graph in the contract of `models.graph`.
         faces: `.npy` file, (N, H, W, 3) uint8, RGB; real faces for the calibration.
         target: ONNX file of the symmetric graph.
-        cpu_target: ONNX file of the variant. It is kept only if the variant is faster or closer to the float32 graph
-            on this machine's CPU.
+        cpu_target: ONNX file of the variant. It exists afterwards only if the variant is faster or closer to the
+            float32 graph on this machine's CPU.
         notes: Metadata to write into the files.
         progress: Called after each measured layer.
 
@@ -116,8 +116,8 @@ class Quantizer:
     def choose(self, faces: Faces, progress: Progress = no_progress) -> set[str]:
         """Return the layers to compute in int8, by the name of their output.
 
-        The first and the last layer stay in float32, and so do the layers with the greatest losses until the sum of
-        losses is within the budget, at most a tenth of the layers.
+        The first and the last layer stay in float32. So do the layers with the greatest losses, at most a tenth of the
+        layers, until the sum of the remaining losses is within the budget.
 
         Args:
             faces: (N, H, W, 3) uint8, RGB; a few of the calibration faces.

@@ -19,7 +19,7 @@ from models.runtime.session import Device, Precision
 from models.serving.choice import engine_of, proven_runtime
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import RuntimeChoice, TuningKey
-from models.serving.tuning.tuner import TunedGraph, layouts
+from models.serving.tuning.tuner import TunedGraph, stream_counts
 from models.types import Embeddings
 
 FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32)}
@@ -106,8 +106,8 @@ def detector_tuning(directory: Path, detection: DetectionOptions, device: Device
         return None
 
     choices = [choice for choice in _choices(device, ("fp32",)) if choice.engine not in TENSORRT_ENGINES]
-    one_by_one, batches = device == "cpu", PHOTO_BATCHES[device]
-    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, choices, batches, check, one_by_one=one_by_one)
+    single_image, batches = device == "cpu", PHOTO_BATCHES[device]
+    return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, choices, batches, check, single_image=single_image)
 
 
 def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
@@ -136,6 +136,6 @@ def _choices(device: Device, graphs: Collection[str]) -> Iterator[RuntimeChoice]
     cores = usable_cores()
     for precision in [precision for precision in _CPU_PRECISIONS if precision in (*graphs, "bf16")]:
         for options in cpu_options(precision, cores):
-            for streams in layouts(cores):
+            for streams in stream_counts(cores):
                 assert options.engine != "auto"
                 yield RuntimeChoice(options.engine, device, precision, cores, streams)

@@ -45,7 +45,7 @@ class TunedGraph:
         batches: Batch sizes to measure.
         check: Function that returns why a session's outputs differ from the reference, or None if they agree.
         engines: Directory for TensorRT engines.
-        one_by_one: Whether to optimise for one image per run, see `open_session`.
+        single_image: Whether to optimise for one image per run, see `open_session`.
     """
 
     file: Callable[[RuntimeChoice], Path]
@@ -55,12 +55,12 @@ class TunedGraph:
     batches: Sequence[int]
     check: Check
     engines: Path | None = None
-    one_by_one: bool = False
+    single_image: bool = False
 
     def open(self, choice: RuntimeChoice) -> Session:
         """Load the graph with a choice, as it would be served."""
         options = choice.options(self.engines)
-        return open_session(self.file(choice), self.outputs, (self.picture,), options, one_by_one=self.one_by_one)
+        return open_session(self.file(choice), self.outputs, (self.picture,), options, single_image=self.single_image)
 
 
 def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "throughput") -> GraphTuning:
@@ -168,7 +168,7 @@ def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int) 
     return sum(rates)
 
 
-def layouts(cores: int) -> Iterator[int]:
+def stream_counts(cores: int) -> Iterator[int]:
     """List the numbers of streams to try on `cores` cores: one stream, one per four cores, and one per core."""
     yield from sorted({1, max(1, cores // 4), cores})
 

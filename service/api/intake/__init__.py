@@ -1,1 +1,1 @@
-"""Reading a request: its body, its form, its members."""
+"""Reading of requests: the body, the form, the members."""

@@ -1,4 +1,4 @@
-"""A request as it came. The event loop does no more than put its pieces aside: reading them is work for threads."""
+"""Receiving of request bodies. The event loop only collects the pieces of a body; worker threads parse it."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +16,13 @@ from service.settings import RequestSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReceivedRequest:
-    """A request whose body has come whole, and is not read yet.
+    """A request whose body was received completely and is not parsed yet.
 
     Attributes:
-        headers, query: As they came.
-        pieces: Of the body, as the network delivered them.
-        request_id: For problems.
+        headers: Headers of the request.
+        query: Query parameters of the request.
+        pieces: Pieces of the body, as the network delivered them.
+        request_id: Id of the request, for problem documents.
     """
 
     headers: Headers
@@ -31,52 +32,52 @@ class ReceivedRequest:
 
     @property
     def media_type(self) -> str:
-        """Of the body, without parameters; empty if none was named."""
+        """Media type of the body without parameters; empty if the request declares none."""
         return bare_media_type(self.headers.get("content-type"))
 
     def body(self) -> bytes:
-        """Return the body in one piece."""
+        """Return the body as one piece."""
         return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
 
 def bare_media_type(header: str | None) -> str:
-    """Return a media type without its parameters."""
+    """Return the media type of a `Content-Type` header in lower case and without parameters; empty without a header."""
     return (header or "").partition(";")[0].strip().lower()
 
 
 @contextmanager
 def shutdown_as_error() -> Iterator[None]:
-    """Answer what the service cuts off when it ends and the time for last answers is over.
+    """Translate the cancellation of a request when the service stops and its time for last answers is over.
 
     Raises:
-        EngineStopped: It was cut off.
+        EngineStopped: The block was cancelled.
     """
     try:
         yield
     except asyncio.CancelledError as error:
-        raise EngineStopped("the service is ending; ask again") from error
+        raise EngineStopped("the service is shutting down; retry later") from error
 
 
 async def receive(
     request: Request, limits: RequestSettings, take: Callable[[int], None], deadline: Deadline
 ) -> ReceivedRequest:
-    """Wait for the body.
+    """Receive the body of a request.
 
     Args:
-        request: Whose it is.
-        limits: What it may hold.
-        take: Told the bytes of each piece; may refuse them.
-        deadline: Says how long to wait.
+        request: The request.
+        limits: Limits of requests.
+        take: Takes the size of each piece from the memory budget, or raises `Overloaded`.
+        deadline: Deadline of the request.
 
     Raises:
-        BodyTooLarge: It announces, or has, more bytes than allowed.
-        BodyTooSlow: It did not come in time.
-        Overloaded: There is no memory left for it.
-        EngineStopped: The service ends.
+        BodyTooLarge: The body declares, or has, more bytes than allowed.
+        BodyTooSlow: The body did not arrive before the deadline.
+        Overloaded: The body does not fit into the memory budget.
+        EngineStopped: The service is shutting down.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limits.max_bytes:
-        raise BodyTooLarge(f"the body has {announced} bytes; at most {limits.max_bytes} are accepted")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limits.max_bytes:
+        raise BodyTooLarge(f"the body has {declared} bytes; at most {limits.max_bytes} are accepted")
     pieces, size = [], 0
     try:
         with shutdown_as_error():
@@ -84,10 +85,10 @@ async def receive(
                 async for piece in request.stream():
                     size += len(piece)
                     if size > limits.max_bytes:
-                        raise BodyTooLarge(f"the body has more than {limits.max_bytes} bytes")
+                        raise BodyTooLarge(f"the body exceeds {limits.max_bytes} bytes")
                     if piece:
                         take(len(piece))
                         pieces.append(piece)
     except TimeoutError as error:
-        raise BodyTooSlow("the body did not come within the time for the whole request") from error
+        raise BodyTooSlow("the body did not arrive within the time limit of the request") from error
     return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id)

@@ -1,6 +1,6 @@
-"""One request in three forms: multipart, a raw image, or base64 in JSON. The same members, the same answer.
+"""Parsing of requests in three forms with the same members: multipart, a raw image, or JSON with base64.
 
-Bodies stay in memory: a photo of a person never touches the disk.
+Bodies stay in memory; photos of people are never written to the disk.
 """
 
 from collections.abc import Collection
@@ -33,7 +33,7 @@ NDJSON = "application/x-ndjson"
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 _MULTIPART, _JSON, _BINARY = "multipart/form-data", "application/json", "application/octet-stream"
-_DIGITS = 9
+_MAX_DIGITS = 9  # maximum length of the header of the time limit
 _ERRORS: dict[str, type[RequestError]] = {
     "missing": MemberMissing,
     "extra_forbidden": MemberUnknown,
@@ -42,24 +42,30 @@ _ERRORS: dict[str, type[RequestError]] = {
 
 
 def read_images(
-    received: ReceivedRequest, schema: type[Schema], limits: RequestSettings, many: Collection[str] = ()
+    received: ReceivedRequest, schema: type[Schema], limits: RequestSettings, repeatable: Collection[str] = ()
 ) -> Schema:
-    """Read a request whose photos are in the repeated member `images`; a raw body is one photo.
+    """Parse a request with photos in the repeated member `images`; a raw body is one photo.
 
-    Options may stand in the body or in the query, not in both; those in `many` may be repeated there.
+    Each option may be in the body or in the query, not in both.
+
+    Args:
+        received: The request.
+        schema: Schema of the members.
+        limits: Limits of requests.
+        repeatable: Names of the options that may be repeated.
 
     Raises:
-        RequestError: One of its kinds, naming the part that is meant.
+        RequestError: The request is invalid; the subclass says how, and `part` names the member.
     """
     if received.media_type.startswith("image/") or received.media_type == _BINARY:
         members: dict[str, Any] = {"images": [received.body()]}
     elif received.media_type == _MULTIPART:
-        members = _form(received, limits, {"images"}, {"images", *many})
+        members = _form(received, limits, {"images"}, {"images", *repeatable})
     else:
         members = _json(received)
-    for name, value in _query(received.query, many).items():
+    for name, value in _query(received.query, repeatable).items():
         if name in members:
-            raise _at(MemberRepeated(f"{name!r} is given in the query and in the body"), name)
+            raise _at(MemberRepeated(f"{name!r} is given both in the query and in the body"), name)
         members[name] = value
     refuse_too_many(members, limits)
     return validate(schema, members)
@@ -70,18 +76,25 @@ def read_sides(
     schema: type[Schema],
     sides: tuple[str, ...],
     limits: RequestSettings,
-    many: Collection[str] = (),
+    repeatable: Collection[str] = (),
 ) -> Schema:
-    """Read a request with two sides, each a photo, or in JSON an embedding or a subject; a raw body has one only.
+    """Parse a request with two sides, each a photo, an embedding or a subject; a raw body is not supported.
 
-    A text part of a form is JSON, so that `-F reference='{"gallery": "staff", "subject": "ann"}'` does.
+    In a form, a side is a photo as a file, or JSON as text: `-F reference='{"gallery": "staff", "subject": "ann"}'`.
+
+    Args:
+        received: The request.
+        schema: Schema of the members.
+        sides: Names of the two sides.
+        limits: Limits of requests.
+        repeatable: Names of the options that may be repeated.
 
     Raises:
-        RequestError: One of its kinds, naming the part that is meant.
+        RequestError: The request is invalid; the subclass says how, and `part` names the member.
     """
     _refuse_query(received)
     if received.media_type == _MULTIPART:
-        form = _form(received, limits, set(), set(many))
+        form = _form(received, limits, set(), set(repeatable))
         members = {name: _side(name, value) if name in sides else value for name, value in form.items()}
     else:
         members = _json(received)
@@ -89,29 +102,34 @@ def read_sides(
 
 
 def read_members(received: ReceivedRequest, schema: type[Schema]) -> Schema:
-    """Read a request that is a JSON object and nothing else.
+    """Parse a request that accepts only a JSON object.
 
     Raises:
-        RequestError: One of its kinds, naming the member that is meant.
+        RequestError: The request is invalid; the subclass says how, and `part` names the member.
     """
     _refuse_query(received)
     return validate(schema, _json(received))
 
 
-def read_query(request: Request, schema: type[Schema], many: Collection[str] = ()) -> Schema:
-    """Read the parameters of a request.
+def read_query(request: Request, schema: type[Schema], repeatable: Collection[str] = ()) -> Schema:
+    """Parse the query parameters of a request.
+
+    Args:
+        request: The request.
+        schema: Schema of the parameters.
+        repeatable: Names of the parameters that may be repeated.
 
     Raises:
-        RequestError: One of its kinds, naming the parameter that is meant.
+        RequestError: A parameter is invalid; the subclass says how, and `part` names the parameter.
     """
-    return validate(schema, _query(request.query_params, many))
+    return validate(schema, _query(request.query_params, repeatable))
 
 
 def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
-    """Check members against their schema.
+    """Validate members against their schema.
 
     Raises:
-        RequestError: One of its kinds, naming the member that is meant.
+        RequestError: A member is invalid; the subclass says how, and `part` names the member.
     """
     try:
         return schema.model_validate(members)
@@ -121,42 +139,46 @@ def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
         kind = _ERRORS.get(first["type"], MemberInvalid)
         sentences: dict[type[RequestError], str] = {
             MemberMissing: f"{place!r} is missing",
-            MemberUnknown: f"there is no {place!r} in this request",
+            MemberUnknown: f"unknown member {place!r}",
         }
         raise _at(kind(sentences.get(kind, f"{place!r}: {first['msg']}")), place) from error
 
 
 def refuse_too_many(members: dict[str, Any], limits: RequestSettings) -> None:
-    """Refuse more images or embeddings than are allowed, before they are looked at one by one.
+    """Reject too many images or embeddings before each of them is validated.
 
     Raises:
-        TooManyImages, TooManyEmbeddings: There are more.
+        TooManyImages: The request contains more images than allowed.
+        TooManyEmbeddings: The request contains more embeddings than allowed.
     """
-    for name, most, error in (
+    for name, maximum, error in (
         ("images", limits.max_images, TooManyImages),
         ("embeddings", limits.max_embeddings, TooManyEmbeddings),
     ):
         received = members.get(name)
-        if isinstance(received, list | tuple) and len(received) > most:
-            raise error(f"{len(received)} {name} were sent; at most {most} are accepted")
+        if isinstance(received, list | tuple) and len(received) > maximum:
+            raise error(f"{len(received)} {name} were sent; at most {maximum} are accepted")
 
 
 def time_limit(headers: Headers, limits: RequestSettings) -> float:
-    """Return the seconds that a request may take: as the client says, at most as the settings allow.
+    """Return the time limit of a request in seconds: the limit in the header, at most the limit in the settings.
 
     Raises:
-        MemberInvalid: The header is no number of milliseconds.
+        MemberInvalid: The header is not a number of milliseconds.
     """
-    wanted = headers.get(TIMEOUT_HEADER)
-    if wanted is None:
+    value = headers.get(TIMEOUT_HEADER)
+    if value is None:
         return limits.timeout_s
-    if not (wanted.isascii() and wanted.isdigit() and int(wanted[:_DIGITS]) > 0 and len(wanted) <= _DIGITS):
-        raise _at(MemberInvalid(f"the header {TIMEOUT_HEADER} takes milliseconds, 1 or more"), TIMEOUT_HEADER)
-    return min(limits.timeout_s, int(wanted) / 1000)
+    if not (value.isascii() and value.isdigit() and int(value[:_MAX_DIGITS]) > 0 and len(value) <= _MAX_DIGITS):
+        raise _at(
+            MemberInvalid(f"the header {TIMEOUT_HEADER} must be a whole number of milliseconds, at least 1"),
+            TIMEOUT_HEADER,
+        )
+    return min(limits.timeout_s, int(value) / 1000)
 
 
 def is_ndjson(request: Request) -> bool:
-    """Whether the body is a stream of lines."""
+    """Return whether the body is NDJSON."""
     return bare_media_type(request.headers.get("content-type")) == NDJSON
 
 
@@ -164,7 +186,7 @@ def _side(name: str, value: str | bytes) -> dict[str, Any]:
     if isinstance(value, bytes):
         return {"image": value}
     if not value.lstrip().startswith("{"):
-        raise _at(MemberInvalid(f"the part {name!r} is text; send an image as a file, or JSON"), name)
+        raise _at(MemberInvalid(f"the part {name!r} is text; send an image as a file, or a JSON object"), name)
     try:
         return parse_object(value)
     except JsonMalformed as error:
@@ -173,28 +195,35 @@ def _side(name: str, value: str | bytes) -> dict[str, Any]:
 
 def _refuse_query(received: ReceivedRequest) -> None:
     for name in _query(received.query):
-        raise _at(MemberUnknown(f"the parameter {name!r} belongs into the body of this request"), name)
+        raise _at(MemberUnknown(f"the query parameter {name!r} is not supported here; send it in the body"), name)
 
 
-def _query(query: QueryParams, many: Collection[str] = ()) -> dict[str, Any]:
+def _query(query: QueryParams, repeatable: Collection[str] = ()) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name in query:
         values = query.getlist(name)
-        if len(values) > 1 and name not in many:
-            raise _at(MemberRepeated(f"the parameter {name!r} is given several times"), name)
-        members[name] = values if name in many else values[0]
+        if len(values) > 1 and name not in repeatable:
+            raise _at(MemberRepeated(f"the parameter {name!r} is given more than once"), name)
+        members[name] = values if name in repeatable else values[0]
     return members
 
 
 def _json(received: ReceivedRequest) -> dict[str, Any]:
     if received.media_type != _JSON:
-        came_with = repr(received.media_type) if received.media_type else "no media type"
-        raise MediaTypeUnsupported(f"the body came with {came_with}; send multipart/form-data or application/json")
+        declared = f"the media type {received.media_type!r}" if received.media_type else "no media type"
+        raise MediaTypeUnsupported(f"the body has {declared}; send multipart/form-data or application/json")
     return parse_object(received.body())
 
 
-def _form(received: ReceivedRequest, limits: RequestSettings, files: set[str], many: set[str]) -> dict[str, Any]:
-    """Read a multipart form; the parts `files` are photos, those in `many` become lists, all others are given once."""
+def _form(received: ReceivedRequest, limits: RequestSettings, files: set[str], repeatable: set[str]) -> dict[str, Any]:
+    """Parse a multipart form into members.
+
+    Args:
+        received: The request.
+        limits: Limits of requests.
+        files: Names of the parts that must be files.
+        repeatable: Names of the parts that may be repeated, and become lists.
+    """
     members: dict[str, Any] = {}
     for part in read_parts(received.pieces, received.headers.get("content-type", ""), limits.max_images):
         name = part.name
@@ -203,10 +232,10 @@ def _form(received: ReceivedRequest, limits: RequestSettings, files: set[str], m
         elif name in files:
             raise _at(MemberInvalid(f"the part {name!r} is text; send the image as a file"), name)
         value = part.content if part.is_file else part.text
-        if name in many:
+        if name in repeatable:
             members.setdefault(name, []).append(value)
         elif name in members:
-            raise _at(MemberRepeated(f"the part {name!r} is given several times"), name)
+            raise _at(MemberRepeated(f"the part {name!r} is given more than once"), name)
         else:
             members[name] = value
     return members
@@ -215,7 +244,7 @@ def _form(received: ReceivedRequest, limits: RequestSettings, files: set[str], m
 def _refuse_media_type(name: str, header: str) -> None:
     media_type = bare_media_type(header)
     if media_type and not media_type.startswith("image/") and media_type != _BINARY:
-        raise _at(MediaTypeUnsupported(f"the part {name!r} came as {media_type!r}; send an image"), name)
+        raise _at(MediaTypeUnsupported(f"the part {name!r} has the media type {media_type!r}; send an image"), name)
 
 
 def _at(error: RequestError, part: str) -> RequestError:

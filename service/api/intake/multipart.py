@@ -1,4 +1,4 @@
-"""The parts of a multipart form, put together from the pieces in which the body came: each byte is copied once."""
+"""Parsing of multipart forms from the pieces in which a body arrived; each byte is copied once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ class Part:
     """One part of a form.
 
     Attributes:
-        name: Of the field.
-        is_file: Whether it came with a file name.
-        content_type: As it came; empty if it did not.
-        content: Its bytes.
+        name: Name of the field.
+        is_file: Whether the part has a file name.
+        content_type: `Content-Type` header of the part; empty without one.
+        content: Bytes of the part.
     """
 
     name: str = ""
@@ -29,13 +29,13 @@ class Part:
 
     @property
     def text(self) -> str:
-        """The content of a part that is no file."""
+        """The content of a part that is not a file."""
         return _text(self.content)
 
 
 @dataclass(slots=True)
-class _Reader:
-    """Takes what the parser finds."""
+class _PartCollector:
+    """Callbacks of the parser, which collect the parts."""
 
     max_files: int
     parts: list[Part] = field(default_factory=list)
@@ -61,13 +61,13 @@ class _Reader:
     def begin_content(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         if b"name" not in options:
-            raise MultipartMalformed("a part of the multipart body has no name in its Content-Disposition")
+            raise MultipartMalformed("a part of the multipart body has no name in its Content-Disposition header")
         is_file = b"filename" in options
         self.parts.append(Part(_text(options[b"name"]), is_file, _text(self._headers.get(b"content-type", b""))))
         if sum(part.is_file for part in self.parts) > self.max_files:
             raise TooManyImages(f"more than {self.max_files - 1} images were sent")
         if sum(not part.is_file for part in self.parts) > _MAX_FIELDS:
-            raise MultipartMalformed(f"the multipart body has more than {_MAX_FIELDS} parts that are no files")
+            raise MultipartMalformed(f"the multipart body has more than {_MAX_FIELDS} parts that are not files")
 
     def content(self, piece: bytes, start: int, end: int) -> None:
         self._slices.append(memoryview(piece)[start:end])
@@ -80,33 +80,33 @@ class _Reader:
 
 
 def read_parts(pieces: Sequence[bytes], content_type: str, max_images: int) -> list[Part]:
-    """Read a form.
+    """Parse a multipart form.
 
     Args:
-        pieces: Of the body.
-        content_type: Header of the request, with the boundary.
-        max_images: Most files; one more is let through, so that the caller can count them by name.
+        pieces: Pieces of the body.
+        content_type: `Content-Type` header of the request, with the boundary.
+        max_images: Maximum number of images. One more file is accepted here, so that the caller can count them by name.
 
     Raises:
-        MultipartMalformed: It is not the form that the header announces, or it is cut off.
-        TooManyImages: It has more files.
+        MultipartMalformed: The body is not the form that the header declares, or it is truncated.
+        TooManyImages: The form has more files than accepted.
     """
     _, options = parse_options_header(content_type)
     if not options.get(b"boundary"):
-        raise MultipartMalformed("the multipart body is malformed: its header names no boundary")
-    reader = _Reader(max_images + 1)
+        raise MultipartMalformed("the multipart body is malformed: its Content-Type header has no boundary")
+    collector = _PartCollector(max_images + 1)
     try:
         parser = MultipartParser(
             options[b"boundary"],
             {
-                "on_part_begin": reader.begin_part,
-                "on_header_field": reader.header_field,
-                "on_header_value": reader.header_value,
-                "on_header_end": reader.end_header,
-                "on_headers_finished": reader.begin_content,
-                "on_part_data": reader.content,
-                "on_part_end": reader.end_part,
-                "on_end": reader.end,
+                "on_part_begin": collector.begin_part,
+                "on_header_field": collector.header_field,
+                "on_header_value": collector.header_value,
+                "on_header_end": collector.end_header,
+                "on_headers_finished": collector.begin_content,
+                "on_part_data": collector.content,
+                "on_part_end": collector.end_part,
+                "on_end": collector.end,
             },
         )
         for piece in pieces:
@@ -114,9 +114,9 @@ def read_parts(pieces: Sequence[bytes], content_type: str, max_images: int) -> l
         parser.finalize()
     except FormParserError as error:
         raise MultipartMalformed(f"the multipart body is malformed: {error}") from error
-    if not reader.complete:
-        raise MultipartMalformed("the multipart body is cut off: its closing boundary is missing")
-    return reader.parts
+    if not collector.complete:
+        raise MultipartMalformed("the multipart body is truncated: its closing boundary is missing")
+    return collector.parts
 
 
 def _text(raw: bytes) -> str:

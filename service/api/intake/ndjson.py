@@ -1,4 +1,4 @@
-"""Bodies of any length, line by line: read as they come, answered as they are dealt with, in bounded memory."""
+"""NDJSON bodies of any length, read and answered line by line in bounded memory."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -13,32 +13,37 @@ from service.api.intake.members import NDJSON
 from service.errors import BodyTooLarge
 from service.settings import RequestSettings
 
-_AT_ONCE = 16
-_SEND_BYTES = 2**16
+_GROUP_LINES = 16
+_SEND_BYTES = 2**16  # minimum size of a piece that is sent
 
 
 class LineResponse(StreamingResponse):
-    """A stream of lines that is sent while the body of the request is still being read.
+    """A stream of lines that is sent while the body of the request is still being received.
 
-    Starlette's own listens for the client's departure by reading the body, and would take it away.
+    `StreamingResponse` itself reads from the request to notice a disconnect, and would consume its body.
     """
 
     media_type = NDJSON
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the lines."""
+        """Send the response."""
         del scope, receive
         await self.stream_response(send)
 
 
-async def read_lines(request: Request, longest: int) -> AsyncIterator[list[bytes]]:
-    """Read lines that are not empty, as many at a time as have arrived.
+async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[list[bytes]]:
+    """Yield the lines of a body that are not empty, in groups as they arrive.
+
+    Args:
+        request: The request.
+        max_line_bytes: Maximum size of a line in bytes.
 
     Raises:
         BodyTooLarge: A line is longer than allowed.
-        EngineStopped: The service ends.
+        EngineStopped: The service is shutting down.
+        ClientDisconnect: The client disconnected.
     """
-    begun: list[bytes] = []  # pieces of a line whose end has not come yet
+    partial: list[bytes] = []  # pieces of a line whose end has not arrived yet
     size = 0
     arriving = request.stream()
     while True:
@@ -47,63 +52,69 @@ async def read_lines(request: Request, longest: int) -> AsyncIterator[list[bytes
         if chunk is None:
             break
         first, *others = chunk.split(b"\n")
-        begun.append(first)
+        partial.append(first)
         size += len(first)
-        if size > longest:
-            raise BodyTooLarge(f"a line has more than {longest} bytes")
+        if size > max_line_bytes:
+            raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
         if not others:
             continue
-        lines = [b"".join(begun), *others[:-1]]
-        begun, size = [others[-1]], len(others[-1])
-        if any(len(line) > longest for line in lines):
-            raise BodyTooLarge(f"a line has more than {longest} bytes")
-        if some := [line for line in lines if line.strip()]:
-            yield some
-    if (line := b"".join(begun)).strip():
+        lines = [b"".join(partial), *others[:-1]]
+        partial, size = [others[-1]], len(others[-1])
+        if any(len(line) > max_line_bytes for line in lines):
+            raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
+        if filled := [line for line in lines if line.strip()]:
+            yield filled
+    if (line := b"".join(partial)).strip():
         yield [line]
 
 
 def answer_lines(
     request: Request,
     limits: RequestSettings,
-    deal: Callable[[list[bytes]], Awaitable[bytes]],
-    refuse: Callable[[VultusError], bytes],
+    answer_group: Callable[[list[bytes]], Awaitable[bytes]],
+    answer_error: Callable[[VultusError], bytes],
 ) -> LineResponse:
-    """Answer the lines of a request as they are dealt with.
+    """Answer the lines of a request in groups, while its body is still being received.
 
     Args:
-        request: Whose body they are.
-        limits: What a request may ask for.
-        deal: Makes the answer's lines of some of them.
-        refuse: Makes the line of each that cannot be dealt with, and the last where the body cannot be read further.
+        request: The request.
+        limits: Limits of requests.
+        answer_group: Returns the response lines of a group of lines.
+        answer_error: Returns the response line of an error. If a group fails, each of its lines is answered with the
+            error and the response ends. If the body cannot be read any further, the error is the last line.
     """
 
     async def answers() -> AsyncIterator[bytes]:
         try:
-            async for group in in_groups(read_lines(request, limits.max_bytes), _AT_ONCE, limits.max_bytes):
+            async for group in in_groups(read_lines(request, limits.max_bytes), _GROUP_LINES, limits.max_bytes):
                 try:
-                    yield await deal(group)
-                except VultusError as error:  # such as a gallery that was erased: no line behind it is read
-                    yield refuse(error) * len(group)
+                    yield await answer_group(group)
+                except VultusError as error:  # for example, the gallery was erased; later lines are not read
+                    yield answer_error(error) * len(group)
                     return
         except VultusError as error:
-            yield refuse(error)
+            yield answer_error(error)
         except ClientDisconnect:
-            return  # nobody is there to read an answer; what was dealt with stays
+            return  # no client reads the response; templates that are already stored remain
 
     return LineResponse(answers())
 
 
-async def in_groups(arriving: AsyncIterator[list[bytes]], most: int, most_bytes: int) -> AsyncIterator[list[bytes]]:
-    """Put lines together as they are dealt with: at most so many, and so many bytes unless one alone has more.
+async def in_groups(arriving: AsyncIterator[list[bytes]], max_lines: int, max_bytes: int) -> AsyncIterator[list[bytes]]:
+    """Split arriving lines into groups without waiting for more lines.
 
-    What has arrived is dealt with at once: whoever sends a line and waits for its answer gets it.
+    A client that sends a line and waits for its response receives the response before it sends the next line.
+
+    Args:
+        arriving: Lines, in groups as they arrive.
+        max_lines: Maximum number of lines of a group.
+        max_bytes: Maximum size of a group in bytes; a single longer line is a group.
     """
     async for lines in arriving:
         group: list[bytes] = []
         size = 0
         for line in lines:
-            if group and (len(group) == most or size + len(line) > most_bytes):
+            if group and (len(group) == max_lines or size + len(line) > max_bytes):
                 yield group
                 group, size = [], 0
             group.append(line)
@@ -111,23 +122,31 @@ async def in_groups(arriving: AsyncIterator[list[bytes]], most: int, most_bytes:
         yield group
 
 
-async def gathered(arriving: AsyncIterator[list[bytes]], most: int, most_bytes: int) -> AsyncIterator[list[bytes]]:
-    """Put lines together until there are so many, or so many bytes: for what is cheaper done at once."""
+async def in_full_groups(
+    arriving: AsyncIterator[list[bytes]], max_lines: int, max_bytes: int
+) -> AsyncIterator[list[bytes]]:
+    """Gather lines into full groups, for work that is cheaper in large groups.
+
+    Args:
+        arriving: Lines, in groups as they arrive.
+        max_lines: Number of lines of a full group.
+        max_bytes: Size in bytes of a full group.
+    """
     group: list[bytes] = []
     size = 0
     async for lines in arriving:
         for line in lines:
             group.append(line)
             size += len(line)
-            if len(group) >= most or size >= most_bytes:
+            if len(group) >= max_lines or size >= max_bytes:
                 yield group
                 group, size = [], 0
     if group:
         yield group
 
 
-def in_pieces(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Put short lines together, so that each piece is worth sending."""
+def join_short_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Join short lines into pieces that are large enough to be sent efficiently."""
     piece: list[bytes] = []
     size = 0
     for line in lines:

@@ -1,6 +1,6 @@
-"""One router for each resource: a route reads a request, calls an operation and writes the response.
+"""One router for each resource. A route parses a request, calls an operation and writes the response.
 
-A new route goes into the module of its resource; a new resource is a module here and a line in `ROUTERS`.
+A new route belongs in the module of its resource. A new resource is a module here and a line in `ROUTERS`.
 """
 
 from service.api.routes import detect, enrol, exchange, galleries, identify, info, subjects, verify

@@ -1,4 +1,4 @@
-"""`POST /v1/detect` and `POST /v1/embed`: the faces of one or many photos."""
+"""`POST /v1/detect` and `POST /v1/embed`: detect or embed the faces of one or many photos."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,9 +30,10 @@ _PROBLEMS = documented_problems(*INTAKE_ERRORS, errors.TooManyImages, *IMAGE_ERR
 
 @router.post("/detect", response_model=DetectResponse, responses=_PROBLEMS, openapi_extra=images_body(DetectRequest))
 async def detect(request: Request, backend: UsesBackend) -> Response:
-    """Find the faces of photos.
+    """Detect the faces of photos.
 
-    With one photo, its error is the answer's error; with several, each item has a status of its own.
+    The response has one item for each photo, in order. If the only photo fails, the request fails. With several photos,
+    each item has its own status.
     """
     return await backend.answer(request, _detect)
 
@@ -46,8 +47,12 @@ async def detect(request: Request, backend: UsesBackend) -> Response:
 async def embed(request: Request, backend: UsesBackend) -> Response:
     """Embed the faces of photos.
 
-    With one photo, its error is the answer's error; with several, each item has a status of its own. `Accept` chooses
-    how embeddings are written: lists of numbers, base64 of float32, or MessagePack with their bytes.
+    The response has one item for each photo, in order. If the only photo fails, the request fails. With several photos,
+    each item has its own status.
+
+    The header `Accept` chooses how embeddings are written: `application/json` as lists of numbers,
+    `application/json; embedding=base64` as base64 of little-endian float32, and `application/msgpack` as the bytes of
+    little-endian float32.
     """
     return await backend.answer(request, _embed)
 
@@ -71,7 +76,7 @@ def _embed(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> R
 def _items(
     outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request_id: str
 ) -> list[Item]:
-    """Give each photo its item; the error of an only photo is raised instead."""
+    """Return the item of each photo, or raise the error of the only photo."""
     name_parts(outcomes, len(outcomes))
     return [
         kind(status="error", problem=problem_of(outcome, request_id))

@@ -1,4 +1,4 @@
-"""`…/templates`: photos and embeddings into a gallery, a few at once or line by line."""
+"""`…/templates`: enrol photos and embeddings, several in one request or any number as NDJSON."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ from service.api.openapi import images_body, line_body
 from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
-from service.api.wire.requests import REPEATED
+from service.api.wire.requests import REPEATABLE
 from service.errors import MediaTypeUnsupported
 from service.operations.acquire import Content
 from service.operations.enrol import Entry, Outcome, enrol, require_enrolment
@@ -54,9 +54,13 @@ _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
     openapi_extra=images_body(EnrolRequest, _EXAMPLE),
 )
 async def enrol_subject(gallery: str, subject: str, request: Request, backend: UsesBackend) -> Response:
-    """Enrol photos or embeddings of a subject, which is made if it is not there. The same photo is enrolled once.
+    """Enrol photos or embeddings of one subject.
 
-    With one photo, its error is the answer's error; with several, each item has a status of its own.
+    A subject that does not exist is created. Each photo or embedding becomes one template. One that the subject already
+    has is a duplicate and is not stored again; one that another subject of the gallery has is refused.
+
+    The response has one item for each photo, then one for each embedding, in order. If the only photo or embedding
+    fails, the request fails. With several, each item has its own status.
     """
     return await backend.answer(request, partial(_enrol_subject, gallery, subject))
 
@@ -73,31 +77,32 @@ async def enrol_subject(gallery: str, subject: str, request: Request, backend: U
     openapi_extra=line_body(EnrolLine, EnrolOptions),
 )
 async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> LineResponse:
-    """Enrol any number of photos or embeddings, one in each line; each is answered as soon as it is on the disk.
+    """Enrol any number of photos or embeddings as NDJSON, one in each line.
 
-    Read the answer while you send: its lines come before yours have ended.
+    Each line is answered as soon as its template is stored on disk. The response starts before the request body has
+    ended, so read it while you send. The time limit applies to each group of lines.
     """
     if not is_ndjson(request):
-        raise MediaTypeUnsupported(f"send one JSON object in each line, as {NDJSON}")
-    options = read_query(request, EnrolOptions, REPEATED)
+        raise MediaTypeUnsupported(f"send one JSON object in each line, with the media type {NDJSON}")
+    options = read_query(request, EnrolOptions, REPEATABLE)
     await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
     request_id = request.state.request_id
-    limit_s = time_limit(request.headers, backend.settings.request)  # of each group of lines
+    limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room()
 
-    async def deal(group: list[bytes]) -> bytes:
+    async def answer_group(group: list[bytes]) -> bytes:
         deadline = Deadline(limit_s)
         return await backend.infer(
             deadline, _enrol_group, backend, gallery, group, options, request_id, deadline, admitted=True
         )
 
-    return answer_lines(request, backend.settings.request, deal, lambda error: _line(_item(error, request_id)))
+    return answer_lines(request, backend.settings.request, answer_group, lambda error: _line(_item(error, request_id)))
 
 
 def _enrol_subject(
     gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
 ) -> Response:
-    body = read_images(received, EnrolRequest, backend.settings.request, REPEATED)
+    body = read_images(received, EnrolRequest, backend.settings.request, REPEATABLE)
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     entries = [Entry(subject, content) for content in contents]
     outcomes = enrol(backend.galleries, backend.models, gallery, entries, body.requirements(), deadline)
@@ -109,14 +114,14 @@ def _enrol_subject(
 def _enrol_group(
     backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str, deadline: Deadline
 ) -> bytes:
-    read = [_read_line(line) for line in lines]
-    entries = [one for one in read if isinstance(one, Entry)]
+    parsed = [_parse_line(line) for line in lines]
+    entries = [line for line in parsed if isinstance(line, Entry)]
     outcomes = iter(enrol(backend.galleries, backend.models, gallery, entries, options.requirements(), deadline))
-    answered = (next(outcomes) if isinstance(one, Entry) else one for one in read)
-    return b"".join(_line(_item(outcome, request_id)) for outcome in answered)
+    answers = (next(outcomes) if isinstance(line, Entry) else line for line in parsed)
+    return b"".join(_line(_item(outcome, request_id)) for outcome in answers)
 
 
-def _read_line(line: bytes) -> Entry | VultusError:
+def _parse_line(line: bytes) -> Entry | VultusError:
     try:
         entry = validate(EnrolLine, parse_object(line))
     except VultusError as error:

@@ -1,4 +1,4 @@
-"""`/export` and `/import`: galleries as NDJSON."""
+"""`/export` and `/import`: export and import galleries as NDJSON."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -8,11 +8,11 @@ from service import errors
 from service.api.backend import UsesBackend
 from service.api.documented_errors import STORE_ERRORS
 from service.api.intake.members import NDJSON, is_ndjson
-from service.api.intake.ndjson import gathered, in_pieces, read_lines
+from service.api.intake.ndjson import in_full_groups, join_short_lines, read_lines
 from service.api.problems import documented_problems
 from service.api.wire.gallery_responses import ImportResponse
 from service.errors import MediaTypeUnsupported
-from service.gallery.exchange import IMPORTED_AT_ONCE, Importer, export_lines
+from service.gallery.exchange import IMPORT_BATCH_LINES, Importer, export_lines
 
 router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
 
@@ -25,14 +25,20 @@ _AT_ONCE_BYTES = 2**25
     "/export",
     responses={
         **documented_problems(errors.GalleryUnknown),
-        200: {"description": "Header, templates, end.", "content": {NDJSON: {"schema": _LINES}}},
+        200: {
+            "description": "A header, one line for each template and each subject without templates, and an end line.",
+            "content": {NDJSON: {"schema": _LINES}},
+        },
     },
     response_class=StreamingResponse,
 )
 async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
-    """Stream all templates with their contract id, between a header and an end by which a cut is seen."""
+    """Export all subjects and templates of a gallery as NDJSON.
+
+    Every line before the end line has the contract id. An export without the end line is truncated.
+    """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
-    return StreamingResponse(in_pieces(lines), media_type=NDJSON)
+    return StreamingResponse(join_short_lines(lines), media_type=NDJSON)
 
 
 @router.post(
@@ -53,14 +59,15 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
     openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {"schema": _LINES}}}},
 )
 async def import_(gallery: str, request: Request, backend: UsesBackend) -> ImportResponse:
-    """Store the templates of an export, of any length. What is there already is passed over.
+    """Import the templates of an export of any length.
 
-    After an error the lines before the one that is named are stored: mend it and send all of them again.
+    Templates that are already stored are skipped and counted as duplicates. After an error, the lines before the line
+    that the error names are stored: correct that line and send all lines again.
     """
     if not is_ndjson(request):
-        raise MediaTypeUnsupported(f"send the lines of an export as {NDJSON}")
+        raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
-    async for lines in gathered(read_lines(request, _LONGEST_LINE_BYTES), IMPORTED_AT_ONCE, _AT_ONCE_BYTES):
-        await backend.call_gallery(importer.store, lines)  # nobody's thread is held while a slow client sends
+    async for lines in in_full_groups(read_lines(request, _LONGEST_LINE_BYTES), IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
+        await backend.call_gallery(importer.store, lines)  # a slow client occupies no worker while it sends
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

@@ -1,4 +1,4 @@
-"""`/v1/galleries`: made, listed, described, changed, audited, erased."""
+"""`/v1/galleries`: create, list, describe, change, verify, rebuild and erase galleries."""
 
 from fastapi import APIRouter, Request
 
@@ -10,7 +10,7 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import cursor_of, name_behind
+from service.api.wire.cursors import cursor_of, name_before
 from service.api.wire.gallery_requests import ConsistencyRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.wire.gallery_responses import ConsistencyResponse, GalleryOut, GalleryPage, ReceiptOut
 from service.gallery.administration import change_gallery, create_gallery, list_galleries, read_gallery
@@ -32,15 +32,15 @@ _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
     openapi_extra=json_body(GalleryCreate, _EXAMPLE),
 )
 async def create(request: Request, backend: UsesBackend) -> GalleryOut:
-    """Make a gallery under the contract of the model that is served."""
+    """Create a gallery for embeddings of the served model."""
     body = await backend.read(request, GalleryCreate)
     backend.models.require_gate(Gate(body.min_quality))
 
     def work(galleries: Galleries) -> GalleryOut:
-        made = create_gallery(
+        created = create_gallery(
             galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality
         )
-        return GalleryOut.of(made, 0, 0, galleries.live(made))
+        return GalleryOut.of(created, 0, 0, galleries.live(created))
 
     return await backend.call_gallery(work, backend.galleries)
 
@@ -51,12 +51,12 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     openapi_extra=query(PageQuery),
 )
 async def list_all(request: Request, backend: UsesBackend) -> GalleryPage:
-    """List galleries by name."""
+    """List galleries, ordered by name."""
     page = read_query(request, PageQuery)
-    after = name_behind(page.cursor)
+    after = name_before(page.cursor)
     found = await backend.call_gallery(list_galleries, backend.galleries, after, page.limit + 1)
-    some = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
-    return GalleryPage(galleries=some, next=cursor_of(some[-1].gallery) if len(found) > page.limit else None)
+    entries = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
+    return GalleryPage(galleries=entries, next=cursor_of(entries[-1].gallery) if len(found) > page.limit else None)
 
 
 @router.get("/{gallery}", responses=documented_problems(errors.GalleryUnknown))
@@ -73,7 +73,10 @@ async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
     openapi_extra=json_body(GalleryPatch, {"gallery": "crew", "index": "hnsw"}),
 )
 async def change(gallery: str, request: Request, backend: UsesBackend) -> GalleryOut:
-    """Rename a gallery, change its metadata, or have it searched in another way; that is built in the background."""
+    """Rename a gallery, or change its metadata, its index kind or its minimum quality.
+
+    A new index is built in the background.
+    """
     body = await backend.read(request, GalleryPatch)
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
@@ -85,7 +88,7 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
 
 @router.delete("/{gallery}", responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS))
 async def erase(gallery: str, backend: UsesBackend) -> ReceiptOut:
-    """Erase a gallery with all it holds."""
+    """Erase a gallery with all its subjects and templates."""
     receipt: Receipt = await backend.call_gallery(erase_gallery, backend.galleries, gallery)
     return ReceiptOut.of(receipt)
 
@@ -96,7 +99,10 @@ async def erase(gallery: str, backend: UsesBackend) -> ReceiptOut:
     openapi_extra=json_body(ConsistencyRequest, {"erasure": True}),
 )
 async def verify(gallery: str, request: Request, backend: UsesBackend) -> ConsistencyResponse:
-    """Compare index and store, and on request make sure that what was erased is in no file."""
+    """Compare the index of a gallery with the store.
+
+    With `erasure`, also rewrite the store and check that no file contains erased data.
+    """
     body = await backend.read(request, ConsistencyRequest)
 
     def work(galleries: Galleries) -> ConsistencyResponse:
@@ -109,9 +115,9 @@ async def verify(gallery: str, request: Request, backend: UsesBackend) -> Consis
 
 @router.post("/{gallery}/rebuild", status_code=202, responses=documented_problems(errors.GalleryUnknown))
 async def rebuild(gallery: str, backend: UsesBackend) -> GalleryOut:
-    """Build the index anew from the store, in the background; the old one answers until then."""
+    """Rebuild the index of a gallery from the store in the background; until then, the current index answers."""
     found, _, _ = await backend.call_gallery(read_gallery, backend.galleries, gallery)
-    backend.galleries.rebuild(backend.galleries.live(found), anew=True)
+    backend.galleries.rebuild(backend.galleries.live(found), ignore_snapshot=True)
     return await _describe(backend, gallery)
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/identify`: whose faces are in photos."""
+"""`POST /v1/identify`: search galleries for the subjects in photos."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ from service.api.openapi import images_body
 from service.api.problems import documented_problems, name_parts, problem_of
 from service.api.wire.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.wire.gallery_responses import IdentifyItem, IdentifyLineItem, IdentifyResponse
-from service.api.wire.requests import REPEATED
+from service.api.wire.requests import REPEATABLE
 from service.operations.acquire import Content
 from service.operations.identify import IdentifiedProbe, identify, require_search
 from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
-_MANY = {"gallery", *REPEATED}
+_MANY = {"gallery", *REPEATABLE}
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,
@@ -48,11 +48,16 @@ _PROBLEMS = documented_problems(
     openapi_extra=images_body(IdentifyRequest, _EXAMPLE, IdentifyLine),
 )
 async def identify_faces(request: Request, backend: UsesBackend) -> Response:
-    """Look for the faces of photos, or for embeddings, in one or several galleries.
+    """Search one or several galleries for the faces of photos, or for embeddings.
 
-    Candidates are subjects, best first, that reach the operating point; with none the decision is `unknown`. With one
-    photo, its error is the answer's error; with several, each item has a status of its own. As lines of JSON there may
-    be any number; each is answered as soon as it is dealt with, so read while you send.
+    The candidates of a face are subjects that reach the operating point, best first. A face without candidates has the
+    decision `unknown`.
+
+    The response has one item for each photo, then one for each embedding, in order. If the only photo or embedding
+    fails, the request fails. With several, each item has its own status.
+
+    A body of NDJSON may have any number of lines, with the options in the query. Each line is answered with one line as
+    soon as it is searched for. The response starts before the request body has ended, so read it while you send.
     """
     if is_ndjson(request):
         return await _answer_lines(request, backend)
@@ -70,35 +75,38 @@ def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -
 
 async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     options = read_query(request, IdentifyOptions, _MANY)
-    await backend.call_gallery(require_search, backend.galleries, backend.models, options.search())  # not in every line
+    # checked before the first line, so that invalid options are the error of the request
+    await backend.call_gallery(require_search, backend.galleries, backend.models, options.search())
     request_id = request.state.request_id
-    limit_s = time_limit(request.headers, backend.settings.request)  # of each group of lines
+    limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room()
 
-    async def deal(group: list[bytes]) -> bytes:
+    async def answer_group(group: list[bytes]) -> bytes:
         deadline = Deadline(limit_s)
         return await backend.infer(
             deadline, _identify_group, backend, group, options, request_id, deadline, admitted=True
         )
 
-    return answer_lines(request, backend.settings.request, deal, lambda error: _line(None, _item(error, request_id)))
+    return answer_lines(
+        request, backend.settings.request, answer_group, lambda error: _line(None, _item(error, request_id))
+    )
 
 
 def _identify_group(
     backend: Backend, lines: Sequence[bytes], options: IdentifyOptions, request_id: str, deadline: Deadline
 ) -> bytes:
-    read = [_read_line(line) for line in lines]
-    contents = [one[1] for one in read if not isinstance(one, VultusError)]
+    parsed = [_parse_line(line) for line in lines]
+    contents = [line[1] for line in parsed if not isinstance(line, VultusError)]
     probes = iter(identify(backend.galleries, backend.models, contents, options.search(), deadline).probes)
     return b"".join(
-        _line(None, _item(one, request_id))
-        if isinstance(one, VultusError)
-        else _line(one[0], _item(next(probes), request_id))
-        for one in read
+        _line(None, _item(line, request_id))
+        if isinstance(line, VultusError)
+        else _line(line[0], _item(next(probes), request_id))
+        for line in parsed
     )
 
 
-def _read_line(line: bytes) -> tuple[str | None, Content] | VultusError:
+def _parse_line(line: bytes) -> tuple[str | None, Content] | VultusError:
     try:
         entry = validate(IdentifyLine, parse_object(line))
     except VultusError as error:
@@ -112,6 +120,6 @@ def _item(probe: IdentifiedProbe | VultusError, request_id: str) -> IdentifyItem
     return IdentifyItem.of(probe)
 
 
-def _line(own_id: str | None, item: IdentifyItem) -> bytes:
-    line = IdentifyLineItem(id=own_id, **{name: getattr(item, name) for name in IdentifyItem.model_fields})
+def _line(line_id: str | None, item: IdentifyItem) -> bytes:
+    line = IdentifyLineItem(id=line_id, **{name: getattr(item, name) for name in IdentifyItem.model_fields})
     return line.model_dump_json(exclude_none=True).encode() + b"\n"

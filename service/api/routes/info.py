@@ -1,4 +1,4 @@
-"""`GET /v1/info`, `/healthz`, `/readyz`: what is served, and whether it works."""
+"""`GET /v1/info`, `/healthz`, `/readyz`: describe the served models and check the service."""
 
 from dataclasses import asdict
 from typing import Any
@@ -36,7 +36,7 @@ _UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
 
 @router.get("/v1/info")
 async def info(backend: UsesBackend) -> InfoResponse:
-    """Tell what is served: model, contract, engine in use, operating points."""
+    """Describe what is served: models, embedding contract, engines in use, operating points."""
     models = backend.models
     calibration = models.calibration
     return InfoResponse(
@@ -62,13 +62,16 @@ async def info(backend: UsesBackend) -> InfoResponse:
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """Answer as long as the process does."""
+    """Report that the process is alive."""
     return Health(status="alive")
 
 
 @router.get("/readyz", responses=documented_problems(NotReady))
 async def readyz(backend: UsesBackend) -> Health:
-    """Run detector and recognizer on a drawn picture; anything but finite numbers of the right size is a failure."""
+    """Report whether inference works.
+
+    Each call runs the detector and the recognizer on a synthetic picture and checks their outputs.
+    """
     try:
         backend.models.require_alive()
         await backend.probe(_try_inference, backend.models.pipeline)
@@ -84,11 +87,11 @@ def _try_inference(pipeline: Pipeline) -> None:
     pipeline.detector.detect(picture, deadline)
     embedding, _ = pipeline.embedder.embed(picture[None], deadline)
     if abs(float(np.linalg.norm(embedding)) - 1) > _UNIT_TOLERANCE:
-        raise InferenceFailed("the recognizer gave an embedding that is not of length 1")
+        raise InferenceFailed("the recognizer returned an embedding whose length is not 1")
 
 
 def _described(score_map: ScoreMap) -> dict[str, Any]:
-    """Leave out the knots."""
+    """Return the members of a score map without its knots."""
     return {name: getattr(score_map, name) for name in ScoreMapOut.model_fields}
 
 

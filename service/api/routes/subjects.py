@@ -1,4 +1,4 @@
-"""`/v1/galleries/{gallery}/subjects`: the people of a gallery."""
+"""`/v1/galleries/{gallery}/subjects`: create, list, describe, change, merge and erase subjects."""
 
 from fastapi import APIRouter, Request
 
@@ -8,7 +8,7 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import cursor_of, name_behind
+from service.api.wire.cursors import cursor_of, name_before
 from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
 from service.errors import TemplateUnknown
@@ -23,8 +23,8 @@ from service.gallery.erasure import erase_subject, erase_template
 
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
-_NOT_THERE = (errors.GalleryUnknown, errors.SubjectUnknown)
-_DIGITS = 19  # of the largest key
+_UNKNOWN = (errors.GalleryUnknown, errors.SubjectUnknown)
+_KEY_DIGITS = 19  # of the largest key; a shorter number is within the range of keys
 
 
 @router.post(
@@ -36,10 +36,10 @@ _DIGITS = 19  # of the largest key
     openapi_extra=json_body(SubjectCreate, {"subject": "ann", "metadata": {"badge": 7}}),
 )
 async def create(gallery: str, request: Request, backend: UsesBackend) -> SubjectOut:
-    """Make a subject without templates; enrolling makes one as well."""
+    """Create a subject without templates; an enrolment also creates its subject."""
     body = await backend.read(request, SubjectCreate)
-    made = await backend.call_gallery(create_subject, backend.galleries, gallery, body.subject, dict(body.metadata))
-    return SubjectOut.of(made)
+    created = await backend.call_gallery(create_subject, backend.galleries, gallery, body.subject, dict(body.metadata))
+    return SubjectOut.of(created)
 
 
 @router.get(
@@ -50,15 +50,15 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
     openapi_extra=query(PageQuery),
 )
 async def list_all(gallery: str, request: Request, backend: UsesBackend) -> SubjectPage:
-    """List subjects by name."""
+    """List the subjects of a gallery, ordered by name."""
     page = read_query(request, PageQuery)
-    after = name_behind(page.cursor)
+    after = name_before(page.cursor)
     found = await backend.call_gallery(list_subjects, backend.galleries, gallery, after, page.limit + 1)
-    some = [SubjectOut.of(subject) for subject in found[: page.limit]]
-    return SubjectPage(subjects=some, next=cursor_of(some[-1].subject) if len(found) > page.limit else None)
+    entries = [SubjectOut.of(subject) for subject in found[: page.limit]]
+    return SubjectPage(subjects=entries, next=cursor_of(entries[-1].subject) if len(found) > page.limit else None)
 
 
-@router.get("/{subject}", responses=documented_problems(*_NOT_THERE))
+@router.get("/{subject}", responses=documented_problems(*_UNKNOWN))
 async def describe(gallery: str, subject: str, backend: UsesBackend) -> SubjectDetails:
     """Describe a subject and its templates."""
     found, templates = await backend.call_gallery(read_subject, backend.galleries, gallery, subject)
@@ -73,7 +73,7 @@ async def describe(gallery: str, subject: str, backend: UsesBackend) -> SubjectD
 
 @router.patch(
     "/{subject}",
-    responses=documented_problems(*BODY_ERRORS, *_NOT_THERE, errors.NameInvalid, errors.SubjectExists, *STORE_ERRORS),
+    responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.NameInvalid, errors.SubjectExists, *STORE_ERRORS),
     openapi_extra=json_body(SubjectPatch, {"subject": "ann smith"}),
 )
 async def change(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
@@ -86,28 +86,32 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 
 @router.post(
     "/{subject}/merge",
-    responses=documented_problems(*BODY_ERRORS, *_NOT_THERE, errors.SubjectExists, *STORE_ERRORS),
+    responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.SubjectExists, *STORE_ERRORS),
     openapi_extra=json_body(MergeRequest, {"subject": "anne"}),
 )
 async def merge(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
-    """Give this subject all templates of another, which is no more afterwards."""
+    """Move all templates of another subject to this subject, and remove the other subject."""
     body = await backend.read(request, MergeRequest)
     merged = await backend.call_gallery(merge_subjects, backend.galleries, gallery, subject, body.subject)
     return SubjectOut.of(merged)
 
 
-@router.delete("/{subject}", responses=documented_problems(*_NOT_THERE, *STORE_ERRORS))
+@router.delete("/{subject}", responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
 async def erase(gallery: str, subject: str, backend: UsesBackend) -> ReceiptOut:
-    """Erase a subject: out of every answer at once, and out of the store, its log and snapshots."""
+    """Erase a subject with all its templates.
+
+    When the response arrives, no search finds the subject, its rows are overwritten, and a snapshot that contained it
+    is removed. `log_cut` says whether the write-ahead log is already truncated.
+    """
     return ReceiptOut.of(await backend.call_gallery(erase_subject, backend.galleries, gallery, subject))
 
 
 @router.delete(
     "/{subject}/templates/{template}",
-    responses=documented_problems(*_NOT_THERE, errors.TemplateUnknown, *STORE_ERRORS),
+    responses=documented_problems(*_UNKNOWN, errors.TemplateUnknown, *STORE_ERRORS),
 )
 async def erase_one(gallery: str, subject: str, template: str, backend: UsesBackend) -> ReceiptOut:
     """Erase one template of a subject."""
-    if not (template.isascii() and template.isdigit() and len(template) < _DIGITS):
-        raise TemplateUnknown("templates have numbers; this is none")
+    if not (template.isascii() and template.isdigit() and len(template) < _KEY_DIGITS):
+        raise TemplateUnknown("the template must be given by its number")
     return ReceiptOut.of(await backend.call_gallery(erase_template, backend.galleries, gallery, subject, int(template)))

@@ -1,4 +1,4 @@
-"""`POST /v1/verify`: whether two sides show one person, and how often such an answer is wrong."""
+"""`POST /v1/verify`: decide whether two sides show the same person, with the error rate of the decision."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,7 +11,7 @@ from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import read_sides
 from service.api.openapi import sides_body
 from service.api.problems import documented_problems
-from service.api.wire.requests import REPEATED, VerifyRequest
+from service.api.wire.requests import REPEATABLE, VerifyRequest
 from service.api.wire.responses import VerifyResponse
 from service.operations.verify import PARTS, verify
 
@@ -41,15 +41,15 @@ _PROBLEMS = documented_problems(
 async def verify_sides(request: Request, backend: UsesBackend) -> Response:
     """Compare two sides and decide at a measured operating point.
 
-    Each is a photo, an embedding, or a subject of a gallery with all its templates.
+    Each side is a photo, an embedding, or a subject of a gallery with all its templates.
 
-    Under the policy `all` every face of the one photo is compared with every face of the other and the best pair is
-    reported; the more pairs, the likelier a false match, and `false_match_rate` says so.
+    With `faces` set to `all`, every face of one photo is compared with every face of the other, and the best pair is
+    reported. More pairs make a false match more likely, and `false_match_rate` includes their number.
     """
     return await backend.answer(request, _verify)
 
 
 def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
-    body = read_sides(received, VerifyRequest, PARTS, backend.settings.request, REPEATED)
+    body = read_sides(received, VerifyRequest, PARTS, backend.settings.request, REPEATABLE)
     verification = verify(backend.galleries, backend.models, backend.references, body.comparison(), deadline)
     return json_response(VerifyResponse.of(verification, body.prior, backend.models.uncalibrated_because), deadline)

@@ -1,1 +1,1 @@
-"""What requests and responses look like on the wire."""
+"""Schemas of requests and responses, and the forms in which they are written."""

@@ -1,4 +1,4 @@
-"""Cursors of lists: opaque to clients, the last name of a part within."""
+"""Cursors of list operations: opaque to clients, they encode the last name of a page."""
 
 import base64
 import binascii
@@ -7,19 +7,19 @@ from service.errors import CursorInvalid
 
 
 def cursor_of(name: str) -> str:
-    """Make the cursor behind a name."""
+    """Return the cursor of the page after a name."""
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
-def name_behind(cursor: str | None) -> str:
-    """Read a cursor; the beginning if there is none.
+def name_before(cursor: str | None) -> str:
+    """Return the name after which the page of a cursor begins; an empty name for the first page.
 
     Raises:
-        CursorInvalid: It is none that a list gave.
+        CursorInvalid: The cursor was not returned by a list operation.
     """
     if cursor is None:
         return ""
     try:
         return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise CursorInvalid("the cursor is none that a list gave; take `next` of the part before") from error
+        raise CursorInvalid("the cursor is invalid; send `next` of the previous page") from error

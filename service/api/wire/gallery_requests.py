@@ -1,4 +1,4 @@
-"""What comes in over the wire about galleries."""
+"""Schemas of requests on galleries."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -19,45 +19,47 @@ from service.api.wire.requests import (
     RequestModel,
     Vector,
 )
-from service.gallery.records import LARGEST_NORM, METADATA_MOST, IndexKind
+from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_NORM, IndexKind
 from service.operations.acquire import Content, ReceivedEmbedding, Requirements
 from service.operations.identify import Search
 
 IndexName = Annotated[
     IndexKind,
     Field(
-        description="How the gallery is searched: `flat` compares every template in float32, `flat-fp16` in half the "
-        "memory, `sq8` in a quarter, `hnsw` looks at few of them; `auto` chooses `flat` or `flat-fp16` by size. All "
-        "but `flat` fetch more and rank again in float32."
+        description="How the gallery is searched. `flat` compares every template in float32, `flat-fp16` in half the "
+        "memory, `sq8` in a quarter of it; `hnsw` compares a few of them. `auto` chooses `flat` or `flat-fp16` by the "
+        "number of templates. All kinds but `flat` fetch more candidates and rank them again in float32."
     ),
 ]
 
 
 def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(json.dumps(value)) > METADATA_MOST:
-        raise PydanticCustomError("member_invalid", "metadata of more than 16 KiB")
+    if len(json.dumps(value)) > MAX_METADATA_CHARACTERS:
+        raise PydanticCustomError("member_invalid", "the metadata exceeds 16 KiB")
     return value
 
 
 Metadata = Annotated[
-    dict[str, JsonValue], AfterValidator(_check_metadata), Field(description="Your own, up to 16 KiB.")
+    dict[str, JsonValue],
+    AfterValidator(_check_metadata),
+    Field(description="Any JSON object of your own, at most 16 KiB."),
 ]
 
 
 class GalleryCreate(RequestModel):
-    """A gallery to be made."""
+    """The gallery to create."""
 
     gallery: str
     index: IndexName = "auto"
     keep_crops: Annotated[
-        bool, Field(description="Keep aligned crops beside templates, for embedding them with another model later.")
+        bool, Field(description="Store aligned crops with templates, to embed them again with another model later.")
     ] = False
     min_quality: MinQuality = 0.0
     metadata: Metadata = Field(default_factory=dict)
 
 
 class GalleryPatch(RequestModel):
-    """What of a gallery is changed."""
+    """Changes of a gallery; members without a value stay unchanged."""
 
     gallery: Annotated[str | None, Field(description="A new name.")] = None
     index: IndexName | None = None
@@ -66,78 +68,88 @@ class GalleryPatch(RequestModel):
 
 
 class SubjectCreate(RequestModel):
-    """A subject to be made, without templates."""
+    """The subject to create, without templates."""
 
     subject: str
     metadata: Metadata = Field(default_factory=dict)
 
 
 class SubjectPatch(RequestModel):
-    """What of a subject is changed."""
+    """Changes of a subject; members without a value stay unchanged."""
 
     subject: Annotated[str | None, Field(description="A new name.")] = None
     metadata: Metadata | None = None
 
 
 class MergeRequest(RequestModel):
-    """The subject that is merged into the one of the address, and is no more."""
+    """The subject whose templates move to the subject in the path, and which is then removed."""
 
     subject: str
 
 
 class PageQuery(RequestModel):
-    """Which part of a list."""
+    """The page of a list to return."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    cursor: Annotated[str | None, Field(description="`next` of the part before.")] = None
+    cursor: Annotated[str | None, Field(description="`next` of the previous page. Without it, the first page.")] = None
 
 
 class EnrolOptions(GateOptions):
-    """What photos must keep to."""
+    """Requirements of photos and embeddings that are enrolled."""
 
     faces: Annotated[
         Literal["single", "largest", "central"],
-        Field(description="Which face is meant when a photo has several: the `single` one there is is the default."),
+        Field(
+            description="Which face of a photo to enrol: the `single` face (several are an error), the `largest`, or "
+            "the most `central`."
+        ),
     ] = "single"
-    min_face_px: Annotated[int, Field(ge=0, description="Shortest side of a face's box, pixels of the photo.")] = 0
+    min_face_px: Annotated[
+        int, Field(ge=0, description="Minimum of the shorter side of a face's box, in pixels of the upright photo.")
+    ] = 0
     min_norm: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="Least length of the embedding; models differ in theirs.")
+        float,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            description="Minimum length of the embedding before normalisation; its range differs between models.",
+        ),
     ] = 0.0
 
     def requirements(self) -> Requirements:
-        """Return what the operation takes."""
+        """Return the requirements as the operation expects them."""
         return Requirements(self.faces, self.min_face_px, self.min_norm, self.gate())
 
 
 class EnrolRequest(EnrolOptions):
-    """Photos or embeddings of one subject."""
+    """Photos or embeddings of one subject to enrol."""
 
     images: tuple[EncodedImage, ...] = ()
     embeddings: tuple[AnyEmbedding, ...] = ()
 
     @model_validator(mode="after")
-    def _is_something(self) -> "EnrolRequest":
-        _require_something(self.images, self.embeddings)
+    def _has_content(self) -> "EnrolRequest":
+        _require_content(self.images, self.embeddings)
         return self
 
 
 class EnrolLine(RequestModel):
-    """One photo or embedding of a long enrolment."""
+    """One line of an NDJSON enrolment: a photo or an embedding."""
 
     subject: str
     image: EncodedImage | None = None
     embedding: Vector | None = None
-    norm: Annotated[float | None, Field(ge=0, le=LARGEST_NORM)] = None
+    norm: Annotated[float | None, Field(ge=0, le=MAX_NORM)] = None
     quality: Annotated[float | None, Field(ge=0, le=100)] = None
     contract_id: str | None = None
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> "EnrolLine":
-        _require_one(self.image, self.embedding)
+    def _has_one_content(self) -> "EnrolLine":
+        _require_one_content(self.image, self.embedding)
         return self
 
     def content(self) -> Content:
-        """Return the image, or the embedding as the operation takes it."""
+        """Return the image, or the embedding as the operation expects it."""
         if self.image is not None:
             return self.image
         return ReceivedEmbedding(np.asarray(self.embedding), self.norm, self.quality, self.contract_id)
@@ -148,26 +160,33 @@ def _read_galleries(value: Any) -> Any:
 
 
 class IdentifyOptions(GateOptions):
-    """How probes are looked for."""
+    """How probes are searched for."""
 
     gallery: Annotated[
         tuple[str, ...],
         BeforeValidator(_read_galleries),
-        Field(min_length=1, max_length=16, description="One or several galleries."),
+        Field(min_length=1, max_length=16, description="Names of the galleries to search."),
     ]
-    k: Annotated[int, Field(ge=1, le=1000, description="Most candidates of a face.")] = 5
+    k: Annotated[int, Field(ge=1, le=1000, description="Maximum number of candidates of a face.")] = 5
     fusion: FusionName = "max"
     assign: Annotated[
-        Literal["independent", "unique"], Field(description="`unique`: no subject is given to two faces of one photo.")
+        Literal["independent", "unique"],
+        Field(
+            description="`independent` searches for each face on its own; `unique` assigns no subject to two faces of "
+            "one photo."
+        ),
     ] = "independent"
     faces: FacePolicyName = "all"
     operating_point: Annotated[
         OperatingPointName,
-        Field(description="Candidates reach its threshold. `none`: no decision, the nearest whatever they are."),
+        Field(
+            description="Name or false match rate of the operating point whose threshold candidates must reach. "
+            "Without it, the default operating point is used; `none` returns the nearest subjects without a decision."
+        ),
     ] = None
 
     def search(self) -> Search:
-        """Return what the operation takes."""
+        """Return the search as the operation expects it."""
         return Search(
             galleries=self.gallery,
             k=self.k,
@@ -180,50 +199,54 @@ class IdentifyOptions(GateOptions):
 
 
 class IdentifyRequest(IdentifyOptions):
-    """Photos or embeddings of unknown people."""
+    """Photos or embeddings to search for."""
 
     images: tuple[EncodedImage, ...] = ()
     embeddings: tuple[AnyEmbedding, ...] = ()
 
     @model_validator(mode="after")
-    def _is_something(self) -> "IdentifyRequest":
-        _require_something(self.images, self.embeddings)
+    def _has_content(self) -> "IdentifyRequest":
+        _require_content(self.images, self.embeddings)
         return self
 
 
 class IdentifyLine(RequestModel):
-    """One photo or embedding of a long identification."""
+    """One line of an NDJSON identification: a photo or an embedding."""
 
-    id: Annotated[str | None, Field(max_length=200, description="Comes back with the answer.")] = None
+    id: Annotated[str | None, Field(max_length=200, description="Returned in the response line.")] = None
     image: EncodedImage | None = None
     embedding: Vector | None = None
     contract_id: str | None = None
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> "IdentifyLine":
-        _require_one(self.image, self.embedding)
+    def _has_one_content(self) -> "IdentifyLine":
+        _require_one_content(self.image, self.embedding)
         return self
 
     def content(self) -> Content:
-        """Return the image, or the embedding as the operation takes it."""
+        """Return the image, or the embedding as the operation expects it."""
         if self.image is not None:
             return self.image
         return ReceivedEmbedding(np.asarray(self.embedding), contract_id=self.contract_id)
 
 
 class ConsistencyRequest(RequestModel):
-    """What is made sure of."""
+    """The scope of a consistency check."""
 
     erasure: Annotated[
-        bool, Field(description="Also write the store anew, so that nothing erased is in any file. Takes a while.")
+        bool,
+        Field(
+            description="Also rewrite the store, and check that no file contains erased data. This can take a while "
+            "for a large store."
+        ),
     ] = False
 
 
-def _require_something(images: tuple[bytes, ...], embeddings: tuple[Embedding, ...]) -> None:
+def _require_content(images: tuple[bytes, ...], embeddings: tuple[Embedding, ...]) -> None:
     if not images and not embeddings:
         raise PydanticCustomError("member_invalid", "give at least one of `images` and `embeddings`")
 
 
-def _require_one(image: bytes | None, embedding: Any) -> None:
+def _require_one_content(image: bytes | None, embedding: Any) -> None:
     if (image is None) == (embedding is None):
-        raise PydanticCustomError("member_invalid", "give either `image` or `embedding`")
+        raise PydanticCustomError("member_invalid", "give either `image` or `embedding`, not both")

@@ -1,4 +1,4 @@
-"""What goes out over the wire about galleries."""
+"""Schemas of responses on galleries."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
@@ -22,16 +22,18 @@ class GalleryOut(ResponseModel):
     """A gallery."""
 
     gallery: str
-    contract_id: Annotated[str, Field(description="Of its embeddings; a model of another one cannot search it.")]
+    contract_id: Annotated[
+        str, Field(description="Contract of its embeddings. Only a model with this contract can search it.")
+    ]
     dimensions: int
-    index: Annotated[IndexKind, Field(description="As it was set.")]
+    index: Annotated[IndexKind, Field(description="Requested kind of index.")]
     serving: Annotated[
-        str | None, Field(description="The index that answers; while it is built, the store itself does.")
+        str | None, Field(description="Kind of index that answers; `null` while it is built and the store answers.")
     ]
     subject_count: int
     template_count: int
     keep_crops: bool
-    min_quality: Annotated[float, Field(description="Least quality of faces that are enrolled or looked for.")]
+    min_quality: Annotated[float, Field(description="Minimum quality of faces that are enrolled or searched for.")]
     metadata: dict[str, JsonValue]
     created: str
 
@@ -54,10 +56,10 @@ class GalleryOut(ResponseModel):
 
 
 class GalleryPage(ResponseModel):
-    """A part of the list of galleries."""
+    """A page of the list of galleries."""
 
     galleries: list[GalleryOut]
-    next: Annotated[str | None, Field(description="The cursor of the part behind this one.")]
+    next: Annotated[str | None, Field(description="Cursor of the next page; `null` on the last page.")]
 
 
 class SubjectOut(ResponseModel):
@@ -80,10 +82,10 @@ class SubjectOut(ResponseModel):
 
 
 class SubjectPage(ResponseModel):
-    """A part of the list of subjects."""
+    """A page of the list of subjects."""
 
     subjects: list[SubjectOut]
-    next: Annotated[str | None, Field(description="The cursor of the part behind this one.")]
+    next: Annotated[str | None, Field(description="Cursor of the next page; `null` on the last page.")]
 
 
 class TemplateOut(ResponseModel):
@@ -93,9 +95,11 @@ class TemplateOut(ResponseModel):
     norm: float | None
     quality: float | None
     contract_id: str
-    source_sha256: Annotated[str, Field(description="Of the image file, or of the embedding if there was none.")]
+    source_sha256: Annotated[
+        str, Field(description="SHA-256 of the image file, or of the embedding if no image was sent.")
+    ]
     created: str
-    crop: Annotated[bool, Field(description="Whether the aligned crop is kept.")]
+    crop: Annotated[bool, Field(description="Whether the aligned crop is stored.")]
 
     @classmethod
     def of(cls, template: Template) -> "TemplateOut":
@@ -121,9 +125,9 @@ class SubjectDetails(ResponseModel):
 
 
 class ReceiptOut(ResponseModel):
-    """Proof of an erasure; says nothing about whose it was."""
+    """Proof of an erasure that does not identify the subject."""
 
-    erasure: Annotated[int, Field(description="Its number.")]
+    erasure: Annotated[int, Field(description="Number of the erasure.")]
     what: Literal["gallery", "subject", "template"]
     subject_count: int
     template_count: int
@@ -131,7 +135,7 @@ class ReceiptOut(ResponseModel):
     erased: str
     log_cut: Annotated[
         bool,
-        Field(description="Whether the store's log was cut already; if not, that follows."),
+        Field(description="Whether the store's write-ahead log is already truncated; if not, it is truncated later."),
     ]
 
     @classmethod
@@ -149,18 +153,20 @@ class ReceiptOut(ResponseModel):
 
 
 class EnrolItem(ResponseModel):
-    """What became of one photo or embedding."""
+    """The outcome of enrolling one photo or embedding."""
 
     status: Literal["enrolled", "duplicate", "error"]
-    template: Annotated[int | None, Field(description="The one that was made, or was there already.")] = None
+    template: Annotated[
+        int | None, Field(description="Number of the template that was created or already existed.")
+    ] = None
     face: FaceOut | None = None
     norm: float | None = None
-    duplicate_of: Annotated[str | None, Field(description="The subject that has the same photo already.")] = None
+    duplicate_of: Annotated[str | None, Field(description="Other subject that has the same photo or embedding.")] = None
     problem: Problem | None = None
 
     @classmethod
     def of(cls, enrolled: Enrolled) -> Self:
-        """Convert a template that the gallery holds now."""
+        """Convert an enrolled template."""
         face = None
         if enrolled.face is not None and enrolled.assessment is not None:
             face = FaceOut.of(enrolled.face.face, enrolled.assessment)
@@ -189,20 +195,27 @@ class CandidateOut(ResponseModel):
 
 
 class IdentifiedFaceOut(ResponseModel):
-    """A face and whom it resembles; an embedding has no box."""
+    """A face and the subjects that it resembles. The result of an embedding has no box."""
 
-    box: Annotated[list[float] | None, Field(description="x1, y1, x2, y2, pixels of the upright photo.")] = None
+    box: Annotated[
+        list[float] | None, Field(description="Corners of the box in pixels of the upright photo: x1, y1, x2, y2.")
+    ] = None
     landmarks: list[list[float]] | None = None
     score: float | None = None
-    quality: Annotated[float | None, Field(description="0 to 100, higher is better.")] = None
+    quality: Annotated[float | None, Field(description="Quality from 0 to 100; higher is better.")] = None
     reasons: list[Reason] = Field(default_factory=list)
     norm: float | None = None
     decision: Annotated[
         Literal["candidates", "unknown", "rejected"] | None,
-        Field(description="`rejected`: not looked for, `refusal` says why. None where no operating point decides."),
+        Field(
+            description="`candidates` or `unknown`, at the operating point; `rejected` if the face was not searched "
+            "for, with the reason in `refusal`. `null` if there is no operating point."
+        ),
     ]
-    refusal: Annotated[Reason | None, Field(description="What of the gate the face does not keep to.")] = None
-    candidates: Annotated[list[CandidateOut], Field(description="Best first; all reach the operating point.")]
+    refusal: Annotated[Reason | None, Field(description="Reason why the face was rejected.")] = None
+    candidates: Annotated[
+        list[CandidateOut], Field(description="Best first. All reach the operating point if there is one.")
+    ]
 
     @classmethod
     def of(cls, face: IdentifiedFace) -> Self:
@@ -214,15 +227,15 @@ class IdentifiedFaceOut(ResponseModel):
             norm=judged.face.norm if judged else None,
             decision=face.decision,
             refusal=judged.refusal.code if judged and judged.refusal else None,
-            candidates=[CandidateOut.of(one) for one in face.candidates],
+            candidates=[CandidateOut.of(candidate) for candidate in face.candidates],
         )
 
 
 class IdentifyItem(ResponseModel):
-    """The faces of one photo, or why there are none."""
+    """The faces of one photo, or the problem with it."""
 
     status: Literal["ok", "error"]
-    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    width: Annotated[int | None, Field(description="Width of the upright photo in pixels.")] = None
     height: int | None = None
     faces: list[IdentifiedFaceOut] = Field(default_factory=list)
     problem: Problem | None = None
@@ -239,9 +252,9 @@ class IdentifyItem(ResponseModel):
 
 
 class IdentifyLineItem(IdentifyItem):
-    """What was found for one line."""
+    """The response line of one request line."""
 
-    id: Annotated[str | None, Field(description="The line's own.")] = None
+    id: Annotated[str | None, Field(description="`id` of the request line.")] = None
 
 
 class IdentifyResponse(ResponseModel):
@@ -249,12 +262,14 @@ class IdentifyResponse(ResponseModel):
 
     items: list[IdentifyItem]
     operating_point: OperatingPointOut | None
-    comparisons: Annotated[int, Field(description="What each face was compared with: templates, or fused subjects.")]
+    comparisons: Annotated[
+        int, Field(description="Number of templates, or fused subjects, that each face was compared with.")
+    ]
     fpir_bound: Annotated[
         float | None,
         Field(
-            description="Measured rate x comparisons, at most 1: how often the face of somebody who is not enrolled "
-            "gets a candidate at this operating point. Choose one that keeps it small."
+            description="Measured rate x comparisons, at most 1: an upper bound of how often a face of a person who "
+            "is not enrolled has a candidate at this operating point. Choose an operating point that keeps it small."
         ),
     ]
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
@@ -272,15 +287,15 @@ class IdentifyResponse(ResponseModel):
 
 
 class ImportResponse(ResponseModel):
-    """What became of the lines."""
+    """The outcomes of an import."""
 
-    enrolled: Annotated[int, Field(description="New ones; all are on the disk.")]
-    duplicates: Annotated[int, Field(description="Were there already.")]
-    refused: Annotated[int, Field(description="Another subject has the same source.")]
+    enrolled: Annotated[int, Field(description="Number of new templates. All are stored on disk.")]
+    duplicates: Annotated[int, Field(description="Number of templates that were already stored.")]
+    refused: Annotated[int, Field(description="Number of templates whose photo or embedding another subject has.")]
 
 
 class ConsistencyResponse(ResponseModel):
-    """Whether index and store agree, and, if asked for, whether what was erased is in no file."""
+    """Whether index and store agree, and on request whether no file contains erased data."""
 
     good: bool
     template_count: int
@@ -290,7 +305,7 @@ class ConsistencyResponse(ResponseModel):
 
     @classmethod
     def of(cls, report: ConsistencyReport, erasure: ErasureReport | None) -> "ConsistencyResponse":
-        """Convert what was found."""
+        """Convert the reports of the checks."""
         faults = report.faults + (erasure.faults if erasure else [])
         return cls(
             good=not faults,

@@ -1,4 +1,4 @@
-"""The forms in which an answer with embeddings can be had, chosen by the header `Accept` (RFC 9110, section 12.5.1)."""
+"""Forms of a response with embeddings, chosen by the header `Accept` (RFC 9110, section 12.5.1)."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -16,62 +16,65 @@ Form = Literal["array", "base64", "msgpack"]
 JSON, BASE64, MSGPACK = "application/json", "application/json; embedding=base64", "application/msgpack"
 
 _MSGPACK_NAMES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
-_NAMED = 99  # precedence over ranges, which count by their length: `*/*` is shorter than `application/*`
+_EXACT = 99  # precedence over media ranges, whose precedence is their length: `*/*` is shorter than `application/*`
 
 
 class Written(NamedTuple):
-    """An answer as bytes, and what they are."""
+    """The bytes of a response and their media type."""
 
     content: bytes
     media_type: str
 
 
 def choose_form(accept: str | None) -> Form:
-    """Choose the form that the client likes best, an array of numbers if it likes several alike.
+    """Return the form that the client prefers; arrays of numbers if it has no preference.
+
+    Args:
+        accept: Value of the header `Accept`; None or empty accepts every form.
 
     Raises:
-        NotAcceptable: None of them is accepted.
+        NotAcceptable: The header accepts none of the forms.
     """
-    liked: dict[Form, tuple[int, float]] = {}
+    preferences: dict[Form, tuple[int, float]] = {}
     for entry in (accept or "*/*").lower().split(","):
         name, *parameters = (piece.strip() for piece in entry.split(";"))
-        options = {key.strip(): value.strip(' "') for key, _, value in (one.partition("=") for one in parameters)}
+        options = {key.strip(): value.strip(' "') for key, _, value in (pair.partition("=") for pair in parameters)}
         quality = _quality(options.get("q", "1"))
         for form, precedence in _forms(name, options.get("embedding")):
-            liked[form] = max(liked.get(form, (0, 0.0)), (precedence, quality))
-    best = max(liked, key=lambda form: (liked[form][1], form == "array"), default=None)
-    if best is None or not liked[best][1]:
-        raise NotAcceptable(f"embeddings can be had as {JSON}, {BASE64} or {MSGPACK}")
+            preferences[form] = max(preferences.get(form, (0, 0.0)), (precedence, quality))
+    best = max(preferences, key=lambda form: (preferences[form][1], form == "array"), default=None)
+    if best is None or not preferences[best][1]:
+        raise NotAcceptable(f"the Accept header allows no supported form of embeddings: {JSON}, {BASE64} or {MSGPACK}")
     return best
 
 
 def write(answer: dict[str, Any], form: Form) -> Written:
-    """Write an answer whose embeddings are float32 arrays.
+    """Write a response whose embeddings are float32 arrays.
 
-    As JSON they are lists of numbers, or base64 of little-endian float32; as MessagePack their bytes.
+    JSON has lists of numbers, or base64 of little-endian float32. MessagePack has the bytes of little-endian float32.
     """
     if form == "array":
         return Written(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), JSON)
     if form == "base64":
-        return Written(orjson.dumps(answer, default=_with(lambda raw: base64.b64encode(raw).decode())), BASE64)
-    return Written(ormsgpack.packb(answer, default=_with(bytes)), MSGPACK)
+        return Written(orjson.dumps(answer, default=_encoder(lambda raw: base64.b64encode(raw).decode())), BASE64)
+    return Written(ormsgpack.packb(answer, default=_encoder(bytes)), MSGPACK)
 
 
-def _with(encode: Callable[[bytes], object]) -> Callable[[NDArray[np.float32]], object]:
+def _encoder(encode: Callable[[bytes], object]) -> Callable[[NDArray[np.float32]], object]:
     return lambda embedding: encode(embedding.astype("<f4", copy=False).tobytes())
 
 
 def _forms(name: str, embedding: str | None) -> Iterator[tuple[Form, int]]:
-    """List what a media range stands for; the more it says, the more its quality counts."""
+    """Yield the forms that a media range matches, and its precedence; more specific ranges have a higher one."""
     if name in ("application/*", "*/*"):
         yield from (("array", len(name)), ("msgpack", len(name)))
     elif name == JSON:
         if embedding in (None, "array"):
-            yield "array", _NAMED
+            yield "array", _EXACT
         elif embedding == "base64":
-            yield "base64", _NAMED
+            yield "base64", _EXACT
     elif name in _MSGPACK_NAMES:
-        yield "msgpack", _NAMED
+        yield "msgpack", _EXACT
 
 
 def _quality(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What comes in over the wire."""
+"""Schemas of requests on faces."""
 
 import base64
 import binascii
@@ -20,15 +20,15 @@ from pydantic_core import PydanticCustomError
 
 from models.detection.policy import FacePolicy
 from models.quality import Gate, Rejectable
-from service.gallery.records import LARGEST_NORM, Fusion
+from service.gallery.records import MAX_NORM, Fusion
 from service.operations import verify
 from service.operations.acquire import ReceivedEmbedding
 
 FacePolicyName = Annotated[
     FacePolicy,
     Field(
-        description="Which face is meant when a photo has several: the `largest`, the most `central`, the `single` one "
-        "there is (several are an error), or `all`."
+        description="Which face of a photo to use: the `largest`, the most `central`, the `single` face (several are "
+        "an error), or `all` faces."
     ),
 ]
 
@@ -39,30 +39,30 @@ def _decode(value: Any) -> Any:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise PydanticCustomError("base64_malformed", "this is not base64: {reason}", {"reason": str(error)}) from error
+        raise PydanticCustomError("base64_malformed", "not valid base64: {reason}", {"reason": str(error)}) from error
 
 
 EncodedImage = Annotated[
     bytes,
     BeforeValidator(_decode),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "The image file, base64."}),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "Image file as base64."}),
 ]
 
 
 def _read_point(value: Any) -> str | float | None:
-    """Take a rate that came as text, as it does in a form, for what it is."""
+    """Return a rate as a number, even if it is sent as text, as in a form; return other text as a name."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
-        raise PydanticCustomError("member_invalid", "give a name or a rate")
+        raise PydanticCustomError("member_invalid", "give the name or the rate of an operating point")
     try:
         rate = float(value)
     except OverflowError:
         rate = math.inf
     except ValueError:
         return str(value)
-    if not 0 < rate < 1:  # refuses NaN too
-        raise PydanticCustomError("member_invalid", "a rate lies between 0 and 1")
+    if not 0 < rate < 1:  # also refuses NaN
+        raise PydanticCustomError("member_invalid", "the rate must be greater than 0 and less than 1")
     return rate
 
 
@@ -77,7 +77,8 @@ OperatingPointName = Annotated[
                 {"type": "null"},
             ],
             "default": None,
-            "description": "Name (`fmr_1e-3`) or false match rate of a measured operating point; absent: the default.",
+            "description": "Name (`fmr_1e-3`) or false match rate of a measured operating point. Without it, the "
+            "default operating point is used.",
         }
     ),
 ]
@@ -86,25 +87,25 @@ OperatingPointName = Annotated[
 FusionName = Annotated[
     Fusion,
     Field(
-        description="How similarities to the templates of one subject become one: the largest (`max`), their `mean`, "
-        "or the similarity to the template that AdaFace's way makes of all (`quality-weighted`)."
+        description="How the similarities to the templates of one subject become one: their maximum (`max`), their "
+        "`mean`, or the similarity to one template that is the weighted sum of all (`quality-weighted`, as in AdaFace)."
     ),
 ]
 
 
-def _refuse_truth(value: Any) -> Any:
+def _refuse_boolean(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("member_invalid", "give a number")
+        raise PydanticCustomError("member_invalid", "the value must be a number")
     return value
 
 
 MinQuality = Annotated[
     float,
-    BeforeValidator(_refuse_truth),
+    BeforeValidator(_refuse_boolean),
     Field(
         ge=0,
         le=100,
-        description="Least quality of a face of a photo; refused where quality was not validated for this model.",
+        description="Minimum quality of a face. Refused if quality was not validated for this model.",
     ),
 ]
 
@@ -113,14 +114,15 @@ def _read_reasons(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-REPEATED = ("reject",)  # members that a form or a query may give several times
+REPEATABLE = ("reject",)  # members that a form or a query may repeat
 
 Rejected = Annotated[
     tuple[Rejectable, ...],
     BeforeValidator(_read_reasons),
     Field(
-        description="Reasons for which a face is refused: it is smaller, turned further or cut off more than any face "
-        "that the calibration saw, so no error rate was measured for it."
+        description="Reasons for which a face is refused: it is smaller (`face_too_small`), turned further "
+        "(`extreme_pose`) or more cut off (`cut_off`) than the faces of the calibration, so no error rate was measured "
+        "for such faces."
     ),
 ]
 
@@ -132,7 +134,7 @@ class RequestModel(BaseModel):
 
 
 def _read_embedding(value: Any) -> Any:
-    """Take a list of numbers, or base64 of float32 numbers, as it stands or as the member of an object."""
+    """Accept an embedding either on its own or as the member `embedding` of an object."""
     return {"embedding": value} if isinstance(value, list | str) else value
 
 
@@ -141,12 +143,12 @@ def _read_vector(value: Any) -> NDArray[np.float32]:
         try:
             return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
         except ValueError as error:
-            raise PydanticCustomError("base64_malformed", "this is not base64 of float32 numbers") from error
+            raise PydanticCustomError("base64_malformed", "not valid base64 of float32 numbers") from error
     numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
     if not numbers:
         raise PydanticCustomError("member_invalid", "give a list of numbers, or base64 of float32 numbers")
     try:
-        with np.errstate(over="ignore"):  # refused as infinite
+        with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused later
             return np.array(value, np.float64).astype(np.float32)
     except OverflowError as error:
         raise PydanticCustomError("member_invalid", "a number is too large") from error
@@ -158,25 +160,33 @@ Vector = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string", "contentEncoding": "base64"}],
-            "description": "Numbers, or base64 of them as little-endian float32. Made of length 1 if it is not.",
+            "description": "Embedding as a list of numbers, or as base64 of little-endian float32. It is normalised to "
+            "length 1.",
         }
     ),
 ]
 
 
 class Embedding(RequestModel):
-    """An embedding that was made before."""
+    """An embedding that was computed earlier."""
 
     embedding: Vector
     norm: Annotated[
         float | None,
-        Field(ge=0, le=LARGEST_NORM, description="Length before it was normalised; by default its own, unless 1."),
+        Field(
+            ge=0,
+            le=MAX_NORM,
+            description="Length before normalisation. Default: the length of `embedding`, unless it is 1.",
+        ),
     ] = None
-    quality: Annotated[float | None, Field(ge=0, le=100, description="0 to 100, higher is better.")] = None
-    contract_id: Annotated[str | None, Field(description="Refused if it is not the one that is served.")] = None
+    quality: Annotated[float | None, Field(ge=0, le=100, description="Quality from 0 to 100; higher is better.")] = None
+    contract_id: Annotated[
+        str | None,
+        Field(description="Embedding contract; refused if the served model has another one."),
+    ] = None
 
     def received(self) -> ReceivedEmbedding:
-        """Return it as the operations take it."""
+        """Return the embedding as the operations expect it."""
         return ReceivedEmbedding(self.embedding, self.norm, self.quality, self.contract_id)
 
 
@@ -193,18 +203,18 @@ class Side(RequestModel):
     subject: str | None = None
 
     @model_validator(mode="after")
-    def _is_one_thing(self) -> "Side":
+    def _has_one_content(self) -> "Side":
         given = [self.image is not None, self.embedding is not None, self.gallery is not None]
         if sum(given) != 1 or (self.gallery is None) != (self.subject is None):
             raise PydanticCustomError(
-                "member_invalid", "give an image, or an embedding, or a gallery and one of its subjects"
+                "member_invalid", "give either an image, or an embedding, or a gallery and one of its subjects"
             )
         if self.contract_id is not None and self.embedding is None:
-            raise PydanticCustomError("member_invalid", "only an embedding has a contract id")
+            raise PydanticCustomError("member_invalid", "`contract_id` is only valid with an embedding")
         return self
 
     def side(self) -> verify.Side:
-        """Return it as the operation takes it."""
+        """Return the side as the operation expects it."""
         if self.image is not None:
             return self.image
         if self.gallery is not None and self.subject is not None:
@@ -213,24 +223,24 @@ class Side(RequestModel):
 
 
 class DetectRequest(RequestModel):
-    """Photos in which to find faces."""
+    """Photos in which faces are detected."""
 
     images: Annotated[tuple[EncodedImage, ...], Field(min_length=1)]
     faces: FacePolicyName = "all"
 
 
 class EmbedRequest(DetectRequest):
-    """Photos whose faces are to be embedded."""
+    """Photos whose faces are embedded."""
 
 
 class GateOptions(RequestModel):
-    """What faces of photos must keep to."""
+    """Requirements of the faces in photos."""
 
     min_quality: MinQuality = 0.0
     reject: Rejected = ()
 
     def gate(self) -> Gate:
-        """Return what the inference core takes."""
+        """Return the gate of the inference core."""
         return Gate(self.min_quality, self.reject)
 
 
@@ -244,21 +254,29 @@ class VerifyRequest(GateOptions):
     operating_point: OperatingPointName = None
     inconclusive: Annotated[
         bool,
-        Field(description="Whether to answer `inconclusive` between the ends of the threshold's 95 % interval."),
+        Field(
+            description="Whether the decision is `inconclusive` if the similarity is within the 95 % confidence "
+            "interval of the threshold."
+        ),
     ] = False
     prior: Annotated[
-        float, Field(gt=0, lt=1, description="Probability of one subject before comparing, for `probability`.")
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="Prior probability that both sides show the same subject; used for `probability`.",
+        ),
     ] = 0.5
 
     def comparison(self) -> verify.Comparison:
-        """Return it as the operation takes it."""
+        """Return the comparison as the operation expects it."""
         return verify.Comparison(
             probe=self.probe.side(),
             reference=self.reference.side(),
             faces=self.faces,
             fusion=self.fusion,
             operating_point=self.operating_point,
-            may_be_inconclusive=self.inconclusive,
+            allow_inconclusive=self.inconclusive,
             prior=self.prior,
             gate=self.gate(),
         )

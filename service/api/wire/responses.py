@@ -1,4 +1,4 @@
-"""What goes out over the wire."""
+"""Schemas of responses on faces, problems and the service."""
 
 from typing import Annotated, Any, Literal
 
@@ -54,26 +54,33 @@ _VERIFY_EXAMPLE: dict[str, JsonValue] = {
 
 
 class FaceOut(ResponseModel):
-    """A face. Coordinates are pixels of the upright photo."""
+    """A face. Coordinates are in pixels of the upright photo."""
 
-    box: Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2")]
+    box: Annotated[list[float], Field(min_length=4, max_length=4, description="Corners of the box: x1, y1, x2, y2.")]
     landmarks: Annotated[
         list[list[float]],
-        Field(min_length=5, max_length=5, description="left eye, right eye, nose, left and right mouth corner; x, y"),
+        Field(
+            min_length=5,
+            max_length=5,
+            description="x, y of left eye, right eye, nose, left and right mouth corner.",
+        ),
     ]
-    score: Annotated[float, Field(ge=0, le=1, description="The detector's confidence; says nothing about identity.")]
+    score: Annotated[float, Field(ge=0, le=1, description="Confidence of the detector that this is a face.")]
     quality: Annotated[
         float | None,
         Field(
             ge=0,
             le=100,
-            description="Of the feature norm, higher is better; None without an embedding, or statistics of norms. "
-            "`/v1/info` says whether it was validated for this model.",
+            description="Quality from the norm of the embedding; higher is better. `null` without an embedding, or if "
+            "the model has no statistics of norms. `/v1/info` says whether quality was validated for this model.",
         ),
     ] = None
     reasons: Annotated[
         list[Reason],
-        Field(description="In which ways the face lies outside of what the calibration saw or the request asks for."),
+        Field(
+            description="In which ways the face lies outside the range of the calibration, or below the requested "
+            "minimum quality."
+        ),
     ] = []
 
     @classmethod
@@ -83,17 +90,17 @@ class FaceOut(ResponseModel):
 
     @classmethod
     def of_judged(cls, judged: JudgedFace | None) -> "FaceOut | None":
-        """Convert a face that was held to a gate; None stays None."""
+        """Convert a face that was assessed against a gate; None stays None."""
         return None if judged is None else cls.of(judged.face.face, judged.assessment)
 
 
 EmbeddingOut = Annotated[
     Any,
-    SkipValidation,  # (D,) float32: what writes the answer knows the form that was asked for
+    SkipValidation,  # (D,) float32, which is converted when the response is written in the chosen form
     WithJsonSchema(
         {
             "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string", "contentEncoding": "base64"}],
-            "description": "Of length 1; comparable under the same contract id only.",
+            "description": "Embedding of length 1. Only embeddings with the same contract id can be compared.",
         }
     ),
 ]
@@ -103,7 +110,7 @@ class EmbeddedFaceOut(FaceOut):
     """A face with its embedding."""
 
     embedding: EmbeddingOut
-    norm: Annotated[float, Field(ge=0, description="Length of the embedding before it was normalised.")]
+    norm: Annotated[float, Field(ge=0, description="Length of the embedding before normalisation.")]
 
     @classmethod
     def of_embedded(cls, embedded: EmbeddedFace, assessment: Assessment) -> "EmbeddedFaceOut":
@@ -117,23 +124,23 @@ class EmbeddedFaceOut(FaceOut):
 
 
 class Problem(ResponseModel):
-    """An error (RFC 9457). `code` is stable; `detail` is for people."""
+    """An error (RFC 9457). `code` is stable; the wording of `title` and `detail` may change."""
 
     type: str
     title: str
     status: int
     code: str
     detail: str
-    part: Annotated[str | None, Field(description="The part or member of the request that is meant.")] = None
+    part: Annotated[str | None, Field(description="Part or member of the request that caused the error.")] = None
     request_id: str | None = None
-    duplicate_of: Annotated[str | None, Field(description="The subject that has the same photo already.")] = None
+    duplicate_of: Annotated[str | None, Field(description="Other subject that has the same photo or embedding.")] = None
 
 
 class DetectItem(ResponseModel):
-    """The faces of one photo, or why there are none."""
+    """The faces of one photo, or the problem with it."""
 
     status: Literal["ok", "error"]
-    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    width: Annotated[int | None, Field(description="Width of the upright photo in pixels.")] = None
     height: int | None = None
     faces: list[FaceOut] = []
     problem: Problem | None = None
@@ -152,10 +159,10 @@ class DetectResponse(ResponseModel):
 
 
 class EmbedItem(ResponseModel):
-    """The embedded faces of one photo, or why there are none."""
+    """The embedded faces of one photo, or the problem with it."""
 
     status: Literal["ok", "error"]
-    width: Annotated[int | None, Field(description="Of the upright photo, pixels.")] = None
+    width: Annotated[int | None, Field(description="Width of the upright photo in pixels.")] = None
     height: int | None = None
     faces: list[EmbeddedFaceOut] = []
     problem: Problem | None = None
@@ -171,23 +178,32 @@ class EmbedItem(ResponseModel):
 class EmbedResponse(ResponseModel):
     """One item for each photo, in order."""
 
-    contract_id: Annotated[str, Field(description="Embeddings of different ids must not be compared.")]
+    contract_id: Annotated[
+        str, Field(description="Embedding contract. Only embeddings with the same id can be compared.")
+    ]
     items: list[EmbedItem]
 
 
 class OperatingPointOut(ResponseModel):
-    """A threshold and what it costs, as measured."""
+    """A threshold and the error rates that were measured at it."""
 
     name: str
-    rate: Annotated[float, Field(description="False match rate: share of comparisons of different people that match.")]
-    threshold: Annotated[float, Field(description="Similarity from which on two faces match.")]
-    interval: Annotated[list[float], Field(min_length=2, max_length=2, description="95 % interval of the rate.")]
-    threshold_interval: Annotated[
-        list[float], Field(min_length=2, max_length=2, description="95 % interval of the threshold for this rate.")
+    rate: Annotated[
+        float, Field(description="False match rate: proportion of comparisons of different people that match.")
     ]
-    fnmr: Annotated[float, Field(description="False non-match rate that the threshold cost on the same data.")]
-    fnmr_interval: Annotated[list[float], Field(min_length=2, max_length=2, description="95 % interval of that.")]
-    errors: Annotated[int, Field(description="False matches that were seen when it was measured.")]
+    threshold: Annotated[float, Field(description="Minimum similarity of a match.")]
+    interval: Annotated[
+        list[float], Field(min_length=2, max_length=2, description="95 % confidence interval of the rate.")
+    ]
+    threshold_interval: Annotated[
+        list[float],
+        Field(min_length=2, max_length=2, description="95 % confidence interval of the threshold for this rate."),
+    ]
+    fnmr: Annotated[float, Field(description="False non-match rate at the threshold on the same data.")]
+    fnmr_interval: Annotated[
+        list[float], Field(min_length=2, max_length=2, description="95 % confidence interval of `fnmr`.")
+    ]
+    errors: Annotated[int, Field(description="Number of false matches in the measurement.")]
     measured_on: str
 
     @classmethod
@@ -207,7 +223,7 @@ class OperatingPointOut(ResponseModel):
 
 
 class VerifyResponse(ResponseModel):
-    """A similarity, and the decision that a measured error rate allows."""
+    """The similarity of two sides, and the decision at an operating point."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"example": _VERIFY_EXAMPLE})
 
@@ -215,25 +231,29 @@ class VerifyResponse(ResponseModel):
     decision: Decision | None
     operating_point: OperatingPointOut | None
     comparisons: Annotated[
-        int, Field(ge=1, description="Pairs of faces or templates compared; the best pair of faces is reported.")
+        int,
+        Field(ge=1, description="Compared pairs of faces or templates. The best pair of faces is reported."),
     ]
     false_match_rate: Annotated[
         float | None,
-        Field(description="Measured rate x comparisons: how often photos without a common person match."),
+        Field(description="Measured rate x comparisons, at most 1: how often photos without a common person match."),
     ]
     log_likelihood_ratio: Annotated[
         float | None,
         Field(
-            description="How much likelier this similarity is for one subject than for two, natural logarithm, as "
-            "calibrated on the data of the operating point; None for the best of several comparisons."
+            description="Natural logarithm of how much more likely this similarity is for the same subject than for "
+            "different subjects, as calibrated. `null` for the best of several comparisons."
         ),
     ] = None
     probability: Annotated[
-        float | None, Field(ge=0, le=1, description="Of one subject, from that ratio and `prior`.")
+        float | None,
+        Field(ge=0, le=1, description="Probability of the same subject, from the ratio and `prior`."),
     ] = None
-    prior: Annotated[float | None, Field(description="As the request gives it.")] = None
+    prior: Annotated[float | None, Field(description="`prior` of the request.")] = None
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None
-    probe: Annotated[FaceOut | None, Field(description="None where an embedding or a subject was given.")]
+    probe: Annotated[
+        FaceOut | None, Field(description="Face of the best pair; `null` if the side is an embedding or a subject.")
+    ]
     reference: FaceOut | None
 
     @classmethod
@@ -256,14 +276,16 @@ class VerifyResponse(ResponseModel):
 
 
 class SessionOut(ResponseModel):
-    """What really runs."""
+    """The configuration that a model runs with, as reported by the engine."""
 
     engine: str
     version: str
     provider: str
     precision: str
-    threads: Annotated[int, Field(description="Of all streams together; 0 where the device has none to count.")]
-    streams: Annotated[int, Field(description="Runs side by side, which share the threads.")]
+    threads: Annotated[
+        int, Field(description="Total number of CPU threads of all streams; 0 on a device without them.")
+    ]
+    streams: Annotated[int, Field(description="Number of concurrent runs, which share the threads.")]
 
 
 class ModelOut(ResponseModel):
@@ -276,35 +298,43 @@ class ModelOut(ResponseModel):
 
 
 class BoundOut(ResponseModel):
-    """By the rule of 3: no error was seen above a similarity."""
+    """A bound of the false match rate above the highest similarity of different subjects, by the rule of 3."""
 
-    similarity: Annotated[float, Field(description="Highest that two subjects had.")]
-    fmr: Annotated[float, Field(description="Upper 95 % bound of the false match rate above it.")]
+    similarity: Annotated[float, Field(description="Highest similarity of different subjects in the measurement.")]
+    fmr: Annotated[float, Field(description="Upper 95 % bound of the false match rate above that similarity.")]
 
 
 class ScoreMapOut(ResponseModel):
-    """How similarity becomes a log-likelihood ratio, and how well, on held-out subjects."""
+    """The map from similarity to log-likelihood ratio, and its quality on held-out subjects."""
 
     method: Literal["logistic", "isotonic"]
-    cost: Annotated[float, Field(description="Cllr in bits: 0 is perfect, 1 says nothing.")]
-    least_cost: Annotated[float, Field(description="The same of the best monotone map there could be.")]
+    cost: Annotated[float, Field(description="Cllr in bits: 0 is perfect, 1 is uninformative.")]
+    least_cost: Annotated[float, Field(description="Cllr in bits of the best possible monotone map.")]
     calibration_error: Annotated[float, Field(description="Expected calibration error of the probability.")]
     folds: int
 
 
 class QualityOut(ResponseModel):
-    """How norms become quality, and whether it may gate."""
+    """The map from norm to quality, whether quality may refuse faces, and the range of faces in the calibration."""
 
     validated: bool
-    because: Annotated[str | None, Field(description="Why it may not gate.")]
+    because: Annotated[str | None, Field(description="Why quality was not validated.")]
     norm_mean: float
     norm_deviation: float
     norm_source: Literal["checkpoint", "measured"]
     min_side_px: Annotated[
-        float | None, Field(description="Smallest face that was measured, but for one in a thousand.")
+        float | None, Field(description="Minimum face size in pixels, without the smallest 0.1 %.")
     ] = None
-    max_pose: Annotated[float | None, Field(description="Largest distance of landmarks from the template.")] = None
-    max_cut_off: Annotated[float | None, Field(description="Largest share of a crop beyond its photo.")] = None
+    max_pose: Annotated[
+        float | None,
+        Field(
+            description="Maximum distance of landmarks from the alignment template, in eye distances, without the "
+            "largest 0.1 %."
+        ),
+    ] = None
+    max_cut_off: Annotated[
+        float | None, Field(description="Maximum share of a crop outside its photo, without the largest 0.1 %.")
+    ] = None
 
     @classmethod
     def of(cls, scale: QualityScale) -> "QualityOut":
@@ -320,17 +350,17 @@ class QualityOut(ResponseModel):
 
 
 class TunedGraphOut(ResponseModel):
-    """How a graph runs fastest on this machine, as measured."""
+    """The fastest configuration that was measured for a graph on this machine."""
 
     engine: str
     precision: str
     streams: int
-    largest: Annotated[int, Field(description="Most pictures of one run; more do not pay.")]
-    rate: Annotated[float, Field(description="Pictures a second that were measured, all streams busy.")]
+    largest: Annotated[int, Field(description="Maximum batch size; larger batches are not faster.")]
+    rate: Annotated[float, Field(description="Measured images per second with all streams busy.")]
 
     @classmethod
     def of(cls, tuned: GraphTuning) -> "TunedGraphOut":
-        """Convert what the inference core measured."""
+        """Convert the tuning of a graph."""
         chosen = tuned.chosen
         choice = chosen.choice
         return cls(
@@ -343,7 +373,7 @@ class TunedGraphOut(ResponseModel):
 
 
 class TuningOut(ResponseModel):
-    """What `vultus tune` chose on this machine."""
+    """The configurations that `vultus tune` chose on this machine."""
 
     measured_at: str
     machine: dict[str, str]
@@ -352,7 +382,7 @@ class TuningOut(ResponseModel):
 
     @classmethod
     def of(cls, tuning: Tuning) -> "TuningOut":
-        """Convert what the inference core measured."""
+        """Convert a tuning of the inference core."""
         return cls(
             measured_at=tuning.measured_at,
             machine=tuning.key.machine,
@@ -362,7 +392,7 @@ class TuningOut(ResponseModel):
 
 
 class InfoResponse(ResponseModel):
-    """What is served."""
+    """The served models and their calibration."""
 
     version: str
     pack: str
@@ -375,18 +405,23 @@ class InfoResponse(ResponseModel):
     default_operating_point: str | None
     calibration_conditions: dict[str, bool | int | float | str] | None
     calibration_mismatch: Annotated[
-        str | None, Field(description="In what the calibration was measured otherwise than it is served.")
+        str | None,
+        Field(description="How the conditions of the calibration differ from what runs, or `null`."),
     ]
-    bound: Annotated[BoundOut | None, Field(description="What can be said beyond the strictest operating point.")]
-    score_map: Annotated[ScoreMapOut | None, Field(description="Where log-likelihood ratios come from.")]
-    quality: Annotated[QualityOut | None, Field(description="What is known of quality with this model.")]
+    bound: Annotated[
+        BoundOut | None, Field(description="Bound of the false match rate beyond the strictest operating point.")
+    ]
+    score_map: Annotated[ScoreMapOut | None, Field(description="Map from similarity to log-likelihood ratio.")]
+    quality: Annotated[QualityOut | None, Field(description="Map from norm to quality for this model.")]
     uncalibrated_because: str | None
-    tuning: Annotated[TuningOut | None, Field(description="Why engine, precision and streams are what they are.")]
+    tuning: Annotated[
+        TuningOut | None, Field(description="Tuning from which engine, precision and streams were chosen.")
+    ]
     untuned_because: str | None
 
 
 class Health(ResponseModel):
-    """The process is there."""
+    """The state of the service."""
 
     status: Literal["alive", "ready"]
 

@@ -11,7 +11,7 @@ from service.gallery.records import Block
 
 _PARTITION_RATIO = 8  # ratio of hits to depth above which partitioning comes before sorting
 
-NOTHING = -1  # key that marks an empty entry of `Hits`
+NO_KEY = -1  # key that marks an empty entry of `Hits`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +20,7 @@ class Hits:
 
     Attributes:
         similarities: (Q, K) float32, descending; -inf for an empty entry.
-        template_keys, subject_keys: (Q, K) int64; `NOTHING` for an empty entry.
+        template_keys, subject_keys: (Q, K) int64; `NO_KEY` for an empty entry.
     """
 
     similarities: NDArray[np.float32]
@@ -89,7 +89,7 @@ def stacked(parts: Sequence[Hits]) -> Hits:
             [np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill) for array in arrays]
         )
 
-    return Hits(column("similarities", -np.inf), column("template_keys", NOTHING), column("subject_keys", NOTHING))
+    return Hits(column("similarities", -np.inf), column("template_keys", NO_KEY), column("subject_keys", NO_KEY))
 
 
 def no_hits(probes: int) -> Hits:

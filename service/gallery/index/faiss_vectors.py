@@ -26,7 +26,7 @@ _QUANTIZERS = {
 }
 
 
-def search_threads(count: int) -> ThreadPoolExecutor:
+def search_pool(count: int) -> ThreadPoolExecutor:
     """Start search threads, in each of which FAISS uses one core."""
     return ThreadPoolExecutor(count, thread_name_prefix="search", initializer=faiss.omp_set_num_threads, initargs=(1,))
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NOTHING, Hits, nearest, stacked
+from service.gallery.index.base import NO_KEY, Hits, nearest, stacked
 from service.gallery.index.faiss_vectors import blank, search_graph, stored_vectors
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.segmented import SegmentedIndex
 from service.gallery.records import Block
 
 EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 then agrees with the exact search
-_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2  # of the sealed templates, above which the index is worn
+_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2  # of the sealed templates, above which the index is rebuilt
 _BLOCK_ROWS = 8192
-_TAIL_ROWS = 4096  # a smaller tail never makes the index worn, because searching it is cheap
+_TAIL_ROWS = 4096  # a smaller tail never causes a rebuild, because searching it is cheap
 
 
 class GraphIndex:
@@ -61,7 +61,7 @@ class GraphIndex:
         return len(self.template_keys) - int(self._gone.sum()) + self._tail.count
 
     @property
-    def worn(self) -> bool:
+    def needs_rebuild(self) -> bool:
         """Whether the tail or the number of removed templates is large enough to rebuild the index."""
         tail_limit = max(_TAIL_ROWS, _TAIL_SHARE * len(self.template_keys))
         return self._tail.count > tail_limit or self._gone.sum() > _GONE_SHARE * len(self.template_keys)
@@ -82,7 +82,7 @@ class GraphIndex:
             positions = self._positions(templates)
             blank(self.graph, positions)
             self._gone[positions] = True
-            self._subjects[positions] = NOTHING
+            self._subjects[positions] = NO_KEY
 
     def reassign(self, templates: NDArray[np.int64], subject: int) -> None:
         """Assign templates to another subject."""
@@ -101,8 +101,8 @@ class GraphIndex:
                 found = positions >= 0
                 return Hits(
                     np.where(found, similarities, -np.inf).astype(np.float32),
-                    np.where(found, self.template_keys[positions], NOTHING),
-                    np.where(found, self._subjects[positions], NOTHING),
+                    np.where(found, self.template_keys[positions], NO_KEY),
+                    np.where(found, self._subjects[positions], NO_KEY),
                 )
 
         parts = np.array_split(probes, min(len(probes), 8))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.artefact.directories import sync
 from service.errors import SnapshotUnfit
-from service.gallery.index.base import NOTHING, Hits, TemplateIndex
+from service.gallery.index.base import NO_KEY, Hits, TemplateIndex
 from service.gallery.index.faiss_vectors import new_graph, within
 from service.gallery.index.graph import GraphIndex
 from service.gallery.index.scan import BLOCK_ROWS, read_blocks, scan
@@ -39,21 +39,21 @@ class IndexLimits:
     """The numbers of templates at which the kind of an index changes.
 
     Attributes:
-        flat_most: Maximum number of templates that `auto` stores in float32. For more, float16 takes half the memory
-            and half the time.
-        learned_least: Minimum number of templates for `sq8`, which learns a byte's range from them, and for `hnsw`.
-            For fewer, `flat` serves.
+        max_flat_templates: Maximum number of templates that `auto` stores in float32. For more, float16 takes half
+            the memory and half the time.
+        min_learned_templates: Minimum number of templates for `sq8`, which learns a byte's range from them, and for
+            `hnsw`. For fewer, `flat` serves.
     """
 
-    flat_most: int = 100_000
-    learned_least: int = 10_000
+    max_flat_templates: int = 100_000
+    min_learned_templates: int = 10_000
 
 
 def served_kind(kind: IndexKind, templates: int, limits: IndexLimits) -> ServedKind:
     """Return the kind of index that serves a number of templates if `kind` is configured."""
     if kind == "auto":
-        return "flat" if templates <= limits.flat_most else "flat-fp16"
-    if kind in ("sq8", "hnsw") and templates < limits.learned_least:
+        return "flat" if templates <= limits.max_flat_templates else "flat-fp16"
+    if kind in ("sq8", "hnsw") and templates < limits.min_learned_templates:
         return "flat"
     return kind
 
@@ -61,7 +61,7 @@ def served_kind(kind: IndexKind, templates: int, limits: IndexLimits) -> ServedK
 class LiveIndex:
     """The search index of a gallery, or a scan of the store while there is none.
 
-    `added`, `removed`, `reassigned` and `drop` are called under the store's lock.
+    `apply_added`, `apply_removed`, `apply_reassigned` and `drop` are called under the store's lock.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class LiveIndex:
         index = self._index
         if index is None:
             return True
-        if isinstance(index, GraphIndex) and index.worn:
+        if isinstance(index, GraphIndex) and index.needs_rebuild:
             return True
         return index.kind != served_kind(self.gallery.index, index.count, self._limits)
 
@@ -133,7 +133,7 @@ class LiveIndex:
             return scan(self._database, self.gallery, probes, depth), 0.0
         return index.search(probes, depth), index.rounding
 
-    def added(self, block: Block) -> None:
+    def apply_added(self, block: Block) -> None:
         """Apply an addition that is committed to the store.
 
         The templates are durable, so a failure of the index does not fail the request; the index is discarded instead.
@@ -152,15 +152,15 @@ class LiveIndex:
         self._index = None
         self.remove_snapshot()
 
-    def removed(self, templates: list[int]) -> None:
+    def apply_removed(self, templates: list[int]) -> None:
         """Apply an erasure that is committed to the store, and remove a snapshot that may contain the templates."""
-        self._change(np.array(sorted(templates), np.int64), NOTHING)
+        self._change(np.array(sorted(templates), np.int64), NO_KEY)
         if templates:
             self._erasures += 1
             if self._path.exists():
                 self.remove_snapshot()
 
-    def reassigned(self, templates: list[int], subject: int) -> None:
+    def apply_reassigned(self, templates: list[int], subject: int) -> None:
         """Apply a merge that is committed to the store: the templates belong to another subject."""
         self._change(np.array(sorted(templates), np.int64), subject)
 
@@ -184,11 +184,11 @@ class LiveIndex:
         self._path.unlink(missing_ok=True)
         sync(self._path.parent)
 
-    def build(self, anew: bool = False) -> None:
+    def build(self, ignore_snapshot: bool = False) -> None:
         """Build the index from its snapshot if that is usable, otherwise from the store.
 
         Args:
-            anew: Whether to ignore the snapshot.
+            ignore_snapshot: Whether to ignore the snapshot.
         """
         with self._database.exclusive():
             self._missed = []
@@ -199,7 +199,7 @@ class LiveIndex:
             if kind != "hnsw":
                 self.remove_snapshot()
                 self._build_segments(kind)
-            elif anew or not self._load_graph():
+            elif ignore_snapshot or not self._load_graph():
                 self._build_graph()
         finally:
             self._missed = None
@@ -265,7 +265,7 @@ class LiveIndex:
             keys, subjects = rows.owners(connection, self.gallery)
         templates = np.abs(sealed)
         stored = np.isin(sealed, keys, assume_unique=True)
-        sealed_subjects = np.full(len(templates), NOTHING)
+        sealed_subjects = np.full(len(templates), NO_KEY)
         sealed_subjects[stored] = subjects[np.isin(keys, sealed, assume_unique=True)]
         index = GraphIndex(graph, templates, sealed_subjects, self.gallery.dimensions, self._threads)
         index.remove(templates[~stored])
@@ -306,7 +306,7 @@ class LiveIndex:
 
 
 def _apply(index: TemplateIndex, templates: NDArray[np.int64], subject: int) -> None:
-    if subject == NOTHING:
+    if subject == NO_KEY:
         index.remove(templates)
     else:
         index.reassign(templates, subject)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NOTHING, Hits, nearest, no_hits, stacked
+from service.gallery.index.base import NO_KEY, Hits, nearest, no_hits, stacked
 from service.gallery.index.device import gpu_copies
 from service.gallery.index.faiss_vectors import Encoding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.index.locking import ReadWriteLock
@@ -60,8 +60,8 @@ class _Segment:
         similarities = np.where(found, similarities, -np.inf).astype(np.float32)
         return Hits(
             similarities,
-            np.where(found, self.template_keys[rows], NOTHING),
-            np.where(found, self.subject_keys[rows], NOTHING),
+            np.where(found, self.template_keys[rows], NO_KEY),
+            np.where(found, self.subject_keys[rows], NO_KEY),
         )
 
 

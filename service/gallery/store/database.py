@@ -130,7 +130,7 @@ class Database:
             finally:
                 self.checkpoint()  # an interrupted VACUUM leaves its pages in the log, which would keep the disk full
 
-    def damages(self) -> list[str]:
+    def integrity_faults(self) -> list[str]:
         """Check the file's structure and references; return one sentence for each fault."""
         with self.reading() as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(10)") if row[0] != "ok"]

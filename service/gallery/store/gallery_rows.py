@@ -6,7 +6,7 @@ import time
 from typing import Literal
 
 from service.errors import GalleryExists, GalleryUnknown
-from service.gallery.names import sought_name
+from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, IndexKind, Metadata, Receipt
 
 _COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality"
@@ -44,7 +44,7 @@ def find(connection: sqlite3.Connection, name: str) -> Gallery:
     Raises:
         GalleryUnknown: No gallery has this name.
     """
-    row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (sought_name(name),)).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (lookup_name(name),)).fetchone()
     if row is None:
         raise GalleryUnknown("no gallery has this name")
     return _gallery(row)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from service.errors import SubjectEmpty, SubjectExists, SubjectUnknown
-from service.gallery.names import sought_name
+from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, Metadata, Receipt, Subject
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
@@ -65,7 +65,7 @@ def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject
         SubjectUnknown: The gallery has no subject with this name.
     """
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, sought_name(name))
+        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, lookup_name(name))
     ).fetchone()
     if row is None:
         raise SubjectUnknown("the gallery has no subject with this name")
@@ -129,7 +129,7 @@ def change(
     return find(connection, gallery, name or subject.name)
 
 
-def require_two(subject: Subject, other: Subject) -> None:
+def require_distinct(subject: Subject, other: Subject) -> None:
     """Refuse to merge a subject with itself.
 
     Raises:

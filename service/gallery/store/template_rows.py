@@ -14,7 +14,7 @@ from service.gallery.records import (
     NewTemplate,
     Outcome,
     Receipt,
-    Stored,
+    StoreOutcome,
     Subject,
     Template,
     TemplateSet,
@@ -27,7 +27,7 @@ _STORED_AS = np.dtype("<f4")
 
 def add(
     connection: sqlite3.Connection, gallery: Gallery, entries: Sequence[tuple[int, NewTemplate]]
-) -> tuple[list[Stored], Block]:
+) -> tuple[list[StoreOutcome], Block]:
     """Store templates, each source once.
 
     Args:
@@ -66,7 +66,7 @@ def add(
     for key, (subject, entry) in enumerate(entries, last + 1):
         stored, owner, name = owners_by_source.get(entry.source, (key, subject, ""))
         outcome: Outcome = "enrolled" if stored == key else "duplicate" if owner == subject else "refused"
-        outcomes.append(Stored(outcome, stored, name))
+        outcomes.append(StoreOutcome(outcome, stored, name))
         if stored == key:
             new.append(key - last - 1)
             if entry.crop is not None:
@@ -97,10 +97,12 @@ def _owners(
     return owners
 
 
-def known_sources(connection: sqlite3.Connection, gallery: Gallery, sources: Sequence[bytes]) -> dict[bytes, Stored]:
+def known_sources(
+    connection: sqlite3.Connection, gallery: Gallery, sources: Sequence[bytes]
+) -> dict[bytes, StoreOutcome]:
     """Return the template and subject of each stored source; `outcome` is always `duplicate`."""
     found = _owners(connection, gallery, sources)
-    return {source: Stored("duplicate", key, name) for source, (key, _, name) in found.items()}
+    return {source: StoreOutcome("duplicate", key, name) for source, (key, _, name) in found.items()}
 
 
 def of_subject(connection: sqlite3.Connection, subject: Subject) -> list[Template]:

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from models.deadline import Deadline
-from models.runtime.threads import leave_cores_to_engines
+from models.runtime.threads import limit_library_threads
 from service.settings import load_settings
 from service.startup import load_configured_models
 
@@ -22,7 +22,7 @@ def main() -> None:
     first = int.from_bytes(packed[:8], "big")
     pair = (packed[8 : 8 + first], packed[8 + first :])
     if arguments.settled:
-        leave_cores_to_engines()
+        limit_library_threads()
     pipeline = load_configured_models(load_settings()).pipeline
     for _ in range(20):
         pipeline.embed(pair, "largest", Deadline())

@@ -13,9 +13,9 @@ from models.export import network
 def each_network_is_traced_once() -> Iterator[None]:
     """Trace each known network once per run: that is most of an export, and depends on the network alone."""
     traced: dict[tuple[str, ...], onnx.ModelProto] = {}
-    original = network.structure
+    original = network.graph_without_weights
 
-    def structure(plan: Plan) -> onnx.ModelProto:
+    def graph_without_weights(plan: Plan) -> onnx.ModelProto:
         if plan.family == "own":
             return original(plan)
         key = (plan.family, plan.architecture, plan.template, repr(plan.build))
@@ -26,5 +26,5 @@ def each_network_is_traced_once() -> Iterator[None]:
         return copy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "structure", structure)
+        patch.setattr(network, "graph_without_weights", graph_without_weights)
         yield

@@ -23,17 +23,17 @@ from models.errors import (
     ArtefactUnfit,
     BuilderUnfit,
     ColorUnknown,
+    ExportProcessKilled,
     GraphUnsupported,
+    ImagesUnfit,
     OutputExists,
     PackDamaged,
-    PicturesUnfit,
-    StepDied,
     StorageFailed,
     WeightsNotFinite,
 )
 from models.export import steps
 from models.export.exporter import Exported, Exporter, ExportSpec
-from models.export.isolation import call, in_own_process
+from models.export.isolation import run_here, run_in_subprocess
 from models.export.steps import SourceSpec
 from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
@@ -57,7 +57,7 @@ def order(path: Path, out: Path, published: bool = False, **about: Any) -> Expor
 
 
 def export(wanted: ExportSpec) -> Exported:
-    return Exporter(wanted, no_cropper, isolate=call).run()
+    return Exporter(wanted, no_cropper, isolate=run_here).run()
 
 
 @pytest.fixture(scope="module")
@@ -400,13 +400,13 @@ def test_a_file_that_is_no_recognizer_is_not_imported(tmp_path: Path, shared: Pa
 
 
 def test_int8_wants_faces_and_says_how_many(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(PicturesUnfit, match="--calibration-images"):
+    with pytest.raises(ImagesUnfit, match="--calibration-images"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",)))
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces/notes.txt").touch()
-    with pytest.raises(PicturesUnfit, match="at least 32 faces"):
+    with pytest.raises(ImagesUnfit, match="at least 32 faces"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces"))
-    with pytest.raises(PicturesUnfit, match="the directory absent does not exist"):
+    with pytest.raises(ImagesUnfit, match="the directory absent does not exist"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
 
 
@@ -495,8 +495,8 @@ def die() -> None:
 
 
 def test_a_step_that_the_system_ends_is_a_sentence() -> None:
-    with pytest.raises(StepDied, match="memory"):
-        in_own_process(die)
+    with pytest.raises(ExportProcessKilled, match="memory"):
+        run_in_subprocess(die)
 
 
 def published(path: Path, output: list[int | str], kind: int = onnx.TensorProto.FLOAT, listed: bool = False) -> Path:

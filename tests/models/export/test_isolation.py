@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from models.errors import StepDied
-from models.export.isolation import in_own_process
+from models.errors import ExportProcessKilled
+from models.export.isolation import run_in_subprocess
 from tests.conftest import ROOT
 
 
@@ -15,14 +15,14 @@ def fall() -> None:
 
 
 def test_an_answer_and_an_error_come_back() -> None:
-    assert in_own_process(divmod, 7, 2) == (3, 1)
+    assert run_in_subprocess(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        in_own_process(divmod, 7, 0)
+        run_in_subprocess(divmod, 7, 0)
 
 
 def test_a_process_that_the_system_ends_is_an_error() -> None:
-    with pytest.raises(StepDied):
-        in_own_process(fall)
+    with pytest.raises(ExportProcessKilled):
+        run_in_subprocess(fall)
 
 
 # Not in pytest's own process: after engines have run there, the kernel finds no room for a signal's frame on the stack
@@ -31,7 +31,7 @@ _SIGNALLED = """
 import multiprocessing.util, os, signal, sys
 from multiprocessing import resource_tracker
 from contextlib import suppress
-from models.export.isolation import in_own_process
+from models.export.isolation import run_in_subprocess
 
 number, born = int(sys.argv[1]), []
 bear = multiprocessing.util.spawnv_passfds
@@ -45,7 +45,7 @@ resource_tracker.ensure_running()  # else it is born first, and lives as long as
 multiprocessing.util.spawnv_passfds = bear_and_signal
 signal.signal(number, lambda *_: sys.exit(143))
 try:
-    in_own_process(divmod, 7, 2)
+    run_in_subprocess(divmod, 7, 2)
 finally:
     for process in born:
         with suppress(ChildProcessError):  # it was waited for, as it should be

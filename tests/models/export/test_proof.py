@@ -14,9 +14,9 @@ from models.artefact.parity import compare
 from models.artefact.proof import LabelledScore, Proof
 from models.backbones import Plan
 from models.export import network
-from models.export.isolation import call
+from models.export.isolation import run_here
 from models.export.labelled import Labelled
-from models.export.network import Network
+from models.export.network import SourceNetwork
 from models.export.proof import Reference, prove
 from models.graph import Preprocessing, fold_batch_norms, recognizer_graph, save_checked, simplify_in_place
 from models.synthetic import synthetic_pictures
@@ -31,8 +31,8 @@ Damage = Callable[[onnx.ModelProto], None]
 def proof_of(scratch: Path, plan: Plan, seen: Preprocessing, damage: Damage = lambda _: None) -> Proof:
     weights, faces = weights_for(plan), synthetic_pictures(8, 112, 112)
     np.save(scratch / "faces.npy", faces)
-    wanted = Network(plan, weights).embed(faces, RIGHT)
-    model = network.structure(plan)
+    wanted = SourceNetwork(plan, weights).embed(faces, RIGHT)
+    model = network.graph_without_weights(plan)
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
     damage(model)
@@ -41,7 +41,7 @@ def proof_of(scratch: Path, plan: Plan, seen: Preprocessing, damage: Damage = la
     recognizer_graph(model, seen)
     save_checked(model, scratch / "embedder.onnx")
     reference = Reference({"runtime": "torch"}, scratch / "faces.npy", "8 synthetic", len(faces), wanted)
-    return prove({"fp32": scratch / "embedder.onnx"}, reference, no_progress, call)
+    return prove({"fp32": scratch / "embedder.onnx"}, reference, no_progress, run_here)
 
 
 @pytest.mark.parametrize("plan", [small_iresnet(), small_adaface()], ids=lambda plan: plan.family)

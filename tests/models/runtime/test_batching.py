@@ -17,7 +17,7 @@ from models.runtime.session import Arrays, Images
 from tests.gates import GatedSession, until
 
 
-def pictures(*numbers: int, side: int = 2) -> Images:
+def images_of(*numbers: int, side: int = 2) -> Images:
     images = np.zeros((len(numbers), side, side, 3), np.uint8)
     for image, number in zip(images, numbers, strict=True):
         image[0, 0] = number % 251, number // 251, side
@@ -67,10 +67,10 @@ def test_thousands_of_interleaved_requests_each_receive_their_own_answer(callers
         for _ in range(4000)
     ]
     with batched(session, largest=8, workers=3) as shared:
-        answers = list(callers.map(lambda sent: shared.run(pictures(*sent[0], side=sent[1]), Deadline(30)), requests))
+        answers = list(callers.map(lambda sent: shared.run(images_of(*sent[0], side=sent[1]), Deadline(30)), requests))
     for (numbers, side), answer in zip(requests, answers, strict=True):
         assert numbers_of(answer) == numbers
-        np.testing.assert_array_equal(answer[1], pictures(*numbers, side=side).sum(axis=(1, 2, 3)))
+        np.testing.assert_array_equal(answer[1], images_of(*numbers, side=side).sum(axis=(1, 2, 3)))
     assert max(sizes) <= 8
     assert sum(sizes) == sum(len(numbers) for numbers, _ in requests)
     assert len(sizes) < len(requests)  # requests shared runs
@@ -79,11 +79,11 @@ def test_thousands_of_interleaved_requests_each_receive_their_own_answer(callers
 def test_entries_queued_behind_a_busy_worker_share_runs_by_image_size(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=4) as shared:
-        first = callers.submit(shared.run, pictures(1))
+        first = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
         others = []
         for place, (number, side) in enumerate([(2, 2), (3, 3), (4, 2), (5, 3), (6, 2), (7, 2), (8, 2)]):
-            others.append(callers.submit(shared.run, pictures(number, side=side)))
+            others.append(callers.submit(shared.run, images_of(number, side=side)))
             queued(shared, place + 1)
         session.gate.set()
         assert [numbers_of(future.result()) for future in (first, *others)] == [[n] for n in range(1, 9)]
@@ -93,9 +93,9 @@ def test_entries_queued_behind_a_busy_worker_share_runs_by_image_size(callers: T
 def test_a_large_request_is_split_so_that_others_run_in_between(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=4) as shared:
-        large = callers.submit(shared.run, pictures(*range(10)))
+        large = callers.submit(shared.run, images_of(*range(10)))
         session.entered.acquire()
-        small = callers.submit(shared.run, pictures(99))
+        small = callers.submit(shared.run, images_of(99))
         queued(shared, 3)
         session.gate.set()
         assert numbers_of(large.result()) == list(range(10))
@@ -106,10 +106,10 @@ def test_a_large_request_is_split_so_that_others_run_in_between(callers: ThreadP
 def test_a_cancelled_request_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
     session, gone = GatedSession(), Deadline()
     with batched(session) as shared:
-        first = callers.submit(shared.run, pictures(1))
+        first = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        left = callers.submit(shared.run, pictures(2), gone)
-        stays = callers.submit(shared.run, pictures(3))
+        left = callers.submit(shared.run, images_of(2), gone)
+        stays = callers.submit(shared.run, images_of(3))
         queued(shared, 2)
         gone.cancel()
         session.gate.set()
@@ -123,28 +123,28 @@ def test_a_cancelled_request_is_dropped_before_it_is_computed(callers: ThreadPoo
 def test_a_deadline_expires_while_waiting(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session) as shared:
-        running = callers.submit(shared.run, pictures(1))
+        running = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        waiting = callers.submit(shared.run, pictures(2), Deadline(0.05))
+        waiting = callers.submit(shared.run, images_of(2), Deadline(0.05))
         with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
             waiting.result(5)
         session.gate.set()
         assert numbers_of(running.result()) == [1]
-        assert numbers_of(shared.run(pictures(3))) == [3]
+        assert numbers_of(shared.run(images_of(3))) == [3]
     assert [shape[0] for shape in session.batches] == [1, 1]  # the second request was never computed
 
 
 def test_a_late_answer_does_not_affect_other_requests(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=1) as shared:
-        first = callers.submit(shared.run, pictures(1, 1))  # two entries, so that a worker thread runs them
+        first = callers.submit(shared.run, images_of(1, 1))  # two entries, so that a worker thread runs them
         session.entered.acquire()
-        late = callers.submit(shared.run, pictures(2, 2), Deadline(0.2))
+        late = callers.submit(shared.run, images_of(2, 2), Deadline(0.2))
         with pytest.raises(DeadlineExceeded):
             late.result(5)
         session.gate.set()
         assert numbers_of(first.result()) == [1, 1]
-        assert numbers_of(shared.run(pictures(3))) == [3]
+        assert numbers_of(shared.run(images_of(3))) == [3]
         assert shared.alive
 
 
@@ -158,9 +158,9 @@ def test_an_image_that_the_engine_fails_on_fails_only_its_request(callers: Threa
 
     session = Picky()
     with batched(session) as shared:
-        first = callers.submit(shared.run, pictures(1))
+        first = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        others = [callers.submit(shared.run, pictures(number)) for number in (12, 13, 14)]
+        others = [callers.submit(shared.run, images_of(number)) for number in (12, 13, 14)]
         queued(shared, 3)
         session.gate.set()
         assert numbers_of(first.result()) == [1]
@@ -184,33 +184,33 @@ def test_a_worker_that_dies_fails_only_its_own_requests(callers: ThreadPoolExecu
         assert shared.alive
         session.gate.set()
         with pytest.raises(InferenceFailed, match="died of SystemError"):
-            shared.run(pictures(13))
+            shared.run(images_of(13))
         until(lambda: not shared.alive)
-        assert numbers_of(shared.run(pictures(5))) == [5]  # the other worker continues
+        assert numbers_of(shared.run(images_of(5))) == [5]  # the other worker continues
         session.gate.clear()
-        last = callers.submit(shared.run, pictures(13))
+        last = callers.submit(shared.run, images_of(13))
         session.entered.acquire()
-        queued_behind = callers.submit(shared.run, pictures(6))
+        queued_behind = callers.submit(shared.run, images_of(6))
         queued(shared, 1)
         session.gate.set()
         for lost in (last, queued_behind):
             with pytest.raises(InferenceFailed):
                 lost.result(5)
         with pytest.raises(EngineStopped):
-            shared.run(pictures(7))
+            shared.run(images_of(7))
 
 
 def test_closing_answers_accepted_requests_and_refuses_new_ones(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session) as shared:
-        accepted: list[Future[Arrays]] = [callers.submit(shared.run, pictures(1))]
+        accepted: list[Future[Arrays]] = [callers.submit(shared.run, images_of(1))]
         session.entered.acquire()
-        accepted += [callers.submit(shared.run, pictures(number)) for number in (2, 3)]
+        accepted += [callers.submit(shared.run, images_of(number)) for number in (2, 3)]
         queued(shared, 2)
         closing = callers.submit(shared.close)
         until(lambda: not shared.alive)
         with pytest.raises(EngineStopped):
-            shared.run(pictures(4))
+            shared.run(images_of(4))
         session.gate.set()
         closing.result(5)
         assert [numbers_of(future.result()) for future in accepted] == [[1], [2], [3]]
@@ -219,10 +219,10 @@ def test_closing_answers_accepted_requests_and_refuses_new_ones(callers: ThreadP
 def test_closing_ends_when_the_last_runs_end_in_callers_threads(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, workers=2) as shared:
-        direct = [callers.submit(shared.run, pictures(number)) for number in (1, 2)]
+        direct = [callers.submit(shared.run, images_of(number)) for number in (1, 2)]
         for _ in direct:
             session.entered.acquire()
-        queued_behind = callers.submit(shared.run, pictures(3))
+        queued_behind = callers.submit(shared.run, images_of(3))
         queued(shared, 1)
         closing = callers.submit(shared.close)
         until(lambda: not shared.alive)
@@ -235,11 +235,11 @@ def test_closing_ends_when_the_last_runs_end_in_callers_threads(callers: ThreadP
 def test_closing_does_not_wait_for_more_entries(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=1000, workers=2, wait_s=8.0) as shared:
-        running = callers.submit(shared.run, pictures(1))
+        running = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
         shared._arrivals._gap = 0.1  # ten arrivals per second justify a wait of seconds
         shared._arrivals._last = time.monotonic()
-        waiting = callers.submit(shared.run, pictures(2))
+        waiting = callers.submit(shared.run, images_of(2))
         queued(shared, 1)
         session.gate.set()
         start = time.monotonic()
@@ -255,8 +255,8 @@ def test_a_new_request_does_not_overtake_the_queue() -> None:
             shared._arrivals.note(time.monotonic(), 1)
             time.sleep(0.002)
         session.gate.set()
-        shared._queue.append(waiting := _Entry(pictures(1), None, time.monotonic()))
-        assert numbers_of(shared.run(pictures(2))) == [2]
+        shared._queue.append(waiting := _Entry(images_of(1), None, time.monotonic()))
+        assert numbers_of(shared.run(images_of(2))) == [2]
         assert waiting.answer.done()
     assert [shape[0] for shape in session.batches] == [1, 1]
     assert session.first_pixels == [1, 2]
@@ -272,9 +272,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: Thread
 
     session = Small()
     with batched(session) as shared:
-        first = callers.submit(shared.run, pictures(1))
+        first = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        others = [callers.submit(shared.run, pictures(number)) for number in (12, 13)]
+        others = [callers.submit(shared.run, images_of(number)) for number in (12, 13)]
         queued(shared, 2)
         session.gate.set()
         assert numbers_of(first.result()) == [1]
@@ -287,9 +287,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_run_one_by_one(callers: Thread
 def test_the_deadline_records_the_time_in_the_queue(callers: ThreadPoolExecutor) -> None:
     session, deadline = GatedSession(), Deadline()
     with batched(session) as shared:
-        first = callers.submit(shared.run, pictures(1))
+        first = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        waiting = callers.submit(shared.run, pictures(2), deadline)
+        waiting = callers.submit(shared.run, images_of(2), deadline)
         queued(shared, 1)
         time.sleep(0.02)
         session.gate.set()
@@ -301,35 +301,35 @@ def test_the_deadline_records_the_time_in_the_queue(callers: ThreadPoolExecutor)
 def test_waits_for_more_entries_only_at_a_high_arrival_rate() -> None:
     longest = 0.002
     arrivals = Arrivals(longest)
-    assert arrivals.patience(0.0, 7) == 0  # no arrival yet
+    assert arrivals.wait_s(0.0, 7) == 0  # no arrival yet
     now = 10.0
     arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) == 0  # a single arrival has no rate
+    assert arrivals.wait_s(now, 7) == 0  # a single arrival has no rate
     for _ in range(50):
         now += 0.0002
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) == pytest.approx(0.0014, rel=0.05)
-    assert arrivals.patience(now, 100) == longest
-    assert arrivals.patience(now, 0) == 0  # the batch is full
-    assert arrivals.patience(now + 0.01, 7) == 0  # arrivals have stopped
+    assert arrivals.wait_s(now, 7) == pytest.approx(0.0014, rel=0.05)
+    assert arrivals.wait_s(now, 100) == longest
+    assert arrivals.wait_s(now, 0) == 0  # the batch is full
+    assert arrivals.wait_s(now + 0.01, 7) == 0  # arrivals have stopped
     for _ in range(30):
         now += 0.05
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) == 0  # one arrival per 50 ms: the next comes too late
+    assert arrivals.wait_s(now, 7) == 0  # one arrival per 50 ms: the next comes too late
     now += 3600
     for _ in range(12):  # after an idle hour, a dozen arrivals are enough
         now += 0.0002
         arrivals.note(now, 1)
-    assert arrivals.patience(now, 7) > 0
+    assert arrivals.wait_s(now, 7) > 0
     for _ in range(30):
         now += 0.0002
         arrivals.note(now, 1, lone=True)
-    assert arrivals.patience(now, 7) == 0  # a single client that sends one request after another
+    assert arrivals.wait_s(now, 7) == 0  # a single client that sends one request after another
     together = Arrivals(longest)
     for _ in range(30):
         now += 0.004
         together.note(now, 4)  # four at once count as one arrival per millisecond
-    assert together.patience(now, 1) == pytest.approx(0.001, rel=0.05)
+    assert together.wait_s(now, 1) == pytest.approx(0.001, rel=0.05)
 
 
 def test_a_single_request_does_not_wait() -> None:
@@ -337,7 +337,7 @@ def test_a_single_request_does_not_wait() -> None:
     with batched(session, wait_s=5.0) as shared:
         start = time.monotonic()
         for _ in range(30):
-            shared.run(pictures(1))
+            shared.run(images_of(1))
         assert time.monotonic() - start < 1
 
 
@@ -347,9 +347,9 @@ def test_closing_does_not_wait_for_an_engine_that_hangs(
     monkeypatch.setattr("models.runtime.batching._LAST_RUN_S", 0.05)
     session = GatedSession()
     with batched(session) as shared:
-        hangs = callers.submit(shared.run, pictures(1))
+        hangs = callers.submit(shared.run, images_of(1))
         session.entered.acquire()
-        waits = callers.submit(shared.run, pictures(2))
+        waits = callers.submit(shared.run, images_of(2))
         queued(shared, 1)
         shared.close()
         assert not hangs.done()

@@ -51,7 +51,7 @@ def test_onnxruntime_reports_the_provider_that_runs(tiny: Path) -> None:
 def test_a_session_optimised_for_one_image_also_runs_a_batch(tiny: Path, engine: str) -> None:
     faces, options = synthetic_pictures(3, 8, 8), RuntimeOptions(engine, precision="fp32")  # type: ignore[arg-type]
     expected = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options).run(faces)
-    actual = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options, one_by_one=True).run(faces)
+    actual = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8),), options, single_image=True).run(faces)
     for array, reference in zip(actual, expected, strict=True):
         assert array.shape[0] == 3
         assert np.allclose(array, reference, atol=1e-6)
@@ -97,9 +97,9 @@ def test_an_unsupported_precision_is_an_error(tiny: Path) -> None:
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_a_batch_returns_the_same_as_single_images(tiny: Path, engine: str) -> None:
     session = load(tiny, engine=engine, precision="fp32")
-    pictures = np.random.default_rng(0).integers(0, 256, (71, 8, 8, 3), dtype=np.uint8)
-    together = session.run(pictures)
-    alone = [session.run(picture[None]) for picture in pictures]
+    images = np.random.default_rng(0).integers(0, 256, (71, 8, 8, 3), dtype=np.uint8)
+    together = session.run(images)
+    alone = [session.run(image[None]) for image in images]
     for index, array in enumerate(together):
         np.testing.assert_allclose(array, np.concatenate([arrays[index] for arrays in alone]), rtol=1e-4, atol=1e-4)
 
@@ -107,11 +107,11 @@ def test_a_batch_returns_the_same_as_single_images(tiny: Path, engine: str) -> N
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_concurrent_threads_receive_their_own_outputs(tiny: Path, engine: str) -> None:
     session = load(tiny, engine=engine, precision="fp32")
-    pictures = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8, 3), dtype=np.uint8)
-    expected = [session.run(picture)[0] for picture in pictures]
+    images = np.random.default_rng(0).integers(0, 256, (64, 1, 8, 8, 3), dtype=np.uint8)
+    expected = [session.run(image)[0] for image in images]
     with ThreadPoolExecutor(8) as threads:
         for _ in range(10):
-            for actual, wanted in zip(threads.map(session.run, pictures), expected, strict=True):
+            for actual, wanted in zip(threads.map(session.run, images), expected, strict=True):
                 np.testing.assert_allclose(actual[0], wanted, rtol=1e-4, atol=1e-5)
 
 

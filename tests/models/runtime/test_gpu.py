@@ -163,10 +163,10 @@ def test_a_batch_is_one_upload_one_run_and_one_download_per_output(plan: Path) -
     cuda = FakeCuda()
     session = session_on(cuda, plan)
     cuda.calls.clear()
-    pictures = faces(5)
-    embedding, norm = session.run(pictures)
-    np.testing.assert_array_equal(embedding, sums_and_largest(pictures)[0])
-    np.testing.assert_array_equal(norm, sums_and_largest(pictures)[1])
+    images = faces(5)
+    embedding, norm = session.run(images)
+    np.testing.assert_array_equal(embedding, sums_and_largest(images)[0])
+    np.testing.assert_array_equal(norm, sums_and_largest(images)[1])
     assert cuda.calls == [
         f"copy HostToDevice {5 * SIDE * SIDE * 3}",
         "execute 5",
@@ -179,11 +179,11 @@ def test_a_batch_is_one_upload_one_run_and_one_download_per_output(plan: Path) -
 def test_a_batch_above_the_profile_is_split_and_later_runs_do_not_overwrite_outputs(plan: Path) -> None:
     cuda = FakeCuda()
     session = session_on(cuda, plan)
-    pictures = faces(21)
-    embedding, norm = session.run(pictures)
+    images = faces(21)
+    embedding, norm = session.run(images)
     session.run(faces(3))
-    np.testing.assert_array_equal(embedding, sums_and_largest(pictures)[0])
-    np.testing.assert_array_equal(norm, sums_and_largest(pictures)[1])
+    np.testing.assert_array_equal(embedding, sums_and_largest(images)[0])
+    np.testing.assert_array_equal(norm, sums_and_largest(images)[1])
     assert [call for call in cuda.calls if "execute" in call] == [f"execute {count}" for count in (8, 8, 5, 3)]
 
 
@@ -310,8 +310,8 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("gpu_build")
 def test_on_cuda_batches_are_padded_and_outputs_match_the_images(tiny: Path) -> None:  # noqa: F811
     session = load(tiny, device="cuda")
-    pictures = np.arange(37, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
-    answers = session.run(pictures)
+    images = np.arange(37, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    answers = session.run(images)
     np.testing.assert_array_equal(answers[0][:, 0], np.arange(37))
     assert [shape[0] for shape in session._session.shapes] == [32, 8]
     (_, options, ((provider, provider_options),), fallback) = FakeOrtSession.opened

@@ -33,7 +33,7 @@ from models.serving.tuning import (
 from models.serving.tuning.graphs import FACE_BATCHES, common_canvas, recognizer_tuning, tuning_key
 from models.serving.tuning.machine import _processor
 from models.serving.tuning.records import read_tuning, write_tuning
-from models.serving.tuning.tuner import choose, layouts, tune_graph
+from models.serving.tuning.tuner import choose, stream_counts, tune_graph
 
 WIDE = RuntimeChoice("openvino", "cpu", "fp32", 2, 1)
 NARROW = replace(WIDE, streams=2)
@@ -162,9 +162,9 @@ def test_all_streams_are_busy_while_they_are_measured() -> None:
 
 
 def test_layouts_go_from_one_wide_stream_to_one_for_each_core() -> None:
-    assert list(layouts(1)) == [1]
-    assert list(layouts(2)) == [1, 2]
-    assert list(layouts(16)) == [1, 4, 16]
+    assert list(stream_counts(1)) == [1]
+    assert list(stream_counts(2)) == [1, 2]
+    assert list(stream_counts(16)) == [1, 4, 16]
 
 
 KEY = TuningKey({"cpu": "x", "cores": "2"}, "cpu", "r", "d", 640)

@@ -1,4 +1,4 @@
-"""`/v1/detect`, `/v1/embed` and `/v1/verify` with a fake detector and engine: the whole surface without weights."""
+"""`/v1/detect`, `/v1/embed` and `/v1/verify` with a fake detector and engine, which need no weights."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def verify(client: TestClient, probe: bytes, reference: bytes, **fields: str) ->
     return client.post("/v1/verify", files={"probe": probe, "reference": reference}, data=fields)
 
 
-def test_the_three_forms_give_the_same_answer(client: TestClient) -> None:
+def test_the_three_forms_return_the_same_response(client: TestClient) -> None:
     image = faces_png(2)
     answers = [
         client.post("/v1/embed", files={"images": image}, data={"faces": "largest"}),
@@ -69,7 +69,7 @@ def test_several_images_keep_their_order_and_fail_alone(client: TestClient) -> N
     assert items[1]["problem"]["part"] == "images.1"
 
 
-def test_detect_finds_nothing_without_an_error_and_policies_hold(client: TestClient) -> None:
+def test_detect_returns_no_faces_without_an_error_and_applies_policies(client: TestClient) -> None:
     assert client.post("/v1/detect", content=faces_png(0), headers=PNG).json()["items"][0]["faces"] == []
     for policy, count in (("all", 3), ("largest", 1), ("central", 1)):
         answer = client.post(f"/v1/detect?faces={policy}", content=faces_png(3), headers=PNG)
@@ -78,7 +78,7 @@ def test_detect_finds_nothing_without_an_error_and_policies_hold(client: TestCli
     problem(client.post("/v1/embed?faces=largest", content=faces_png(0), headers=PNG), 422, "no_face")
 
 
-def test_verify_decides_at_the_default_point_and_says_what_it_costs(client: TestClient) -> None:
+def test_verify_decides_at_the_default_point_and_reports_its_error_rates(client: TestClient) -> None:
     answer = verify(client, faces_png(1), faces_png(1))
     assert answer.status_code == 200
     body = answer.json()
@@ -103,12 +103,12 @@ def test_verify_decides_at_the_default_point_and_says_what_it_costs(client: Test
     assert abs(other["similarity"]) < 0.4
 
 
-@pytest.mark.parametrize("wanted", ["fmr_1e-2", "0.01"])
-def test_verify_takes_a_point_by_name_or_rate(client: TestClient, wanted: str) -> None:
-    assert verify(client, faces_png(1), faces_png(1), operating_point=wanted).json()["operating_point"]["rate"] == 0.01
+@pytest.mark.parametrize("point", ["fmr_1e-2", "0.01"])
+def test_verify_accepts_a_point_by_name_or_rate(client: TestClient, point: str) -> None:
+    assert verify(client, faces_png(1), faces_png(1), operating_point=point).json()["operating_point"]["rate"] == 0.01
 
 
-def test_verify_takes_json(client: TestClient) -> None:
+def test_verify_accepts_json(client: TestClient) -> None:
     body = {
         "probe": {"image": b64(faces_png(1))},
         "reference": {"image": b64(faces_png(1))},
@@ -119,13 +119,13 @@ def test_verify_takes_json(client: TestClient) -> None:
     assert answer.json()["operating_point"]["name"] == "fmr_1e-2"
 
 
-def test_comparing_all_faces_costs_what_it_costs(client: TestClient) -> None:
+def test_comparing_all_faces_multiplies_the_false_match_rate(client: TestClient) -> None:
     body = verify(client, faces_png(2), faces_png(3), faces="all").json()
     assert body["comparisons"] == 6
     assert body["false_match_rate"] == pytest.approx(6e-3)
 
 
-def test_several_faces_are_an_error_unless_a_policy_says_otherwise(client: TestClient) -> None:
+def test_several_faces_are_an_error_unless_a_policy_selects_one(client: TestClient) -> None:
     document = problem(verify(client, faces_png(1), faces_png(2)), 422, "several_faces")
     assert document["part"] == "reference"
     assert verify(client, faces_png(1), faces_png(2), faces="largest").status_code == 200
@@ -147,13 +147,13 @@ def test_several_faces_are_an_error_unless_a_policy_says_otherwise(client: TestC
     ids=["empty", "truncated", "text", "bomb", "0x0", "1-pixel", "bytes", "no-face", "two-faces"],
 )
 @pytest.mark.parametrize("part", ["probe", "reference"])
-def test_a_bad_image_is_named_with_its_part(
+def test_an_invalid_image_is_reported_with_its_part(
     client: TestClient, image: bytes, status: int, code: str, part: str
 ) -> None:
     images = {"probe": faces_png(1), "reference": faces_png(1), part: image}
     answer = verify(client, images["probe"], images["reference"])
     assert problem(answer, status, code)["part"] == part
-    assert verify(client, faces_png(1), faces_png(1)).status_code == 200, "the service is unharmed"
+    assert verify(client, faces_png(1), faces_png(1)).status_code == 200, "the service still works"
 
 
 def test_wrong_media_types_are_refused(client: TestClient) -> None:
@@ -166,7 +166,7 @@ def test_wrong_media_types_are_refused(client: TestClient) -> None:
     assert problem(client.post("/v1/detect", files=files), 415, "media_type_unsupported")["part"] == "images"
 
 
-def test_two_media_under_one_name_are_refused(client: TestClient) -> None:
+def test_repeated_parts_and_parameters_are_refused(client: TestClient) -> None:
     files = [("probe", faces_png(1)), ("probe", noise_jpeg(64, 64)), ("reference", faces_png(1))]
     assert problem(client.post("/v1/verify", files=files), 422, "member_repeated")["part"] == "probe"
     document = problem(
@@ -225,7 +225,7 @@ def test_malformed_bodies_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_are_none_are_refused(client: TestClient, number: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(client: TestClient, number: str) -> None:
     sides = {"probe": {"image": ""}, "reference": {"image": ""}}
     body = json.dumps(sides)[:-1] + f', "operating_point": {number}}}'
     problem(
@@ -256,14 +256,16 @@ def test_too_many_images_and_too_large_bodies_are_refused(fake_models: Models, g
         assert client.post("/v1/detect", files=[("images", small)] * 3).status_code == 200
 
 
-def test_what_the_router_refuses_is_a_problem_too(client: TestClient) -> None:
+def test_errors_of_the_router_are_problems_too(client: TestClient) -> None:
     problem(client.get("/v2/nothing"), 404, "route_unknown")
     answer = client.get("/v1/verify")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
 
 
-def test_without_a_calibration_there_is_a_similarity_and_the_reason(fake_models: Models, galleries: Galleries) -> None:
+def test_without_a_calibration_verify_returns_a_similarity_and_the_reason(
+    fake_models: Models, galleries: Galleries
+) -> None:
     from dataclasses import replace
 
     models = replace(fake_models, calibration=None, uncalibrated_because="this model was never calibrated")
@@ -276,7 +278,7 @@ def test_without_a_calibration_there_is_a_similarity_and_the_reason(fake_models:
         assert client.get("/v1/info").json()["operating_points"] == []
 
 
-def test_failures_of_our_own_tell_nothing_but_the_request_id(
+def test_internal_errors_reveal_only_the_request_id(
     fake_models: Models, galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -289,10 +291,10 @@ def test_failures_of_our_own_tell_nothing_but_the_request_id(
         assert "secret" not in answer.text
 
 
-def test_request_ids_are_taken_over_only_if_harmless(client: TestClient) -> None:
+def test_request_ids_are_adopted_only_if_they_are_safe(client: TestClient) -> None:
     assert client.get("/healthz", headers={"X-Request-Id": "a-1._B"}).headers["x-request-id"] == "a-1._B"
-    for odd in ("a b", "x" * 65, '"><script>'):
-        assert client.get("/healthz", headers={"X-Request-Id": odd}).headers["x-request-id"] != odd
+    for unsafe in ("a b", "x" * 65, '"><script>'):
+        assert client.get("/healthz", headers={"X-Request-Id": unsafe}).headers["x-request-id"] != unsafe
 
 
 def test_ready_only_while_inference_works(
@@ -310,7 +312,7 @@ def test_ready_only_while_inference_works(
         assert client.get("/healthz").status_code == 200
 
 
-def test_info_says_what_runs(client: TestClient, fake_models: Models) -> None:
+def test_info_describes_what_runs(client: TestClient, fake_models: Models) -> None:
     info = client.get("/v1/info").json()
     assert info["contract_id"] == fake_models.contract_id
     assert info["recognizer"]["session"] == {
@@ -321,5 +323,8 @@ def test_info_says_what_runs(client: TestClient, fake_models: Models) -> None:
         "threads": 1,
         "streams": 1,
     }
-    assert (info["tuning"], info["untuned_because"]) == (None, None)  # made without looking for one
+    assert (info["tuning"], info["untuned_because"]) == (
+        None,
+        None,
+    )  # these models were created without looking for a tuning
     assert [point["name"] for point in info["operating_points"]] == ["fmr_1e-2", "fmr_1e-3"]

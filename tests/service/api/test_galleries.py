@@ -1,4 +1,4 @@
-"""Galleries over HTTP with a fake detector and engine: the whole surface without weights."""
+"""Galleries over HTTP with a fake detector and engine, which need no weights."""
 
 import json
 import time
@@ -50,20 +50,20 @@ def vector(seed: int, length: float = 1.0) -> list[float]:
 
 
 def lines(*members: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in members)
+    return b"".join(json.dumps(member).encode() + b"\n" for member in members)
 
 
-def test_a_gallery_lives_through_its_resource(client: TestClient) -> None:
-    made = client.post("/v1/galleries", json={"gallery": "staff", "index": "sq8", "metadata": {"site": "north"}})
-    assert made.status_code == 201
-    assert made.json()["serving"] == "flat"  # it is too small to learn a range from
+def test_a_gallery_is_created_changed_and_erased(client: TestClient) -> None:
+    created = client.post("/v1/galleries", json={"gallery": "staff", "index": "sq8", "metadata": {"site": "north"}})
+    assert created.status_code == 201
+    assert created.json()["serving"] == "flat"  # too few templates from which `sq8` can learn its range
     problem(client.post("/v1/galleries", json={"gallery": "staff"}), 409, "gallery_exists")
     problem(client.post("/v1/galleries", json={"gallery": "a/b"}), 422, "name_invalid")
     problem(client.post("/v1/galleries", json={"gallery": "x" * 10240}), 422, "name_invalid")
     problem(client.post("/v1/galleries", json={"gallery": "x", "index": "ivf"}), 422, "member_invalid")
     problem(client.post("/v1/galleries", json={"name": "x"}), 422, "member_missing")
     problem(client.post("/v1/galleries", json={"gallery": "x", "metadata": {"a": "b" * 20000}}), 422, "member_invalid")
-    assert client.get(STAFF).json() == made.json()
+    assert client.get(STAFF).json() == created.json()
     changed = client.patch(STAFF, json={"gallery": "crew", "index": "flat", "metadata": {}})
     assert (changed.json()["gallery"], changed.json()["index"], changed.json()["metadata"]) == ("crew", "flat", {})
     problem(client.get(STAFF), 404, "gallery_unknown")
@@ -75,7 +75,7 @@ def test_a_gallery_lives_through_its_resource(client: TestClient) -> None:
     problem(client.delete("/v1/galleries/crew"), 404, "gallery_unknown")
 
 
-def test_lists_are_read_part_by_part(client: TestClient) -> None:
+def test_lists_are_read_page_by_page(client: TestClient) -> None:
     names = [f"g{number:02}" for number in range(7)] + ["Zoë", "田中"]
     for name in names:
         client.post("/v1/galleries", json={"gallery": name})
@@ -84,19 +84,19 @@ def test_lists_are_read_part_by_part(client: TestClient) -> None:
         seen, cursor = [], None
         while True:
             page = client.get(path, params={"limit": 4, **({"cursor": cursor} if cursor else {})}).json()
-            (part,) = (value for key, value in page.items() if key.startswith(kind))
-            seen += [one.get("gallery", one.get("subject")) for one in part]
+            (entries,) = (value for key, value in page.items() if key.startswith(kind))
+            seen += [entry.get("gallery", entry.get("subject")) for entry in entries]
             cursor = page["next"]
             if cursor is None:
                 break
-            assert len(part) == 4
+            assert len(entries) == 4
         assert seen == sorted(names)
         problem(client.get(path, params={"cursor": "%%%"}), 422, "cursor_invalid")
         problem(client.get(path, params={"limit": 0}), 422, "member_invalid")
         problem(client.get(path, params={"page": 2}), 422, "member_unknown")
 
 
-def test_a_subject_lives_through_its_resource(staff: TestClient) -> None:
+def test_a_subject_is_created_changed_merged_and_erased(staff: TestClient) -> None:
     subjects = f"{STAFF}/subjects"
     assert staff.post(subjects, json={"subject": "ann", "metadata": {"badge": 7}}).status_code == 201
     problem(staff.post(subjects, json={"subject": "ann"}), 409, "subject_exists")
@@ -106,8 +106,8 @@ def test_a_subject_lives_through_its_resource(staff: TestClient) -> None:
     enrol(staff, "anne", faces_png(1, 3))
     details = staff.get(f"{subjects}/ann").json()
     assert details["metadata"] == {"badge": 7}
-    assert [one["crop"] for one in details["templates"]] == [False, False]
-    assert all(one["norm"] > 1 and len(one["source_sha256"]) == 64 for one in details["templates"])
+    assert [template["crop"] for template in details["templates"]] == [False, False]
+    assert all(template["norm"] > 1 and len(template["source_sha256"]) == 64 for template in details["templates"])
     assert staff.post(f"{subjects}/ann/merge", json={"subject": "anne"}).json()["template_count"] == 3
     problem(staff.get(f"{subjects}/anne"), 404, "subject_unknown")
     problem(staff.post(f"{subjects}/ann/merge", json={"subject": "ann"}), 409, "subject_exists")
@@ -117,7 +117,9 @@ def test_a_subject_lives_through_its_resource(staff: TestClient) -> None:
     for wrong in (str(key), "x", "-1", "9" * 30):
         problem(staff.delete(f"{subjects}/ann/templates/{wrong}"), 404, "template_unknown")
     assert staff.patch(f"{subjects}/ann", json={"subject": "Zoë Smith"}).json()["subject"] == "Zoë Smith"
-    assert staff.get(f"{subjects}/Zoe\u0308 Smith").json()["metadata"] == {"badge": 7}  # another writing of the name
+    assert staff.get(f"{subjects}/Zoe\u0308 Smith").json()["metadata"] == {
+        "badge": 7
+    }  # another Unicode form of the name
     receipt = staff.delete(f"{subjects}/Zoë Smith").json()
     assert (receipt["what"], receipt["subject_count"], receipt["template_count"]) == ("subject", 1, 2)
     problem(staff.delete(f"{subjects}/Zoë Smith"), 404, "subject_unknown")
@@ -148,8 +150,8 @@ def test_each_image_of_an_enrolment_has_an_outcome(staff: TestClient) -> None:
     problem(enrol(staff, "a%5Cb", faces_png(1, 5)), 422, "name_invalid")
 
 
-def test_faces_must_keep_to_what_is_asked_for(staff: TestClient) -> None:
-    """The fake face is 8 x 20 pixels, its embedding some 11 long."""
+def test_faces_must_meet_the_requirements(staff: TestClient) -> None:
+    """The box of the fake face has 8 x 20 pixels; its embedding has a norm of about 11."""
     problem(enrol(staff, "ann", faces_png(1), min_face_px="10"), 422, "face_too_small")
     problem(enrol(staff, "ann", faces_png(1), min_norm="20"), 422, "low_quality")
     assert enrol(staff, "ann", faces_png(1), min_face_px="8", min_norm="5").json()["items"][0]["status"] == "enrolled"
@@ -157,7 +159,7 @@ def test_faces_must_keep_to_what_is_asked_for(staff: TestClient) -> None:
     problem(enrol(staff, "bob", faces_png(3), faces="all"), 422, "member_invalid")
 
 
-def test_embeddings_are_enrolled_and_looked_for_as_images_are(staff: TestClient) -> None:
+def test_embeddings_are_enrolled_and_identified_like_images(staff: TestClient) -> None:
     path = f"{STAFF}/subjects/ann/templates"
     packed = b64(np.array(vector(2), "<f4").tobytes())
     sent: dict[str, Any] = {
@@ -166,8 +168,8 @@ def test_embeddings_are_enrolled_and_looked_for_as_images_are(staff: TestClient)
     items = staff.post(path, json=sent).json()["items"]
     assert [item["status"] for item in items] == ["enrolled", "enrolled", "enrolled", "duplicate"]
     templates = staff.get(f"{STAFF}/subjects/ann").json()["templates"]
-    assert [one["norm"] for one in templates] == [None, None, pytest.approx(7.5)]
-    assert [one["quality"] for one in templates] == [None, None, 80]
+    assert [template["norm"] for template in templates] == [None, None, pytest.approx(7.5)]
+    assert [template["quality"] for template in templates] == [None, None, 80]
     body = {"gallery": "staff", "embeddings": [vector(2), vector(3, length=0.1), vector(99)]}
     faces = [item["faces"][0] for item in staff.post("/v1/identify", json=body).json()["items"]]
     assert [face["decision"] for face in faces] == ["candidates", "candidates", "unknown"]
@@ -203,7 +205,7 @@ def test_embeddings_that_cannot_be_compared_are_refused(
     problem(staff.post("/v1/identify", json={"gallery": "staff", "embeddings": [embedding]}), status, code)
 
 
-def test_faces_of_many_images_are_identified_each_by_itself(staff: TestClient) -> None:
+def test_faces_of_many_images_are_identified_independently(staff: TestClient) -> None:
     people = {name: faces_png(1, seed) for seed, name in enumerate(("ann", "bob", "eve"))}
     for name, image in people.items():
         enrol(staff, name, image)
@@ -217,20 +219,20 @@ def test_faces_of_many_images_are_identified_each_by_itself(staff: TestClient) -
     assert body["operating_point"]["name"] == "fmr_1e-3"
     assert body["comparisons"] == 3
     assert body["fpir_bound"] == pytest.approx(0.003)
-    every = identify(staff, b"broken", b"", faces_png(1)[:200])
-    assert every.status_code == 200
-    assert {item["status"] for item in every.json()["items"]} == {"error"}
+    all_invalid = identify(staff, b"broken", b"", faces_png(1)[:200])
+    assert all_invalid.status_code == 200
+    assert {item["status"] for item in all_invalid.json()["items"]} == {"error"}
     problem(identify(staff, b"broken"), 415, "image_unreadable")
 
 
-def test_without_a_decision_the_nearest_are_given_whatever_they_are(staff: TestClient) -> None:
+def test_without_a_decision_the_nearest_subjects_are_returned(staff: TestClient) -> None:
     for seed in range(6):
         enrol(staff, f"s{seed}", faces_png(1, seed))
     body = identify(staff, faces_png(1, 50), operating_point="none", k="4").json()
     (face,) = body["items"][0]["faces"]
     assert face["decision"] is None
     assert body["operating_point"] is body["fpir_bound"] is None
-    similarities = [one["similarity"] for one in face["candidates"]]
+    similarities = [candidate["similarity"] for candidate in face["candidates"]]
     assert len(similarities) == 4
     assert similarities == sorted(similarities, reverse=True)
     assert (
@@ -243,7 +245,7 @@ def test_without_a_decision_the_nearest_are_given_whatever_they_are(staff: TestC
     )
 
 
-def test_what_identify_cannot_do_is_refused(staff: TestClient) -> None:
+def test_invalid_searches_are_refused(staff: TestClient) -> None:
     image = faces_png(1)
     problem(identify(staff, image, k="0"), 422, "member_invalid")
     problem(identify(staff, image, gallery="none"), 404, "gallery_unknown")
@@ -252,8 +254,8 @@ def test_what_identify_cannot_do_is_refused(staff: TestClient) -> None:
     problem(identify(staff, image, operating_point="fmr_1e-9"), 422, "operating_point_unknown")
     problem(staff.post("/v1/identify", files={"images": image}), 422, "member_missing")
     problem(staff.post("/v1/identify", json={"gallery": "staff"}), 422, "member_invalid")
-    half = json.dumps({"gallery": "\ud800", "embeddings": [vector(1)]})  # half a character
-    answer = staff.post("/v1/identify", content=half, headers={"Content-Type": "application/json"})
+    surrogate = json.dumps({"gallery": "\ud800", "embeddings": [vector(1)]})  # unpaired
+    answer = staff.post("/v1/identify", content=surrogate, headers={"Content-Type": "application/json"})
     problem(answer, 400, "json_malformed")
     problem(identify(staff, *[image] * 65), 422, "too_many_images")
     problem(
@@ -278,17 +280,19 @@ def test_several_galleries_are_searched_together(staff: TestClient) -> None:
     assert raw.json()["items"][0]["faces"][0]["candidates"][0]["subject"] == "bob"
 
 
-def test_one_identity_is_given_once_in_a_photo() -> None:
-    """Two faces resemble ann, one of them only her; the other has bob as its second."""
+def test_a_subject_is_assigned_once_in_a_photo() -> None:
+    """Two faces resemble ann. The first also resembles bob; the second resembles only ann."""
     first = [Candidate("staff", "ann", 1, 0.9), Candidate("staff", "bob", 2, 0.8)]
     second = [Candidate("staff", "ann", 1, 0.85)]
     assigned = assign_unique([first, second], 0.3)
-    assert [[one.subject for one in own] for own in assigned] == [["bob"], ["ann"]]
+    assert [[candidate.subject for candidate in face] for face in assigned] == [["bob"], ["ann"]]
     assert assign_unique([second, second], 0.3) == [second, []]
     assert assign_unique([[], []], 0.3) == [[], []]
 
 
-def test_a_group_photo_names_everybody_once(staff: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unique_assignment_names_each_subject_once_in_a_group_photo(
+    staff: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     enrol(staff, "ann", faces_png(1, 1))
     pipeline = staff.app.state.backend.models.pipeline  # type: ignore[attr-defined]
     twin, _ = pipeline.embedder.embed(pipeline.crop([faces_png(1, 1)], "all", Deadline())[0].crops)
@@ -304,7 +308,7 @@ def test_a_group_photo_names_everybody_once(staff: TestClient, monkeypatch: pyte
     assert sorted(face["decision"] for face in unique) == ["candidates", "unknown"]
 
 
-def test_verify_takes_subjects_and_embeddings_as_sides(staff: TestClient) -> None:
+def test_verify_accepts_subjects_and_embeddings_as_sides(staff: TestClient) -> None:
     enrol(staff, "ann", faces_png(1, 1), faces_png(1, 2))
     subject = {"gallery": "staff", "subject": "ann"}
     answer = staff.post("/v1/verify", json={"probe": {"image": b64(faces_png(1, 2))}, "reference": subject}).json()
@@ -317,8 +321,8 @@ def test_verify_takes_subjects_and_embeddings_as_sides(staff: TestClient) -> Non
     assert form["comparisons"] == 1
     assert form["similarity"] == pytest.approx(0.5, abs=0.2)
     embedded = staff.post("/v1/embed", files={"images": faces_png(1, 1)}).json()
-    own = {"embedding": embedded["items"][0]["faces"][0]["embedding"], "contract_id": embedded["contract_id"]}
-    assert staff.post("/v1/verify", json={"probe": own, "reference": subject}).json()["decision"] == "match"
+    face = {"embedding": embedded["items"][0]["faces"][0]["embedding"], "contract_id": embedded["contract_id"]}
+    assert staff.post("/v1/verify", json={"probe": face, "reference": subject}).json()["decision"] == "match"
     both = staff.post("/v1/verify", json={"probe": subject, "reference": subject, "fusion": "quality-weighted"}).json()
     assert both["similarity"] == pytest.approx(1)
     staff.post(f"{STAFF}/subjects", json={"subject": "new"})
@@ -333,7 +337,7 @@ def test_verify_takes_subjects_and_embeddings_as_sides(staff: TestClient) -> Non
         ({"embedding": vector(1), "contract_id": "ec1-other"}, 409, "contract_mismatch"),
         ({"embedding": [1.0]}, 422, "embedding_wrong_dimension"),
     ):
-        problem(staff.post("/v1/verify", json={"probe": own, "reference": side}), status, code)
+        problem(staff.post("/v1/verify", json={"probe": face, "reference": side}), status, code)
     broken = staff.post("/v1/verify", files={"probe": faces_png(1)}, data={"reference": "{"})
     assert problem(broken, 400, "json_malformed")["part"] == "reference"
 
@@ -342,7 +346,7 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
     staff: TestClient, fake_models: Models, galleries: Galleries, tmp_path: Any
 ) -> None:
     enrol(staff, "ann", faces_png(1, 1))
-    own = galleries.contract_id
+    contract_id = galleries.contract_id
     exported = staff.get(f"{STAFF}/export").content
     galleries.close()
     other = replace(fake_models, contract_id="ec1-other")
@@ -351,7 +355,7 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
         galleries_for(other, tmp_path / "galleries") as galleries,
         TestClient(create_app(other, galleries, Settings())) as client,
     ):
-        assert client.get(STAFF).json()["contract_id"] == own
+        assert client.get(STAFF).json()["contract_id"] == contract_id
         for answer in (
             identify(client, faces_png(1, 1)),
             enrol(client, "bob", faces_png(1, 2)),
@@ -359,7 +363,7 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
             client.post(f"{STAFF}/import", content=exported, headers=NDJSON),
         ):
             detail = problem(answer, 409, "contract_mismatch")["detail"]
-            assert own in detail
+            assert contract_id in detail
             assert "ec1-other" in detail
         assert client.get(f"{STAFF}/export").content == exported
         client.post("/v1/galleries", json={"gallery": "fresh"})
@@ -367,7 +371,7 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
         assert client.delete(STAFF).status_code == 200
 
 
-def test_export_and_import_carry_a_gallery_over(staff: TestClient) -> None:
+def test_export_and_import_copy_a_gallery(staff: TestClient) -> None:
     for seed in range(5):
         enrol(staff, f"s{seed}", faces_png(1, seed), faces_png(1, 100 + seed))
     exported = staff.get(f"{STAFF}/export")
@@ -375,8 +379,8 @@ def test_export_and_import_carry_a_gallery_over(staff: TestClient) -> None:
     assert [*map(json.loads, exported.content.splitlines())][-1] == {"end": {"templates": 10}}
     staff.post("/v1/galleries", json={"gallery": "copy"})
     path = "/v1/galleries/copy/import"
-    cut = [exported.content[:1000], exported.content[1000:1001], exported.content[1001:]]
-    assert staff.post(path, content=iter(cut), headers=NDJSON).json() == {
+    pieces = [exported.content[:1000], exported.content[1000:1001], exported.content[1001:]]
+    assert staff.post(path, content=iter(pieces), headers=NDJSON).json() == {
         "enrolled": 10,
         "duplicates": 0,
         "refused": 0,
@@ -400,7 +404,7 @@ def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
         *people[20:],
         people[0],
     ]
-    answer = staff.post(f"{STAFF}/templates", content=iter([lines(one) for one in sent]), headers=NDJSON)
+    answer = staff.post(f"{STAFF}/templates", content=iter([lines(line) for line in sent]), headers=NDJSON)
     items = [*map(json.loads, answer.text.splitlines())]
     assert [item["status"] for item in items] == ["enrolled"] * 20 + ["error"] * 2 + ["enrolled"] * 20 + ["duplicate"]
     assert [item["problem"]["code"] for item in items[20:22]] == ["name_invalid", "member_missing"]
@@ -424,13 +428,13 @@ def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
     problem(staff.post(f"{STAFF}/templates", json={}), 415, "media_type_unsupported")
 
 
-def test_what_used_to_break_is_refused(staff: TestClient) -> None:
+def test_malformed_requests_that_once_failed_are_refused(staff: TestClient) -> None:
     def send(path: str, text: str) -> Response:
         return staff.post(path, content=text, headers={"Content-Type": "application/json"})
 
-    begun = time.monotonic()
+    start = time.monotonic()
     problem(staff.post("/v1/galleries", json={"gallery": "a" + "\u0301" * 200_000}), 422, "name_invalid")
-    assert time.monotonic() - begun < 2  # composing so long a name takes minutes
+    assert time.monotonic() - start < 2  # normalising a name of this length takes minutes
     problem(staff.get("/v1/galleries/" + "e\u0301" * 2000), 404, "gallery_unknown")
     problem(staff.delete(f"{STAFF}/subjects/ann/templates/{'9' * 5000}"), 404, "template_unknown")
     problem(send(f"{STAFF}/subjects", '{"subject": "ann", "metadata": {"a": "\\ud800"}}'), 400, "json_malformed")
@@ -448,14 +452,14 @@ def test_what_used_to_break_is_refused(staff: TestClient) -> None:
     assert "ann" not in json.dumps(problem(hidden, 404, "route_unknown"))
 
 
-def test_one_gallery_in_two_writings_is_searched_once(staff: TestClient) -> None:
+def test_one_gallery_in_two_unicode_forms_is_searched_once(staff: TestClient) -> None:
     staff.post("/v1/galleries", json={"gallery": "Zo\u00eb"})
     staff.post("/v1/galleries/Zo\u00eb/subjects/ann/templates", files={"images": faces_png(1, 1)})
     body = identify(staff, faces_png(1, 1), gallery=["Zo\u00eb", "Zoe\u0308"]).json()
     assert (body["comparisons"], len(body["items"][0]["faces"][0]["candidates"])) == (1, 1)
 
 
-def test_a_line_that_is_too_long_ends_the_stream_with_a_reason(fake_models: Models, galleries: Galleries) -> None:
+def test_a_line_that_is_too_long_ends_the_stream_with_an_error(fake_models: Models, galleries: Galleries) -> None:
     settings = Settings(request=RequestSettings(max_bytes=20_000))
     with TestClient(create_app(fake_models, galleries, settings)) as client:
         client.post("/v1/galleries", json={"gallery": "staff"})
@@ -471,9 +475,7 @@ def test_a_line_that_is_too_long_ends_the_stream_with_a_reason(fake_models: Mode
         assert items[1]["problem"]["code"] == "body_too_large"
 
 
-def test_crops_are_kept_where_that_was_asked_for_and_go_with_the_subject(
-    client: TestClient, galleries: Galleries
-) -> None:
+def test_crops_are_stored_on_request_and_erased_with_their_subject(client: TestClient, galleries: Galleries) -> None:
     client.post("/v1/galleries", json={"gallery": "staff", "keep_crops": True})
     enrol(client, "ann", faces_png(1, 1))
     assert client.get(f"{STAFF}/subjects/ann").json()["templates"][0]["crop"] is True
@@ -486,7 +488,7 @@ def test_crops_are_kept_where_that_was_asked_for_and_go_with_the_subject(
     assert not any(png in path.read_bytes() for path in galleries.directory.iterdir())
 
 
-def test_the_fake_engine_gives_what_the_tests_above_rely_on() -> None:
-    (one, norm), (other, _) = (fake_embedding(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2))
-    assert abs(float(one @ other)) < 0.3
+def test_the_fake_engine_has_the_properties_that_these_tests_need() -> None:
+    (first, norm), (second, _) = (fake_embedding(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2))
+    assert abs(float(first @ second)) < 0.3
     assert 8 < float(norm) < 15

@@ -1,4 +1,4 @@
-"""Under load nobody gets another's answer, what finds no place is refused at once, what nobody waits for ends."""
+"""Load: requests get their own responses, excess requests are refused at once, and abandoned work ends."""
 
 import base64
 import socket
@@ -50,13 +50,13 @@ class Running(NamedTuple):
 
     @property
     def queue(self) -> list[Any]:
-        """What waits for the recognizer."""
+        """The entries that wait for the recognizer."""
         return list(self.backend.models.shared[0]._queue)
 
 
 @contextmanager
 def running(models: Models, directory: Path, **limits: Any) -> Iterator[Running]:
-    """Serve on a free port, in a thread of this process."""
+    """Run the service on a free port in a thread of this process."""
     settings = Settings(request=RequestSettings(**{"last_answers_s": 10, **limits}))
     with galleries_for(models, directory) as galleries, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(models, galleries, settings)
@@ -92,14 +92,14 @@ def embed(port: int, faces: int = 1, seed: int = 0, headers: dict[str, str] | No
 
 
 class Busy(GatedSession):
-    """Takes long enough that others come meanwhile."""
+    """A session that takes long enough for other requests to arrive meanwhile."""
 
     def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         time.sleep(0.003)
         return super().run(images, deadline)
 
 
-def test_thousands_of_interleaved_requests_each_get_their_own_answer(tmp_path: Path) -> None:
+def test_thousands_of_interleaved_requests_each_get_their_own_response(tmp_path: Path) -> None:
     busy = Busy(fake_embedding)
     busy.gate.set()
     models, alone = sharing_models(busy, lanes=2), models_without_weights()
@@ -113,24 +113,26 @@ def test_thousands_of_interleaved_requests_each_get_their_own_answer(tmp_path: P
         outcome = closed_loop(served.port, requests, clients=24, most=2500)
     assert outcome.wrong == 0
     assert outcome.statuses == {200: 2500}
-    assert max(shape[0] for shape in busy.batches) > 5  # more than any request has: runs were shared
+    assert max(shape[0] for shape in busy.batches) > 5  # no request has more than five faces, so runs were shared
 
 
 def is_of(expected: EmbeddedPhoto) -> Any:
     embeddings = np.stack([face.embedding for face in expected.faces])
 
-    def right(_status: int, body: bytes) -> bool:
+    def is_correct(_status: int, body: bytes) -> bool:
         (item,) = orjson.loads(body)["items"]
         return np.array_equal(np.array([face["embedding"] for face in item["faces"]], np.float32), embeddings)
 
-    return right
+    return is_correct
 
 
-def test_refuses_at_once_what_finds_no_place(gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor) -> None:
+def test_refuses_requests_without_a_free_place_at_once(
+    gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor
+) -> None:
     with running(sharing_models(gated), tmp_path, concurrency=2, waiting=1) as served:
         inside = [clients.submit(embed, served.port, seed=seed) for seed in range(3)]
         until(lambda: served.backend.admission._inside == 3)
-        with socket.create_connection(("127.0.0.1", served.port)) as slow:  # its body is not waited for
+        with socket.create_connection(("127.0.0.1", served.port)) as slow:  # refused before its body arrives
             slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
             answer = slow.recv(4096)
         assert answer.startswith(b"HTTP/1.1 429")
@@ -138,15 +140,14 @@ def test_refuses_at_once_what_finds_no_place(gated: GatedSession, tmp_path: Path
         assert refused.status_code == 429
         assert refused.json()["code"] == "overloaded"
         assert int(refused.headers["Retry-After"]) >= 1
-        assert (
-            httpx.get(f"http://127.0.0.1:{served.port}/healthz").status_code == 200
-        )  # what does not compute is let in
+        healthz = httpx.get(f"http://127.0.0.1:{served.port}/healthz")
+        assert healthz.status_code == 200  # requests that do not compute are always admitted
         gated.gate.set()
         assert [future.result().status_code for future in inside] == [200] * 3
         assert embed(served.port).status_code == 200
 
 
-def test_what_a_departed_client_asked_for_is_not_computed(
+def test_requests_of_disconnected_clients_are_not_computed(
     gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor
 ) -> None:
     photo = faces_png(3, 7)
@@ -166,7 +167,9 @@ def test_what_a_departed_client_asked_for_is_not_computed(
     assert [shape[0] for shape in gated.batches] == [1, 2]
 
 
-def test_an_answer_that_is_late_is_a_504_even_if_the_engine_hangs(gated: GatedSession, tmp_path: Path) -> None:
+def test_a_request_that_exceeds_its_deadline_is_a_504_even_if_the_engine_hangs(
+    gated: GatedSession, tmp_path: Path
+) -> None:
     with running(sharing_models(gated), tmp_path, timeout_s=20) as served:
         start = time.monotonic()
         late = embed(served.port, headers={"X-Request-Timeout-Ms": "200"})
@@ -178,7 +181,7 @@ def test_an_answer_that_is_late_is_a_504_even_if_the_engine_hangs(gated: GatedSe
             assert (refused.status_code, refused.json()["part"]) == (422, "X-Request-Timeout-Ms")
 
 
-def test_the_service_s_own_limit_is_kept_while_the_body_is_sent(gated: GatedSession, tmp_path: Path) -> None:
+def test_the_time_limit_of_the_service_includes_the_body(gated: GatedSession, tmp_path: Path) -> None:
     with (
         running(sharing_models(gated), tmp_path, timeout_s=0.3) as served,
         socket.create_connection(("127.0.0.1", served.port)) as slow,
@@ -189,13 +192,13 @@ def test_the_service_s_own_limit_is_kept_while_the_body_is_sent(gated: GatedSess
     assert b"body_too_slow" in answer
 
 
-def test_work_that_is_late_keeps_its_turn_and_its_place_until_it_ends(gated: GatedSession, tmp_path: Path) -> None:
+def test_late_work_keeps_its_worker_and_its_place_until_it_ends(gated: GatedSession, tmp_path: Path) -> None:
     with running(sharing_models(gated, lanes=4), tmp_path, concurrency=2, waiting=1) as served:
         for _ in range(2):
             assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
         admission, workers = served.backend.admission, served.backend.inference_workers
         assert (admission._inside, workers.borrowed_tokens) == (2, 2)
-        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504  # it had no turn
+        assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504  # it got no worker
         until(lambda: admission._inside == 2)
         gated.gate.set()
         until(lambda: admission._inside == 0 and workers.borrowed_tokens == 0)
@@ -203,7 +206,7 @@ def test_work_that_is_late_keeps_its_turn_and_its_place_until_it_ends(gated: Gat
     assert [shape[0] for shape in gated.batches] == [1, 1, 1]
 
 
-def test_an_error_gives_its_place_back(gated: GatedSession, tmp_path: Path) -> None:
+def test_a_failed_request_frees_its_place(gated: GatedSession, tmp_path: Path) -> None:
     gated.gate.set()
     with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
         for _ in range(3):
@@ -212,14 +215,14 @@ def test_an_error_gives_its_place_back(gated: GatedSession, tmp_path: Path) -> N
 
 
 def unfinished(port: int, path: str, media_type: str) -> socket.socket:
-    """Send a request whose body announces 1,000 bytes, and the first of them."""
+    """Send a request that declares a body of 1,000 bytes, and only the first byte of the body."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
     connection.sendall(head.encode() + b"{")
     return connection
 
 
-def test_no_body_is_waited_for_without_end(gated: GatedSession, tmp_path: Path) -> None:
+def test_every_body_has_a_time_limit(gated: GatedSession, tmp_path: Path) -> None:
     with running(sharing_models(gated), tmp_path, timeout_s=0.3) as served:
         for path, media_type in (("/v1/galleries", "application/json"), ("/v1/detect", "image/jpeg")):
             with unfinished(served.port, path, media_type) as slow:
@@ -228,12 +231,12 @@ def test_no_body_is_waited_for_without_end(gated: GatedSession, tmp_path: Path) 
             assert b"body_too_slow" in answer
 
 
-def test_what_is_cut_off_at_the_end_is_told_so(gated: GatedSession, tmp_path: Path) -> None:
+def test_requests_that_shutdown_cancels_get_an_error(gated: GatedSession, tmp_path: Path) -> None:
     with ExitStack() as connections:
         with running(sharing_models(gated), tmp_path, last_answers_s=1) as served:
             galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
             httpx.post(galleries, json={"gallery": "g"}).raise_for_status()
-            cut_off = [
+            cancelled = [
                 connections.enter_context(unfinished(served.port, path, media_type))
                 for path, media_type in (
                     ("/v1/detect", "image/jpeg"),
@@ -242,15 +245,15 @@ def test_what_is_cut_off_at_the_end_is_told_so(gated: GatedSession, tmp_path: Pa
                     ("/v1/galleries/g/templates", "application/x-ndjson"),
                 )
             ]
-            until(lambda: len(served.server.server_state.tasks) == len(cut_off))
-        answers = [connection.makefile("rb").read() for connection in cut_off]
-    *whole, lines = answers
-    assert [answer[:12] for answer in whole] == [b"HTTP/1.1 503"] * 3
-    assert lines.startswith(b"HTTP/1.1 200")  # it had begun; its last line says why it ends
+            until(lambda: len(served.server.server_state.tasks) == len(cancelled))
+        answers = [connection.makefile("rb").read() for connection in cancelled]
+    *plain, lines = answers
+    assert [answer[:12] for answer in plain] == [b"HTTP/1.1 503"] * 3
+    assert lines.startswith(b"HTTP/1.1 200")  # the response had started; its last line is the error
     assert all(b"engine_stopped" in answer for answer in answers)
 
 
-def test_bodies_have_a_bounded_share_of_the_memory(gated: GatedSession, tmp_path: Path) -> None:
+def test_bodies_in_memory_are_bounded(gated: GatedSession, tmp_path: Path) -> None:
     gated.gate.set()
     with running(sharing_models(gated), tmp_path, buffered_bytes=100_000) as served:
         address = ("127.0.0.1", served.port)
@@ -264,7 +267,7 @@ def test_bodies_have_a_bounded_share_of_the_memory(gated: GatedSession, tmp_path
         assert embed(served.port).status_code == 200
 
 
-def test_lines_are_let_in_like_other_requests_and_have_their_time(gated: GatedSession, tmp_path: Path) -> None:
+def test_ndjson_requests_have_admission_and_time_limits_too(gated: GatedSession, tmp_path: Path) -> None:
     line = orjson.dumps({"image": base64.b64encode(faces_png(1)).decode()}) + b"\n"
     headers = {"Content-Type": "application/x-ndjson", "X-Request-Timeout-Ms": "200"}
     with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
@@ -277,7 +280,7 @@ def test_lines_are_let_in_like_other_requests_and_have_their_time(gated: GatedSe
         until(lambda: served.backend.admission._inside == 0)
 
 
-def test_readiness_answers_though_the_engine_hangs(
+def test_readiness_answers_even_if_the_engine_hangs(
     gated: GatedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.api.backend.PROBE_S", 0.2)
@@ -291,7 +294,7 @@ def test_readiness_answers_though_the_engine_hangs(
         assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
 
 
-def test_what_is_told_to_be_late_is_not_enrolled(gated: GatedSession, tmp_path: Path) -> None:
+def test_an_enrolment_that_exceeds_its_deadline_stores_nothing(gated: GatedSession, tmp_path: Path) -> None:
     with running(sharing_models(gated), tmp_path) as served:
         address = f"http://127.0.0.1:{served.port}/v1/galleries"
         httpx.post(address, json={"gallery": "g"}).raise_for_status()
@@ -305,7 +308,7 @@ def test_what_is_told_to_be_late_is_not_enrolled(gated: GatedSession, tmp_path: 
         assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
 
 
-def test_a_client_that_asked_before_sending_is_told_to_close(gated: GatedSession, tmp_path: Path) -> None:
+def test_a_refused_client_that_expects_100_continue_must_close(gated: GatedSession, tmp_path: Path) -> None:
     with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
         assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
         with socket.create_connection(("127.0.0.1", served.port)) as asking:
@@ -316,7 +319,7 @@ def test_a_client_that_asked_before_sending_is_told_to_close(gated: GatedSession
 
 
 class BreaksOn(GatedSession):
-    """Dies of a picture that only a photo with five faces has."""
+    """A session that dies when a batch has five faces."""
 
     def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         answer = super().run(images, deadline)
@@ -325,7 +328,7 @@ class BreaksOn(GatedSession):
         return answer
 
 
-def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(
+def test_a_worker_that_dies_fails_its_own_request_and_readiness(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = BreaksOn(fake_embedding)
@@ -334,7 +337,7 @@ def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(
         assert httpx.get(f"http://127.0.0.1:{served.port}/readyz").status_code == 200
         lost = embed(served.port, faces=5)
         assert (lost.status_code, lost.json()["code"]) == (500, "inference_failed")
-        assert "SystemError: the engine is broken" in caplog.text  # for whoever runs the service
+        assert "SystemError: the engine is broken" in caplog.text  # for the operator
         assert embed(served.port, faces=2).status_code == 200
         unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz")
         assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
@@ -342,7 +345,7 @@ def test_an_engine_s_thread_that_dies_fails_its_own_request_and_readiness(
         assert embed(served.port, faces=2).json()["code"] == "engine_stopped"
 
 
-def test_admission_says_when_to_come_back() -> None:
+def test_admission_says_when_to_retry() -> None:
     now = 0.0
     admission = Admission(3, 3, lambda: now)
     with admission.place(), admission.place():
@@ -351,21 +354,21 @@ def test_admission_says_when_to_come_back() -> None:
                 now += 2.0
         with admission.place(), pytest.raises(Overloaded) as refused:
             admission.require_room()
-    assert refused.value.retry_after_s == 6  # three inside, one leaves every two seconds
+    assert refused.value.retry_after_s == 6  # three requests, of which one is answered every two seconds
     now += 2
     with admission.place(), admission.place(), admission.place():
-        with pytest.raises(Overloaded), admission.place():  # whoever finds room early may find none later
+        with pytest.raises(Overloaded), admission.place():  # free at the check, taken at the entry
             pass
         with admission.place(admitted=True):
             assert admission._inside == 4
     admission.require_room()
 
 
-def test_the_queue_is_long_for_clients_that_wait_and_short_in_a_rush() -> None:
+def test_a_refusal_shortens_the_queue_until_the_overload_ends() -> None:
     now = 0.0
     admission = Admission(4, 2, lambda: now)
     with ExitStack() as inside:
-        for _ in range(4):  # as many as there are places: nobody is refused, so the queue stays long
+        for _ in range(4):  # all places can be taken while no request is refused
             inside.enter_context(admission.place())
         with pytest.raises(Overloaded):
             admission.require_room()
@@ -373,7 +376,7 @@ def test_the_queue_is_long_for_clients_that_wait_and_short_in_a_rush() -> None:
     with ExitStack() as inside:
         for _ in range(2):
             inside.enter_context(admission.place())
-        with pytest.raises(Overloaded):  # and so the rush goes on
+        with pytest.raises(Overloaded):  # this refusal prolongs the overload
             admission.require_room()
         now += 0.9
         with pytest.raises(Overloaded):
@@ -387,6 +390,6 @@ def test_settings_scale_with_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.settings.usable_cores", lambda: 5)
     assert (RequestSettings().workers, RequestSettings().places) == (10, 40)
     assert RequestSettings(concurrency=3, waiting=0).places == 3
-    assert RequestSettings(concurrency=3, waiting=7).pressed_places == 10  # what was asked for stands
-    assert RequestSettings(concurrency=4).pressed_places == 5
+    assert RequestSettings(concurrency=3, waiting=7).overload_places == 10  # an explicit setting is not reduced
+    assert RequestSettings(concurrency=4).overload_places == 5
     assert BatchingSettings().largest is None

@@ -1,6 +1,6 @@
-"""Quality, gates, likelihood and the third answer over HTTP, with a fake detector and engine.
+"""Quality, gates, likelihood and inconclusive decisions over HTTP, with a fake detector and engine.
 
-The fake engine's norms are 11.3 ± 0.7, its faces 8 pixels wide at the left edge of the picture.
+The norms of the fake engine are 11.3 ± 0.7. The fake detector finds faces of 8 pixels' width from the left edge on.
 """
 
 import base64
@@ -37,15 +37,15 @@ def with_quality(models: Models, **changes: Any) -> Models:
 
 
 @pytest.fixture
-def blind(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
-    """A model whose norm does not order errors."""
+def unvalidated(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
+    """A client of a model whose norm does not order its errors."""
     with served(with_quality(fake_models, validated=False, because="tiny faces look good to it"), galleries) as client:
         yield client
 
 
 @pytest.fixture
 def narrow(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
-    """A model that was calibrated on large faces only."""
+    """A client of a model that was calibrated on large faces only."""
     with served(with_quality(fake_models, seen=GeometryRange(40.0, 1.0, 1.0)), galleries) as client:
         yield client
 
@@ -63,7 +63,7 @@ def quality_of(client: TestClient, image: bytes) -> float:
 
 
 def two_qualities(client: TestClient) -> tuple[bytes, bytes, float]:
-    """A better and a worse picture, and a quality between them."""
+    """Return a photo of higher and one of lower quality, and a quality between theirs."""
     images = sorted((faces_png(1, seed) for seed in range(6)), key=lambda image: quality_of(client, image))
     worse, better = images[0], images[-1]
     return better, worse, (quality_of(client, better) + quality_of(client, worse)) / 2
@@ -73,7 +73,7 @@ def b64(vector: "np.ndarray[Any, Any]") -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def test_every_face_that_is_embedded_has_its_quality(client: TestClient, fake_models: Models) -> None:
+def test_every_embedded_face_has_a_quality(client: TestClient, fake_models: Models) -> None:
     (photo,) = fake_models.pipeline.embed([faces_png(1)], "single", Deadline())
     assert not isinstance(photo, Exception)
     assert fake_models.quality is not None
@@ -85,10 +85,10 @@ def test_every_face_that_is_embedded_has_its_quality(client: TestClient, fake_mo
     body = verify(client, faces_png(1), faces_png(1)).json()
     assert body["probe"]["quality"] == body["reference"]["quality"] == pytest.approx(expected, abs=0.01)
     (item,) = client.post("/v1/detect", files={"images": faces_png(1)}).json()["items"]
-    assert item["faces"][0]["quality"] is None, "without an embedding it is not known"
+    assert item["faces"][0]["quality"] is None, "quality needs an embedding"
 
 
-def test_reasons_are_told_and_refuse_only_where_that_is_asked_for(narrow: TestClient) -> None:
+def test_reasons_are_reported_and_refuse_a_face_only_on_request(narrow: TestClient) -> None:
     for route in ("detect", "embed"):
         (item,) = narrow.post(f"/v1/{route}", files={"images": faces_png(1)}).json()["items"]
         assert item["faces"][0]["reasons"] == ["face_too_small"]
@@ -102,16 +102,14 @@ def test_reasons_are_told_and_refuse_only_where_that_is_asked_for(narrow: TestCl
         problem(verify(narrow, faces_png(1), faces_png(1), reject=unknown), 422, "member_invalid")
 
 
-def test_several_reasons_can_be_given_in_every_form(narrow: TestClient) -> None:
+def test_several_reasons_are_accepted_in_every_form(narrow: TestClient) -> None:
     image, both = faces_png(1), ["cut_off", "face_too_small"]
     narrow.post("/v1/galleries", json={"gallery": "staff"})
-    place = "/v1/galleries/staff/subjects/ann/templates"
+    path = "/v1/galleries/staff/subjects/ann/templates"
     files = {"probe": image, "reference": image}
     problem(narrow.post("/v1/verify", files=files, data={"reject": both}), 422, "face_too_small")
-    problem(narrow.post(place, files={"images": image}, data={"reject": both}), 422, "face_too_small")
-    problem(
-        narrow.post(f"{place}?reject=cut_off&reject=face_too_small", files={"images": image}), 422, "face_too_small"
-    )
+    problem(narrow.post(path, files={"images": image}, data={"reject": both}), 422, "face_too_small")
+    problem(narrow.post(f"{path}?reject=cut_off&reject=face_too_small", files={"images": image}), 422, "face_too_small")
     search = narrow.post("/v1/identify", files={"images": image}, data={"gallery": "staff", "reject": both}).json()
     assert search["items"][0]["faces"][0]["refusal"] == "face_too_small"
     line = json.dumps({"image": base64.b64encode(image).decode()})
@@ -123,7 +121,7 @@ def test_several_reasons_can_be_given_in_every_form(narrow: TestClient) -> None:
     assert json.loads(answer.text)["faces"][0]["refusal"] == "face_too_small"
 
 
-def test_verify_refuses_the_side_that_is_too_poor(client: TestClient) -> None:
+def test_verify_refuses_the_side_of_low_quality(client: TestClient) -> None:
     better, worse, between = two_qualities(client)
     assert verify(client, better, better, min_quality=str(between)).status_code == 200
     document = problem(verify(client, better, worse, min_quality=str(between)), 422, "low_quality")
@@ -132,42 +130,46 @@ def test_verify_refuses_the_side_that_is_too_poor(client: TestClient) -> None:
         problem(verify(client, better, worse, min_quality=wrong), 422, "member_invalid")
 
 
-def test_under_the_policy_all_poor_faces_are_left_out(client: TestClient) -> None:
+def test_with_the_policy_all_faces_of_low_quality_are_skipped(client: TestClient) -> None:
     image = faces_png(4)
     (item,) = client.post("/v1/embed", files={"images": image}).json()["items"]
     qualities = sorted(face["quality"] for face in item["faces"])
     between = (qualities[1] + qualities[2]) / 2
     body = verify(client, image, image, faces="all", min_quality=str(between)).json()
-    assert body["comparisons"] == 4, "two faces of each photo are left"
+    assert body["comparisons"] == 4, "two faces of each photo remain"
     refused = verify(client, image, image, faces="all", min_quality=str(qualities[-1] + 0.1))
     best = max(item["faces"], key=lambda face: float(face["score"]))
     assert f"quality is {best['quality']:.0f};" in problem(refused, 422, "low_quality")["detail"]
 
 
-def test_gating_by_a_quality_that_says_nothing_is_refused_with_the_reason(blind: TestClient) -> None:
+def test_a_gate_on_unvalidated_quality_is_refused_with_the_reason(unvalidated: TestClient) -> None:
     calls = [
-        verify(blind, faces_png(1), faces_png(1), min_quality="20"),
-        blind.post("/v1/galleries", json={"gallery": "staff", "min_quality": 20}),
+        verify(unvalidated, faces_png(1), faces_png(1), min_quality="20"),
+        unvalidated.post("/v1/galleries", json={"gallery": "staff", "min_quality": 20}),
     ]
-    blind.post("/v1/galleries", json={"gallery": "open"})
-    place = "/v1/galleries/open"
+    unvalidated.post("/v1/galleries", json={"gallery": "open"})
+    path = "/v1/galleries/open"
     calls += [
-        blind.patch(place, json={"min_quality": 20}),
-        blind.post(f"{place}/subjects/ann/templates", files={"images": faces_png(1)}, data={"min_quality": "20"}),
-        blind.post("/v1/identify", files={"images": faces_png(1)}, data={"gallery": "open", "min_quality": "20"}),
-        blind.post(f"{place}/templates?min_quality=20", content=b"", headers={"Content-Type": "application/x-ndjson"}),
-        blind.post(
+        unvalidated.patch(path, json={"min_quality": 20}),
+        unvalidated.post(f"{path}/subjects/ann/templates", files={"images": faces_png(1)}, data={"min_quality": "20"}),
+        unvalidated.post("/v1/identify", files={"images": faces_png(1)}, data={"gallery": "open", "min_quality": "20"}),
+        unvalidated.post(
+            f"{path}/templates?min_quality=20", content=b"", headers={"Content-Type": "application/x-ndjson"}
+        ),
+        unvalidated.post(
             "/v1/identify?gallery=open&min_quality=20", content=b"", headers={"Content-Type": "application/x-ndjson"}
         ),
     ]
     for answer in calls:
         assert "tiny faces look good" in problem(answer, 409, "quality_unvalidated")["detail"]
-    assert verify(blind, faces_png(1), faces_png(1)).json()["probe"]["quality"] is not None, "it is told, not used"
-    quality = blind.get("/v1/info").json()["quality"]
+    assert verify(unvalidated, faces_png(1), faces_png(1)).json()["probe"]["quality"] is not None, (
+        "quality is reported without being used"
+    )
+    quality = unvalidated.get("/v1/info").json()["quality"]
     assert (quality["validated"], quality["because"]) == (False, "tiny faces look good to it")
 
 
-def test_without_a_calibration_nothing_gates_and_similarity_is_all(uncalibrated: TestClient) -> None:
+def test_without_a_calibration_there_are_no_gates_and_only_a_similarity(uncalibrated: TestClient) -> None:
     body = verify(uncalibrated, faces_png(1), faces_png(1)).json()
     assert body["similarity"] == pytest.approx(1)
     for member in ("decision", "operating_point", "log_likelihood_ratio", "probability", "prior"):
@@ -181,36 +183,36 @@ def test_without_a_calibration_nothing_gates_and_similarity_is_all(uncalibrated:
     assert info["quality"] is info["score_map"] is info["bound"] is None
 
 
-def test_a_checkpoints_own_statistics_tell_quality_without_a_calibration(
+def test_statistics_of_the_checkpoint_determine_quality_without_a_calibration(
     fake_models: Models, galleries: Galleries
 ) -> None:
     card = replace(fake_models.recognizer, norm_statistics=NormStatistics(11.0, 1.0, 0.333))
     models = replace(fake_models, recognizer=card, calibration=None, uncalibrated_because="it was never calibrated")
     with served(models, galleries) as client:
         assert verify(client, faces_png(1), faces_png(1)).json()["probe"]["quality"] is not None
-        told = client.get("/v1/info").json()["quality"]
-        assert (told["validated"], told["norm_source"], told["min_side_px"]) == (False, "checkpoint", None)
+        quality = client.get("/v1/info").json()["quality"]
+        assert (quality["validated"], quality["norm_source"], quality["min_side_px"]) == (False, "checkpoint", None)
         problem(verify(client, faces_png(1), faces_png(1), min_quality="5"), 409, "quality_unvalidated")
         problem(verify(client, faces_png(1), faces_png(1), reject="cut_off"), 409, "calibration_unfit")
     mirrored = replace(card, preprocessing={**card.preprocessing, "mirror": True})
     with served(replace(models, recognizer=mirrored), galleries) as client:
         body = verify(client, faces_png(1), faces_png(1)).json()
-    assert body["probe"]["quality"] is None, "the norm of two views is another one than that of training"
+    assert body["probe"]["quality"] is None, "the norm of two fused views differs from the norm in training"
 
 
-def test_a_gallery_asks_for_quality_at_every_door(client: TestClient) -> None:
+def test_the_minimum_quality_of_a_gallery_applies_everywhere(client: TestClient) -> None:
     better, worse, between = two_qualities(client)
-    made = client.post("/v1/galleries", json={"gallery": "staff", "min_quality": between})
-    assert made.json()["min_quality"] == pytest.approx(between)
-    place = "/v1/galleries/staff/subjects/ann/templates"
-    problem(client.post(place, files={"images": worse}), 422, "low_quality")
-    (item,) = client.post(place, files={"images": better}).json()["items"]
+    created = client.post("/v1/galleries", json={"gallery": "staff", "min_quality": between})
+    assert created.json()["min_quality"] == pytest.approx(between)
+    path = "/v1/galleries/staff/subjects/ann/templates"
+    problem(client.post(path, files={"images": worse}), 422, "low_quality")
+    (item,) = client.post(path, files={"images": better}).json()["items"]
     assert item["status"] == "enrolled"
     templates = client.get("/v1/galleries/staff/subjects/ann").json()["templates"]
     assert templates[0]["quality"] == pytest.approx(quality_of(client, better), abs=0.01)
 
     search = client.post("/v1/identify", files=[("images", better), ("images", worse)], data={"gallery": "staff"})
-    good, poor = (one["faces"][0] for one in search.json()["items"])
+    good, poor = (item["faces"][0] for item in search.json()["items"])
     assert (good["decision"], good["refusal"]) == ("candidates", None)
     assert good["candidates"][0]["subject"] == "ann"
     assert (poor["decision"], poor["refusal"], poor["candidates"]) == ("rejected", "low_quality", [])
@@ -223,24 +225,24 @@ def test_a_gallery_asks_for_quality_at_every_door(client: TestClient) -> None:
     problem(client.post("/v1/verify", json=sides), 422, "low_quality")
 
     assert client.patch("/v1/galleries/staff", json={"min_quality": 0}).json()["min_quality"] == 0
-    assert client.post(place, files={"images": worse}).json()["items"][0]["status"] == "enrolled"
+    assert client.post(path, files={"images": worse}).json()["items"][0]["status"] == "enrolled"
     assert client.post("/v1/verify", json=sides).status_code == 200
     assert client.patch("/v1/galleries/staff", json={"index": "flat"}).json()["min_quality"] == 0
     for wrong in (101, -1, True, "much", None):
         problem(client.post("/v1/galleries", json={"gallery": "x", "min_quality": wrong}), 422, "member_invalid")
 
 
-def test_the_stricter_of_request_and_gallery_counts(client: TestClient) -> None:
+def test_the_stricter_of_request_and_gallery_applies(client: TestClient) -> None:
     better, worse, between = two_qualities(client)
     client.post("/v1/galleries", json={"gallery": "staff", "min_quality": 1})
-    place = "/v1/galleries/staff/subjects/ann/templates"
-    problem(client.post(place, files={"images": worse}, data={"min_quality": str(between)}), 422, "low_quality")
+    path = "/v1/galleries/staff/subjects/ann/templates"
+    problem(client.post(path, files={"images": worse}, data={"min_quality": str(between)}), 422, "low_quality")
     client.patch("/v1/galleries/staff", json={"min_quality": between})
-    problem(client.post(place, files={"images": worse}, data={"min_quality": "1"}), 422, "low_quality")
-    assert client.post(place, files={"images": better}, data={"min_quality": "1"}).status_code == 200
+    problem(client.post(path, files={"images": worse}, data={"min_quality": "1"}), 422, "low_quality")
+    assert client.post(path, files={"images": better}, data={"min_quality": "1"}).status_code == 200
 
 
-def test_embeddings_are_held_to_the_gate_by_their_norm_or_what_is_said_of_them(client: TestClient) -> None:
+def test_embeddings_are_gated_by_their_norm_or_stated_quality(client: TestClient) -> None:
     client.post("/v1/galleries", json={"gallery": "staff", "min_quality": 50})
     rng = np.random.default_rng(0)
 
@@ -263,7 +265,7 @@ def test_embeddings_are_held_to_the_gate_by_their_norm_or_what_is_said_of_them(c
         assert words in item["problem"]["detail"]
 
 
-def test_lines_are_gated_too(client: TestClient) -> None:
+def test_ndjson_lines_are_gated_too(client: TestClient) -> None:
     better, worse, between = two_qualities(client)
     client.post("/v1/galleries", json={"gallery": "staff"})
     lines = [{"subject": "ann", "image": base64.b64encode(image).decode()} for image in (better, worse)]
@@ -277,17 +279,17 @@ def test_lines_are_gated_too(client: TestClient) -> None:
     assert second["problem"]["code"] == "low_quality"
 
 
-def test_between_the_ends_of_the_threshold_the_answer_may_be_that_it_is_not_known(
+def test_within_the_interval_of_the_threshold_the_decision_may_be_inconclusive(
     fake_models: Models, galleries: Galleries
 ) -> None:
-    """The reference is turned towards the probe until their similarity is what the test wants."""
+    """The reference is constructed to have each similarity with the probe."""
     rng = np.random.default_rng(3)
     probe, other = rng.normal(size=(2, 128))
     probe /= np.linalg.norm(probe)
     other -= other @ probe * probe
     other /= np.linalg.norm(other)
     with served(fake_models, galleries) as client:
-        for similarity, plain, open_minded in (
+        for similarity, default, inconclusive in (
             (0.37, "no_match", "no_match"),
             (0.39, "no_match", "inconclusive"),
             (0.41, "match", "inconclusive"),
@@ -295,15 +297,15 @@ def test_between_the_ends_of_the_threshold_the_answer_may_be_that_it_is_not_know
         ):
             reference = similarity * probe + np.sqrt(1 - similarity**2) * other
             sides = {"probe": {"embedding": b64(probe)}, "reference": {"embedding": b64(reference)}}
-            assert client.post("/v1/verify", json=sides).json()["decision"] == plain
+            assert client.post("/v1/verify", json=sides).json()["decision"] == default
             answer = client.post("/v1/verify", json={**sides, "inconclusive": True}).json()
-            assert answer["decision"] == open_minded
+            assert answer["decision"] == inconclusive
             by_rate = client.post("/v1/verify", json={**sides, "operating_point": 0.01}).json()
             assert by_rate["operating_point"]["name"] == "fmr_1e-2"
             assert by_rate["decision"] == "match"
 
 
-def test_similarity_becomes_a_ratio_and_with_a_prior_a_probability(client: TestClient) -> None:
+def test_similarity_maps_to_a_ratio_and_with_a_prior_to_a_probability(client: TestClient) -> None:
     body = verify(client, faces_png(1), faces_png(1)).json()
     assert body["log_likelihood_ratio"] == pytest.approx(9, abs=1e-4)
     assert body["prior"] == 0.5
@@ -315,10 +317,10 @@ def test_similarity_becomes_a_ratio_and_with_a_prior_a_probability(client: TestC
         problem(verify(client, faces_png(1), faces_png(1), prior=wrong), 422, "member_invalid")
     best = verify(client, faces_png(2), faces_png(2), faces="all").json()
     assert best["comparisons"] == 4
-    assert best["probability"] is None, "the map was fitted on single comparisons"
+    assert best["probability"] is None, "the score map is valid for single comparisons only"
 
 
-def test_what_was_measured_otherwise_than_it_runs_is_told(fake_models: Models, galleries: Galleries) -> None:
+def test_a_calibration_under_other_conditions_is_reported(fake_models: Models, galleries: Galleries) -> None:
     assert fake_models.calibration is not None
     conditions = {
         **fake_models.calibration.conditions,
@@ -328,9 +330,9 @@ def test_what_was_measured_otherwise_than_it_runs_is_told(fake_models: Models, g
     }
     models = replace(fake_models, calibration=replace(fake_models.calibration, conditions=conditions))
     with served(models, galleries) as client:
-        told = client.get("/v1/info").json()["calibration_mismatch"]
+        mismatch = client.get("/v1/info").json()["calibration_mismatch"]
         assert client.get("/v1/info").json()["calibration_conditions"]["mirror_in_graph"] is False
-    assert told == "the calibration was measured with precision bf16, now fp32; detector_max_side_px 1280, now 640"
+    assert mismatch == "the calibration was measured with precision bf16, now fp32; detector_max_side_px 1280, now 640"
     with served(fake_models, galleries) as client:
         info = client.get("/v1/info").json()
     assert info["calibration_mismatch"] is None
@@ -339,7 +341,7 @@ def test_what_was_measured_otherwise_than_it_runs_is_told(fake_models: Models, g
     assert info["quality"]["norm_mean"] == 11.3
 
 
-def test_a_store_from_before_quality_asks_for_none(fake_models: Models, tmp_path: Path) -> None:
+def test_a_store_without_the_column_of_quality_has_no_minimum(fake_models: Models, tmp_path: Path) -> None:
     import sqlite3
 
     from service.gallery.store.schema import MIGRATIONS
@@ -360,5 +362,5 @@ def test_a_store_from_before_quality_asks_for_none(fake_models: Models, tmp_path
     connection.close()
     with galleries_for(fake_models, tmp_path / "galleries") as galleries, served(fake_models, galleries) as client:
         assert client.get("/v1/galleries/old").json()["min_quality"] == 0
-        place = "/v1/galleries/old/subjects/ann/templates"
-        assert client.post(place, files={"images": faces_png(1)}).status_code == 200
+        templates = "/v1/galleries/old/subjects/ann/templates"
+        assert client.post(templates, files={"images": faces_png(1)}).status_code == 200

@@ -1,4 +1,4 @@
-"""The forms that requests and answers take over the wire: every byte arrives, in whatever pieces and forms."""
+"""Forms of requests and responses: no byte is lost, whatever the pieces and the form."""
 
 import base64
 from itertools import pairwise
@@ -43,13 +43,13 @@ def form(*parts: tuple[str, bytes, str | None]) -> bytes:
     ).filter(lambda contents: b"\r\n--edge" not in contents),
     cuts=st.lists(st.integers(0, 600), max_size=12),
 )
-def test_parts_are_whole_in_whatever_pieces_they_come(contents: list[bytes], cuts: list[int]) -> None:
-    body = form(*((f"n{place}", content, "a.png") for place, content in enumerate(contents)))
+def test_parts_are_complete_in_whatever_pieces_they_arrive(contents: list[bytes], cuts: list[int]) -> None:
+    body = form(*((f"n{position}", content, "a.png") for position, content in enumerate(contents)))
     edges = [0, *sorted(cuts), len(body)]
     pieces = [body[start:end] for start, end in pairwise(edges)]
     parts = read_parts([piece for piece in pieces if piece], TYPE, 8)
     assert [(part.name, part.content, part.is_file, part.content_type) for part in parts] == [
-        (f"n{place}", content, True, "image/png") for place, content in enumerate(contents)
+        (f"n{position}", content, True, "image/png") for position, content in enumerate(contents)
     ]
 
 
@@ -58,22 +58,22 @@ def test_texts_are_utf_8_and_files_are_counted() -> None:
     assert (name, read_parts([form(("subject", text.encode(), None))], TYPE, 8)[0].text) == ("subject", "Zoë")
     with pytest.raises(TooManyImages, match="more than 2"):
         read_parts([form(*[("images", b"x", "a.png")] * 4)], TYPE, 2)
-    with pytest.raises(MultipartMalformed, match="16 parts that are no files"):
+    with pytest.raises(MultipartMalformed, match="16 parts that are not files"):
         read_parts([form(*[("text", b"x", None)] * 17)], TYPE, 2)
 
 
 @pytest.mark.parametrize(
     ("body", "content_type", "reason"),
     [
-        (form(("a", b"x", "f"))[:-12], TYPE, "cut off"),
-        (b"", TYPE, "cut off"),
+        (form(("a", b"x", "f"))[:-12], TYPE, "truncated"),
+        (b"", TYPE, "truncated"),
         (b"nonsense", TYPE, "malformed"),
-        (form(("a", b"x", "f")), "multipart/form-data", "names no boundary"),
+        (form(("a", b"x", "f")), "multipart/form-data", "has no boundary"),
         (form(("a", b"x", "f")), "multipart/form-data; boundary=" + "x" * 300, "malformed"),
         (b"--edge\r\nContent-Type: image/png\r\n\r\nx\r\n--edge--\r\n", TYPE, "has no name"),
     ],
 )
-def test_a_form_that_is_none_is_refused(body: bytes, content_type: str, reason: str) -> None:
+def test_a_malformed_form_is_refused(body: bytes, content_type: str, reason: str) -> None:
     with pytest.raises(MultipartMalformed, match=reason):
         read_parts([body] if body else [], content_type, 8)
 
@@ -102,14 +102,14 @@ def test_accept_chooses_the_form(accept: str | None, form: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "application/json;embedding=hex", "image/*"])
-def test_what_cannot_be_had_is_refused(accept: str, client: TestClient) -> None:
+def test_unsupported_forms_are_refused(accept: str, client: TestClient) -> None:
     with pytest.raises(NotAcceptable):
         choose_form(accept)
     refused = client.post("/v1/embed", content=faces_png(1), headers={"Content-Type": "image/png", "Accept": accept})
     assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
 
 
-def test_all_forms_say_the_same(client: TestClient, fake_models: Models) -> None:
+def test_all_forms_have_the_same_content(client: TestClient, fake_models: Models) -> None:
     photo = faces_png(3)
     (expected,) = fake_models.pipeline.embed([photo], "all", Deadline())
     assert isinstance(expected, EmbeddedPhoto)
@@ -131,11 +131,11 @@ def test_all_forms_say_the_same(client: TestClient, fake_models: Models) -> None
         ),
         ("application/msgpack", "application/msgpack", ormsgpack.unpackb, lambda raw: np.frombuffer(raw, "<f4")),
     ):
-        came_as, content = ask(accept)
-        assert came_as == media_type
+        content_type, content = ask(accept)
+        assert content_type == media_type
         document = load(content)
-        for face, other in zip(document["items"][0]["faces"], expected.faces, strict=True):
-            np.testing.assert_array_equal(vector(face.pop("embedding")), other.embedding)
+        for face, expected_face in zip(document["items"][0]["faces"], expected.faces, strict=True):
+            np.testing.assert_array_equal(vector(face.pop("embedding")), expected_face.embedding)
         documents.append(document)
     assert documents[0] == documents[1] == documents[2]
     assert documents[0]["contract_id"] == fake_models.contract_id
@@ -169,12 +169,12 @@ def test_a_reference_that_is_compared_again_is_embedded_once(
         first = verify(1, enrolled)
         assert verify(2, enrolled) != first
         assert verify(1, enrolled) == first
-        verify(1, enrolled, "largest")  # another policy may mean another face
-        verify(50, faces_png(1, 51))  # a probe is not remembered
+        verify(1, enrolled, "largest")  # another policy may select another face
+        verify(50, faces_png(1, 51))  # probes are not cached
     assert counts == embedded
 
 
-def test_a_reference_is_remembered_whatever_the_probe_is(
+def test_a_reference_is_cached_whatever_the_probe_is(
     fake_models: Models, galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = counted_crops(fake_models, monkeypatch)
@@ -187,7 +187,7 @@ def test_a_reference_is_remembered_whatever_the_probe_is(
     assert counts == [1]
 
 
-def test_what_is_remembered_has_no_picture_and_is_bounded_in_faces_and_time(
+def test_the_cache_holds_no_crops_and_is_bounded_in_faces_and_time(
     fake_models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -195,25 +195,25 @@ def test_what_is_remembered_has_no_picture_and_is_bounded_in_faces_and_time(
     cache = ReferenceCache(5, 10.0)
     photos = {count: faces_png(count, count) for count in (2, 3, 4, 6)}
 
-    def keep(count: int) -> None:
+    def add(count: int) -> None:
         (photo,) = fake_models.pipeline.embed([photos[count]], "all", Deadline())
         assert isinstance(photo, EmbeddedPhoto)
-        cache.keep(photos[count], "all", photo)
+        cache.add(photos[count], "all", photo)
 
-    keep(2)
-    keep(3)
+    add(2)
+    add(3)
     found = cache.find(photos[2], "all")
     assert found is not None
     assert [face.crop.size for face in found.faces] == [0, 0]
-    keep(4)  # the other two give way
+    add(4)  # evicts the other two
     assert [cache.find(photos[count], "all") is None for count in (2, 3, 4)] == [True, True, False]
-    keep(6)  # more than there is room for
+    add(6)  # exceeds the size of the cache
     assert cache.find(photos[6], "all") is None
     now = 10.5
     assert cache.find(photos[4], "all") is None
 
 
-def test_a_reference_without_a_face_is_not_remembered(client: TestClient) -> None:
+def test_a_reference_without_a_face_is_not_cached(client: TestClient) -> None:
     for _ in range(2):
         files = {"probe": faces_png(1), "reference": faces_png(0)}
         assert client.post("/v1/verify", files=files).json()["code"] == "no_face"

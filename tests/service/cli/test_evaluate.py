@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from models.calibration import write_calibration
 from models.deadline import Deadline
-from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, SetUnsafe, StorageFailed
+from models.errors import CalibrationUnfit, SetIncomplete, SetUnsafe, SingleClass, StorageFailed
 from models.evaluation.calibrate.degradation import degrade
 from models.pipeline import CroppedPhoto
 from models.serving.models import Models
@@ -55,7 +55,7 @@ def numbers(path: Path) -> dict[str, float]:
     return {figure["name"]: figure["value"] for figure in evaluation["figures"]}
 
 
-def test_own_pictures_end_to_end(people: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_user_pictures_end_to_end(people: Path, data_dir: Path, tmp_path: Path) -> None:
     page, content = tmp_path / "report.html", tmp_path / "report.json"
     out = run("evaluate", "pictures", people, "--html", page, "--json", content)
     assert "6 subjects" in out
@@ -145,7 +145,7 @@ def test_bad_input_ends_in_one_sentence(people: Path, tmp_path: Path) -> None:
     listing.write_text("first,second,mated\nperson 0/as she is.png,gone.png,1\n")
     with pytest.raises(SetIncomplete, match=r"gone\.png"):
         run("evaluate", "pairs", listing, "--images", people)
-    with pytest.raises(OneClassOnly):
+    with pytest.raises(SingleClass):
         run("evaluate", "pairs", listing, "--images", people, "--max-missing", "1")
     with pytest.raises(StorageFailed, match="there is no directory"):
         run("evaluate", "pictures", people, "--html", tmp_path / "gone" / "report.html")

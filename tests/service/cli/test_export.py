@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import models.export.isolation
 import service.cli.export
 from models.export.exporter import Exporter
-from models.export.isolation import call
+from models.export.isolation import run_here
 from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
 from tests.service.cli.command import vultus, vultus_here
 from tests.service.test_end_to_end import COMMAND, client_of, own_galleries, serving
@@ -29,8 +29,8 @@ Weights = dict[str, NDArray[Any]]
 @pytest.fixture
 def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the steps of an export here: loading torch into a process of its own costs more than they do."""
-    monkeypatch.setattr(service.cli.export, "Exporter", partial(Exporter, isolate=call))
-    monkeypatch.setattr(models.export.isolation, "in_own_process", call)
+    monkeypatch.setattr(service.cli.export, "Exporter", partial(Exporter, isolate=run_here))
+    monkeypatch.setattr(models.export.isolation, "run_in_subprocess", run_here)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from service.gallery.records import NewTemplate
 
 CONTRACT = "ec1-test"
 DIMENSIONS = 32
-LIMITS = IndexLimits(flat_most=1000, learned_least=100)
+LIMITS = IndexLimits(max_flat_templates=1000, min_learned_templates=100)
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:

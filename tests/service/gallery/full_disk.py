@@ -22,7 +22,7 @@ try:
 except StorageFull as error:
     print(error.code)
 counts = read_gallery(galleries, "staff")
-if counts[1:] == (acknowledged // 64, acknowledged) and not galleries.database.damages() and acknowledged:
+if counts[1:] == (acknowledged // 64, acknowledged) and not galleries.database.integrity_faults() and acknowledged:
     print("intact")
 ballast.unlink()
 store_templates(galleries, "staff", [("late", template(people(1, 1, 5000)[0, 0]))])

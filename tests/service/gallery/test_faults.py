@@ -23,7 +23,7 @@ from service.gallery.identification import identify, templates_of
 from service.gallery.templates import store_templates
 from tests.conftest import ROOT
 from tests.service.gallery.conftest import Open, people, template
-from tests.service.gallery.mortal import EACH, GALLERY, OPERATIONS, open_galleries, vectors_of
+from tests.service.gallery.killed_process import EACH, GALLERY, OPERATIONS, open_galleries, vectors_of
 
 pytestmark = pytest.mark.faults
 
@@ -67,7 +67,7 @@ class Known:
 
 def run_and_kill(directory: Path, operation: str, first: int, life_s: float, known: Known) -> None:
     """Run a process, kill it after `life_s` seconds, and record the lines that it printed."""
-    command = [sys.executable, "-m", "tests.service.gallery.mortal", str(directory), operation, str(first)]
+    command = [sys.executable, "-m", "tests.service.gallery.killed_process", str(directory), operation, str(first)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

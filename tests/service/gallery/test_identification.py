@@ -126,7 +126,7 @@ def test_changes_are_in_the_next_answer(galleries: Galleries, reopen: Open, kind
 
 
 def test_a_growing_gallery_changes_its_kind_of_index(reopen: Open) -> None:
-    galleries = reopen(limits=IndexLimits(flat_most=100, learned_least=50))
+    galleries = reopen(limits=IndexLimits(max_flat_templates=100, min_learned_templates=50))
     create_gallery(galleries, "staff")
     seen = []
     for start in range(0, 200, 50):

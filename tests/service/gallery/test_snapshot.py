@@ -125,7 +125,7 @@ def test_closing_does_not_wait_for_a_graph(reopen: Open, monkeypatch: pytest.Mon
     monkeypatch.setattr(live_module, "read_blocks", slowly)
     live = galleries.live(read_gallery(galleries, "staff")[0])
     monkeypatch.setattr(live, "_sample", lambda: VECTORS[:, 0])
-    galleries.rebuild(live, anew=True)
+    galleries.rebuild(live, ignore_snapshot=True)
     assert begun.wait(10)
     galleries.close()
     monkeypatch.undo()

@@ -203,7 +203,7 @@ def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
     with pytest.raises(StorageFull):
         store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (1, 1)
-    assert galleries.database.damages() == []
+    assert galleries.database.integrity_faults() == []
     writer.execute("PRAGMA max_page_count = 1073741823")
     store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (2001, 2001)

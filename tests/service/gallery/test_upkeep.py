@@ -67,7 +67,7 @@ def test_a_gallery_erased_while_its_index_is_built_leaves_no_file(
     fill(galleries, name="other")
     live = galleries.live(read_gallery(galleries, "staff")[0])
     resume = pause()
-    galleries.rebuild(live, anew=True)
+    galleries.rebuild(live, ignore_snapshot=True)
     assert pause.begun.wait(10)  # type: ignore[attr-defined]
     erase_gallery(galleries, "staff")
     resume.set()
@@ -209,7 +209,7 @@ def test_a_failure_of_upkeep_is_logged_and_fails_no_request(
 
     with monkeypatch.context() as patch:
         patch.setattr(live_module.LiveIndex, "build", fail)
-        galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+        galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), ignore_snapshot=True)
         galleries.wait_idle()
         assert "out of everything" in caplog.text
     live = galleries.live(read_gallery(galleries, "staff")[0])
@@ -234,7 +234,7 @@ def test_a_restored_store_refuses_a_later_snapshot(reopen: Open, tmp_path: Path)
         "staff",
         [(f"lost {number}", template(vector)) for number, vector in enumerate(people(50, 1, 5)[:, 0])],
     )
-    galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+    galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), ignore_snapshot=True)
     galleries.wait_idle()
     galleries.close()
     shutil.copy(backup, directory / STORE)
@@ -252,16 +252,16 @@ def test_vectors_outside_the_learned_range_are_found(reopen: Open, kind: Any) ->
     fill(reopen(), kind)
     odd = np.eye(DIMENSIONS, dtype=np.float32)[:4]
     store_templates(reopen(), "staff", [(f"odd {number}", template(vector)) for number, vector in enumerate(odd)])
-    for anew in (False, True):
+    for ignore_snapshot in (False, True):
         galleries = reopen()
-        if anew:
-            galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), anew=True)
+        if ignore_snapshot:
+            galleries.rebuild(galleries.live(read_gallery(galleries, "staff")[0]), ignore_snapshot=True)
         galleries.wait_idle()
         found = identify(galleries, ["staff"], odd, 1, floor=0.9)
         assert [candidates[0].subject for candidates in found] == [f"odd {number}" for number in range(4)]
         assert check_consistency(galleries, "staff").faults == []
         added = people(1, 1, 3)[0, 0]
-        store_templates(galleries, "staff", [(f"again {anew}", template(added))])
+        store_templates(galleries, "staff", [(f"again {ignore_snapshot}", template(added))])
     erase_subject(galleries, "staff", "odd 2")
     assert identify(galleries, ["staff"], odd[2:3], 1, floor=0.9) == [[]]
     assert check_consistency(galleries, "staff").faults == []

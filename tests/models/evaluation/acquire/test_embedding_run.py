@@ -133,14 +133,14 @@ def test_failures_are_reported_with_their_reason_and_cached(tmp_path: Path) -> N
         Picture("good", faces_png(1)),
         Picture("good again", faces_png(1)),
     ]
-    model = EvaluatedModel(models_by_color(), tmp_path / "cache", most_missing=1)
+    model = EvaluatedModel(models_by_color(), tmp_path / "cache", max_missing=1)
     for inferred in (4, 0):
         faces = model.embed(model.photos("single"), pictures)
         assert [(failure.name, failure.code) for failure in faces.failures] == [
             ("none", "no_face"),
             ("two", "several_faces"),
             ("broken.jpg", "image_unreadable"),
-            ("gone.jpg", "picture_missing"),
+            ("gone.jpg", "image_missing"),
         ]
         assert faces.found.tolist() == [False] * 4 + [True] * 2
         assert not faces.embedding[:4].any()
@@ -158,7 +158,7 @@ def test_missing_files_stop_the_run_before_it_begins(tmp_path: Path) -> None:
     sentence = r"12 of 13 pictures are missing, at most 11 may be missing: gone 0, .*gone 9, …"
     with pytest.raises(SetIncomplete, match=sentence):
         require_present(pictures, 11)
-    model = EvaluatedModel(models_by_color(), most_missing=3)
+    model = EvaluatedModel(models_by_color(), max_missing=3)
     with pytest.raises(SetIncomplete):
         model.embed(model.photos("single"), pictures)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly, TooFewSubjects, TooManyPairs
+from models.errors import SingleClass, TooFewSubjects, TooManyPairs
 from models.evaluation.metrics import all_pairs
-from models.evaluation.metrics.all_pairs import compare_all, count_pairs, deal_into_folds, sample_pairs, similarities
+from models.evaluation.metrics.all_pairs import assign_folds, compare_all, count_pairs, sample_pairs, similarities
 from models.evaluation.metrics.pair_scores import BINS, MatedPairs, NonMatedPairs, PairScores, bins_of
 from tests.models.evaluation.people import people
 
@@ -38,7 +38,7 @@ def test_every_pair_is_counted_once(folds: int | None, small: bool, monkeypatch:
     monkeypatch.setattr(all_pairs, "TAIL_RATE", 1.0)
     embedding, subjects = people(12, 8)
     mated, others = every_pair(embedding, subjects)
-    found = compare_all(embedding, subjects, None if folds is None else deal_into_folds(subjects, folds))
+    found = compare_all(embedding, subjects, None if folds is None else assign_folds(subjects, folds))
     assert as_pairs(found.mated.first, found.mated.second, found.mated.scores) == pytest.approx(mated, abs=1e-6)
     tail = found.non_mated
     assert as_pairs(tail.first, tail.second, tail.scores) == pytest.approx(others, abs=1e-6)
@@ -70,7 +70,7 @@ def test_the_tail_of_a_small_set_holds_all_pairs() -> None:
 
 def test_histograms_by_fold_count_the_pairs_of_the_subjects_of_the_folds() -> None:
     embedding, subjects = people(20, 4)
-    folds = deal_into_folds(subjects, 4)
+    folds = assign_folds(subjects, 4)
     found = compare_all(embedding, subjects, folds)
     assert found.by_fold is not None
     for fold in range(4):
@@ -82,13 +82,13 @@ def test_histograms_by_fold_count_the_pairs_of_the_subjects_of_the_folds() -> No
 
 def test_folds_have_disjoint_subjects_and_similar_sizes() -> None:
     _, subjects = people(23, 3)
-    folds = deal_into_folds(subjects, 5)
+    folds = assign_folds(subjects, 5)
     by_fold = [set(subjects[folds == fold].tolist()) for fold in range(5)]
     assert sum(map(len, by_fold)) == 23
     assert {len(names) for names in by_fold} == {4, 5}
-    assert (deal_into_folds(subjects, 5) == folds).all()
+    assert (assign_folds(subjects, 5) == folds).all()
     with pytest.raises(TooFewSubjects, match="23 subjects cannot be divided into 12 folds of two"):
-        deal_into_folds(subjects, 12)
+        assign_folds(subjects, 12)
 
 
 def test_rates_and_thresholds_are_exact_to_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +161,9 @@ def test_every_pair_has_the_same_chance_to_be_drawn(count: int) -> None:
 def test_refuses_pairs_of_one_class() -> None:
     embedding, subjects = people(5, 1)
     for call in (lambda: compare_all(embedding, subjects), lambda: sample_pairs(subjects, 5, 0)):
-        with pytest.raises(OneClassOnly, match="no mated pairs"):
+        with pytest.raises(SingleClass, match="no mated pairs"):
             call()
-    with pytest.raises(OneClassOnly, match="no non-mated"):
+    with pytest.raises(SingleClass, match="no non-mated"):
         compare_all(embedding, np.zeros(5, np.int64))
 
 

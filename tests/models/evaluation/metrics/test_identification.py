@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.errors import OneClassOnly
+from models.errors import SingleClass
 from models.evaluation.metrics import identification
-from models.evaluation.metrics.identification import search, search_officially
+from models.evaluation.metrics.identification import search, search_ijb_protocol
 from tests.models.evaluation.people import people
 
 Vectors = NDArray[np.float32]
@@ -55,7 +55,7 @@ def test_a_probe_without_a_face_is_not_identified() -> None:
 
 def test_refuses_probes_of_unenrolled_subjects_only() -> None:
     gallery, owners, probes, subjects = split(10)
-    with pytest.raises(OneClassOnly, match="no probe is of an enrolled subject"):
+    with pytest.raises(SingleClass, match="no probe is of an enrolled subject"):
         search(gallery, owners, probes[subjects >= 10], subjects[subjects >= 10])
 
 
@@ -63,7 +63,7 @@ def test_official_rates_equal_those_of_the_official_definition() -> None:
     """The threshold is the k-th largest score with other subjects, k is FPIR times the probes, any rank counts."""
     gallery, owners, probes, subjects = split(60)
     gallery, owners = gallery[::2], owners[::2]
-    ranks, rates = search_officially(gallery, owners, probes, subjects)
+    ranks, rates = search_ijb_protocol(gallery, owners, probes, subjects)
     similarity = probes @ gallery.T
     own = similarity[np.arange(len(probes)), subjects]
     others = np.sort(similarity[owners[None] != subjects[:, None]])[::-1]
@@ -73,5 +73,5 @@ def test_official_rates_equal_those_of_the_official_definition() -> None:
         assert rate.tpir == pytest.approx((own > kth).mean())
     place = (similarity > own[:, None]).sum(axis=1)
     assert ranks == {rank: pytest.approx((place < rank).mean()) for rank in (1, 5, 10)}
-    with pytest.raises(OneClassOnly):
-        search_officially(gallery[:5], owners[:5], probes, subjects)
+    with pytest.raises(SingleClass):
+        search_ijb_protocol(gallery[:5], owners[:5], probes, subjects)

@@ -3,19 +3,19 @@ import pytest
 from numpy.typing import NDArray
 
 from models.calibration.records import bound_text
-from models.errors import CalibrationUnfit, OneClassOnly
+from models.errors import CalibrationUnfit, SingleClass
 from models.evaluation.metrics import all_pairs
 from models.evaluation.metrics.all_pairs import compare_all
 from models.evaluation.metrics.bootstrap import point_intervals
 from models.evaluation.metrics.operating_points import (
     RATES,
     binomial_interval,
-    bound_beyond,
-    left_out,
     operating_points,
     point_name,
     require_points,
+    rule_of_three_bound,
     supports,
+    unsupported_rate_notes,
 )
 from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
 from tests.models.evaluation.people import people
@@ -59,7 +59,7 @@ def test_refuses_to_calibrate_on_too_few_comparisons() -> None:
 
 def test_the_bound_beyond_the_last_point_follows_the_rule_of_three() -> None:
     pairs = scores(10_000)
-    bound = bound_beyond(pairs)
+    bound = rule_of_three_bound(pairs)
     assert bound.similarity == pairs.non_mated.scores.max()
     assert bound.fmr == pytest.approx(3 / 9000)
 
@@ -67,7 +67,7 @@ def test_the_bound_beyond_the_last_point_follows_the_rule_of_three() -> None:
 def test_refuses_pairs_of_one_class() -> None:
     places = np.arange(50, dtype=np.int32)
     for mated in (np.ones(50, np.bool_), np.zeros(50, np.bool_)):
-        with pytest.raises(OneClassOnly):
+        with pytest.raises(SingleClass):
             operating_points(listed_pairs(np.ones(50, np.float32), mated, places, places), "a test")
 
 
@@ -140,7 +140,7 @@ def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> No
     for point in operating_points(pairs, "a test", replicates=20):
         assert point.errors >= 30
     points = operating_points(pairs, "a test", replicates=20)
-    assert len(points) + len([note for note in left_out(pairs, points) if "left out" in note]) == sum(
+    assert len(points) + len([note for note in unsupported_rate_notes(pairs, points) if "left out" in note]) == sum(
         supports(pairs, rate) for rate in RATES
     )
 

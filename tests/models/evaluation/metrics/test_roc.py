@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve as official_curve
 
-from models.errors import OneClassOnly
+from models.errors import SingleClass
 from models.evaluation.metrics.roc import roc_curve, tar_at_far
 from tests.models.evaluation.golden import golden_pairs
 
@@ -22,7 +22,7 @@ def test_tar_at_far_equals_that_of_the_official_code(shared: Path) -> None:
 def test_the_curve_equals_that_of_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     scores, mated = np.array([row[0] for row in rows]) / 10, np.array([row[1] for row in rows])
     if mated.all() or not mated.any():
-        with pytest.raises(OneClassOnly):
+        with pytest.raises(SingleClass):
             roc_curve(scores, mated)
         return
     far, tar, _ = official_curve(mated, scores)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.evaluation.acquire.embedding_cache import KnownFace
+from models.evaluation.acquire.embedding_cache import CachedFace
 from models.evaluation.acquire.embedding_run import add_views
 from models.evaluation.metrics.templates import TemplateBuilder, score_pairs
 from models.fusion import fuse
@@ -21,7 +21,7 @@ def test_templates_and_scores_equal_those_of_the_official_code(shared: Path, var
     features = []
     for place, image in enumerate(views):
         norms = np.linalg.norm(image, axis=1)
-        face = KnownFace(
+        face = CachedFace(
             (image / norms[:, None]).astype(np.float32), norms.astype(np.float32), FaceGeometry(np.nan, np.nan, np.nan)
         )
         unit, length = add_views(face)

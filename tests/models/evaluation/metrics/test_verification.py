@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import OneClassOnly, TooFewSubjects
+from models.errors import SingleClass, TooFewSubjects
 from models.evaluation.metrics.verification import (
     distances_of,
     folded_rates,
@@ -67,7 +67,7 @@ def test_refuses_too_few_pairs_and_pairs_of_one_kind() -> None:
     with pytest.raises(TooFewSubjects, match="9 pairs"):
         ten_fold_accuracy(np.ones(9), np.arange(9) > 4)
     for mated in (np.ones(20, np.bool_), np.zeros(20, np.bool_)):
-        with pytest.raises(OneClassOnly):
+        with pytest.raises(SingleClass):
             ten_fold_accuracy(np.ones(20), mated)
 
 

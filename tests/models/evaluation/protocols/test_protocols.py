@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from models.alignment import TEMPLATES
 from models.calibration import OperatingPoint
-from models.errors import CalibrationUnfit, OneClassOnly, SetIncomplete, SetUnreadable, StorageFailed, TooFewSubjects
+from models.errors import CalibrationUnfit, SetIncomplete, SetUnreadable, SingleClass, StorageFailed, TooFewSubjects
 from models.evaluation.acquire.acquisition import FromCrops
 from models.evaluation.calibrate.calibrating import calibrate
 from models.evaluation.calibrate.degradation import DEGRADATIONS
@@ -28,12 +28,12 @@ from models.evaluation.model import EvaluatedModel
 from models.evaluation.protocols.bin_set import evaluate_bin
 from models.evaluation.protocols.ijb import evaluate_ijb_1n, evaluate_ijb_11
 from models.evaluation.protocols.lfw_view2 import evaluate_lfw_view2
-from models.evaluation.protocols.own_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
+from models.evaluation.protocols.user_pictures import evaluate_pairs, evaluate_pictures, evaluate_search
 from models.evaluation.reports.calibration import describe_calibration
 from models.evaluation.reports.cohorts import add_cohorts
 from models.evaluation.reports.document import Chart, Evaluation, Table
 from models.evaluation.reports.html import cell_text, write_report
-from models.evaluation.sets.own import read_folders, read_pair_list
+from models.evaluation.sets.user_pictures import read_folders, read_pair_list
 from models.quality import quality_scores
 from tests.models.evaluation.people import draw, models_by_color, write_people
 from tests.pictures import encode, faces_png
@@ -145,7 +145,7 @@ def test_images_of_a_bin_set_that_cannot_be_read_stop_the_run(model: EvaluatedMo
     path.write_bytes(pickle.dumps((images, [True, False] * 10), 2))
     with pytest.raises(SetIncomplete, match=r"1 images of bad\.bin cannot be read; the first is bad/00000a"):
         evaluate_bin(model, path)
-    model.most_missing = 1
+    model.max_missing = 1
     assert figures(evaluate_bin(model, path))["failure_to_acquire"] == pytest.approx(1 / 40)
 
 
@@ -155,7 +155,7 @@ def test_a_bin_set_of_fewer_pairs_than_folds_is_refused(model: EvaluatedModel, t
 
 
 def test_the_format_fixture_of_insightface_has_one_class_only(model: EvaluatedModel, shared: Path) -> None:
-    with pytest.raises(OneClassOnly):
+    with pytest.raises(SingleClass):
         evaluate_bin(model, shared / "data" / "small_lfw.bin")
 
 
@@ -291,11 +291,11 @@ def test_missing_pictures_of_a_list_are_counted_up_to_the_maximum(model: Evaluat
     )
     with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing, at most 0 may be missing: gone\.png"):
         evaluate_pairs(model, read_pair_list(listing, people), "single")
-    model.most_missing = 1
+    model.max_missing = 1
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")
     assert figures(found)["missing"] == 1
     assert figures(found)["failure_to_acquire"] == 0, "a missing picture is not a failure to acquire"
-    assert table(found, "failures").rows[0][:2] == ("gone.png", "picture_missing")
+    assert table(found, "failures").rows[0][:2] == ("gone.png", "image_missing")
 
 
 def test_open_set_search_with_non_mated_probes(model: EvaluatedModel, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_open_set_search_with_non_mated_probes(model: EvaluatedModel, tmp_path: 
     assert rate[0] == 0.1
     assert found.charts == [], "a curve without a miss cannot be drawn on log axes"
     write_report(tmp_path / "search.html", [found], "Vultus test")
-    with pytest.raises(OneClassOnly):
+    with pytest.raises(SingleClass):
         evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_write_non_mated(tmp_path)), "single")
 
 
@@ -339,7 +339,7 @@ def test_invalid_file_names_count_as_missing_files(model: EvaluatedModel, tmp_pa
     listing.write_text("\n".join(rows))
     with pytest.raises(SetIncomplete, match="2 of 5 pictures are missing"):
         evaluate_pairs(model, read_pair_list(listing, people), "single")
-    model.most_missing = 2
+    model.max_missing = 2
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")
     assert figures(found)["missing"] == 2
 
@@ -567,7 +567,7 @@ def test_calibration_contains_what_the_service_needs(model: EvaluatedModel, tmp_
 def test_calibrating_on_too_few_pictures_is_refused(model: EvaluatedModel, tmp_path: Path) -> None:
     with pytest.raises(TooFewSubjects, match="19 subjects cannot be divided into 10 folds of two or more"):
         calibrate(model, read_folders(write_people(tmp_path / "nineteen", 19, 3)), "single")
-    with pytest.raises(OneClassOnly, match="no mated pairs"):
+    with pytest.raises(SingleClass, match="no mated pairs"):
         calibrate(model, read_folders(write_people(tmp_path / "single", 30, 1)), "single")
     with pytest.raises(CalibrationUnfit, match="support no operating point"):
         calibrate(model, read_folders(write_people(tmp_path / "few", 24, 2)), "single")

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import OneClassOnly, SetUnreadable
+from models.errors import SetUnreadable, SingleClass
 from models.evaluation.sets.ijb import read_galleries, read_images, read_probes, read_template_pairs
 from models.evaluation.sets.lfw import photos, read_pairs
-from models.evaluation.sets.own import read_cohorts, read_folders, read_listed, read_pair_list
+from models.evaluation.sets.user_pictures import read_cohorts, read_folders, read_listed, read_pair_list
 
 
 def file(path: Path, content: str) -> Path:
@@ -32,11 +32,11 @@ def test_refuses_a_malformed_list_of_pairs(tmp_path: Path) -> None:
         ("10\t300\nAda_L\t1\t2\nBob\n", "line 3"),
         ("\xff\xfe", "cannot be read|does not list both"),
     ):
-        with pytest.raises((SetUnreadable, OneClassOnly), match=message):
+        with pytest.raises((SetUnreadable, SingleClass), match=message):
             read_pairs(file(tmp_path / "pairs.txt", content))
     with pytest.raises(SetUnreadable, match="cannot be read"):
         read_pairs(tmp_path / "gone.txt")
-    with pytest.raises(OneClassOnly):
+    with pytest.raises(SingleClass):
         read_pairs(file(tmp_path / "pairs.txt", "10\t300\nAda_L\t1\t4\n"))
 
 
@@ -137,7 +137,7 @@ def test_refuses_malformed_lists_of_ijb(tmp_path: Path) -> None:
     with pytest.raises(SetUnreadable, match="not a number"):
         read_images(tmp_path, "ijbc")
     file(tmp_path / "meta/ijbc_template_pair_label.txt", "10 11 0\n10 12 0\n")
-    with pytest.raises(OneClassOnly):
+    with pytest.raises(SingleClass):
         read_template_pairs(tmp_path, "ijbc")
     for content in ("10 11\n", "a b c\n", ""):
         file(tmp_path / "meta/ijbc_template_pair_label.txt", content)

@@ -1,8 +1,8 @@
 """A process that changes galleries until it is killed, and prints each change before and after it.
 
-    python -m tests.service.gallery.mortal DIRECTORY OPERATION FIRST
+    python -m tests.service.gallery.killed_process DIRECTORY OPERATION FIRST
 
-Subjects are numbered from FIRST; the number seeds a subject's vectors. The process prints `begin OPERATION NUMBERS`
+Subjects are numbered from FIRST; the number seeds a subject's vectors. The process prints `register OPERATION NUMBERS`
 before each change and `done OPERATION NUMBERS` after the change was acknowledged.
 """
 
@@ -23,7 +23,7 @@ from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, template, unit
 
 GALLERY = "staff"
 EACH = 3
-LIMITS = IndexLimits(flat_most=10_000, learned_least=60)
+LIMITS = IndexLimits(max_flat_templates=10_000, min_learned_templates=60)
 
 
 def vectors_of(number: int) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def report(word: str, operation: str, numbers: Sequence[int]) -> None:
 
 def enrol_for_ever(galleries: Galleries, first: int) -> None:
     for number in range(first, first + 100_000):
-        report("begin", "enrol", [number])
+        report("register", "enrol", [number])
         store_templates(galleries, GALLERY, [(str(number), template(vector, 2.0)) for vector in vectors_of(number)])
         report("done", "enrol", [number])
 
@@ -50,10 +50,10 @@ def erase_for_ever(galleries: Galleries, first: int) -> None:
     stored = [int(subject.name) for subject in list_subjects(galleries, GALLERY, "", -1)]
     np.random.default_rng(first).shuffle(stored)
     for number, new in zip(stored, range(first, first + 100_000), strict=False):
-        report("begin", "erase", [number])
+        report("register", "erase", [number])
         erase_subject(galleries, GALLERY, str(number))
         report("done", "erase", [number])
-        report("begin", "enrol", [new])
+        report("register", "enrol", [new])
         store_templates(galleries, GALLERY, [(str(new), template(vector, 2.0)) for vector in vectors_of(new)])
         report("done", "enrol", [new])
     enrol_for_ever(galleries, first + len(stored))  # the process runs until it is killed
@@ -72,7 +72,7 @@ def import_for_ever(galleries: Galleries, first: int) -> None:
                     entry = {"subject": str(number), "contract_id": CONTRACT, "embedding": embedding, "norm": 2.0}
                     yield json.dumps(entry).encode()
 
-        report("begin", "import", numbers)
+        report("register", "import", numbers)
         for _ in import_lines(galleries, GALLERY, lines()):
             pass
         report("done", "import", numbers)
@@ -82,8 +82,8 @@ def snapshot_for_ever(galleries: Galleries, first: int) -> None:
     """Rebuild the graph and write its snapshot repeatedly while enrolling."""
     live = galleries.live(read_gallery(galleries, GALLERY)[0])
     for number in range(first, first + 100_000):
-        task = galleries.rebuild(live, anew=True)
-        report("begin", "enrol", [number])
+        task = galleries.rebuild(live, ignore_snapshot=True)
+        report("register", "enrol", [number])
         store_templates(galleries, GALLERY, [(str(number), template(vector, 2.0)) for vector in vectors_of(number)])
         report("done", "enrol", [number])
         task.result()

@@ -20,7 +20,7 @@ from models.evaluation.reports.sections import (
     add_error_rates,
     add_mistakes,
 )
-from models.evaluation.sets.own import PairSet, PictureSet, read_cohorts
+from models.evaluation.sets.user_pictures import PairSet, PictureSet, read_cohorts
 
 
 def evaluate_pictures(
@@ -44,7 +44,7 @@ def evaluate_pictures(
     Raises:
         SetUnreadable: The CSV file is missing or malformed.
         SetIncomplete: Too many pictures are missing.
-        OneClassOnly: The set has no mated, or no non-mated, pairs.
+        SingleClass: The set has no mated, or no non-mated, pairs.
         TooManyPairs: The set has too many mated pairs.
     """
     all_faces = model.embed(model.photos(policy), pictures.pictures, pictures.name)
@@ -67,7 +67,7 @@ def compare_pictures(faces: FaceTable, pictures: PictureSet, sample: int | None 
     """Compare all pairs of pictures, or a sample of them; every picture must have a face.
 
     Raises:
-        OneClassOnly: The pictures have no mated, or no non-mated, pairs.
+        SingleClass: The pictures have no mated, or no non-mated, pairs.
         TooManyPairs: The pictures have too many mated pairs.
     """
     subjects = pictures.numbers()
@@ -87,7 +87,7 @@ def evaluate_pairs(
     Raises:
         SetUnreadable: The CSV file of cohorts is missing or malformed.
         SetIncomplete: Too many pictures are missing.
-        OneClassOnly: The list has no mated, or no non-mated, pairs.
+        SingleClass: The list has no mated, or no non-mated, pairs.
     """
     faces = model.embed(model.photos(policy), pairs.pictures, pairs.name)
     acquired = faces.found[pairs.first] & faces.found[pairs.second]
@@ -104,7 +104,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
 
     Raises:
         SetIncomplete: Too many pictures of the gallery, or of the probes, are missing.
-        OneClassOnly: The gallery has no subject of a probe.
+        SingleClass: The gallery has no subject of a probe.
     """
     enrolled = model.embed(model.photos(policy), gallery.pictures, "gallery")
     probed = model.embed(model.photos(policy), probes.pictures, "probes")
