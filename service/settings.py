@@ -138,7 +138,7 @@ class RequestSettings(_Group):
             description="maximum size of all request bodies in memory; requests that exceed it are answered with 429",
         ),
     ] = 512 * 2**20
-    last_answers_s: Annotated[
+    shutdown_s: Annotated[
         int,
         Field(ge=0, le=3600, description="seconds within which admitted requests are answered when the service stops"),
     ] = 25

@@ -50,7 +50,7 @@ def serve(
             port=port,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=settings.request.last_answers_s,
+            timeout_graceful_shutdown=settings.request.shutdown_s,
             timeout_keep_alive=_IDLE_S,
         )
 

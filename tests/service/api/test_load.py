@@ -57,11 +57,11 @@ class Running(NamedTuple):
 @contextmanager
 def running(models: Models, directory: Path, **limits: Any) -> Iterator[Running]:
     """Run the service on a free port in a thread of this process."""
-    settings = Settings(request=RequestSettings(**{"last_answers_s": 10, **limits}))
+    settings = Settings(request=RequestSettings(**{"shutdown_s": 10, **limits}))
     with galleries_for(models, directory) as galleries, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(models, galleries, settings)
-        last_answers_s = settings.request.last_answers_s
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=last_answers_s))
+        shutdown_s = settings.request.shutdown_s
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=shutdown_s))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         until(lambda: server.started)
@@ -233,7 +233,7 @@ def test_every_body_has_a_time_limit(gated: GatedSession, tmp_path: Path) -> Non
 
 def test_requests_that_shutdown_cancels_get_an_error(gated: GatedSession, tmp_path: Path) -> None:
     with ExitStack() as connections:
-        with running(sharing_models(gated), tmp_path, last_answers_s=1) as served:
+        with running(sharing_models(gated), tmp_path, shutdown_s=1) as served:
             galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
             httpx.post(galleries, json={"gallery": "g"}).raise_for_status()
             cancelled = [
