@@ -1,4 +1,4 @@
-"""`vultus calibrate`: operating points, score map and quality of the model that is served, from your own pictures."""
+"""`vultus calibrate`: operating points, score map and quality of the served model, measured on your own pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,16 +27,16 @@ def calibrate(
     listed: Listed = None,
     faces: Policy = "single",
     default: Annotated[
-        str | None, typer.Option(help="Default operating point, such as fmr_1e-3; fmr_1e-4 or the next looser one.")
+        str | None,
+        typer.Option(help="Default operating point, such as fmr_1e-3; if unset, fmr_1e-4 or the next looser one."),
     ] = None,
-    title: Annotated[
-        str | None, typer.Option(help="What the data is called; the directory's name if not given.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write it; by default where the service looks for it.")
-    ] = None,
+    title: Annotated[str | None, typer.Option(help="Name of the data; default: the name of the directory.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: where the service looks for it.")] = None,
 ) -> Sequence[Evaluation]:
-    """Measure what thresholds cost: DIRECTORY has a folder for each subject. The service reads what is written."""
+    """Measure the error rates of thresholds on your own pictures.
+
+    DIRECTORY has a folder for each subject. The service reads the file that is written.
+    """
     path = out or _place(model)
     if path == TERMINAL:
         raise typer.BadParameter("a calibration is a file; --json - prints what is in it")
@@ -52,7 +52,7 @@ def calibrate(
 
 
 def _place(model: EvaluatedModel) -> Path:
-    """Tell where the service looks for the calibration of a model: beside an artefact, else in the data directory."""
+    """Return where the service looks for the calibration of a model: beside an artefact, else in the data directory."""
     if model.artefact is not None:
         return model.artefact / CALIBRATION
     path = own_calibration(load_settings().calibrations_dir, model.models.contract_id)

@@ -1,4 +1,4 @@
-"""`vultus demo`: start the service, send it real photos over HTTP, show what it answers, stop it."""
+"""`vultus demo`: start the service, send real photos over HTTP, show the responses, stop it."""
 
 import contextlib
 import io
@@ -48,7 +48,10 @@ def demo(
     a: Annotated[Path | None, typer.Option("--a", exists=True, dir_okay=False, help="A photo of your own.")] = None,
     b: Annotated[Path | None, typer.Option("--b", exists=True, dir_okay=False, help="Another one.")] = None,
 ) -> None:
-    """Compare real photos through the running service; writes annotated copies under the data directory."""
+    """Compare real photos through the running service.
+
+    Annotated copies are written to the data directory.
+    """
     if (a is None) != (b is None):
         raise typer.BadParameter("give both photos, --a and --b, or none")
     settings = load_settings()
@@ -70,7 +73,7 @@ def demo(
 def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
     """Make pairs of the demonstration photos.
 
-    There is one photo of each person, so the mated pair has an altered copy: half the size, on its side, JPEG 40.
+    There is one photo of each person, so the mated pair has an altered copy: half the size, rotated, JPEG quality 40.
     """
     portrait, group = photos / "astronaut.png", photos / "group.jpg"
     altered = scratch / "astronaut-on-its-side.jpg"
@@ -87,7 +90,7 @@ def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
 
 @contextlib.contextmanager
 def _service() -> Iterator[httpx2.Client]:
-    """Run `vultus serve` as its user would, on a free port of this machine, until the block ends."""
+    """Run `vultus serve` on a free local port until the block ends."""
     with contextlib.ExitStack() as stack:
         command = [sys.executable, "-c", "from service.cli.main import main; main()", "serve", "--port", "0"]
         scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's own galleries may be in use
@@ -110,7 +113,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
             return line.partition("running on ")[2].split()[0]
         if time.monotonic() > deadline:
             break
-    raise DemoFailed("the service did not start: " + (lines[-1] if lines else "it said nothing"))
+    raise DemoFailed("the service did not start: " + (lines[-1] if lines else "its log is empty"))
 
 
 def _show_service(client: httpx2.Client) -> None:
@@ -141,7 +144,7 @@ def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) 
 
 def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
     decisions = Table("photos", "faces", "similarity", "decision", "FMR", title="POST /v1/verify")
-    times = Table("photos", "faces", *_STAGES, "request", title="its milliseconds; stages of both photos added up")
+    times = Table("photos", "faces", *_STAGES, "request", title="milliseconds; stages of both photos are added")
     for table in (decisions, times):
         table.title_justify = "left"
     point: dict[str, Any] | None = None
@@ -175,7 +178,7 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
             soft_wrap=True,
         )
     if because is not None:
-        out.print(f"There are similarities but no decisions: {because}.\n", highlight=False, soft_wrap=True)
+        out.print(f"Similarities without decisions: {because}.\n", highlight=False, soft_wrap=True)
     out.print(times)
     if point is None and not times.rows:
         raise DemoFailed("no comparison succeeded; the table above says why")

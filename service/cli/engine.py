@@ -14,13 +14,11 @@ from service.settings import load_settings
 
 def engine(
     artefact: Annotated[Path, typer.Argument(help="Directory of an exported artefact.")],
-    gpu: Annotated[
-        bool, typer.Option("--gpu", help="Build for the GPU of this machine; there are no other engines.")
-    ] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Build for the GPU of this machine; required.")] = False,
 ) -> None:
     """Build TensorRT engines of an artefact. They are valid for this GPU and this version of TensorRT only."""
     if not gpu:
-        raise typer.BadParameter("engines are built for GPUs only; say so with --gpu")
+        raise typer.BadParameter("engines are built for GPUs only; add --gpu")
     open_artefact(artefact)
     trt = load_tensorrt()
     found = find_gpu()

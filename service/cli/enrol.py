@@ -1,4 +1,4 @@
-"""`vultus enrol`: folders of photos into a gallery. Begin again after a break: what is there is passed over."""
+"""`vultus enrol`: enrol folders of photos in a gallery. A repeated run skips what is enrolled."""
 
 import csv
 from collections import Counter
@@ -33,7 +33,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A photo and whose it is."""
+    """A photo and its subject."""
 
     path: Path
     subject: str
@@ -53,20 +53,26 @@ def enrol(
     directory: Annotated[
         Path, typer.Argument(help="A folder for each subject, with photos in it.", exists=True, file_okay=False)
     ],
-    gallery: Annotated[str, typer.Option(help="Its name; made if it is not there.")],
+    gallery: Annotated[str, typer.Option(help="Name of the gallery; created if it does not exist.")],
     listed: Annotated[
         Path | None,
-        typer.Option("--csv", help="Columns `image` and `subject` in place of folders; images relative to DIRECTORY."),
+        typer.Option("--csv", help="Columns `image` and `subject` instead of folders; paths relative to DIRECTORY."),
     ] = None,
     faces: Annotated[
-        Literal["single", "largest", "central"], typer.Option(help="Which face is meant when a photo has several.")
+        Literal["single", "largest", "central"], typer.Option(help="Which face to enrol if a photo has several.")
     ] = "single",
-    min_face_px: Annotated[int, typer.Option(min=0, help="Shortest side of a face's box.")] = 0,
-    min_norm: Annotated[float, typer.Option(min=0, help="Least length of an embedding.")] = 0.0,
-    min_quality: Annotated[float, typer.Option(min=0, max=100, help="Least quality, where it was validated.")] = 0.0,
-    report: Annotated[Path | None, typer.Option(help="CSV of what was refused and why.")] = None,
+    min_face_px: Annotated[
+        int, typer.Option(min=0, help="Minimum length of the shorter side of a face box in pixels.")
+    ] = 0,
+    min_norm: Annotated[float, typer.Option(min=0, help="Minimum norm of an embedding.")] = 0.0,
+    min_quality: Annotated[
+        float, typer.Option(min=0, max=100, help="Minimum quality; requires a validated quality map.")
+    ] = 0.0,
+    report: Annotated[
+        Path | None, typer.Option(help="CSV file to write, with the refused photos and the reasons.")
+    ] = None,
 ) -> None:
-    """Enrol photos. Each batch is on the disk before it is counted; status 1 if some photos were refused."""
+    """Enrol photos in a gallery. Each batch is stored before it is counted. Status 1 if photos were refused."""
     pictures = read_set(directory, listed)
     found = [
         Found(directory / one.name, subject) for one, subject in zip(pictures.pictures, pictures.subjects, strict=True)
@@ -75,7 +81,7 @@ def enrol(
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
     if report:
-        _write(report, ())  # before the work: a place that cannot be written is told now
+        _write(report, ())  # before the work: an unwritable path is reported now
     with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
         require_or_make(galleries, gallery)
         try:
@@ -87,7 +93,7 @@ def enrol(
                     else:
                         counts[outcome.outcome] += 1
                 progress("enrolling", counts.total(), len(found))
-        finally:  # of what was done before an interrupt as well
+        finally:  # also after an interrupt
             if report:
                 _write(report, refused)
     _show(counts, refused, listed_elsewhere=report is not None)

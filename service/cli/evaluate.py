@@ -1,4 +1,4 @@
-"""`vultus evaluate`: how often the model that is served errs, on published sets and on your own pictures."""
+"""`vultus evaluate`: measure how often the served model errs, on published sets and on your own pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from models.evaluation.sets.ijb import IjbName
 from models.evaluation.sets.user_pictures import read_folders, read_pair_list, read_set
 from service.cli.measuring import CohortFile, Directory, Listed, Policy, measured
 
-app = typer.Typer(help="How often the model that is served errs.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Measure how often the served model errs.", no_args_is_help=True, add_completion=False)
 
 Found = Sequence[Evaluation]
 
@@ -34,7 +34,7 @@ def bin_sets(
     model: EvaluatedModel,
     files: Annotated[list[Path], typer.Argument(help="lfw.bin, cfp_fp.bin, agedb_30.bin, calfw.bin, cplfw.bin …")],
 ) -> Found:
-    """The aligned sets of insightface: 10-fold accuracy exactly as its official code has it."""
+    """The aligned sets of insightface: 10-fold accuracy as the official code computes it."""
     return [evaluate_bin(model, path) for path in files]
 
 
@@ -43,7 +43,7 @@ def bin_sets(
 def ijb(
     model: EvaluatedModel,
     directory: Directory,
-    name: Annotated[IjbName, typer.Option("--set", help="Which of the two it is.")],
+    name: Annotated[IjbName, typer.Option("--set", help="Which of the two sets.")],
     variant: Annotated[
         Variant, typer.Option(help="How images become templates: with the detector's score, or by norm alone.")
     ] = "insightface",
@@ -67,12 +67,12 @@ def pictures(
     faces: Policy = "single",
     pairs: Annotated[
         int | None,
-        typer.Option(min=1, max=5_000_000, help="So many pairs of each kind, drawn, in place of all."),
+        typer.Option(min=1, max=5_000_000, help="Number of pairs of each kind to sample, instead of all pairs."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
     cohorts: CohortFile = None,
 ) -> Found:
-    """Your own pictures, every one with every other: DIRECTORY has a folder for each subject."""
+    """Compare all pairs of your own pictures: DIRECTORY has a folder for each subject."""
     return [evaluate_pictures(model, read_set(directory, listed), faces, pairs, seed, cohorts)]
 
 
@@ -82,12 +82,12 @@ def listed_pairs(
     model: EvaluatedModel,
     listing: Annotated[Path, typer.Argument(help="CSV with the columns `first`, `second` and `mated` (1 or 0).")],
     directory: Annotated[
-        Path, typer.Option("--images", help="What the names are relative to.", exists=True, file_okay=False)
+        Path, typer.Option("--images", help="Directory that the names are relative to.", exists=True, file_okay=False)
     ],
     faces: Policy = "single",
     cohorts: CohortFile = None,
 ) -> Found:
-    """Pairs that a list names."""
+    """The pairs of a CSV file."""
     return [evaluate_pairs(model, read_pair_list(listing, directory), faces, cohorts)]
 
 

@@ -1,4 +1,4 @@
-"""`vultus export` and `vultus import`: a checkpoint or a published graph in, a proven artefact out."""
+"""`vultus export` and `vultus import`: turn a checkpoint or a published graph into a proven artefact."""
 
 import signal
 import sys
@@ -22,27 +22,31 @@ from service.settings import load_settings
 
 Color = Literal["rgb", "bgr"]
 
-_TERMINATED = 143  # 128 + SIGTERM, as shells have it
+_TERMINATED = 143  # 128 + SIGTERM, the convention of shells
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
 Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .safetensors, or a directory with model.pt.")]
 Published = Annotated[Path, typer.Argument(help="A recognizer in ONNX: float [N, 3, H, W] to [N, D].")]
 Out = Annotated[Path, typer.Option("--out", help="Directory of the artefact.")]
-Name = Annotated[str | None, typer.Option(help="Name on the card; the directory's if not given.")]
+Name = Annotated[str | None, typer.Option(help="Name on the card; default: the name of the directory.")]
 Licence = Annotated[str, typer.Option(help="Licence of the weights, for the card.")]
-Precisions = Annotated[str, typer.Option("--precision", help="fp32, fp16, int8, with commas; fp32 is always made.")]
+Precisions = Annotated[
+    str, typer.Option("--precision", help="fp32, fp16, int8, separated by commas; fp32 is always exported.")
+]
 ColorOption = Annotated[Color | None, typer.Option(help="Colour order that the network was trained in.")]
-Numbers = Annotated[str | None, typer.Option(help="Of 0..255 values; one number, or three with commas.")]
+Numbers = Annotated[str | None, typer.Option(help="For pixel values 0..255: one number, or three separated by commas.")]
 TemplateName = Annotated[str | None, typer.Option(help="Alignment template, such as arcface-112.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Add the embedding of the mirror image, at twice the cost.")]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Add the embedding of the mirrored image; inference takes twice as long.")
+]
 LayoutOption = Annotated[
-    Literal["vultus", "insightface"], typer.Option(help="insightface: the file that its ArcFaceONNX loads.")
+    Literal["vultus", "insightface"], typer.Option(help="insightface: a file that ArcFaceONNX of insightface loads.")
 ]
 Calibration = Annotated[
     Path | None, typer.Option("--calibration-images", help="Photos, or aligned faces of the crop's size.")
 ]
 LabelledSet = Annotated[
-    Path | None, typer.Option("--labelled", help="Directory with pairs.txt and images/ as LFW has them.")
+    Path | None, typer.Option("--labelled", help="Directory with pairs.txt and images/ in the layout of LFW.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing artefact, once the new one is complete.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
@@ -60,7 +64,7 @@ def export(
     template: TemplateName = None,
     mirror: Mirror = False,
     builder: Annotated[
-        str | None, typer.Option(help="package.module:callable that makes your own network, if it is not known.")
+        str | None, typer.Option(help="package.module:callable that builds a network of an unknown architecture.")
     ] = None,
     layout: LayoutOption = "vultus",
     calibration: Calibration = None,
@@ -68,7 +72,7 @@ def export(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a trained checkpoint into an artefact, and prove that it is still the same model."""
+    """Turn a trained checkpoint into a proven artefact."""
     request = SourceSpec(
         checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
     )
@@ -95,7 +99,7 @@ def import_onnx(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a recognizer that is already ONNX into an artefact, and prove that it is still the same model."""
+    """Turn an ONNX recognizer into a proven artefact."""
     request = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
     order = ExportSpec(
         request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
@@ -105,7 +109,7 @@ def import_onnx(
 
 def _run(spec: ExportSpec, as_json: bool) -> None:
     with progress_bars(one_line=True) as progress:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # leave through the scratch directory's own end
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the scratch directory is removed
         exported = Exporter(spec, _make_cropper, progress).run()
     for note in exported.notes:
         err.print(note, highlight=False, soft_wrap=True)
@@ -114,24 +118,24 @@ def _run(spec: ExportSpec, as_json: bool) -> None:
     else:
         show_proof(exported)
     if not exported.proof.passed:
-        raise ParityFailed(f"{exported.path} is not the same model any more; it is marked unfit and will not be served")
+        raise ParityFailed(f"{exported.path} failed its parity proof; it is marked as failed and will not be served")
 
 
 def show_proof(exported: Exported) -> None:
-    """Print what was measured, and what the artefact is."""
+    """Print the proof and a description of the artefact."""
     card, proof = exported.card, exported.proof
     say(
-        f"{card.name}: {card.family} {card.architecture}, {card.dimensions} numbers, "
-        f"{card.preprocessing['color']} as told by {card.color_from}"
+        f"{card.name}: {card.family} {card.architecture}, {card.dimensions} dimensions, "
+        f"{card.preprocessing['color']} ({card.color_from})"
     )
     out.print(_parity_table(proof))
-    say(f"against {proof.reference['runtime']} on {proof.pictures}")
-    say("spread: how far different pictures stay apart, of what they do in the network itself")
+    say(f"compared with {proof.reference['runtime']} on {proof.pictures}")
+    say("spread: distance between different images, relative to the source network")
     if proof.labelled_reference is not None:
         out.print(_labelled_table(proof, proof.labelled_reference))
     for row in proof.rows:
         if not row.passed:
-            label = "failed" if row.asked else "not to be served"
+            label = "failed" if row.asked else "not served"
             say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
     for file, kept in card.higher_precision.items():
         if kept:
@@ -177,7 +181,7 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
     table = Table(
         "graph", "engine", "10-fold accuracy", "FNMR at FMR 1e-3", title=proof.labelled_set, box=box.SIMPLE_HEAD
     )
-    scores = [("the network itself", proof.reference["runtime"].split()[0], reference)]
+    scores = [("source network", proof.reference["runtime"].split()[0], reference)]
     scores += [(row.precision, _SHORT.get(row.engine, row.engine), row.labelled) for row in proof.rows if row.labelled]
     for graph, engine, score in scores:
         table.add_row(graph, engine, f"{score.accuracy:.2%}", "" if score.fnmr is None else f"{score.fnmr:.4f}")
@@ -185,7 +189,7 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
 
 
 def _make_cropper(template: Template) -> FaceCropper:
-    """Load the detector of the pack that is set, fetched before."""
+    """Load the detector of the configured pack, which must have been fetched."""
     settings = load_settings()
     detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())
     return FaceCropper(detector, template, settings.image.limits())
@@ -197,19 +201,19 @@ def _numbers(text: str | None, positive: bool = False) -> float | tuple[float, f
     try:
         values = [float(word) for word in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not one number, nor three with commas") from None
+        raise typer.BadParameter(f"{text!r} is neither one number nor three separated by commas") from None
     if len(values) not in (1, 3) or not all(abs(value) < 1e6 for value in values):
-        raise typer.BadParameter(f"{text!r} is not one number, nor three with commas")
+        raise typer.BadParameter(f"{text!r} is neither one number nor three separated by commas")
     if positive and min(values) < 1:
         raise typer.BadParameter(
-            f"{text!r} is too small for a deviation of 0..255 values; multiply by 255 what was meant for 0..1"
+            f"{text!r} is too small for a standard deviation of values 0..255; multiply one of 0..1 by 255"
         )
     return values[0] if len(values) == 1 else (values[0], values[1], values[2])
 
 
 def _template(name: str | None) -> str | None:
     if name is not None and name not in TEMPLATES:
-        raise typer.BadParameter(f"there is no template {name!r}; there are {', '.join(TEMPLATES)}")
+        raise typer.BadParameter(f"unknown template {name!r}; available templates: {', '.join(TEMPLATES)}")
     return name
 
 
@@ -218,5 +222,5 @@ def _precisions(text: str) -> tuple[Literal["fp32", "fp16", "int8"], ...]:
     order: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
     unknown = sorted(set(wanted) - set(order))
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is no precision; there are {', '.join(order)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a precision; available precisions: {', '.join(order)}")
     return tuple(precision for precision in order if precision in wanted)

@@ -1,4 +1,4 @@
-"""`vultus gallery`: list, stats, verify, rebuild, export, import, erase; while no service has the data directory."""
+"""`vultus gallery`: manage galleries while no service uses the data directory."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ from service.settings import load_settings
 from service.startup import open_models_and_galleries
 
 app = typer.Typer(
-    help="Galleries of the data directory, while no service has them.", no_args_is_help=True, add_completion=False
+    help="Manage the galleries of the data directory while no service has them.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of a gallery.")]
@@ -37,10 +39,10 @@ _SHOWN_EVERY = 1024  # lines
 
 @app.command("list")
 def list_all() -> None:
-    """List the galleries there are."""
+    """List the galleries."""
     table = Table("gallery", "subjects", "templates", "index", "contract")
     for column in table.columns:
-        column.overflow = "fold"  # a name that is cut short is another name
+        column.overflow = "fold"  # names must not be truncated
     with _opened(build=False) as galleries:
         for gallery, subjects, templates in list_galleries(galleries, "", _ALL):
             table.add_row(escape(gallery.name), f"{subjects:,}", f"{templates:,}", gallery.index, gallery.contract_id)
@@ -49,14 +51,14 @@ def list_all() -> None:
 
 @app.command()
 def stats(name: Name) -> None:
-    """Tell what a gallery holds."""
+    """Show the contents of a gallery."""
     with _opened(build=False) as galleries:
         gallery, subjects, templates = read_gallery(galleries, name)
         counts = sorted(subject.template_count for subject in list_subjects(galleries, name, "", _ALL))
         store_bytes = sum(path.stat().st_size for path in galleries.directory.iterdir())
     table = Table(show_header=False)
     for label, value in (
-        ("subjects", f"{subjects:,}, of which {counts.count(0):,} without templates"),
+        ("subjects", f"{subjects:,}, {counts.count(0):,} of them without templates"),
         ("templates", f"{templates:,}"),
         (
             "templates of a subject",
@@ -74,12 +76,12 @@ def stats(name: Name) -> None:
 
 @app.command()
 def verify(
-    name: Annotated[str | None, typer.Argument(help="Name of a gallery; all if none is given.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a gallery; default: all.")] = None,
     erasure: Annotated[
-        bool, typer.Option(help="Also write the store anew, so that nothing erased is in any file.")
+        bool, typer.Option(help="Also rewrite the store, and check that no file contains erased data.")
     ] = False,
 ) -> None:
-    """Compare index and store; status 1 if they differ."""
+    """Compare index and store. Status 1 if they differ."""
     faults: list[str] = []
     with _opened() as galleries:
         names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
@@ -91,9 +93,9 @@ def verify(
             )
             faults += audit.faults
         if erasure:
-            with _busy("writing the store anew"):
+            with _busy("rewriting the store"):
                 done = check_erasure(galleries)
-            found = "; ".join(done.faults) or "nothing that was erased is in any of them"
+            found = "; ".join(done.faults) or "no file contains erased data"
             say(f"{done.files} files, {done.bytes_before:,} bytes before, {done.bytes_after:,} after: {found}")
             faults += done.faults
     if faults:
@@ -102,7 +104,7 @@ def verify(
 
 @app.command()
 def rebuild(name: Name) -> None:
-    """Build an index anew from the store."""
+    """Rebuild the index of a gallery from the store."""
     with _opened(build=False) as galleries, _busy(f"building the index of {name}"):
         gallery, _, templates = read_gallery(galleries, name)
         live = galleries.live(gallery)
@@ -111,10 +113,10 @@ def rebuild(name: Name) -> None:
 
 
 @app.command("export")
-def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to write, lines of JSON.")]) -> None:
-    """Write all templates with their contract id; the file appears when it is whole."""
+def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to write, in NDJSON.")]) -> None:
+    """Write all templates with their contract id to a file, which appears once it is complete."""
     if not out.name or (out.exists() and not out.is_file()):
-        raise StorageFailed(f"{out} is no file that could be written")
+        raise StorageFailed(f"{out} cannot be written as a file")
     part = out.with_name(out.name + ".part")
     with _opened(build=False) as galleries:
         _, _, templates = read_gallery(galleries, name)
@@ -128,7 +130,7 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
                         progress("templates", number, templates)
             sync(part)
             part.rename(out)
-        except BaseException as error:  # an interrupt as well: half of it is nobody's to find
+        except BaseException as error:  # also an interrupt: no partial file may remain
             with suppress(OSError):
                 part.unlink()
             if isinstance(error, OSError):
@@ -141,7 +143,7 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
 def import_(
     name: Name, path: Annotated[Path, typer.Argument(help="File of `vultus gallery export`.", dir_okay=False)]
 ) -> None:
-    """Store the templates of an export; what is there already is passed over. The gallery is made if need be."""
+    """Import the templates of an export. Stored templates are skipped. The gallery is created if it does not exist."""
     done = ImportCounts()
     try:
         with (
@@ -152,7 +154,7 @@ def import_(
             made = require_or_make(galleries, name)
             size = path.stat().st_size
             try:
-                for done in import_lines(galleries, name, file):  # noqa: B007  # the last one counts
+                for done in import_lines(galleries, name, file):  # noqa: B007  # the counts are cumulative
                     progress("importing", file.tell(), size)
             except ContractMismatch:
                 if made:
@@ -160,19 +162,22 @@ def import_(
                 raise
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
-    say(f"{name}: {done.enrolled:,} templates new, {done.duplicates:,} there already, {done.refused:,} of others")
+    say(
+        f"{name}: {done.enrolled:,} new templates, {done.duplicates:,} already stored, "
+        f"{done.refused:,} stored for another subject"
+    )
 
 
 @app.command()
 def erase(
     name: Name,
-    subject: Annotated[str | None, typer.Argument(help="A subject; without it the whole gallery.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    subject: Annotated[str | None, typer.Argument(help="Name of a subject; default: the whole gallery.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Erase a subject, or a gallery with all it holds, and print the receipt."""
-    what = f"the subject {subject} of the gallery {name}" if subject else f"the gallery {name} with all it holds"
+    """Erase a subject, or a gallery with its contents, and print the receipt."""
+    what = f"the subject {subject} of the gallery {name}" if subject else f"the gallery {name} with its contents"
     if not yes:
-        typer.confirm(f"Erase {what}? It cannot be had back.", abort=True)
+        typer.confirm(f"Erase {what}? This cannot be undone.", abort=True)
     with _opened() as galleries:
         galleries.wait_idle()
         receipt = erase_subject(galleries, name, subject) if subject else erase_gallery(galleries, name)
@@ -184,7 +189,7 @@ def erase(
 
 
 def require_or_make(galleries: Galleries, name: str) -> bool:
-    """Make a gallery if there is none of that name, and tell whether."""
+    """Create a gallery if none has the name. Return whether it was created."""
     try:
         create_gallery(galleries, name)
     except GalleryExists:

@@ -28,24 +28,30 @@ _Answer = tuple[Path, IdentifiedProbe | VultusError]
 
 def identify(
     photos: Annotated[list[Path], typer.Argument(help="Image files.")],
-    gallery: Annotated[list[str], typer.Option(help="A gallery; may be repeated.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Most candidates of a face.")] = 3,
-    fusion: Annotated[Fusion, typer.Option(help="How the templates of one subject count together.")] = "max",
+    gallery: Annotated[list[str], typer.Option(help="Name of a gallery; may be repeated.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Maximum number of candidates for each face.")] = 3,
+    fusion: Annotated[
+        Fusion, typer.Option(help="How the similarities to the templates of a subject are combined.")
+    ] = "max",
     assign: Annotated[
-        Literal["independent", "unique"], typer.Option(help="unique: nobody is given to two faces of one photo.")
+        Literal["independent", "unique"], typer.Option(help="unique: no subject is assigned to two faces of a photo.")
     ] = "independent",
-    faces: Annotated[FacePolicy, typer.Option(help="Which faces of a photo are meant.")] = "all",
+    faces: Annotated[FacePolicy, typer.Option(help="Which faces of a photo to use.")] = "all",
     operating_point: Annotated[
-        str | None, typer.Option(help="Such as fmr_1e-3; `none`: the nearest, without a decision.")
+        str | None, typer.Option(help="For example fmr_1e-3; none: the nearest candidates without a decision.")
     ] = None,
-    min_quality: Annotated[float, typer.Option(min=0, max=100, help="Least quality, where it was validated.")] = 0.0,
+    min_quality: Annotated[
+        float, typer.Option(min=0, max=100, help="Minimum quality; requires a validated quality map.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Look for the faces of photos in galleries; status 1 if a photo could not be used."""
+    """Search galleries for the faces in photos. Status 1 if a photo could not be used."""
     search = Search(tuple(gallery), k, fusion, assign == "unique", faces, operating_point, Gate(min_quality))
     answers: list[_Answer] = []
     with open_models_and_galleries() as (galleries, models):
-        found = identify_photos(galleries, models, [], search, Deadline())  # what cannot be searched is refused at once
+        found = identify_photos(
+            galleries, models, [], search, Deadline()
+        )  # an invalid search fails before any photo is read
         for start in range(0, len(photos), _PHOTOS_AT_ONCE):
             answers += _identified(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search)
     if as_json:
@@ -61,7 +67,7 @@ def _identified(galleries: Galleries, models: Models, paths: list[Path], search:
     for path in paths:
         try:
             images.append(path.read_bytes())
-        except (OSError, ValueError) as error:  # the latter of a name that no file can have
+        except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
             images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     contents = [image for image in images if isinstance(image, bytes)]
     probes = iter(identify_photos(galleries, models, contents, search, Deadline()).probes)
@@ -93,7 +99,7 @@ def _record(path: Path, outcome: IdentifiedProbe | VultusError) -> dict[str, Any
 def _show(answers: list[_Answer], found: Identification, models: Models) -> None:
     table = Table("photo", "face: x1 y1 x2 y2", "subject", "similarity")
     for column in table.columns:
-        column.overflow = "fold"  # a name that is cut short is another name
+        column.overflow = "fold"  # names must not be truncated
     for path, outcome in answers:
         if isinstance(outcome, VultusError):
             table.add_row(escape(path.name), "", escape(str(outcome)), "")
@@ -113,8 +119,8 @@ def _show(answers: list[_Answer], found: Identification, models: Models) -> None
     out.print(table)
     if (point := found.point) and (bound := found.fpir_bound) is not None:
         out.print(
-            f"{point.name}: similarity from {point.threshold:.3f}. Each face was compared with "
-            f"{found.comparisons:,}: somebody who is not enrolled gets a candidate in up to {_percent(bound)} of cases "
+            f"{point.name}: similarity of at least {point.threshold:.3f}. Each face was compared with "
+            f"{found.comparisons:,}: a person who is not enrolled has a candidate in up to {_percent(bound)} of cases "
             f"(measured on {point.measured_on}).",
             highlight=False,
             soft_wrap=True,

@@ -1,4 +1,4 @@
-"""`vultus inspect`: what a checkpoint or an artefact is, for people and as JSON."""
+"""`vultus inspect`: describe a checkpoint or an artefact as a table or as JSON."""
 
 import json
 from dataclasses import asdict
@@ -17,10 +17,10 @@ from service.cli.output import out
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A checkpoint, or the directory of an artefact.")],
-    color: Annotated[str | None, typer.Option(help="As for export, where the file does not tell: rgb or bgr.")] = None,
+    color: Annotated[str | None, typer.Option(help="Colour order if the file does not state it: rgb or bgr.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell what a checkpoint or an artefact is, without exporting or serving it."""
+    """Describe a checkpoint or an artefact. Nothing is exported or served."""
     described = _artefact(path) if (path / CARD).is_file() else _checkpoint(path, color)
     if as_json:
         out.print_json(data=described)

@@ -1,4 +1,4 @@
-"""`vultus packs`: list, fetch, verify, and tell where packs lie."""
+"""`vultus packs`: list, fetch and verify packs, and print their directories."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +12,20 @@ from models.packs import Manifest, PackStore, find_manifest, list_manifests
 from service.cli.output import out, progress_bars
 from service.settings import load_settings
 
-app = typer.Typer(help="Models and photos by name.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Fetch and check packs of models and photos.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="Name of a pack, or path of a manifest that ends in .toml.")]
 
 
 def fetch_with_progress(store: PackStore, manifest: Manifest, mirror: Path | None = None) -> Path:
-    """Fetch a pack, showing what arrives."""
+    """Fetch a pack and show the progress."""
     with progress_bars("bytes") as progress:
         return fetch_pack(store, manifest, progress, mirror)
 
 
 @app.command("list")
 def list_packs() -> None:
-    """List the packs there are and whether they are here."""
+    """List the known packs and whether they were fetched."""
     store = PackStore(load_settings().packs_dir)
     table = Table("pack", "what", "licence", "state")
     for manifest in list_manifests():
@@ -39,17 +39,17 @@ def list_packs() -> None:
 def fetch(
     name: Name,
     mirror: Annotated[
-        Path | None, typer.Option("--from", help="Directory that is tried before the manifest's own sources.")
+        Path | None, typer.Option("--from", help="Directory that is tried before the sources of the manifest.")
     ] = None,
 ) -> None:
-    """Fetch a pack, convert it and prove the conversion; nothing is done if it is here and whole."""
+    """Fetch a pack, convert it and prove the conversion. A complete pack is left as it is."""
     path = fetch_with_progress(PackStore(load_settings().packs_dir), find_manifest(name), mirror)
     out.print(f"{name} is here and whole: {path}", soft_wrap=True)
 
 
 @app.command()
 def verify(name: Name) -> None:
-    """Check every byte of a pack against its digests."""
+    """Check every file of a pack against its digest."""
     path = PackStore(load_settings().packs_dir).verify(find_manifest(name))
     out.print(f"{name} is whole: {path}", soft_wrap=True)
 

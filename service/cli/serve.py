@@ -1,4 +1,4 @@
-"""`vultus serve`: check, load, say what runs, answer."""
+"""`vultus serve`: load the models and galleries, log what runs, and serve HTTP."""
 
 import logging
 import signal
@@ -16,19 +16,19 @@ from service.allocator import limit_retained_memory
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
-_IDLE_S = 75  # longer than proxies keep a connection, so that they close it and never send into one that just closed
+_IDLE_S = 75  # longer than proxies keep a connection open, so that the proxy closes it and never uses a closed one
 
 _log = logging.getLogger("vultus")
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    hints: Annotated[bool, typer.Option(help="Print curl lines to paste.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8000,
+    hints: Annotated[bool, typer.Option(help="Print example curl commands.")] = False,
 ) -> None:
-    """Serve the pack over HTTP. Never downloads: fetch it first."""
+    """Serve the pack over HTTP. Never downloads: run `vultus packs fetch` first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a body its sender is told
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the response describes an invalid body
     limit_retained_memory(usable_cores())
     limit_library_threads()
     settings = load_settings()
@@ -56,7 +56,7 @@ def serve(
 
 
 def _end(*_: object) -> None:
-    """End the process in order: uvicorn hands on the signal by which it was stopped, and that would be its death."""
+    """Exit with status 0: after its shutdown, uvicorn raises the signal again, which would kill the process."""
     raise SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""`vultus tune`: measure how this machine runs the model fastest; the service uses what is found."""
+"""`vultus tune`: measure how this machine runs the model fastest; the service uses the result."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -36,20 +36,23 @@ _PHOTOS_OF_OURS = "demo-photos"
 def tune(
     photos: Annotated[
         Path | None,
-        typer.Option(help="Photos of faces to check answers on; without it those of the demonstration."),
+        typer.Option(help="Photos of faces on which results are compared; default: those of the demonstration."),
     ] = None,
     prefer: Annotated[
-        Preference, typer.Option(help="Of choices about as fast: those for many requests at once, or for a lone one.")
+        Preference,
+        typer.Option(
+            help="Which of similarly fast choices to prefer: for many concurrent requests, or for a single one."
+        ),
     ] = "throughput",
 ) -> None:
-    """Measure engines, precisions, streams and batches on this machine, and keep the fastest that answers alike.
+    """Measure how this machine runs the model fastest.
 
-    Run it while the machine does nothing else. `vultus serve` uses what was found until processor, engines or model
-    change.
+    Engines, precisions, streams and batch sizes are measured; those that change results are excluded. Run it while
+    the machine is idle. `vultus serve` uses the result until the processor, the engines or the model change.
     """
     limit_library_threads()
     settings = load_settings()
-    make_directory(settings.tunings_dir)  # now, not when all is measured
+    make_directory(settings.tunings_dir)  # before the measurement: an unwritable directory is reported now
     models = load_configured_models(settings)
     pack = PackStore(settings.packs_dir).path(find_manifest(settings.pack))
     directory = settings.model or pack / RECOGNIZER_DIRECTORY
@@ -86,10 +89,10 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
         except (PackMissing, PackDamaged):
             return []
     if not directory.is_dir():
-        raise ImagesUnfit(f"{directory} is no directory")
+        raise ImagesUnfit(f"{directory} is not a directory")
     files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
-        raise ImagesUnfit(f"{directory} has no photos")
+        raise ImagesUnfit(f"{directory} contains no photos")
     try:
         return [path.read_bytes() for path in files[:_MOST_PHOTOS]]
     except OSError as error:
@@ -97,7 +100,7 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
 
 
 def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
-    """Return drawn pictures, and all faces of the photos."""
+    """Return synthetic images and all faces of the photos."""
     template = models.pipeline.template
     crops = [synthetic_pictures(_DRAWN, template.height, template.width)]
     crops += [
@@ -107,15 +110,15 @@ def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
 
 
 def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return photos in the size of a canvas, or a drawn picture if there are none."""
+    """Return photos in the size of a canvas, or a synthetic image if there are none."""
     pixels: list[NDArray[np.uint8]] = []
     for file in files:
-        with suppress(ImageError):  # it has no faces either
+        with suppress(ImageError):  # it yielded no faces before
             pixels.append(Photo(file).raster().pixels)
         if len(pixels) == _CANVASES:
             break
     if files and not pixels:
-        raise ImagesUnfit("not one of the photos can be read as a picture")
+        raise ImagesUnfit("none of the photos can be decoded")
     if not pixels:
         return synthetic_pictures(1, *size)
     return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for one in pixels])
@@ -125,7 +128,7 @@ def _print(title: str, tuning: GraphTuning) -> None:
     choices = list(dict.fromkeys(timing.choice for timing in tuning.timings))
     batches = sorted({timing.batch for timing in tuning.timings})
     table = Table("engine", "precision", "streams x threads", *(f"batch {batch}" for batch in batches), box=None)
-    table.title = f"{title}: pictures a second, all streams busy"
+    table.title = f"{title}: images per second, all streams busy"
     for choice in choices:
         rates = {timing.batch: timing.rate for timing in tuning.timings if timing.choice == choice}
         chosen = tuning.largest if choice == tuning.choice else None
