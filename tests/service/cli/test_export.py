@@ -45,7 +45,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_export_prints_its_proof_as_a_table(exported: tuple[Path, str]) -> None:
     path, printed = exported
     assert "iresnet-1-1-1-1" in printed
-    assert "rgb as told by" in printed
+    assert "rgb (the family iresnet" in printed
     assert [line.split()[:2] for line in printed.splitlines() if "pass" in line] >= [
         ["fp32", "ort"],
         ["fp32", "openvino"],

@@ -97,8 +97,8 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
     assert "7 templates" in run("gallery", "rebuild", "staff")
     exported = tmp_path / "staff.ndjson"
     run("gallery", "export", "staff", "--out", exported)
-    assert "7 templates new, 0 there already" in run("gallery", "import", "copy", exported)
-    assert "0 templates new, 7 there already" in run("gallery", "import", "copy", exported)
+    assert "7 new templates, 0 already stored" in run("gallery", "import", "copy", exported)
+    assert "0 new templates, 7 already stored" in run("gallery", "import", "copy", exported)
     assert "1 subjects, 1 templates, 0 crops" in run("gallery", "erase", "staff", "astronaut", "--yes")
     assert "unknown" in run("identify", probe, "--gallery", "staff")
     assert "7 subjects, 7 templates" in run("gallery", "erase", "copy", "--yes")

@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_tuned_is_served_and_shown(data_dir: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tune"])
     assert done.exit_code == 0, done.output
-    assert "yunet: pictures a second" in done.output
+    assert "yunet: images per second" in done.output
     assert "* " in done.output
     (written,) = (data_dir / "tunings").iterdir()
     assert str(written) in done.output.replace("\n", "")
@@ -65,16 +65,16 @@ def test_an_untuned_service_says_so() -> None:
 def test_a_directory_without_photos_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert done.exit_code != 0
-    assert "has no photos" in str(done.exception)
+    assert "contains no photos" in str(done.exception)
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path / "absent")])
-    assert "is no directory" in str(done.exception)
+    assert "is not a directory" in str(done.exception)
 
 
 @pytest.mark.usefixtures("data_dir")
 def test_photos_of_which_none_can_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"junk")
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
-    assert "not one of the photos" in str(done.exception)
+    assert "none of the photos" in str(done.exception)
 
 
 @pytest.mark.usefixtures("data_dir", "quick")
