@@ -1,4 +1,4 @@
-# make demo | serve | export | test | test-full | check | faults | bench | bench-export | bench-gallery | bench-openset | bench-evaluate | reference | calibrate | lock | clean
+# `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo serve export test test-full check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate lock clean
@@ -11,50 +11,50 @@ TORCH ?= torch==2.13.0
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-# Data lies where `vultus` itself looks for it: in VULTUS_DATA_DIR, else in the user's data directory.
+# Data is stored in VULTUS_DATA_DIR or, if it is not set, in the data directory of the user.
 .PHONY: moved
 moved:
 	@if [ -d .vultus ] && [ -z "$$VULTUS_DATA_DIR" ]; then \
-		echo "the directory .vultus is not used any more; to keep what is in it: export VULTUS_DATA_DIR=$(CURDIR)/.vultus"; \
+		echo "the directory .vultus is no longer used by default; to use its contents, run: export VULTUS_DATA_DIR=$(CURDIR)/.vultus"; \
 	fi
 
 help:
-	@echo "make demo         set up, start the service, send real photos to it, show the answers (A=one.jpg B=two.jpg: yours)"
-	@echo "make serve        set up and serve on 127.0.0.1:8000"
-	@echo "make export       set up what turns checkpoints into artefacts (torch), see models/README.md"
-	@echo "make test         set up and run the tests"
-	@echo "make test-full    run what make test leaves out: large networks, whole data sets, fresh environments, longer faults"
-	@echo "make check        ruff, format, mypy --strict"
-	@echo "make faults       240 rounds of killed processes, a minute of 32 threads"
-	@echo "make bench        faces a second, stages, the service under load, beside insightface, OpenCV, the machine's limit"
-	@echo "make bench-accuracy LFW View 2 in every precision, and decisions that flip (LFW=directory, MODEL=artefact)"
-	@echo "make bench-soak   memory over 100,000 requests of mixed sizes (REQUESTS=n)"
-	@echo "make bench-export seconds and memory of an export, beside torch's exporter alone"
-	@echo "make bench-gallery a million templates beside raw FAISS (TEMPLATES=n)"
-	@echo "make bench-openset 1:N over HTTP on LFW, beside a plain numpy search (LFW=directory)"
-	@echo "make bench-evaluate all pairs of LFW, a set as large as IJB-C, beside the plain ways (LFW=directory)"
-	@echo "make reference    every official network in every wrapper against the official embeddings (needs them)"
-	@echo "make calibrate    measure the default pack on all pairs of LFW (LFW=directory)"
+	@echo "make demo            set up, start the service, send photos to it, print the responses (your photos: A=one.jpg B=two.jpg)"
+	@echo "make serve           set up and serve on 127.0.0.1:8000"
+	@echo "make export          set up the export of checkpoints (installs torch), see models/README.md"
+	@echo "make test            set up and run the tests"
+	@echo "make test-full       run the tests that make test skips: large networks, complete data sets, fresh environments, long faults"
+	@echo "make check           run ruff, check the format, run mypy --strict"
+	@echo "make faults          run 240 rounds of killed processes, and 32 threads for a minute (ROUNDS=n)"
+	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
+	@echo "make bench-accuracy  measure LFW View 2 and changed decisions in every precision (LFW=directory, MODEL=artefact)"
+	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
+	@echo "make bench-export    measure time and memory of an export; compare with the exporter of torch"
+	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
+	@echo "make bench-openset   measure 1:N over HTTP on LFW; compare with a numpy search (LFW=directory)"
+	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
+	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
+	@echo "make calibrate       measure the default pack on all pairs of LFW (LFW=directory)"
 
-# The locks name every package with its hash; --no-deps keeps a second OpenCV or ONNX Runtime out.
+# The locks list every package with its hash. --no-deps prevents a second OpenCV or ONNX Runtime.
 $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
-	@test -x $(BIN)/python || { echo "setting up $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing what the service needs (some 200 MB, once)"
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the packages of the service (about 200 MB, once)"
 	@$(INSTALL) -r $(LOCKS)/build.txt
 	@$(INSTALL) -r $(LOCKS)/cpu.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Torch is not in the lock: its CPU and CUDA builds share one number and differ in their hashes. TORCH=torch==2.13.0+cpu
-# or a path to a wheel chooses one.
+# Torch is not in the lock, because its CPU and CUDA builds have the same version and different hashes. Set
+# TORCH=torch==2.13.0+cpu or the path of a wheel to choose a build.
 $(VENV)/export.stamp: $(VENV)/run.stamp $(LOCKS)/export.txt
-	@echo "installing what reads checkpoints: torch and what it needs (some 200 MB, once)"
+	@echo "installing the packages of the export: torch and its dependencies (about 200 MB, once)"
 	@$(INSTALL) -r $(LOCKS)/export.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/export.stamp $(LOCKS)/dev.txt
-	@echo "installing what the tests need"
+	@echo "installing the packages of the tests"
 	@$(INSTALL) -r $(LOCKS)/dev.txt
 	@touch $@
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = [  # of the core; each may import those before it
+LAYERS = [  # the modules and packages of `models`; each may import only the ones before it
     "errors",
     "types",
     "extras",
@@ -59,35 +59,35 @@ def roots(path: Path) -> set[str]:
 
 
 def imported(code: str) -> set[str]:
-    """Return the modules that a fresh process has loaded after running some code."""
+    """Return the names of the modules that a new process has loaded after it ran some code."""
     code = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", modules("models"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_core_knows_nothing_of_the_service(path: Path) -> None:
+def test_the_core_does_not_import_the_service(path: Path) -> None:
     assert not roots(path) & {"service", "fastapi", "starlette", "uvicorn", "tests"}
 
 
 @pytest.mark.parametrize("path", modules("service"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_service_knows_no_engine(path: Path) -> None:
+def test_the_service_imports_no_engine(path: Path) -> None:
     assert not roots(path) & (ENGINES | {"torch", "tests"})
 
 
-@pytest.mark.parametrize("place", range(len(ROOMS)), ids=ROOMS)
-def test_a_room_of_the_core_imports_only_rooms_below_it(place: int) -> None:
-    above = {f"models.{room}" for room in ROOMS[place + 1 :]}
-    for path in modules(f"models/{ROOMS[place]}"):
-        assert not {".".join(name.split(".")[:2]) for name in imports(path)} & above, path
+@pytest.mark.parametrize("position", range(len(LAYERS)), ids=LAYERS)
+def test_a_layer_of_the_core_imports_only_layers_before_it(position: int) -> None:
+    later = {f"models.{layer}" for layer in LAYERS[position + 1 :]}
+    for path in modules(f"models/{LAYERS[position]}"):
+        assert not {".".join(name.split(".")[:2]) for name in imports(path)} & later, path
 
 
-def test_every_room_of_the_core_has_its_place() -> None:
-    rooms = {path.stem for path in (ROOT / "models").iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert rooms - {"__init__", "__pycache__"} == set(ROOMS)
+def test_every_layer_of_the_core_is_listed() -> None:
+    found = {path.stem for path in (ROOT / "models").iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert found - {"__init__", "__pycache__"} == set(LAYERS)
 
 
-def test_operations_and_galleries_know_nothing_of_http_or_of_the_command_line() -> None:
+def test_operations_and_galleries_import_neither_http_nor_the_command_line() -> None:
     for path in [*modules("service/operations"), *modules("service/gallery")]:
         assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer", "rich"}, path
         assert not any(name.startswith(("service.api", "service.cli")) for name in imports(path)), path
@@ -95,19 +95,19 @@ def test_operations_and_galleries_know_nothing_of_http_or_of_the_command_line() 
         assert not any(name.startswith(("service.operations", "models.pipeline")) for name in imports(path)), path
 
 
-def test_the_api_and_the_command_line_do_not_know_each_other() -> None:
+def test_the_api_and_the_command_line_do_not_import_each_other() -> None:
     for path in modules("service/api"):
         assert not any(name.startswith("service.cli") for name in imports(path)), path
     for path in modules("service/cli"):
         assert not any(name.startswith("service.api") for name in imports(path)), path
 
 
-def test_faiss_stays_behind_the_index() -> None:
+def test_only_the_index_imports_faiss() -> None:
     for path in [*modules("models"), *modules("service")]:
         assert "faiss" not in roots(path) or path.is_relative_to(ROOT / "service/gallery/index"), path
 
 
-def test_engines_are_imported_in_their_own_files_only() -> None:
+def test_each_engine_is_imported_in_one_file_only() -> None:
     allowed = {"onnxruntime": "models/runtime/onnxruntime_engine.py", "openvino": "models/runtime/openvino_engine.py"}
     for path in modules("models"):
         for engine in roots(path) & set(allowed):
@@ -117,18 +117,18 @@ def test_engines_are_imported_in_their_own_files_only() -> None:
 
 
 @pytest.mark.parametrize("folder", ["service/api", "service/operations", "service/gallery", "service/app"])
-def test_what_serves_imports_nothing_that_exports_or_evaluates(folder: str) -> None:
+def test_serving_code_does_not_import_export_or_evaluation(folder: str) -> None:
     for path in modules(folder):
         assert not any(name.startswith(tuple(NEVER_SERVED)) for name in imports(path)), path
 
 
-def test_importing_the_application_loads_nothing_that_only_export_or_evaluation_needs() -> None:
+def test_importing_the_application_loads_no_export_or_evaluation_code() -> None:
     loaded = imported("import service.app, service.cli.serve, models.serving.load")
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
     assert not {".".join(name.split(".")[:2]) for name in loaded} & NEVER_SERVED
 
 
-def test_loading_the_default_pack_loads_nothing_that_only_export_or_evaluation_needs() -> None:
+def test_loading_the_default_pack_loads_no_export_or_evaluation_code() -> None:
     code = "from service.startup import load_configured_models; load_configured_models().close()"
     loaded = imported(code)
     assert not {name.partition(".")[0] for name in loaded} & HEAVY

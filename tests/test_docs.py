@@ -1,4 +1,4 @@
-"""What the documents say is what the program does."""
+"""The documents agree with the program."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def all_text() -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """The names by which a page's headings are linked to."""
+    """Return the link targets of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -35,7 +35,7 @@ def test_the_table_of_settings_is_generated() -> None:
     assert table in (ROOT / "service/README.md").read_text(), table
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+def test_every_documented_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"`make ([a-z-]+)", all_text()))
     named |= set(re.findall(r"^make ([a-z-]+)", all_text(), re.MULTILINE))
@@ -44,19 +44,19 @@ def test_every_make_target_that_is_named_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_every_command_that_is_named_exists_and_every_command_is_named() -> None:
+def test_documents_name_exactly_the_existing_commands() -> None:
     named = set(re.findall(r"vultus ([a-z]+)\b", all_text()))
     assert named <= set(COMMANDS) | {"serve"}
     assert set(COMMANDS) <= named | set(re.findall(r"`([a-z]+)`", (ROOT / "README.md").read_text()))
 
 
-def test_every_extra_is_described() -> None:
+def test_every_extra_is_documented() -> None:
     deploy = (ROOT / "deploy/README.md").read_text()
     assert all(f"| `{name}` |" in deploy for name in EXTRAS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_relative_link_leads_somewhere(document: Path) -> None:
+def test_every_relative_link_has_a_target(document: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", document.read_text()):
         page = (document.parent / target).resolve() if target else document
         assert page.exists(), target
@@ -64,7 +64,7 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_file_that_is_named_exists(document: Path) -> None:
-    """Paths in code marks, relative to the page's folder or to the project."""
+def test_every_documented_file_exists(document: Path) -> None:
+    """A path in backquotes is relative to the folder of the page or to the project."""
     for name in re.findall(r"`([a-z_]+(?:/[a-z_0-9.]+)*(?:/|\.py))`", document.read_text()):
         assert (document.parent / name).exists() or (ROOT / name).exists(), name

@@ -1,1 +1,1 @@
-"""The command `vultus`."""
+"""The command line program `vultus`."""

@@ -28,31 +28,35 @@ def calibrate(
     faces: Policy = "single",
     default: Annotated[
         str | None,
-        typer.Option(help="Default operating point, such as fmr_1e-3; if unset, fmr_1e-4 or the next looser one."),
+        typer.Option(help="Default operating point, for example fmr_1e-3; if unset, fmr_1e-4 or the next higher one."),
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Name of the data; default: the name of the directory.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write; default: where the service looks for it.")] = None,
+    title: Annotated[str | None, typer.Option(help="Name of the pictures; default: the name of the directory.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the file that the service reads.")] = None,
 ) -> Sequence[Evaluation]:
     """Measure the error rates of thresholds on your own pictures.
 
-    DIRECTORY has a folder for each subject. The service reads the file that is written.
+    DIRECTORY has a folder for each subject. By default, the service uses the calibration from its next start.
     """
     path = out or _place(model)
     if path == TERMINAL:
-        raise typer.BadParameter("a calibration is a file; --json - prints what is in it")
+        raise typer.BadParameter("a calibration is written to a file; use --json - to print its contents")
     require_place(path)
     pictures = read_set(directory, listed)
-    calibration, everything = measure(model, pictures._replace(name=title or pictures.name), faces, default)
+    calibration, acquired = measure(model, pictures._replace(name=title or pictures.name), faces, default)
     write_calibration(path, calibration)
-    found = describe_calibration(calibration)
-    add_acquisition(found, everything.names, everything.failures)
-    add_duplicates(found, everything.names, everything.contents, pictures.subjects)
-    found.notes.append(f"Written to {path}.")
-    return [found]
+    evaluation = describe_calibration(calibration)
+    add_acquisition(evaluation, acquired.names, acquired.failures)
+    add_duplicates(evaluation, acquired.names, acquired.contents, pictures.subjects)
+    evaluation.notes.append(f"Written to {path}.")
+    return [evaluation]
 
 
 def _place(model: EvaluatedModel) -> Path:
-    """Return where the service looks for the calibration of a model: beside an artefact, else in the data directory."""
+    """Return the default path of the calibration: in the artefact, or in the data directory for the model of a pack.
+
+    Raises:
+        StorageFailed: The directory cannot be created.
+    """
     if model.artefact is not None:
         return model.artefact / CALIBRATION
     path = own_calibration(load_settings().calibrations_dir, model.models.contract_id)

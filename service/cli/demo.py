@@ -1,4 +1,4 @@
-"""`vultus demo`: start the service, send real photos over HTTP, show the responses, stop it."""
+"""`vultus demo`: start the service, send real photos over HTTP, show the responses, stop the service."""
 
 import contextlib
 import io
@@ -29,14 +29,20 @@ _STAGES = ("decode", "detect", "align", "embed")
 
 
 class DemoFailed(VultusError):
-    """The service did not start or did not answer."""
+    """The service did not start, or no comparison succeeded."""
 
     code = "demo_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two photos and which faces of them are meant."""
+    """Two photos to compare.
+
+    Attributes:
+        what: Description of the pair, for the tables.
+        probe, reference: Paths of the photos.
+        faces: Face policy of the request.
+    """
 
     what: str
     probe: Path
@@ -45,35 +51,41 @@ class Pair:
 
 
 def demo(
-    a: Annotated[Path | None, typer.Option("--a", exists=True, dir_okay=False, help="A photo of your own.")] = None,
-    b: Annotated[Path | None, typer.Option("--b", exists=True, dir_okay=False, help="Another one.")] = None,
+    a: Annotated[Path | None, typer.Option("--a", exists=True, dir_okay=False, help="First of your photos.")] = None,
+    b: Annotated[Path | None, typer.Option("--b", exists=True, dir_okay=False, help="Second of your photos.")] = None,
 ) -> None:
     """Compare real photos through the running service.
 
-    Annotated copies are written to the data directory.
+    Without --a and --b, the demonstration photos are compared. Annotated copies of the photos are written to the data
+    directory.
     """
     if (a is None) != (b is None):
-        raise typer.BadParameter("give both photos, --a and --b, or none")
+        raise typer.BadParameter("give both photos, --a and --b, or neither")
     settings = load_settings()
     store = PackStore(settings.packs_dir)
     fetch_with_progress(store, find_manifest(settings.pack))
-    pictures = settings.data_dir / "demo"
-    pictures.mkdir(parents=True, exist_ok=True)
+    annotated = settings.data_dir / "demo"
+    annotated.mkdir(parents=True, exist_ok=True)
     if a and b:
         pairs = [Pair(f"{a.name} / {b.name}", a, b, "largest")]
     else:
-        pairs = _example_pairs(fetch_with_progress(store, find_manifest("demo-photos")), pictures)
+        pairs = _example_pairs(fetch_with_progress(store, find_manifest("demo-photos")), annotated)
     with _service() as client:
         _show_service(client)
-        _show_detections(client, sorted({path for pair in pairs for path in (pair.probe, pair.reference)}), pictures)
+        _show_detections(client, sorted({path for pair in pairs for path in (pair.probe, pair.reference)}), annotated)
         _show_decisions(client, pairs)
-    out.print(f"Annotated photos: {pictures}", soft_wrap=True, highlight=False)
+    out.print(f"Annotated photos: {annotated}", soft_wrap=True, highlight=False)
 
 
 def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
-    """Make pairs of the demonstration photos.
+    """Return pairs of the demonstration photos.
 
-    There is one photo of each person, so the mated pair has an altered copy: half the size, rotated, JPEG quality 40.
+    The photos show each person once, so the reference of the mated pair is an altered copy of the probe: half the
+    size, rotated, JPEG quality 40.
+
+    Args:
+        photos: Directory of the demonstration photos.
+        scratch: Directory to which the altered copy is written.
     """
     portrait, group = photos / "astronaut.png", photos / "group.jpg"
     altered = scratch / "astronaut-on-its-side.jpg"
@@ -90,10 +102,10 @@ def _example_pairs(photos: Path, scratch: Path) -> list[Pair]:
 
 @contextlib.contextmanager
 def _service() -> Iterator[httpx2.Client]:
-    """Run `vultus serve` on a free local port until the block ends."""
+    """Run `vultus serve` on a free local port until the block ends, and yield a client."""
     with contextlib.ExitStack() as stack:
         command = [sys.executable, "-c", "from service.cli.main import main; main()", "serve", "--port", "0"]
-        scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's own galleries may be in use
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's galleries may be in use
         environment = {**os.environ, "VULTUS_GALLERY__DIRECTORY": scratch}
         process = stack.enter_context(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
@@ -104,7 +116,11 @@ def _service() -> Iterator[httpx2.Client]:
 
 
 def _address(process: "subprocess.Popen[str]") -> str:
-    """Read the service's log until it says where it listens."""
+    """Return the address on which the service listens, as its log states it.
+
+    Raises:
+        DemoFailed: The service ended, or did not listen within the time limit.
+    """
     lines = []
     deadline = time.monotonic() + _START_TIMEOUT_S
     for line in process.stderr or ():
@@ -120,14 +136,14 @@ def _show_service(client: httpx2.Client) -> None:
     info = client.get("/v1/info").raise_for_status().json()
     session = info["recognizer"]["session"]
     out.print(
-        f"\nVultus {info['version']} serves {info['pack']} by {session['engine']} {session['version']} on "
-        f"{session['provider']} in {session['precision']} with {session['threads']} threads\n",
+        f"\nVultus {info['version']} serves {info['pack']} with {session['engine']} {session['version']} on "
+        f"{session['provider']}, {session['precision']}, {session['threads']} threads\n",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) -> None:
+def _show_detections(client: httpx2.Client, photos: list[Path], annotated: Path) -> None:
     table = Table("photo", "pixels", "faces: x1 y1 x2 y2 (score)", title="POST /v1/detect", title_justify="left")
     for path in photos:
         response = client.post("/v1/detect", files={"images": path.read_bytes()})
@@ -138,17 +154,17 @@ def _show_detections(client: httpx2.Client, photos: list[Path], pictures: Path) 
         (item,) = answer["items"]
         boxes = [" ".join(f"{side:4.0f}" for side in face["box"]) + f" ({face['score']:.2f})" for face in item["faces"]]
         table.add_row(path.name, f"{item['width']} x {item['height']}", "\n".join(boxes))
-        _annotate(path, item["faces"], pictures / f"{path.stem}-annotated.png")
+        _annotate(path, item["faces"], annotated / f"{path.stem}-annotated.png")
     out.print(table)
 
 
 def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
     decisions = Table("photos", "faces", "similarity", "decision", "FMR", title="POST /v1/verify")
-    times = Table("photos", "faces", *_STAGES, "request", title="milliseconds; stages of both photos are added")
+    times = Table("photos", "faces", *_STAGES, "request", title="milliseconds; each stage is the sum over both photos")
     for table in (decisions, times):
         table.title_justify = "left"
     point: dict[str, Any] | None = None
-    because: str | None = None
+    uncalibrated_because: str | None = None
     for pair in pairs:
         files = {"probe": pair.probe.read_bytes(), "reference": pair.reference.read_bytes()}
         response = client.post("/v1/verify", files=files, data={"faces": pair.faces})
@@ -167,29 +183,32 @@ def _show_decisions(client: httpx2.Client, pairs: list[Pair]) -> None:
         stages = _times(response.headers.get("server-timing", ""))
         spent = [*(stages.get(stage, 0.0) for stage in _STAGES), response.elapsed.total_seconds() * 1000]
         times.add_row(pair.what, pair.faces, *(f"{milliseconds:.1f}" for milliseconds in spent))
-        point, because = answer["operating_point"], answer["uncalibrated_because"]
+        point, uncalibrated_because = answer["operating_point"], answer["uncalibrated_because"]
     out.print(decisions)
     if point is not None:
         low, high = point["interval"]
         out.print(
-            f"A match needs a similarity of {point['threshold']:.3f} ({point['name']}): false match rate (FMR) "
-            f"{point['rate']:g},\n95 % interval {low:.1g} to {high:.1g}, measured on\n{point['measured_on']}.\n",
+            f"A match requires a similarity of at least {point['threshold']:.3f} (operating point {point['name']}).\n"
+            f"False match rate (FMR): {point['rate']:g}, 95 % interval {low:.1g} to {high:.1g}, measured on\n"
+            f"{point['measured_on']}.\n",
             highlight=False,
             soft_wrap=True,
         )
-    if because is not None:
-        out.print(f"Similarities without decisions: {because}.\n", highlight=False, soft_wrap=True)
+    if uncalibrated_because is not None:
+        out.print(f"Decisions are not available: {uncalibrated_because}.\n", highlight=False, soft_wrap=True)
     out.print(times)
     if point is None and not times.rows:
-        raise DemoFailed("no comparison succeeded; the table above says why")
+        raise DemoFailed("no comparison succeeded; the table above lists the errors")
 
 
 def _times(header: str) -> dict[str, float]:
+    """Return the milliseconds of each stage in a `Server-Timing` header."""
     entries = (entry.partition(";dur=") for entry in header.split(", ") if entry)
     return {stage: float(spent) for stage, _, spent in entries}
 
 
 def _annotate(path: Path, faces: list[dict[str, Any]], target: Path) -> None:
+    """Write a copy of a photo with the box, the score and the landmarks of each face."""
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         picture = ImageOps.exif_transpose(image).convert("RGB")
     draw = ImageDraw.Draw(picture)

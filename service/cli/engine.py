@@ -1,4 +1,4 @@
-"""`vultus engine`: TensorRT engines for the GPU of this machine."""
+"""`vultus engine`: build TensorRT engines for the GPU of this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +16,13 @@ def engine(
     artefact: Annotated[Path, typer.Argument(help="Directory of an exported artefact.")],
     gpu: Annotated[bool, typer.Option("--gpu", help="Build for the GPU of this machine; required.")] = False,
 ) -> None:
-    """Build TensorRT engines of an artefact. They are valid for this GPU and this version of TensorRT only."""
+    """Build TensorRT engines of an artefact. The engines are valid only for this GPU and this version of TensorRT."""
     if not gpu:
-        raise typer.BadParameter("engines are built for GPUs only; add --gpu")
+        raise typer.BadParameter("TensorRT engines can only be built for a GPU; add --gpu")
     open_artefact(artefact)
     trt = load_tensorrt()
     found = find_gpu()
-    say(f"building for {found.name}; each engine takes minutes")
+    say(f"building engines for {found.name}; each engine takes several minutes")
     with progress_bars() as progress:
         built = add_engines(artefact, trt, found, load_settings().data_dir / "tensorrt", progress)
     for path in built:

@@ -1,4 +1,4 @@
-"""`vultus enrol`: enrol folders of photos in a gallery. A repeated run skips what is enrolled."""
+"""`vultus enrol`: enrol folders of photos in a gallery. A repeated run skips enrolled photos."""
 
 import csv
 from collections import Counter
@@ -25,15 +25,15 @@ from service.operations.enrol import Enrolled, Entry
 from service.operations.enrol import enrol as enrol_photos
 from service.startup import open_models_and_galleries
 
-_BATCH = 16
-_SIDE_BY_SIDE = 2  # batches; while one is embedded the other is decoded
-_SOME_REFUSED = 1
-_SHOWN = 20
+_BATCH = 16  # photos
+_CONCURRENT_BATCHES = 2  # one is decoded while the other is embedded
+_SOME_REFUSED = 1  # exit status
+_MAX_SHOWN = 20  # refused photos
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A photo and its subject."""
+    """A photo of the directory and its subject."""
 
     path: Path
     subject: str
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A photo that was not enrolled, and why."""
+    """A photo that was not enrolled, with the error code and the reason."""
 
     path: Path
     subject: str
@@ -51,12 +51,15 @@ class Refused:
 
 def enrol(
     directory: Annotated[
-        Path, typer.Argument(help="A folder for each subject, with photos in it.", exists=True, file_okay=False)
+        Path, typer.Argument(help="Directory with a folder of photos for each subject.", exists=True, file_okay=False)
     ],
     gallery: Annotated[str, typer.Option(help="Name of the gallery; created if it does not exist.")],
     listed: Annotated[
         Path | None,
-        typer.Option("--csv", help="Columns `image` and `subject` instead of folders; paths relative to DIRECTORY."),
+        typer.Option(
+            "--csv",
+            help="CSV file with the columns `image` and `subject`, instead of folders; paths relative to DIRECTORY.",
+        ),
     ] = None,
     faces: Annotated[
         Literal["single", "largest", "central"], typer.Option(help="Which face to enrol if a photo has several.")
@@ -69,26 +72,30 @@ def enrol(
         float, typer.Option(min=0, max=100, help="Minimum quality; requires a validated quality map.")
     ] = 0.0,
     report: Annotated[
-        Path | None, typer.Option(help="CSV file to write, with the refused photos and the reasons.")
+        Path | None, typer.Option(help="CSV file to write, with each refused photo and the reason.")
     ] = None,
 ) -> None:
-    """Enrol photos in a gallery. Each batch is stored before it is counted. Status 1 if photos were refused."""
+    """Enrol photos in a gallery.
+
+    Photos are counted once they are stored, and a repeated run skips them. The exit status is 1 if photos were refused.
+    """
     pictures = read_set(directory, listed)
     found = [
-        Found(directory / one.name, subject) for one, subject in zip(pictures.pictures, pictures.subjects, strict=True)
+        Found(directory / picture.name, subject)
+        for picture, subject in zip(pictures.pictures, pictures.subjects, strict=True)
     ]
     requirements = Requirements(faces, min_face_px, min_norm, Gate(min_quality))
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
     if report:
-        _write(report, ())  # before the work: an unwritable path is reported now
+        _write(report, ())  # before the enrolment: an unwritable path is reported now
     with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
         require_or_make(galleries, gallery)
         try:
-            for batch in _dealt_with(galleries, models, gallery, found, requirements):
-                for one, outcome in batch:
+            for batch in _enrol_batches(galleries, models, gallery, found, requirements):
+                for photo, outcome in batch:
                     if isinstance(outcome, VultusError):
-                        refused.append(Refused(one.path, one.subject, outcome.code, str(outcome)))
+                        refused.append(Refused(photo.path, photo.subject, outcome.code, str(outcome)))
                         counts[outcome.code] += 1
                     else:
                         counts[outcome.outcome] += 1
@@ -96,46 +103,46 @@ def enrol(
         finally:  # also after an interrupt
             if report:
                 _write(report, refused)
-    _show(counts, refused, listed_elsewhere=report is not None)
+    _show(counts, refused, in_report=report is not None)
     if refused:
         raise typer.Exit(_SOME_REFUSED)
 
 
-def _dealt_with(
+def _enrol_batches(
     galleries: Galleries, models: Models, gallery: str, found: Sequence[Found], requirements: Requirements
 ) -> Iterator[list[tuple[Found, Enrolled | VultusError]]]:
-    """Enrol batch by batch, some side by side."""
+    """Enrol the photos in concurrent batches, and yield the outcomes of each batch in order."""
     batches = iter([found[start : start + _BATCH] for start in range(0, len(found), _BATCH)])
 
     def work(batch: Sequence[Found]) -> list[tuple[Found, Enrolled | VultusError]]:
         outcomes: dict[Found, Enrolled | VultusError] = {}
         entries: dict[Found, Entry] = {}
-        for one in batch:
+        for photo in batch:
             try:
-                entries[one] = Entry(one.subject, one.path.read_bytes())
-            except (OSError, ValueError) as error:  # the latter of a name that no file can have
-                why = getattr(error, "strerror", None) or error
-                outcomes[one] = ImageUnreadable(f"the file cannot be read: {why}")
+                entries[photo] = Entry(photo.subject, photo.path.read_bytes())
+            except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
+                reason = getattr(error, "strerror", None) or error
+                outcomes[photo] = ImageUnreadable(f"the file cannot be read: {reason}")
         enrolled = enrol_photos(galleries, models, gallery, list(entries.values()), requirements, Deadline())
         outcomes |= dict(zip(entries, enrolled, strict=True))
-        return [(one, outcomes[one]) for one in batch]
+        return [(photo, outcomes[photo]) for photo in batch]
 
-    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="enrol") as workers:
-        waiting = [workers.submit(work, batch) for batch in islice(batches, _SIDE_BY_SIDE + 1)]
+    with ThreadPoolExecutor(_CONCURRENT_BATCHES, thread_name_prefix="enrol") as workers:
+        waiting = [workers.submit(work, batch) for batch in islice(batches, _CONCURRENT_BATCHES + 1)]
         while waiting:
             yield waiting.pop(0).result()
             waiting += [workers.submit(work, batch) for batch in islice(batches, 1)]
 
 
-def _show(counts: Counter[str], refused: Sequence[Refused], listed_elsewhere: bool) -> None:
+def _show(counts: Counter[str], refused: Sequence[Refused], in_report: bool) -> None:
     table = Table("outcome", "photos")
     for outcome in ("enrolled", "duplicate", *sorted(set(counts) - {"enrolled", "duplicate"})):
         table.add_row(outcome, f"{counts[outcome]:,}")
     out.print(table)
-    for one in refused[: 0 if listed_elsewhere else _SHOWN]:
-        say(f"{one.path}: {one.reason}")
-    if len(refused) > _SHOWN and not listed_elsewhere:
-        say(f"… {len(refused) - _SHOWN} more; --report FILE.csv has them all")
+    for photo in refused[: 0 if in_report else _MAX_SHOWN]:
+        say(f"{photo.path}: {photo.reason}")
+    if len(refused) > _MAX_SHOWN and not in_report:
+        say(f"… {len(refused) - _MAX_SHOWN} more; use --report FILE.csv to list them all")
 
 
 def _write(report: Path, refused: Sequence[Refused]) -> None:
@@ -143,6 +150,6 @@ def _write(report: Path, refused: Sequence[Refused]) -> None:
         with report.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["image", "subject", "code", "reason"])
-            writer.writerows((one.path, one.subject, one.code, one.reason) for one in refused)
+            writer.writerows((photo.path, photo.subject, photo.code, photo.reason) for photo in refused)
     except OSError as error:
         raise StorageFailed(f"{report} cannot be written: {error.strerror}") from error

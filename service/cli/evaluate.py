@@ -24,7 +24,7 @@ Found = Sequence[Evaluation]
 @app.command()
 @measured
 def lfw(model: EvaluatedModel, directory: Directory, faces: Policy = "central", cohorts: CohortFile = None) -> Found:
-    """LFW View 2, end to end from photos: DIRECTORY has pairs.txt and images/."""
+    """Measure LFW View 2, end to end from photos. DIRECTORY has pairs.txt and images/."""
     return [evaluate_lfw_view2(model, directory, faces, cohorts)]
 
 
@@ -32,9 +32,11 @@ def lfw(model: EvaluatedModel, directory: Directory, faces: Policy = "central", 
 @measured
 def bin_sets(
     model: EvaluatedModel,
-    files: Annotated[list[Path], typer.Argument(help="lfw.bin, cfp_fp.bin, agedb_30.bin, calfw.bin, cplfw.bin …")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of the sets, such as lfw.bin, cfp_fp.bin and agedb_30.bin.")
+    ],
 ) -> Found:
-    """The aligned sets of insightface: 10-fold accuracy as the official code computes it."""
+    """Measure the aligned sets of insightface: 10-fold accuracy, as the official code computes it."""
     return [evaluate_bin(model, path) for path in files]
 
 
@@ -43,19 +45,22 @@ def bin_sets(
 def ijb(
     model: EvaluatedModel,
     directory: Directory,
-    name: Annotated[IjbName, typer.Option("--set", help="Which of the two sets.")],
+    name: Annotated[IjbName, typer.Option("--set", help="Name of the set.")],
     variant: Annotated[
-        Variant, typer.Option(help="How images become templates: with the detector's score, or by norm alone.")
+        Variant,
+        typer.Option(help="insightface weights an image by its norm and detector score, adaface by its norm."),
     ] = "insightface",
-    protocol: Annotated[Literal["1:1", "1:N", "both"], typer.Option(help="Verify, identify, or both.")] = "1:1",
+    protocol: Annotated[
+        Literal["1:1", "1:N", "both"], typer.Option(help="Verification, identification or both.")
+    ] = "1:1",
 ) -> Found:
-    """IJB-B and IJB-C in the official layout: DIRECTORY has loose_crop/ and meta/."""
-    found = []
+    """Measure IJB-B or IJB-C in the official layout. DIRECTORY has loose_crop/ and meta/."""
+    evaluations = []
     if protocol != "1:N":
-        found.append(evaluate_ijb_11(model, directory, name, variant))
+        evaluations.append(evaluate_ijb_11(model, directory, name, variant))
     if protocol != "1:1":
-        found.append(evaluate_ijb_1n(model, directory, name, variant))
-    return found
+        evaluations.append(evaluate_ijb_1n(model, directory, name, variant))
+    return evaluations
 
 
 @app.command()
@@ -67,12 +72,12 @@ def pictures(
     faces: Policy = "single",
     pairs: Annotated[
         int | None,
-        typer.Option(min=1, max=5_000_000, help="Number of pairs of each kind to sample, instead of all pairs."),
+        typer.Option(min=1, max=5_000_000, help="Number of pairs of each kind to sample; default: all pairs."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
     cohorts: CohortFile = None,
 ) -> Found:
-    """Compare all pairs of your own pictures: DIRECTORY has a folder for each subject."""
+    """Compare all pairs of your own pictures. DIRECTORY has a folder for each subject."""
     return [evaluate_pictures(model, read_set(directory, listed), faces, pairs, seed, cohorts)]
 
 
@@ -80,14 +85,14 @@ def pictures(
 @measured
 def listed_pairs(
     model: EvaluatedModel,
-    listing: Annotated[Path, typer.Argument(help="CSV with the columns `first`, `second` and `mated` (1 or 0).")],
+    listing: Annotated[Path, typer.Argument(help="CSV file with the columns `first`, `second` and `mated` (1 or 0).")],
     directory: Annotated[
-        Path, typer.Option("--images", help="Directory that the names are relative to.", exists=True, file_okay=False)
+        Path, typer.Option("--images", help="Directory of the pictures in the CSV file.", exists=True, file_okay=False)
     ],
     faces: Policy = "single",
     cohorts: CohortFile = None,
 ) -> Found:
-    """The pairs of a CSV file."""
+    """Compare the pairs that a CSV file lists."""
     return [evaluate_pairs(model, read_pair_list(listing, directory), faces, cohorts)]
 
 
@@ -95,11 +100,14 @@ def listed_pairs(
 @measured
 def search(
     model: EvaluatedModel,
-    gallery: Annotated[Path, typer.Argument(help="A folder for each subject to enrol.", exists=True, file_okay=False)],
+    gallery: Annotated[
+        Path, typer.Argument(help="Directory with a folder for each subject to enrol.", exists=True, file_okay=False)
+    ],
     probes: Annotated[
-        Path, typer.Argument(help="A folder for each subject, enrolled or not.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(help="Directory with a folder for each subject, enrolled or not.", exists=True, file_okay=False),
     ],
     faces: Policy = "single",
 ) -> Found:
-    """Open-set 1:N on your own pictures: a gallery, and probes of people in it and of strangers."""
+    """Measure open-set search (1:N) on your own pictures, with probes of enrolled and of other subjects."""
     return [evaluate_search(model, read_folders(gallery), read_folders(probes), faces)]

@@ -25,16 +25,16 @@ Color = Literal["rgb", "bgr"]
 _TERMINATED = 143  # 128 + SIGTERM, the convention of shells
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
-Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .safetensors, or a directory with model.pt.")]
-Published = Annotated[Path, typer.Argument(help="A recognizer in ONNX: float [N, 3, H, W] to [N, D].")]
-Out = Annotated[Path, typer.Option("--out", help="Directory of the artefact.")]
+Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt or .safetensors file, or directory with model.pt.")]
+Published = Annotated[Path, typer.Argument(help="Recognizer in ONNX: input float [N, 3, H, W], output [N, D].")]
+Out = Annotated[Path, typer.Option("--out", help="Directory to write the artefact to.")]
 Name = Annotated[str | None, typer.Option(help="Name on the card; default: the name of the directory.")]
 Licence = Annotated[str, typer.Option(help="Licence of the weights, for the card.")]
 Precisions = Annotated[
     str, typer.Option("--precision", help="fp32, fp16, int8, separated by commas; fp32 is always exported.")
 ]
 ColorOption = Annotated[Color | None, typer.Option(help="Colour order that the network was trained in.")]
-Numbers = Annotated[str | None, typer.Option(help="For pixel values 0..255: one number, or three separated by commas.")]
+Numbers = Annotated[str | None, typer.Option(help="One number, or three separated by commas, for pixels of 0..255.")]
 TemplateName = Annotated[str | None, typer.Option(help="Alignment template, such as arcface-112.")]
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Add the embedding of the mirrored image; inference takes twice as long.")
@@ -43,12 +43,13 @@ LayoutOption = Annotated[
     Literal["vultus", "insightface"], typer.Option(help="insightface: a file that ArcFaceONNX of insightface loads.")
 ]
 Calibration = Annotated[
-    Path | None, typer.Option("--calibration-images", help="Photos, or aligned faces of the crop's size.")
+    Path | None, typer.Option("--calibration-images", help="Directory of photos or aligned crops; required for int8.")
 ]
 LabelledSet = Annotated[
-    Path | None, typer.Option("--labelled", help="Directory with pairs.txt and images/ in the layout of LFW.")
+    Path | None,
+    typer.Option("--labelled", help="Labelled set to measure: pairs.txt and images/, in the layout of LFW."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing artefact, once the new one is complete.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing artefact when the new one is complete.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
 
 
@@ -73,13 +74,13 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained checkpoint into a proven artefact."""
-    request = SourceSpec(
+    source = SourceSpec(
         checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
     )
-    order = ExportSpec(
-        request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force
+    spec = ExportSpec(
+        source, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force
     )
-    _run(order, as_json)
+    _run(spec, as_json)
 
 
 def import_onnx(
@@ -100,11 +101,11 @@ def import_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Turn an ONNX recognizer into a proven artefact."""
-    request = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
-    order = ExportSpec(
-        request, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
+    source = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
+    spec = ExportSpec(
+        source, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
     )
-    _run(order, as_json)
+    _run(spec, as_json)
 
 
 def _run(spec: ExportSpec, as_json: bool) -> None:
@@ -122,7 +123,7 @@ def _run(spec: ExportSpec, as_json: bool) -> None:
 
 
 def show_proof(exported: Exported) -> None:
-    """Print the proof and a description of the artefact."""
+    """Print a description of the artefact and its parity proof."""
     card, proof = exported.card, exported.proof
     say(
         f"{card.name}: {card.family} {card.architecture}, {card.dimensions} dimensions, "
@@ -130,16 +131,16 @@ def show_proof(exported: Exported) -> None:
     )
     out.print(_parity_table(proof))
     say(f"compared with {proof.reference['runtime']} on {proof.pictures}")
-    say("spread: distance between different images, relative to the source network")
+    say("spread: distance between the embeddings of different images, relative to the source network")
     if proof.labelled_reference is not None:
         out.print(_labelled_table(proof, proof.labelled_reference))
     for row in proof.rows:
         if not row.passed:
             label = "failed" if row.asked else "not served"
             say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
-    for file, kept in card.higher_precision.items():
-        if kept:
-            say(f"{file}: {len(kept)} layers in higher precision, listed on the card")
+    for file, layers in card.higher_precision.items():
+        if layers:
+            say(f"{file}: {len(layers)} layers in higher precision, listed on the card")
     say(str(exported.path))
 
 
@@ -189,7 +190,7 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
 
 
 def _make_cropper(template: Template) -> FaceCropper:
-    """Load the detector of the configured pack, which must have been fetched."""
+    """Return a cropper with the detector of the configured pack, which must be fetched already."""
     settings = load_settings()
     detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())
     return FaceCropper(detector, template, settings.image.limits())
@@ -206,7 +207,7 @@ def _numbers(text: str | None, positive: bool = False) -> float | tuple[float, f
         raise typer.BadParameter(f"{text!r} is neither one number nor three separated by commas")
     if positive and min(values) < 1:
         raise typer.BadParameter(
-            f"{text!r} is too small for a standard deviation of values 0..255; multiply one of 0..1 by 255"
+            f"{text!r} is too small for pixel values 0..255; multiply a standard deviation of values 0..1 by 255"
         )
     return values[0] if len(values) == 1 else (values[0], values[1], values[2])
 
@@ -218,9 +219,9 @@ def _template(name: str | None) -> str | None:
 
 
 def _precisions(text: str) -> tuple[Literal["fp32", "fp16", "int8"], ...]:
-    wanted = [word.strip() for word in text.split(",") if word.strip()]
+    requested = [word.strip() for word in text.split(",") if word.strip()]
     order: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
-    unknown = sorted(set(wanted) - set(order))
+    unknown = sorted(set(requested) - set(order))
     if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is not a precision; available precisions: {', '.join(order)}")
-    return tuple(precision for precision in order if precision in wanted)
+        raise typer.BadParameter(f"unknown precision {unknown[0]!r}; available precisions: {', '.join(order)}")
+    return tuple(precision for precision in order if precision in requested)

@@ -1,4 +1,4 @@
-"""`vultus gallery`: manage galleries while no service uses the data directory."""
+"""`vultus gallery`: manage the galleries of the data directory while no service has them open."""
 
 import os
 from collections.abc import Iterator
@@ -31,15 +31,14 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="Name of a gallery.")]
 
-_FAULTY = 1
-_ALL = -1
-
-_SHOWN_EVERY = 1024  # lines
+_FAULTY = 1  # exit status
+_ALL = -1  # no limit
+_PROGRESS_EVERY = 1024  # lines
 
 
 @app.command("list")
 def list_all() -> None:
-    """List the galleries."""
+    """List the galleries with the numbers of their subjects and templates."""
     table = Table("gallery", "subjects", "templates", "index", "contract")
     for column in table.columns:
         column.overflow = "fold"  # names must not be truncated
@@ -51,7 +50,7 @@ def list_all() -> None:
 
 @app.command()
 def stats(name: Name) -> None:
-    """Show the contents of a gallery."""
+    """Describe a gallery and count its contents."""
     with _opened(build=False) as galleries:
         gallery, subjects, templates = read_gallery(galleries, name)
         counts = sorted(subject.template_count for subject in list_subjects(galleries, name, "", _ALL))
@@ -61,14 +60,14 @@ def stats(name: Name) -> None:
         ("subjects", f"{subjects:,}, {counts.count(0):,} of them without templates"),
         ("templates", f"{templates:,}"),
         (
-            "templates of a subject",
+            "templates per subject",
             f"{counts[0]} to {counts[-1]}, median {counts[len(counts) // 2]}" if counts else "—",
         ),
         ("index", gallery.index),
         ("contract", gallery.contract_id),
-        ("numbers of an embedding", str(gallery.dimensions)),
-        ("aligned crops", "kept" if gallery.keep_crops else "not kept"),
-        ("all galleries on the disk", f"{store_bytes / 2**20:,.1f} MiB"),
+        ("dimensions", str(gallery.dimensions)),
+        ("aligned crops", "stored" if gallery.keep_crops else "not stored"),
+        ("size of all galleries on disk", f"{store_bytes / 2**20:,.1f} MiB"),
     ):
         table.add_row(label, value)
     out.print(table)
@@ -81,23 +80,22 @@ def verify(
         bool, typer.Option(help="Also rewrite the store, and check that no file contains erased data.")
     ] = False,
 ) -> None:
-    """Compare index and store. Status 1 if they differ."""
+    """Compare the index of a gallery, or of all, with the store. The exit status is 1 if they differ."""
     faults: list[str] = []
     with _opened() as galleries:
         names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
-        for one in names:
-            with _busy(f"comparing {one}"):
-                audit = check_consistency(galleries, one)
-            say(
-                f"{one}: {audit.template_count:,} templates, index {audit.index}: {'; '.join(audit.faults) or 'agrees'}"
-            )
-            faults += audit.faults
+        for checked in names:
+            with _busy(f"comparing {checked}"):
+                report = check_consistency(galleries, checked)
+            findings = "; ".join(report.faults) or "agrees with the store"
+            say(f"{checked}: {report.template_count:,} templates, index {report.index}: {findings}")
+            faults += report.faults
         if erasure:
             with _busy("rewriting the store"):
-                done = check_erasure(galleries)
-            found = "; ".join(done.faults) or "no file contains erased data"
-            say(f"{done.files} files, {done.bytes_before:,} bytes before, {done.bytes_after:,} after: {found}")
-            faults += done.faults
+                erased = check_erasure(galleries)
+            findings = "; ".join(erased.faults) or "no file contains erased data"
+            say(f"{erased.files} files, {erased.bytes_before:,} bytes before, {erased.bytes_after:,} after: {findings}")
+            faults += erased.faults
     if faults:
         raise typer.Exit(_FAULTY)
 
@@ -105,18 +103,18 @@ def verify(
 @app.command()
 def rebuild(name: Name) -> None:
     """Rebuild the index of a gallery from the store."""
-    with _opened(build=False) as galleries, _busy(f"building the index of {name}"):
+    with _opened(build=False) as galleries, _busy(f"rebuilding the index of {name}"):
         gallery, _, templates = read_gallery(galleries, name)
         live = galleries.live(gallery)
         galleries.rebuild(live, ignore_snapshot=True).result()
-    say(f"{name}: index {live.current.kind if live.current else 'missing'} of {templates:,} templates")
+    say(f"{name}: {templates:,} templates, index {live.current.kind if live.current else 'missing'}")
 
 
 @app.command("export")
 def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to write, in NDJSON.")]) -> None:
-    """Write all templates with their contract id to a file, which appears once it is complete."""
+    """Write all templates of a gallery to a file, with their contract id. The file appears once it is complete."""
     if not out.name or (out.exists() and not out.is_file()):
-        raise StorageFailed(f"{out} cannot be written as a file")
+        raise StorageFailed(f"{out} cannot be written: it is not a regular file")
     part = out.with_name(out.name + ".part")
     with _opened(build=False) as galleries:
         _, _, templates = read_gallery(galleries, name)
@@ -126,7 +124,7 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
             with os.fdopen(descriptor, "wb") as file, progress_bars() as progress:
                 for number, line in enumerate(lines):
                     file.write(line)
-                    if number % _SHOWN_EVERY == 0:
+                    if number % _PROGRESS_EVERY == 0:
                         progress("templates", number, templates)
             sync(part)
             part.rename(out)
@@ -141,9 +139,9 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
 
 @app.command("import")
 def import_(
-    name: Name, path: Annotated[Path, typer.Argument(help="File of `vultus gallery export`.", dir_okay=False)]
+    name: Name, path: Annotated[Path, typer.Argument(help="File written by `vultus gallery export`.", dir_okay=False)]
 ) -> None:
-    """Import the templates of an export. Stored templates are skipped. The gallery is created if it does not exist."""
+    """Import an exported file. Stored templates are skipped. The gallery is created if it does not exist."""
     done = ImportCounts()
     try:
         with (
@@ -151,13 +149,13 @@ def import_(
             open_models_and_galleries() as (galleries, _),
             progress_bars("bytes") as progress,
         ):
-            made = require_or_make(galleries, name)
+            created = require_or_make(galleries, name)
             size = path.stat().st_size
             try:
                 for done in import_lines(galleries, name, file):  # noqa: B007  # the counts are cumulative
                     progress("importing", file.tell(), size)
             except ContractMismatch:
-                if made:
+                if created:
                     erase_gallery(galleries, name)
                 raise
     except OSError as error:
@@ -189,7 +187,7 @@ def erase(
 
 
 def require_or_make(galleries: Galleries, name: str) -> bool:
-    """Create a gallery if none has the name. Return whether it was created."""
+    """Create a gallery unless one with this name exists. Return whether it was created."""
     try:
         create_gallery(galleries, name)
     except GalleryExists:
@@ -199,7 +197,7 @@ def require_or_make(galleries: Galleries, name: str) -> bool:
 
 @contextmanager
 def _opened(build: bool = True) -> Iterator[Galleries]:
-    """Open the galleries without a model: nothing is embedded."""
+    """Open the galleries without loading a model, because nothing is embedded."""
     galleries = Galleries(load_settings().galleries_dir, None, 0, build=build)
     try:
         yield galleries
@@ -209,6 +207,7 @@ def _opened(build: bool = True) -> Iterator[Galleries]:
 
 @contextmanager
 def _busy(what: str) -> Iterator[None]:
+    """Show a spinner until the block ends."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bars:
         bars.add_task(what, total=None)

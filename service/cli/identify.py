@@ -1,4 +1,4 @@
-"""`vultus identify`: whose faces are in photos."""
+"""`vultus identify`: search galleries for the faces in photos."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from service.operations.identify import Identification, IdentifiedProbe, Search
 from service.operations.identify import identify as identify_photos
 from service.startup import open_models_and_galleries
 
-_SOME_FAILED = 1
+_SOME_FAILED = 1  # exit status
 _PHOTOS_AT_ONCE = 16
 
 _Answer = tuple[Path, IdentifiedProbe | VultusError]
@@ -28,7 +28,7 @@ _Answer = tuple[Path, IdentifiedProbe | VultusError]
 
 def identify(
     photos: Annotated[list[Path], typer.Argument(help="Image files.")],
-    gallery: Annotated[list[str], typer.Option(help="Name of a gallery; may be repeated.")],
+    gallery: Annotated[list[str], typer.Option(help="Name of a gallery; repeat the option to search several.")],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="Maximum number of candidates for each face.")] = 3,
     fusion: Annotated[
         Fusion, typer.Option(help="How the similarities to the templates of a subject are combined.")
@@ -38,31 +38,30 @@ def identify(
     ] = "independent",
     faces: Annotated[FacePolicy, typer.Option(help="Which faces of a photo to use.")] = "all",
     operating_point: Annotated[
-        str | None, typer.Option(help="For example fmr_1e-3; none: the nearest candidates without a decision.")
+        str | None, typer.Option(help="For example fmr_1e-3, or none: the nearest candidates without a decision.")
     ] = None,
     min_quality: Annotated[
         float, typer.Option(min=0, max=100, help="Minimum quality; requires a validated quality map.")
     ] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the candidates as JSON.")] = False,
 ) -> None:
-    """Search galleries for the faces in photos. Status 1 if a photo could not be used."""
+    """Search galleries for the faces in photos. The exit status is 1 if a photo could not be used."""
     search = Search(tuple(gallery), k, fusion, assign == "unique", faces, operating_point, Gate(min_quality))
     answers: list[_Answer] = []
     with open_models_and_galleries() as (galleries, models):
-        found = identify_photos(
-            galleries, models, [], search, Deadline()
-        )  # an invalid search fails before any photo is read
+        # Search without photos, so that an invalid search fails before a photo is read.
+        found = identify_photos(galleries, models, [], search, Deadline())
         for start in range(0, len(photos), _PHOTOS_AT_ONCE):
-            answers += _identified(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search)
+            answers += _identify_paths(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search)
     if as_json:
         out.print_json(data=[_record(*answer) for answer in answers])
     else:
         _show(answers, found, models)
-    if any(isinstance(one, VultusError) for _, one in answers):
+    if any(isinstance(outcome, VultusError) for _, outcome in answers):
         raise typer.Exit(_SOME_FAILED)
 
 
-def _identified(galleries: Galleries, models: Models, paths: list[Path], search: Search) -> list[_Answer]:
+def _identify_paths(galleries: Galleries, models: Models, paths: list[Path], search: Search) -> list[_Answer]:
     images: list[bytes | VultusError] = []
     for path in paths:
         try:
@@ -80,16 +79,16 @@ def _record(path: Path, outcome: IdentifiedProbe | VultusError) -> dict[str, Any
     if isinstance(outcome, VultusError):
         return {"image": str(path), "status": "error", "code": outcome.code, "detail": str(outcome)}
     described = []
-    for one in outcome.faces:
-        judged = one.judged
+    for face in outcome.faces:
+        judged = face.judged
         described.append(
             {
                 "box": judged.face.face.box.tolist() if judged else None,
                 "quality": judged.assessment.quality if judged else None,
-                "decision": one.decision,
+                "decision": face.decision,
                 "refusal": judged.refusal.code if judged and judged.refusal else None,
                 "candidates": [
-                    {"gallery": c.gallery, "subject": c.subject, "similarity": c.similarity} for c in one.candidates
+                    {"gallery": c.gallery, "subject": c.subject, "similarity": c.similarity} for c in face.candidates
                 ],
             }
         )
@@ -105,31 +104,31 @@ def _show(answers: list[_Answer], found: Identification, models: Models) -> None
             table.add_row(escape(path.name), "", escape(str(outcome)), "")
             continue
         if not outcome.faces:
-            table.add_row(escape(path.name), "none", "", "")
-        for one in outcome.faces:
-            box = " ".join(f"{edge:4.0f}" for edge in one.judged.face.face.box) if one.judged else ""
-            refusal = one.judged.refusal if one.judged else None
-            nobody = f"rejected: {refusal.code}" if refusal else "unknown"
+            table.add_row(escape(path.name), "no face", "", "")
+        for face in outcome.faces:
+            box = " ".join(f"{edge:4.0f}" for edge in face.judged.face.face.box) if face.judged else ""
+            refusal = face.judged.refusal if face.judged else None
+            no_candidates = f"rejected: {refusal.code}" if refusal else "unknown"
             table.add_row(
                 escape(path.name),
                 box,
-                escape("\n".join(f"{c.gallery}/{c.subject}" for c in one.candidates) or nobody),
-                "\n".join(f"{c.similarity:.3f}" for c in one.candidates),
+                escape("\n".join(f"{c.gallery}/{c.subject}" for c in face.candidates) or no_candidates),
+                "\n".join(f"{c.similarity:.3f}" for c in face.candidates),
             )
     out.print(table)
     if (point := found.point) and (bound := found.fpir_bound) is not None:
         out.print(
-            f"{point.name}: similarity of at least {point.threshold:.3f}. Each face was compared with "
-            f"{found.comparisons:,}: a person who is not enrolled has a candidate in up to {_percent(bound)} of cases "
-            f"(measured on {point.measured_on}).",
+            f"A candidate requires a similarity of at least {point.threshold:.3f} (operating point {point.name}). "
+            f"Comparisons for each face: {found.comparisons:,}. A person who is not enrolled has a candidate in "
+            f"up to {_percent(bound)} of cases (measured on {point.measured_on}).",
             highlight=False,
             soft_wrap=True,
         )
     elif models.uncalibrated_because:
-        out.print(f"no decisions: {models.uncalibrated_because}", highlight=False, soft_wrap=True)
+        out.print(f"Decisions are not available: {models.uncalibrated_because}.", highlight=False, soft_wrap=True)
 
 
 def _percent(bound: float) -> str:
-    """Write an upper bound, never as 0."""
+    """Format an upper bound as a percentage; a bound above 0 is never formatted as 0."""
     percent = 100 * bound
     return f"{percent:.1f}%" if percent >= 1 else f"{bound_text(percent)}%"

@@ -1,6 +1,6 @@
-"""The entry point of `vultus`: its commands, each loaded when it is called.
+"""Entry point of `vultus`. The module of a command is imported only when that command runs.
 
-A command's module may load the inference engines or torch; `vultus --help` loads none of them.
+The modules of some commands import inference engines or torch; `vultus --help` imports none of them.
 """
 
 import sys
@@ -16,18 +16,18 @@ from models.extras import ExtraName, require_extra
 from service.version import VERSION
 
 FAILED = 2
-"""Exit status of a command that ended with an error of `models.errors` or `service.errors`."""
+"""Exit status of a command that fails with a `VultusError`."""
 
-_LONGEST = 1500  # characters of an error's sentence
+_MAX_ERROR_LENGTH = 1500  # characters
 
 
 class Command(NamedTuple):
-    """A command that is loaded when it is called.
+    """A command whose module is imported when the command runs.
 
     Attributes:
-        target: `module:name` of a function or of a Typer application, relative to `service.cli`.
-        help: First sentence of its help, as `vultus --help` shows it.
-        extra: Extra of the distribution that its module needs.
+        target: `module:name` of a function or a Typer application, relative to `service.cli`.
+        help: First sentence of the command's help; `vultus --help` lists it.
+        extra: Extra of the distribution that the command requires, if any.
     """
 
     target: str
@@ -38,7 +38,7 @@ class Command(NamedTuple):
         """Import the command.
 
         Raises:
-            ExtraMissing: The extra that it needs is not installed.
+            ExtraMissing: The required extra is not installed.
         """
         if self.extra is not None:
             require_extra(self.extra)
@@ -72,14 +72,14 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group that lists its commands by name and help, and imports the one that is called."""
+    """A group that lists all commands and imports only the requested one."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {name: TyperCommand(name, help=command.help) for name, command in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Replace the listed command by the loaded one."""
+        """Import the requested command, then resolve it."""
         name = args[0] if args else ""
         if name in COMMANDS:
             self.commands[name] = COMMANDS[name].load(name)
@@ -94,9 +94,9 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"vultus {VERSION}")  # noqa: T201  # for scripts
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"vultus {VERSION}")  # noqa: T201  # plain text, for scripts
         raise typer.Exit
 
 
@@ -110,15 +110,15 @@ def vultus(
 
 
 def main() -> None:
-    """Run the command; an error of the program ends in one sentence and status 2."""
+    """Run the program. A `VultusError` is printed as one line and ends the program with status 2."""
     try:
         app()
     except VultusError as error:
-        from rich.console import Console  # not needed by a command that succeeds without output
+        from rich.console import Console  # imported here because only errors need it
         from rich.markup import escape
 
-        # A file's own words may be in the sentence.
-        sentence = "".join(sign if sign.isprintable() else "?" for sign in str(error))
+        # The message may quote a file, so characters that could control the terminal are replaced.
+        message = "".join(character if character.isprintable() else "?" for character in str(error))
         console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[red]vultus:[/red] {escape(sentence[:_LONGEST])}")
+        console.print(f"[red]vultus:[/red] {escape(message[:_MAX_ERROR_LENGTH])}")
         sys.exit(FAILED)

@@ -1,4 +1,4 @@
-"""What the commands that measure share: their options, the model under evaluation, and where numbers go."""
+"""Shared parts of the commands that measure a model: options, the model under evaluation, and the output."""
 
 import inspect
 import json
@@ -32,46 +32,62 @@ PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Directory = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
 Policy = Annotated[
     Literal["largest", "central", "single"],
-    typer.Option("--faces", help="Which face is meant when there are several."),
+    typer.Option("--faces", help="Which face to use if a photo has several."),
 ]
-Listed = Annotated[Path | None, typer.Option("--csv", help="Columns `image` and `subject`, in place of folders.")]
+Listed = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv",
+        help="CSV file with the columns `image` and `subject`, instead of folders; paths relative to DIRECTORY.",
+    ),
+]
 CohortFile = Annotated[
-    Path | None, typer.Option("--cohorts", help="CSV: `image` or `subject`, and columns that divide people.")
+    Path | None,
+    typer.Option("--cohorts", help="CSV file with a column `image` or `subject`, and the attributes."),
 ]
-Model = Annotated[Path | None, typer.Option("--model", help="An exported artefact; by default what is served.")]
-Engine = Annotated[EngineChoice | None, typer.Option("--engine", help="By default what is served.")]
-Precision = Annotated[PrecisionChoice | None, typer.Option("--precision", help="By default what is served.")]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Directory of an exported artefact; default: the served model.")
+]
+Engine = Annotated[EngineChoice | None, typer.Option("--engine", help="Inference engine; default: as served.")]
+Precision = Annotated[
+    PrecisionChoice | None, typer.Option("--precision", help="Numeric precision; default: as served.")
+]
 Missing = Annotated[
-    int, typer.Option("--max-missing", min=0, help="How many files may be missing, or unreadable in a .bin set.")
+    int, typer.Option("--max-missing", min=0, help="Maximum number of missing files, or unreadable ones of a .bin set.")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep known embeddings.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Report with charts, one self-contained file.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="All numbers; - is the terminal.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not use the embedding cache.")]
+Html = Annotated[Path | None, typer.Option("--html", help="HTML file to write: a self-contained report with charts.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="JSON file to write, with all numbers; - prints to standard output.")
+]
 
 TERMINAL = Path("-")
-_LONGEST_TABLE = 12
+_MAX_TABLE_ROWS = 12
 
 
 def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
-    """Give a command that measures a model the options that all such commands have, and show what it found.
+    """Return a command that loads a model, measures it, and prints the evaluations.
 
     Args:
-        command: Takes the model, then options of its own.
+        command: Measures a model. Its parameters are the model and its specific options.
+
+    Returns:
+        A function whose signature has the specific and the shared options, for Typer.
     """
 
     def run(**options: Any) -> None:
-        own = {name: value for name, value in options.items() if name not in shared}
+        arguments = {name: value for name, value in options.items() if name not in shared}
         html, json_file = options["html"], options["json_file"]
         _require_writable(html, json_file)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
-        with evaluated_model(**choice) as under:
-            found = command(under, **own)
-        _tell(found, html, json_file)
+        with evaluated_model(**choice) as model:
+            evaluations = command(model, **arguments)
+        _report(evaluations, html, json_file)
 
     shared = inspect.signature(_shared_options).parameters
     _, *specific = inspect.signature(command).parameters.values()
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*specific, *shared.values())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__doc__, run.__name__ = command.__doc__, command.__name__
     return run
@@ -86,7 +102,7 @@ def _shared_options(
     html: Html = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Hold the options that every command that measures has."""
+    """Declare the options that all measuring commands share."""
 
 
 @contextmanager
@@ -97,7 +113,15 @@ def evaluated_model(
     max_missing: int,
     no_cache: bool,
 ) -> Iterator[EvaluatedModel]:
-    """Load what is to be measured, and show what it is at while it is measured."""
+    """Load the model to measure, and show progress bars until the block ends.
+
+    Args:
+        model: Directory of an exported artefact; None for the served model.
+        engine: Inference engine; None for the one of the settings.
+        precision: Precision; None for the one of the settings.
+        max_missing: Maximum number of files of a set that may be missing.
+        no_cache: Whether to ignore the embedding cache.
+    """
     settings = load_settings()
     artefact = model or settings.model
     runtime = settings.runtime.options()
@@ -116,11 +140,11 @@ def evaluated_model(
 
 
 def _require_writable(html: Path | None, json_file: Path | None) -> None:
-    """Refuse before the work what could not be written after it.
+    """Raise an error before the measurement if its output could not be written.
 
     Raises:
-        ExtraMissing: What draws is not installed.
-        StorageFailed: The directory of a file is not there.
+        ExtraMissing: An HTML report is requested and the extra `evaluate` is not installed.
+        StorageFailed: A path is a directory, or its parent directory does not exist.
     """
     if html is not None:
         require_extra("evaluate")
@@ -130,47 +154,52 @@ def _require_writable(html: Path | None, json_file: Path | None) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Refuse a file that could not be there.
+    """Raise an error if a file cannot be written at this path.
 
     Raises:
-        StorageFailed: It is a directory, or its directory is not there.
+        StorageFailed: The path is a directory, or its parent directory does not exist.
     """
     if path.is_dir():
         raise StorageFailed(f"{path} cannot be written: it is a directory")
     if not path.absolute().parent.is_dir():
-        raise StorageFailed(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+        raise StorageFailed(f"{path} cannot be written: the directory {path.absolute().parent} does not exist")
 
 
-def _tell(found: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
-    """Print what was found, and write it where that is asked for.
+def _report(evaluations: Sequence[Evaluation], html: Path | None, json_file: Path | None) -> None:
+    """Write the requested files, and print the evaluations.
 
     Raises:
-        StorageFailed: The file system refused.
+        StorageFailed: A file cannot be written.
     """
     if json_file is not None:
-        _write_json(json_file, found)
+        _write_json(json_file, evaluations)
     if html is not None:
-        os.environ.setdefault("MPLCONFIGDIR", str(load_settings().data_dir / "matplotlib"))  # else HOME gets its fonts
-        write_report(html, found, f"Vultus {VERSION}")
-    if json_file != TERMINAL:  # last: who reads may have gone
-        for one in found:
-            _show(one)
+        # By default, matplotlib writes its font cache to the home directory.
+        os.environ.setdefault("MPLCONFIGDIR", str(load_settings().data_dir / "matplotlib"))
+        write_report(html, evaluations, f"Vultus {VERSION}")
+    if json_file != TERMINAL:  # after the files are written, because printing to a closed pipe fails
+        for evaluation in evaluations:
+            _show(evaluation)
         if html is not None:
             say(f"report: {html}")
 
 
-def _write_json(path: Path, found: Sequence[Evaluation]) -> None:
-    content = json.dumps({"program": f"vultus {VERSION}", "evaluations": [one.record() for one in found]}, indent=1)
+def _write_json(path: Path, evaluations: Sequence[Evaluation]) -> None:
+    records = [evaluation.record() for evaluation in evaluations]
+    content = json.dumps({"program": f"vultus {VERSION}", "evaluations": records}, indent=1)
     if path == TERMINAL:
-        print(content)  # noqa: T201  # for other programs
+        print(content)  # noqa: T201  # plain text, for other programs
         return
     write_text(path, content + "\n")
 
 
 def _show(evaluation: Evaluation) -> None:
     out.print(f"\n[bold]{escape(printable(evaluation.title))}[/bold]", highlight=False)
-    about = evaluation.conditions
-    say(f"{about['recognizer']} by {about['engine']} in {about['precision']}, contract {about['contract_id']}")
+    conditions = evaluation.conditions
+    say(
+        f"{conditions['recognizer']} on {conditions['engine']} in {conditions['precision']}, "
+        f"contract {conditions['contract_id']}"
+    )
     for figure in evaluation.figures:
         if figure.text:
             say(f"  {figure.text}")
@@ -185,11 +214,11 @@ def _show(evaluation: Evaluation) -> None:
                 padding=(0, 1, 0, 0),
             )
             for column in shown.columns:
-                column.overflow = "fold"  # a name that is cut short is another name
-            for row in table.rows[:_LONGEST_TABLE]:
+                column.overflow = "fold"  # names must not be truncated
+            for row in table.rows[:_MAX_TABLE_ROWS]:
                 shown.add_row(*(escape(cell_text(cell)) for cell in row))
             out.print(shown)
-            if len(table.rows) > _LONGEST_TABLE:
-                say(f"… {len(table.rows) - _LONGEST_TABLE:,} more: --html, --json")
+            if len(table.rows) > _MAX_TABLE_ROWS:
+                say(f"… {len(table.rows) - _MAX_TABLE_ROWS:,} more; use --html or --json to list them all")
     for note in evaluation.notes:
         say(note)

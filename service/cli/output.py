@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, progress on standard error."""
+"""Output of the commands: results on standard output, progress on standard error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +15,25 @@ err = Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """Replace what could steer a terminal; the text may hold names of files."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    """Replace characters that could control the terminal, for example in file names."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def say(text: str) -> None:
-    """Print a line on standard output, without markup and without wrapping."""
+    """Print a line to standard output, without markup and without wrapping."""
     out.print(printable(text), highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
 def progress_bars(unit: Literal["items", "bytes"] = "items", one_line: bool = False) -> Iterator[Progress]:
-    """Show a bar for each step that is reported.
+    """Show a progress bar for each reported step until the block ends.
 
     Args:
-        unit: What the steps count.
-        one_line: Whether a new step takes the place of the one before.
+        unit: Unit of the reported counts.
+        one_line: Whether the bar of a new step replaces the bar of the previous step.
+
+    Yields:
+        The callback that reports progress.
     """
     amount = bars.DownloadColumn() if unit == "bytes" else bars.MofNCompleteColumn()
     columns = (

@@ -14,20 +14,20 @@ from service.settings import load_settings
 
 app = typer.Typer(help="Fetch and check packs of models and photos.", no_args_is_help=True, add_completion=False)
 
-Name = Annotated[str, typer.Argument(help="Name of a pack, or path of a manifest that ends in .toml.")]
+Name = Annotated[str, typer.Argument(help="Name of a pack, or path of a .toml manifest.")]
 
 
 def fetch_with_progress(store: PackStore, manifest: Manifest, mirror: Path | None = None) -> Path:
-    """Fetch a pack and show the progress."""
+    """Fetch a pack, show progress bars, and return its directory."""
     with progress_bars("bytes") as progress:
         return fetch_pack(store, manifest, progress, mirror)
 
 
 @app.command("list")
 def list_packs() -> None:
-    """List the known packs and whether they were fetched."""
+    """List the known packs and the state of their files."""
     store = PackStore(load_settings().packs_dir)
-    table = Table("pack", "what", "licence", "state")
+    table = Table("pack", "contents", "licence", "state")
     for manifest in list_manifests():
         entries = (manifest.detector, manifest.recognizer)
         licences = ", ".join(sorted({entry.licence for entry in entries if entry}))
@@ -39,25 +39,25 @@ def list_packs() -> None:
 def fetch(
     name: Name,
     mirror: Annotated[
-        Path | None, typer.Option("--from", help="Directory that is tried before the sources of the manifest.")
+        Path | None, typer.Option("--from", help="Directory to try before the sources in the manifest.")
     ] = None,
 ) -> None:
-    """Fetch a pack, convert it and prove the conversion. A complete pack is left as it is."""
+    """Fetch a pack, convert its models and prove the conversion. A complete pack is not changed."""
     path = fetch_with_progress(PackStore(load_settings().packs_dir), find_manifest(name), mirror)
-    out.print(f"{name} is here and whole: {path}", soft_wrap=True)
+    out.print(f"{name} is complete: {path}", soft_wrap=True)
 
 
 @app.command()
 def verify(name: Name) -> None:
     """Check every file of a pack against its digest."""
     path = PackStore(load_settings().packs_dir).verify(find_manifest(name))
-    out.print(f"{name} is whole: {path}", soft_wrap=True)
+    out.print(f"{name} is intact: {path}", soft_wrap=True)
 
 
 @app.command()
 def path(name: Name) -> None:
     """Print the directory of a pack."""
-    print(PackStore(load_settings().packs_dir).path(find_manifest(name)))  # noqa: T201  # for scripts
+    print(PackStore(load_settings().packs_dir).path(find_manifest(name)))  # noqa: T201  # plain text, for scripts
 
 
 def _state(store: PackStore, manifest: Manifest) -> str:
@@ -65,4 +65,4 @@ def _state(store: PackStore, manifest: Manifest) -> str:
         store.verify(manifest)
     except VultusError as error:
         return error.code.removeprefix("pack_")
-    return "whole"
+    return "intact"

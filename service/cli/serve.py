@@ -16,25 +16,25 @@ from service.allocator import limit_retained_memory
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
-_IDLE_S = 75  # longer than proxies keep a connection open, so that the proxy closes it and never uses a closed one
+_KEEP_ALIVE_S = 75  # longer than proxies keep idle connections, so that a proxy never sends on a closed connection
 
 _log = logging.getLogger("vultus")
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free port.")] = 8000,
     hints: Annotated[bool, typer.Option(help="Print example curl commands.")] = False,
 ) -> None:
-    """Serve the pack over HTTP. Never downloads: run `vultus packs fetch` first."""
+    """Serve the pack over HTTP. Nothing is downloaded; run `vultus packs fetch` first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the response describes an invalid body
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the response already describes an invalid body
     limit_retained_memory(usable_cores())
     limit_library_threads()
     settings = load_settings()
     with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
         opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
-        import uvicorn  # here, while the engines compile: web server and framework take a third of a second
+        import uvicorn  # imported while the engines compile: server and framework take a third of a second
 
         from service.app import create_app
 
@@ -51,12 +51,12 @@ def serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.request.shutdown_s,
-            timeout_keep_alive=_IDLE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
 
 
 def _end(*_: object) -> None:
-    """Exit with status 0: after its shutdown, uvicorn raises the signal again, which would kill the process."""
+    """Exit with status 0. After its shutdown, uvicorn raises the signal again, which would kill the process."""
     raise SystemExit(0)
 
 
@@ -76,11 +76,11 @@ def _announce(models: Models) -> None:
         _log.info("not tuned: %s", models.untuned_because)
     _log.info("embedding contract %s", models.contract_id)
     if models.calibration_mismatch:
-        _log.warning("%s: thresholds may be off by some thousandths", models.calibration_mismatch)
+        _log.warning("%s: thresholds may deviate by a few thousandths", models.calibration_mismatch)
     if models.quality and not models.quality.validated:
-        _log.warning("quality is not validated and cannot gate: %s", models.quality.because)
+        _log.warning("quality is not validated and cannot be used as a gate: %s", models.quality.because)
     if models.uncalibrated_because:
-        _log.warning("no decisions, similarity only: %s", models.uncalibrated_because)
+        _log.warning("decisions are not available, only similarities: %s", models.uncalibrated_because)
 
 
 def _print_hints(host: str, port: int) -> None:
@@ -95,5 +95,5 @@ def _print_hints(host: str, port: int) -> None:
         f"curl --data-binary @one.jpg -H 'Content-Type: image/jpeg' '{base}/v1/embed?faces=largest'",
     ]
     Console().print(
-        "\nTry, with photos of your own:\n\n  " + "\n  ".join(lines) + "\n", soft_wrap=True, highlight=False
+        "\nTry these requests with your own photos:\n\n  " + "\n  ".join(lines) + "\n", soft_wrap=True, highlight=False
     )

@@ -29,19 +29,19 @@ from service.cli.output import out, progress_bars, say
 from service.settings import Settings, load_settings
 from service.startup import load_configured_models
 
-_DRAWN, _MOST_PHOTOS, _CANVASES = 16, 64, 4
-_PHOTOS_OF_OURS = "demo-photos"
+_SYNTHETIC, _MAX_PHOTOS, _CANVASES = 16, 64, 4  # images
+_DEFAULT_PHOTOS = "demo-photos"  # a pack
 
 
 def tune(
     photos: Annotated[
         Path | None,
-        typer.Option(help="Photos of faces on which results are compared; default: those of the demonstration."),
+        typer.Option(help="Directory of photos with faces, to compare results on; default: the demonstration photos."),
     ] = None,
     prefer: Annotated[
         Preference,
         typer.Option(
-            help="Which of similarly fast choices to prefer: for many concurrent requests, or for a single one."
+            help="Which of similarly fast choices to use: the best for concurrent requests, or for a single request."
         ),
     ] = "throughput",
 ) -> None:
@@ -60,32 +60,37 @@ def tune(
     detection, device = settings.detection.options(), settings.runtime.device
     files = _photos(settings, photos)
     faces, canvases = _faces(models, files), _on_canvas(files, common_canvas(detection))
-    recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _DRAWN)
+    recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _SYNTHETIC)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
-    found: list[GraphTuning] = []
+    tunings: list[GraphTuning] = []
     for name, graph in (("recognizer", recognizer), ("detector", detector)):
         with progress_bars(one_line=True) as progress:
 
             def report(step: str, done: int, total: int | None, name: str = name) -> None:
                 progress(f"{name}: {step}", done, total)
 
-            found.append(tune_graph(graph, report, prefer))
+            tunings.append(tune_graph(graph, report, prefer))
     key = tuning_key(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-    tuning = Tuning(key, measured_at, *found)
+    tuning = Tuning(key, measured_at, *tunings)
     for title, graph_tuning in ((card.name, tuning.recognizer), (models.detector.family, tuning.detector)):
         _print(title, graph_tuning)
-    for why in (*excluded, *tuning.recognizer.excluded, *tuning.detector.excluded):
-        say(f"left out: {why}")
-    say(f"kept for {key.machine['cpu']}, {key.machine['cores']} cores")
+    for reason in (*excluded, *tuning.recognizer.excluded, *tuning.detector.excluded):
+        say(f"excluded: {reason}")
+    say(f"valid for {key.machine['cpu']}, {key.machine['cores']} cores")
     say(str(write_tuning(settings.tunings_dir, tuning)))
 
 
 def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
+    """Return the contents of the photos; empty if no directory is given and the demonstration photos are not fetched.
+
+    Raises:
+        ImagesUnfit: The directory does not exist, contains no photos, or cannot be read.
+    """
     if directory is None:
         try:
-            directory = PackStore(settings.packs_dir).verify(find_manifest(_PHOTOS_OF_OURS))
+            directory = PackStore(settings.packs_dir).verify(find_manifest(_DEFAULT_PHOTOS))
         except (PackMissing, PackDamaged):
             return []
     if not directory.is_dir():
@@ -94,15 +99,15 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
     if not files:
         raise ImagesUnfit(f"{directory} contains no photos")
     try:
-        return [path.read_bytes() for path in files[:_MOST_PHOTOS]]
+        return [path.read_bytes() for path in files[:_MAX_PHOTOS]]
     except OSError as error:
         raise ImagesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
-    """Return synthetic images and all faces of the photos."""
+    """Return (N, H, W, 3) uint8, RGB: synthetic images, followed by all faces of the photos."""
     template = models.pipeline.template
-    crops = [synthetic_pictures(_DRAWN, template.height, template.width)]
+    crops = [synthetic_pictures(_SYNTHETIC, template.height, template.width)]
     crops += [
         photo.crops for photo in models.pipeline.crop(files, "all", Deadline()) if isinstance(photo, CroppedPhoto)
     ]
@@ -110,10 +115,10 @@ def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:
 
 
 def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return photos in the size of a canvas, or a synthetic image if there are none."""
+    """Return (N, H, W, 3) uint8, RGB: photos scaled to a canvas, or one synthetic image if `files` is empty."""
     pixels: list[NDArray[np.uint8]] = []
     for file in files:
-        with suppress(ImageError):  # it yielded no faces before
+        with suppress(ImageError):  # `_faces` skips it as well
             pixels.append(Photo(file).raster().pixels)
         if len(pixels) == _CANVASES:
             break
@@ -121,7 +126,7 @@ def _on_canvas(files: list[bytes], size: tuple[int, int]) -> NDArray[np.uint8]:
         raise ImagesUnfit("none of the photos can be decoded")
     if not pixels:
         return synthetic_pictures(1, *size)
-    return np.stack([cv2.resize(one, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for one in pixels])
+    return np.stack([cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8) for image in pixels])
 
 
 def _print(title: str, tuning: GraphTuning) -> None:

@@ -1,4 +1,4 @@
-"""The container image without a container engine: its own install and start steps, in a fresh environment."""
+"""The container image, without a container engine: its install and start steps run in a fresh environment."""
 
 import os
 import re
@@ -20,31 +20,31 @@ RUN_TIMEOUT_S, START_TIMEOUT_S = 400, 60
 
 
 def steps() -> list[str]:
-    """The RUN lines between the marks `install` and `end`."""
+    """Return the commands of the RUN lines between the comments `install` and `end`."""
     blocks = re.findall(r"^# install\n(.*?)^# end$", DOCKERFILE, re.DOTALL | re.MULTILINE)
     return [line.removeprefix("RUN ") for block in blocks for line in block.splitlines()]
 
 
 def copied() -> list[str]:
-    """What the build stage copies out of the checkout."""
+    """Return the paths that the build stage copies from the checkout."""
     lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
     return [source for line in lines for source in line.split()[:-1]]
 
 
-def test_copies_only_what_dockerignore_lets_through() -> None:
+def test_copies_exactly_what_dockerignore_admits() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied()) == allowed
 
 
-def test_runs_as_a_user_without_rights_and_checks_its_own_health() -> None:
+def test_runs_as_an_unprivileged_user_with_a_health_check() -> None:
     final = DOCKERFILE[DOCKERFILE.rindex("FROM ") :]
     assert " AS cpu" in final
     assert re.search(r"^USER vultus$", final, re.MULTILINE)
     assert "/readyz" in final[final.index("HEALTHCHECK") :]
-    assert "packs fetch" not in final, "nothing is downloaded at serving time"
+    assert "packs fetch" not in final, "the image must not download while it serves"
 
 
-def test_compose_runs_that_image_without_rights() -> None:
+def test_compose_runs_the_image_without_privileges() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     (service,) = compose["services"].values()
     assert service["build"] == {"context": ".", "target": "cpu"}
@@ -69,22 +69,22 @@ def test_installs_starts_and_becomes_ready_in_a_fresh_environment(tmp_path: Path
             shutil.copytree(origin, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(origin, target)
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if name.startswith("PIP_") or name in ("LANG", "SSL_CERT_FILE")
     }
-    environment = {**kept, "HOME": str(home), "VULTUS_DATA_DIR": str(data), "PIP_NO_CACHE_DIR": "1"}
+    environment = {**inherited, "HOME": str(home), "VULTUS_DATA_DIR": str(data), "PIP_NO_CACHE_DIR": "1"}
     venv = tmp_path / "venv"
 
-    def localised(command: str) -> list[str]:
+    def localized(command: str) -> list[str]:
         words = shlex.split(command.replace("/opt/vultus", str(venv)))
         return [sys.executable if word == "python" else word for word in words]
 
     assert len(steps()) == 5
     for step in steps():
         done = subprocess.run(
-            localised(step), cwd=source, env={**environment, "PATH": "/usr/bin:/bin"}, timeout=RUN_TIMEOUT_S,
+            localized(step), cwd=source, env={**environment, "PATH": "/usr/bin:/bin"}, timeout=RUN_TIMEOUT_S,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{step}\n{done.stdout[-2000:]}"
@@ -94,7 +94,7 @@ def test_installs_starts_and_becomes_ready_in_a_fresh_environment(tmp_path: Path
     assert {name for name in installed if name.startswith("opencv")} == {"opencv_python_headless"}
     assert "torch" not in installed
 
-    shutil.rmtree(source)  # the image's last stage does not have it
+    shutil.rmtree(source)  # the last stage of the image does not contain the source
     command = re.findall(r'^CMD \["(.+)"\]$', DOCKERFILE, re.MULTILINE)[-1].split('", "')
     health = re.findall(r'CMD \["python", "-c", "(.+?)"\]', DOCKERFILE)[0]
     port = str(free_port())
@@ -109,4 +109,4 @@ def test_installs_starts_and_becomes_ready_in_a_fresh_environment(tmp_path: Path
                 assert time.monotonic() < deadline, "the health check never passed"
         finally:
             server.terminate()
-    assert not any(home.iterdir()), "nothing is written into the home directory"
+    assert not any(home.iterdir()), "the home directory must stay empty"

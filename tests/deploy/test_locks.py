@@ -1,4 +1,4 @@
-"""Locks: every package by hash, no addresses, never two builds of one thing."""
+"""The locks pin every package by hash, contain no addresses, and list no library in two builds."""
 
 import re
 import tomllib
@@ -32,27 +32,29 @@ def test_every_package_is_pinned_by_hash_without_an_address(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "engine"), [("cpu", "onnxruntime"), ("gpu", "onnxruntime-gpu"), ("dev", "onnxruntime")]
 )
-def test_there_is_one_onnxruntime_and_one_headless_opencv(name: str, engine: str) -> None:
+def test_a_lock_has_one_onnxruntime_and_one_headless_opencv(name: str, engine: str) -> None:
     found = set(packages(LOCKS / f"{name}.txt"))
     assert {package for package in found if package.startswith("onnxruntime")} == {engine}
     assert {package for package in found if package.startswith("opencv")} == {"opencv-python-headless"}
 
 
 @pytest.mark.parametrize("name", sorted(EXTRAS))
-def test_locks_hold_what_the_project_asks_for(name: str) -> None:
+def test_locks_contain_the_requirements_of_the_project(name: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = list(project["dependencies"])
+    requirements = list(project["dependencies"])
     for extra in EXTRAS[name]:
-        wanted += project["optional-dependencies"][extra]
-    assert {canonical(requirement) for requirement in wanted} <= set(packages(LOCKS / f"{name}.txt"))
+        requirements += project["optional-dependencies"][extra]
+    assert {canonical(requirement) for requirement in requirements} <= set(packages(LOCKS / f"{name}.txt"))
 
 
-def test_no_extra_brings_a_second_engine_or_opencv() -> None:
+def test_no_extra_installs_a_second_engine_or_opencv() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "dev"}
-    everything = {extra: {canonical(requirement) for requirement in wanted} for extra, wanted in extras.items()}
-    carriers = [extra for extra, names in everything.items() if any(name.startswith("onnxruntime") for name in names)]
+    names_of = {
+        extra: {canonical(requirement) for requirement in requirements} for extra, requirements in extras.items()
+    }
+    carriers = [extra for extra, names in names_of.items() if any(name.startswith("onnxruntime") for name in names)]
     assert sorted(carriers) == ["cpu", "gpu"]
-    # insightface itself would pull in a second OpenCV and, beside `gpu`, a second ONNX Runtime.
-    assert not set.union(*everything.values()) & {"insightface", "opencv-python", "opencv-contrib-python"}
+    # The package insightface would install a second OpenCV and, together with `gpu`, a second ONNX Runtime.
+    assert not set.union(*names_of.values()) & {"insightface", "opencv-python", "opencv-contrib-python"}

@@ -1,4 +1,4 @@
-"""The real program: its own process, real models, real photos, over HTTP."""
+"""The real program: a separate process, real models and real photos, over HTTP."""
 
 import io
 import os
@@ -29,13 +29,13 @@ def free_port() -> int:
 
 
 def own_galleries(directory: Path) -> dict[str, str]:
-    """An environment in which a service runs beside another one on the same packs."""
+    """Return an environment for a service with its own galleries and the packs of the other services."""
     return {**os.environ, "VULTUS_GALLERY__DIRECTORY": str(directory)}
 
 
 @contextmanager
 def serving(environment: dict[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
-    """Run `vultus serve`; its port is in `port`."""
+    """Run `vultus serve` until the block ends. The attribute `port` of the process is its port."""
     port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "serve", "--port", str(port)],
@@ -54,7 +54,7 @@ def serving(environment: dict[str, str] | None = None) -> Iterator["subprocess.P
 
 @contextmanager
 def client_of(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
-    """Give a client as soon as the service is ready."""
+    """Yield a client as soon as the service is ready."""
     address = f"http://127.0.0.1:{server.port}"  # type: ignore[attr-defined]
     with httpx2.Client(base_url=address, timeout=30, trust_env=False) as client:
         for _ in range(300):
@@ -63,7 +63,7 @@ def client_of(server: "subprocess.Popen[str]") -> Iterator[httpx2.Client]:
                 break
             except httpx2.HTTPError:
                 assert server.poll() is None
-                time.sleep(0.1)  # the only way to wait for another process that has not opened its socket yet
+                time.sleep(0.1)  # polling is the only way to wait for the socket of another process
         yield client
 
 
@@ -85,13 +85,13 @@ def resident_bytes(process: "subprocess.Popen[str]") -> int:
 
 
 def altered(path: Path) -> bytes:
-    """The photo at half its size, on its side, as a poor JPEG."""
+    """Return the photo at half its size, rotated, as a JPEG of low quality."""
     with Image.open(path) as image:
         small = image.convert("RGB").resize((image.width // 2, image.height // 2))
     return encode(small.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=40)
 
 
-def test_a_person_matches_and_a_stranger_does_not(http: httpx2.Client, photos: Path) -> None:
+def test_a_mated_pair_matches_and_a_non_mated_pair_does_not(http: httpx2.Client, photos: Path) -> None:
     portrait, group = (photos / "astronaut.png").read_bytes(), (photos / "group.jpg").read_bytes()
     same = http.post("/v1/verify", files={"probe": portrait, "reference": altered(photos / "astronaut.png")}).json()
     assert same["decision"] == "match"
@@ -110,7 +110,7 @@ def test_six_people_are_six_faces(http: httpx2.Client, photos: Path) -> None:
     assert set(re.findall(r"(\w+);dur=", answer.headers["server-timing"])) == {"decode", "detect", "align", "embed"}
 
 
-def test_info_names_the_engine_that_runs(http: httpx2.Client) -> None:
+def test_info_names_the_active_engine(http: httpx2.Client) -> None:
     session = http.get("/v1/info").json()["recognizer"]["session"]
     assert (session["engine"], session["provider"]) == ("openvino", "CPU")
 
@@ -135,7 +135,7 @@ def test_parallel_requests_get_their_own_answers(http: httpx2.Client, photos: Pa
             assert sum(a * b for a, b in zip(together, alone[index % len(crops)], strict=True)) > 0.999
 
 
-def test_bad_input_leaves_the_service_unharmed_and_its_memory_flat(
+def test_invalid_input_does_not_harm_the_service_or_increase_its_memory(
     server: "subprocess.Popen[str]", http: httpx2.Client, photos: Path
 ) -> None:
     bad = [b"", b"text", noise_jpeg(640, 480)[:9000], png_bomb(30_000), empty_png(), encode(Image.new("RGB", (1, 1)))]
@@ -153,14 +153,14 @@ def test_bad_input_leaves_the_service_unharmed_and_its_memory_flat(
 
     for _ in range(20):
         round_of_requests()
-    settled = resident_bytes(server)
+    before = resident_bytes(server)
     for _ in range(60):
         round_of_requests()
-    assert resident_bytes(server) - settled < 0.05 * settled
+    assert resident_bytes(server) - before < 0.05 * before
     assert http.get("/readyz").is_success
 
 
-def test_large_photos_leave_no_memory_behind(server: "subprocess.Popen[str]", http: httpx2.Client) -> None:
+def test_memory_of_large_photos_is_released(server: "subprocess.Popen[str]", http: httpx2.Client) -> None:
     large = encode(Image.new("RGBA", (7900, 5000), (9, 200, 9, 120)))
     before = resident_bytes(server)
     for _ in range(2):
@@ -168,7 +168,7 @@ def test_large_photos_leave_no_memory_behind(server: "subprocess.Popen[str]", ht
     assert resident_bytes(server) - before < 0.1 * before
 
 
-def test_ends_at_once_when_asked(tmp_path: Path) -> None:
+def test_stops_at_once_after_sigterm(tmp_path: Path) -> None:
     command = [*COMMAND, "serve", "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=own_galleries(tmp_path)
@@ -177,17 +177,17 @@ def test_ends_at_once_when_asked(tmp_path: Path) -> None:
             if "running on" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0  # in order, with models and galleries closed, and not killed by the signal
+        assert process.wait(10) == 0  # status 0: models and galleries were closed, and the signal did not kill it
 
 
-def test_what_was_let_in_is_answered_when_the_service_is_asked_to_end(photos: Path, tmp_path: Path) -> None:
+def test_admitted_requests_are_answered_after_sigterm(photos: Path, tmp_path: Path) -> None:
     photo = (photos / "group.jpg").read_bytes()
 
     def embed(client: httpx2.Client) -> int:
         try:
             answer = client.post("/v1/embed", files={"images": photo})
         except httpx2.ConnectError:
-            return 0  # it came after the end
+            return 0  # the service had already stopped
         assert len(answer.json()["items"][0]["faces"]) == 6
         return answer.status_code
 
@@ -216,7 +216,7 @@ def test_what_was_let_in_is_answered_when_the_service_is_asked_to_end(photos: Pa
         ({"VULTUS_TYPO": "1"}, "unknown setting VULTUS_TYPO"),
     ],
 )
-def test_a_start_that_must_fail_ends_in_one_sentence(
+def test_a_failed_start_ends_in_one_line(
     environment: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():

@@ -1,4 +1,4 @@
-"""`vultus` as it is typed: in a process of its own, or in this one where a process proves nothing more."""
+"""Helpers that run `vultus` in a subprocess, or in this process where a subprocess would prove nothing more."""
 
 import subprocess
 import sys
@@ -12,20 +12,21 @@ from tests.service.test_end_to_end import COMMAND
 
 
 class Done(NamedTuple):
-    """A command that has ended."""
+    """Exit status and output of a finished command."""
 
     returncode: int
     stdout: str
     stderr: str
 
 
-def vultus(*arguments: str | Path, **more: Any) -> "subprocess.CompletedProcess[str]":
+def vultus(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a subprocess."""
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **options)
 
 
 def vultus_here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
-    """Run the entry point in this process."""
+    """Run a command in this process."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["vultus", *map(str, arguments)])

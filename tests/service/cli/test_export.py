@@ -1,4 +1,4 @@
-"""`vultus export`, `import`, `inspect` and `engine` as they are typed: one line and status 2 for whatever is wrong."""
+"""`vultus export`, `import`, `inspect` and `engine`, run as commands; every error is one line with status 2."""
 
 import json
 import os
@@ -28,7 +28,7 @@ Weights = dict[str, NDArray[Any]]
 
 @pytest.fixture
 def in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the steps of an export here: loading torch into a process of its own costs more than they do."""
+    """Run the steps of an export in this process, because a subprocess spends most of its time importing torch."""
     monkeypatch.setattr(service.cli.export, "Exporter", partial(Exporter, isolate=run_here))
     monkeypatch.setattr(models.export.isolation, "run_in_subprocess", run_here)
 
@@ -55,9 +55,7 @@ def test_export_prints_its_proof_as_a_table(exported: tuple[Path, str]) -> None:
     assert sorted(file.name for file in path.iterdir()) == ["embedder.onnx", "model.json", "parity.json"]
 
 
-def test_the_service_answers_verify_with_what_was_exported(
-    exported: tuple[Path, str], photos: Path, tmp_path: Path
-) -> None:
+def test_the_service_verifies_with_an_exported_model(exported: tuple[Path, str], photos: Path, tmp_path: Path) -> None:
     with serving({**own_galleries(tmp_path), "VULTUS_MODEL": str(exported[0])}) as server, client_of(server) as client:
         info = client.get("/v1/info").json()
         assert info["recognizer"]["name"] == "mine"
@@ -72,14 +70,14 @@ def test_the_service_answers_verify_with_what_was_exported(
 
 
 @pytest.mark.usefixtures("in_one_process")
-def test_inspect_tells_what_an_artefact_and_a_checkpoint_are(
+def test_inspect_describes_an_artefact_and_a_checkpoint(
     exported: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artefact = json.loads(vultus_here(capsys, "inspect", exported[0], "--json").stdout)
     assert artefact["fit to be served"] is True
     assert artefact["card"]["licence"] == "MIT"
     torch.save(adaface_checkpoint(weights_for(small_adaface()), 24.0, 0.5), tmp_path / "a.ckpt")
-    checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)  # read in a process of its own
+    checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)  # reads the file in a subprocess
     assert (checkpoint["family"], checkpoint["color"]) == ("adaface-ir", "bgr")
     assert checkpoint["norm statistics"] == {"mean": 24.0, "deviation": 0.5, "h": 0.333}
     torch.save(adaface_checkpoint(weights_for(small_adaface()), 20.0, 100.0), tmp_path / "b.ckpt")
@@ -91,14 +89,14 @@ Bad = Callable[..., str]
 
 @pytest.fixture
 def bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bad:
-    """Export a file and return the one line that it ends with; nothing may be left behind."""
+    """Export a file, check that it leaves no files behind, and return the single line of the error."""
 
-    def run(content: Any, *options: str, own_process: bool = False) -> str:
+    def run(content: Any, *options: str, in_subprocess: bool = False) -> str:
         path = tmp_path / "bad.pth"
         if content is not None:
             torch.save(content, path)
         arguments: list[str | Path] = ["export", path, "--out", tmp_path / "out", *options]
-        done = vultus(*arguments) if own_process else vultus_here(capsys, *arguments)
+        done = vultus(*arguments) if in_subprocess else vultus_here(capsys, *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.strip()][-1:]
@@ -120,27 +118,27 @@ def without(weights: Weights, key: str) -> Weights:
 
 
 @pytest.mark.usefixtures("in_one_process")
-def test_bad_checkpoints_end_in_one_line_each(bad: Bad, tmp_path: Path) -> None:
-    whole = weights_for(small_iresnet())
-    spoiled = {**whole, "fc.bias": np.full_like(whole["fc.bias"], np.nan)}
-    assert "the file calls posix.system" in bad({**tensors(whole), "x": RunsCommand()}, own_process=True)
-    assert "fc.bias holds NaN" in bad(tensors(spoiled))
-    assert "layer2.0.bn3.bias is missing" in bad(tensors(without(whole, "layer2.0.bn3.bias")))
-    assert "extra.weight is not part of it" in bad({**tensors(whole), "extra.weight": torch.zeros(3)})
-    assert "features.weight is 16 instead of 32" in bad({**tensors(whole), "features.weight": torch.zeros(16)})
+def test_invalid_checkpoints_end_in_one_line_each(bad: Bad, tmp_path: Path) -> None:
+    intact = weights_for(small_iresnet())
+    not_finite = {**intact, "fc.bias": np.full_like(intact["fc.bias"], np.nan)}
+    assert "the file calls posix.system" in bad({**tensors(intact), "x": RunsCommand()}, in_subprocess=True)
+    assert "fc.bias holds NaN" in bad(tensors(not_finite))
+    assert "layer2.0.bn3.bias is missing" in bad(tensors(without(intact, "layer2.0.bn3.bias")))
+    assert "extra.weight is not part of it" in bad({**tensors(intact), "extra.weight": torch.zeros(3)})
+    assert "features.weight is 16 instead of 32" in bad({**tensors(intact), "features.weight": torch.zeros(16)})
     assert "a pickled module" in bad(torch.nn.Sequential(torch.nn.Linear(2, 2)))
     assert "holds no network, only param_groups, state" in bad({"state": {}, "param_groups": [{"lr": 0.1}]})
     assert "--color rgb or --color bgr" in bad(tensors(weights_for(small_adaface())))
-    torch.save(tensors(whole), tmp_path / "bad.pth")
-    cut = (tmp_path / "bad.pth").read_bytes()
-    (tmp_path / "bad.pth").write_bytes(cut[: len(cut) // 2])
+    torch.save(tensors(intact), tmp_path / "bad.pth")
+    content = (tmp_path / "bad.pth").read_bytes()
+    (tmp_path / "bad.pth").write_bytes(content[: len(content) // 2])
     assert "truncated or corrupt" in bad(None)
-    (tmp_path / "bad.pth").write_bytes(cut)
+    (tmp_path / "bad.pth").write_bytes(content)
     assert "give --calibration-images" in bad(None, "--precision", "int8")
     assert "fp32 only" in bad(None, "--precision", "fp16", "--layout", "insightface")
 
 
-def test_a_disk_that_is_full_ends_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
     save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
 
     def limit() -> None:
@@ -153,7 +151,7 @@ def test_a_disk_that_is_full_ends_in_one_line(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
 
 
-def test_an_existing_directory_is_refused_with_how_to_go_on(
+def test_an_existing_directory_is_refused_with_a_hint(
     exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = vultus_here(capsys, "export", exported[0].parents[1] / "backbone.pth", "--out", exported[0])
@@ -172,29 +170,27 @@ def test_an_existing_directory_is_refused_with_how_to_go_on(
         ["--color", "grb"],
     ],
 )
-def test_options_that_cannot_be_are_refused(
-    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_options_are_refused(options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = vultus_here(capsys, "export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
-def test_engines_are_not_pretended(exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_engines_require_tensorrt_and_a_gpu(exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     done = vultus_here(capsys, "engine", exported[0], "--gpu")
     assert done.returncode == 2
     assert "TensorRT" in done.stderr or "NVIDIA" in done.stderr
     assert vultus_here(capsys, "engine", exported[0]).returncode == 2
 
 
-def test_a_command_that_is_ended_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_terminated_command_leaves_no_files_behind(tmp_path: Path) -> None:
     save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
     command = [*COMMAND, "export", str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not any(path.name.startswith(".out+") for path in tmp_path.iterdir()):
             assert time.monotonic() < deadline
-            time.sleep(0.05)  # the only way to see that another process has begun
+            time.sleep(0.05)  # the directory is the only sign that the process has begun
         process.terminate()
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()

@@ -1,4 +1,4 @@
-"""`vultus enrol`, `identify` and `gallery` as they are typed, on real photos with the real pack."""
+"""`vultus enrol`, `identify` and `gallery`, run as commands on real photos with the real pack."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ from tests.service.test_end_to_end import COMMAND, altered, client_of, serving
 
 @pytest.fixture(scope="session")
 def folders(photos: Path, real_client: TestClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each of the six people of the group photo, a bad file in one, and a photo of somebody else."""
+    """A folder for each of the six people of the group photo, one with a corrupt file, and one for a seventh person."""
     root = tmp_path_factory.mktemp("people")
     faces = real_client.post("/v1/detect", files={"images": (photos / "group.jpg").read_bytes()}).json()["items"][0]
     with Image.open(photos / "group.jpg") as group:
@@ -79,11 +79,11 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
     probe = tmp_path / "probe.jpg"
     probe.write_bytes(altered(photos / "astronaut.png"))
     with open_models_and_galleries() as (galleries, _):
-        create_gallery(galleries, "nobody")
-    nobody = run("identify", probe, "--gallery", "nobody")
-    assert "compared with 0:" in nobody
-    assert "up to 0% of cases" in nobody
-    loose = ["--operating-point", "fmr_1e-3"]  # two faces of the group have a quality of 0 and match little
+        create_gallery(galleries, "empty")
+    unmatched = run("identify", probe, "--gallery", "empty")
+    assert "Comparisons for each face: 0." in unmatched
+    assert "up to 0% of cases" in unmatched
+    loose = ["--operating-point", "fmr_1e-3"]  # two faces of the group have quality 0 and low similarities
     found = run("identify", probe, photos / "group.jpg", "--gallery", "staff", "--assign", "unique", *loose)
     assert "staff/astronaut" in found
     assert all(f"staff/person {number}" in found for number in range(6))
@@ -103,7 +103,7 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
     assert "unknown" in run("identify", probe, "--gallery", "staff")
     assert "7 subjects, 7 templates" in run("gallery", "erase", "copy", "--yes")
     checked = run("gallery", "verify", "--erasure")
-    assert "staff: 6 templates, index flat: agrees" in checked
+    assert "staff: 6 templates, index flat: agrees with the store" in checked
     assert "no file contains erased data" in checked
     assert refused("gallery", "stats", "copy").code == "gallery_unknown"
     assert refused("gallery", "import", "staff", tmp_path / "none").code == "line_malformed"
@@ -112,7 +112,7 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_a_list_of_photos_is_enrolled_too(folders: Path, tmp_path: Path) -> None:
+def test_a_csv_list_of_photos_is_enrolled(folders: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.csv"
     listed.write_text("subject,image\nann,astronaut/1.png\nbob,person 0/1.png\neve,none.png\na/b,person 2/1.png\n")
     out = run("enrol", folders, "--gallery", "staff", "--csv", listed, status=1)
@@ -126,16 +126,16 @@ def test_a_list_of_photos_is_enrolled_too(folders: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_what_cannot_be_written_or_means_something_to_the_screen(folders: Path, tmp_path: Path) -> None:
-    one = tmp_path / "one"
-    (one / "[bold]Ann").mkdir(parents=True)
-    shutil.copy(folders / "astronaut/1.png", one / "[bold]Ann/1.png")
-    nowhere = tmp_path / "none/report.csv"
-    assert "cannot be written" in str(refused("enrol", one, "--gallery", "[red]x", "--report", nowhere))
-    run("enrol", one, "--gallery", "[red]Zoe\u0308")
-    assert re.search(r"duplicate +│ 1", run("enrol", one, "--gallery", "[red]Zoe\u0308"))  # the same in another writing
-    assert "[red]Zo\u00eb" in run("gallery", "list")
-    assert "[red]Zo\u00eb/[bold]Ann" in run("identify", one / "[bold]Ann/1.png", "--gallery", "[red]Zo\u00eb")
+def test_unwritable_paths_are_refused_and_markup_in_names_is_printed(folders: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    (people / "[bold]Ann").mkdir(parents=True)
+    shutil.copy(folders / "astronaut/1.png", people / "[bold]Ann/1.png")
+    unwritable = tmp_path / "none/report.csv"
+    assert "cannot be written" in str(refused("enrol", people, "--gallery", "[red]x", "--report", unwritable))
+    run("enrol", people, "--gallery", "[red]Zoe\u0308")
+    assert re.search(r"duplicate +│ 1", run("enrol", people, "--gallery", "[red]Zoe\u0308"))
+    assert "[red]Zo\u00eb" in run("gallery", "list")  # names are stored in composed form
+    assert "[red]Zo\u00eb/[bold]Ann" in run("identify", people / "[bold]Ann/1.png", "--gallery", "[red]Zo\u00eb")
     for out in (tmp_path, Path("/dev/null"), Path(".."), tmp_path / "none/out"):
         assert refused("gallery", "export", "[red]Zo\u00eb", "--out", out).code == "storage_failed"
     assert Path("/dev/null").is_char_device()
@@ -145,7 +145,7 @@ def test_what_cannot_be_written_or_means_something_to_the_screen(folders: Path, 
     assert "fresh" not in run("gallery", "list")
 
 
-def test_an_enrolment_that_was_killed_goes_on_where_it_was(data_dir: Path, folders: Path, tmp_path: Path) -> None:
+def test_a_killed_enrolment_can_be_resumed(data_dir: Path, folders: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     for folder in sorted(folders.iterdir()):
         with Image.open(folder / "1.png") as photo:
@@ -159,27 +159,27 @@ def test_an_enrolment_that_was_killed_goes_on_where_it_was(data_dir: Path, folde
         while not stored(store):
             assert time.monotonic() < deadline
             assert process.poll() is None
-            time.sleep(0.005)  # the only way to see that another process has begun to store
+            time.sleep(0.005)  # the store is the only sign that the process has begun
         process.send_signal(signal.SIGKILL)
     out = run("enrol", many, "--gallery", "staff")
     enrolled, duplicate = (int(re.findall(rf"{word} +│ (\d+)", out)[0]) for word in ("enrolled", "duplicate"))
     assert enrolled + duplicate == 84
     assert duplicate >= 16
-    assert "84 templates, index flat: agrees" in run("gallery", "verify", "staff")
+    assert "84 templates, index flat: agrees with the store" in run("gallery", "verify", "staff")
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_clients_that_send_slowly_hold_nobody_up() -> None:
-    """More imports wait for their client than there are threads for galleries; one gallery goes meanwhile."""
-    go_on, erased = threading.Event(), threading.Event()
+def test_slow_clients_do_not_block_others() -> None:
+    """More imports wait for their client than galleries have threads. A gallery is erased during a streamed search."""
+    resume, erased = threading.Event(), threading.Event()
     ndjson = {"Content-Type": "application/x-ndjson"}
     probe = json.dumps({"id": "a", "embedding": [1.0] * 128}).encode() + b"\n"
 
-    def slowly() -> Iterator[bytes]:
+    def slow_import() -> Iterator[bytes]:
         yield b"\n"
-        assert go_on.wait(20)
+        assert resume.wait(20)
 
-    def gone_meanwhile() -> Iterator[bytes]:
+    def interrupted_search() -> Iterator[bytes]:
         yield probe
         assert erased.wait(20)
         yield probe + probe
@@ -188,34 +188,35 @@ def test_clients_that_send_slowly_hold_nobody_up() -> None:
         for name in ("staff", "guests"):
             http.post("/v1/galleries", json={"gallery": name})
         sent = [
-            clients.submit(http.post, "/v1/galleries/staff/import", content=slowly(), headers=ndjson) for _ in range(10)
+            clients.submit(http.post, "/v1/galleries/staff/import", content=slow_import(), headers=ndjson)
+            for _ in range(10)
         ]
         path = "/v1/identify?gallery=guests"
-        streamed = clients.submit(http.post, path, content=gone_meanwhile(), headers=ndjson)
+        streamed = clients.submit(http.post, path, content=interrupted_search(), headers=ndjson)
         begun = time.monotonic()
         assert len(http.get("/v1/galleries").json()["galleries"]) == 2
-        time.sleep(0.3)  # the first line was dealt with by then; nothing says so before the answer
+        time.sleep(0.3)  # time to search the first line, because no signal precedes the response
         assert http.delete("/v1/galleries/guests").status_code == 200
         assert time.monotonic() - begun < 5
         erased.set()
         items = [*map(json.loads, streamed.result().text.splitlines())]
         assert [item["status"] for item in items] == ["ok", "error", "error"]
         assert {item["problem"]["code"] for item in items[1:]} == {"gallery_unknown"}
-        go_on.set()
-        assert {one.result().status_code for one in sent} == {200}
+        resume.set()
+        assert {future.result().status_code for future in sent} == {200}
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_the_service_has_the_galleries_for_itself_and_keeps_them(photos: Path) -> None:
+def test_the_service_locks_its_galleries_and_they_survive_a_kill(photos: Path) -> None:
     photo = (photos / "astronaut.png").read_bytes()
     with serving() as server, client_of(server) as http:
         assert http.post("/v1/galleries", json={"gallery": "staff"}).status_code == 201
         path = "/v1/galleries/staff/subjects/ann/templates"
         assert http.post(path, files={"images": photo}).json()["items"][0]["status"] == "enrolled"
-        owned = vultus("gallery", "list")
-        assert owned.returncode == 2
-        assert f"process {server.pid} serves the galleries" in owned.stderr
-        assert "Traceback" not in owned.stderr
+        locked = vultus("gallery", "list")
+        assert locked.returncode == 2
+        assert f"process {server.pid} serves the galleries" in locked.stderr
+        assert "Traceback" not in locked.stderr
         server.kill()
         server.wait(20)
     with serving() as server, client_of(server) as http:

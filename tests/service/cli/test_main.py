@@ -1,4 +1,4 @@
-"""The entry point of `vultus`: what it lists, what it loads, and how it ends."""
+"""Entry point of `vultus`: the listed commands, the imported modules and the exit status."""
 
 import subprocess
 import sys
@@ -12,13 +12,13 @@ from tests.service.cli.command import vultus, vultus_here
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_listed_help_is_the_first_sentence_of_the_commands_own(name: str) -> None:
-    own = COMMANDS[name].load(name).help
-    assert own is not None
-    assert " ".join(own.split()).startswith(COMMANDS[name].help)
+def test_the_listed_help_is_the_first_sentence_of_the_help_of_the_command(name: str) -> None:
+    full_help = COMMANDS[name].load(name).help
+    assert full_help is not None
+    assert " ".join(full_help.split()).startswith(COMMANDS[name].help)
 
 
-def test_help_lists_every_command_and_loads_none_of_them() -> None:
+def test_help_lists_every_command_and_imports_none() -> None:
     code = "import sys; from service.cli.main import main\ntry: main()\nfinally: print('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     listing, *loaded = done.stdout.split("\nsys\n")
@@ -28,19 +28,17 @@ def test_help_lists_every_command_and_loads_none_of_them() -> None:
     assert not {name for name in modules if name.startswith("service.cli.")} - {"service.cli.main"}
 
 
-def test_prints_its_version() -> None:
+def test_prints_the_version() -> None:
     assert vultus("--version").stdout == f"vultus {VERSION}\n"
 
 
-def test_suggests_the_command_that_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_suggests_a_command_with_a_similar_name(capsys: pytest.CaptureFixture[str]) -> None:
     done = vultus_here(capsys, "servee")
     assert done.returncode == 2
     assert "Did you mean 'serve'?" in done.stderr
 
 
-def test_a_command_whose_extra_is_missing_names_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_names_its_missing_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "torch" else object())
     done = vultus_here(capsys, "export", "a.pth", "--out", "b")
     assert done.returncode == 2

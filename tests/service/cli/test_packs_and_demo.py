@@ -1,4 +1,4 @@
-"""`vultus packs` and `vultus demo` as they are typed."""
+"""`vultus packs` and `vultus demo`, run as commands."""
 
 import re
 import shutil
@@ -15,14 +15,14 @@ from tests.service.cli.command import vultus
 def test_lists_packs_with_licence_and_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     output = vultus("packs", "list").stdout
-    assert re.search(r"opencv-zoo.*MIT.*whole", output)
+    assert re.search(r"opencv-zoo.*MIT.*intact", output)
 
 
 def test_prints_a_path_for_scripts(store: PackStore) -> None:
     assert vultus("packs", "path", "opencv-zoo").stdout == f"{store.path(find_manifest('opencv-zoo'))}\n"
 
 
-def test_fetches_from_a_directory_and_finds_damage(
+def test_fetches_from_a_directory_and_detects_damage(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VULTUS_DATA_DIR", str(tmp_path))
@@ -38,7 +38,7 @@ def test_fetches_from_a_directory_and_finds_damage(
     assert vultus("packs", "verify", "demo-photos").returncode == 0
 
 
-def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_pictures(
+def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_annotated_photos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(load_settings().packs_dir, tmp_path / "packs")
@@ -56,15 +56,15 @@ def test_the_demo_shows_boxes_decisions_rates_and_times_and_writes_pictures(
             assert picture.width > 100
 
 
-def test_the_demo_takes_photos_of_ones_own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_compares_photos_of_the_user(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(load_settings().packs_dir, tmp_path / "packs")
     monkeypatch.setenv("VULTUS_DATA_DIR", str(tmp_path))
-    mine, yours = tmp_path / "mine.png", tmp_path / "yours.jpg"
-    shutil.copy(photos / "astronaut.png", mine)
-    shutil.copy(photos / "group.jpg", yours)
-    done = vultus("demo", "--a", str(mine), "--b", str(yours))
+    first, second = tmp_path / "first.png", tmp_path / "second.jpg"
+    shutil.copy(photos / "astronaut.png", first)
+    shutil.copy(photos / "group.jpg", second)
+    done = vultus("demo", "--a", str(first), "--b", str(second))
     assert done.returncode == 0, done.stderr
-    assert "mine.png" in done.stdout
-    one = vultus("demo", "--a", str(mine))
-    assert one.returncode == 2
-    assert "both photos" in one.stderr
+    assert "first.png" in done.stdout
+    single = vultus("demo", "--a", str(first))
+    assert single.returncode == 2
+    assert "both photos" in single.stderr

@@ -1,4 +1,4 @@
-"""`vultus tune` measures, keeps, and the service that starts next uses and shows it."""
+"""`vultus tune` measures and writes a tuning, which the service uses and shows from its next start."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_was_tuned_is_served_and_shown(data_dir: Path, tmp_path: Path) -> None:
+def test_a_tuning_is_used_and_shown_by_the_service(data_dir: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tune"])
     assert done.exit_code == 0, done.output
     assert "yunet: images per second" in done.output
@@ -53,7 +53,7 @@ def test_what_was_tuned_is_served_and_shown(data_dir: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_an_untuned_service_says_so() -> None:
+def test_an_untuned_model_states_the_reason() -> None:
     settings = load_settings()
     models = load_configured_models(settings, sharing_of(settings))
     models.close()
@@ -66,21 +66,21 @@ def test_a_directory_without_photos_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert done.exit_code != 0
     assert "contains no photos" in str(done.exception)
-    done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path / "absent")])
+    done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path / "missing")])
     assert "is not a directory" in str(done.exception)
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_photos_of_which_none_can_be_read_are_refused(tmp_path: Path) -> None:
+def test_a_directory_without_readable_photos_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"junk")
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert "none of the photos" in str(done.exception)
 
 
 @pytest.mark.usefixtures("data_dir", "quick")
-def test_photos_that_cannot_be_read_are_passed_over(tmp_path: Path, photos: Path) -> None:
+def test_unreadable_photos_are_skipped(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"junk")
-    (tmp_path / "c.jpg").symlink_to(tmp_path / "absent")
+    (tmp_path / "c.jpg").symlink_to(tmp_path / "missing")
     (tmp_path / "d.jpg").mkdir()
     (tmp_path / "b.jpg").write_bytes((photos / "group.jpg").read_bytes())
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
