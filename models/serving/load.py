@@ -24,7 +24,7 @@ from models.serving.choice import engine_of, proven_runtime, require_parity
 from models.serving.models import Models
 from models.serving.tuning import Tuning, TuningKey, read_tuning
 from models.serving.tuning.graphs import tuning_key
-from models.serving.warmup import DetectorWarmUp, warm_up_embedder
+from models.serving.warmup import warm_up
 
 _WORKERS = 2  # photos that one caller prepares concurrently
 
@@ -86,6 +86,10 @@ def load_models(
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    contract_id = card.contract_id(detector_card.family)
+    calibration, uncalibrated_because = find_calibration(  # before the engines, which take seconds to load
+        directory, None if model else manifest.name, contract_id, calibrations
+    )
     key = tuning_key(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, key)
     try:
@@ -101,15 +105,6 @@ def load_models(
         embedder_session, detector_session = shared
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
-    warm_up = None
-    if sharing:  # a command compiles only the sizes that it runs
-        warm_up = DetectorWarmUp(engines.detector, detection)
-        warm_up_embedder(embedder)
-        warm_up.wait_ready()
-    contract_id = card.contract_id(detector_card.family)
-    calibration, uncalibrated_because = find_calibration(
-        directory, None if model else manifest.name, contract_id, calibrations
-    )
     return Models(
         pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS),
         pack=manifest.name,
@@ -123,7 +118,7 @@ def load_models(
         shared=shared,
         tuning=tuning,
         untuned_because=untuned_because,
-        warm_up=warm_up,
+        warm_up=warm_up(engines.detector, detection, embedder) if sharing else None,  # a command warms up no model
     )
 
 

@@ -15,6 +15,22 @@ _READINESS_SIZES = 2
 _MAX_FACES = 8  # the first run of a larger batch adds little to its time
 
 
+def warm_up(detector: Session, options: DetectionOptions, embedder: Embedder) -> "DetectorWarmUp":
+    """Run both models until a readiness probe needs no compilation, and return the rest of the detector's warm-up.
+
+    Raises:
+        EngineError: A model cannot run.
+    """
+    running = DetectorWarmUp(detector, options)
+    try:
+        warm_up_embedder(embedder)
+        running.wait_ready()
+    except BaseException:
+        running.stop()
+        raise
+    return running
+
+
 def warm_up_embedder(embedder: Embedder) -> None:
     """Load the image decoders, and run the recognizer and the alignment once for each batch size."""
     load_decoders()
@@ -37,12 +53,19 @@ class DetectorWarmUp:
         self._sizes = canvases(options)
         self._ready = threading.Event()
         self._stopping = threading.Event()
+        self._error: VultusError | None = None
         self._thread = threading.Thread(target=self._run_all, name="warm-up")
         self._thread.start()
 
     def wait_ready(self) -> None:
-        """Wait until the sizes that a readiness probe uses have run."""
+        """Wait until the sizes that a readiness probe uses have run.
+
+        Raises:
+            EngineError: One of them could not be run.
+        """
         self._ready.wait()
+        if self._error is not None:
+            raise self._error
 
     def wait(self) -> None:
         """Wait until every size has run."""
@@ -61,7 +84,8 @@ class DetectorWarmUp:
                 self._session.run(np.zeros((1, height, width, 3), np.uint8))
                 if number + 1 == _READINESS_SIZES:
                     self._ready.set()
-        except VultusError:  # the first request for this size reports the error
-            return
+        except VultusError as error:  # after the sizes of the probe: the first request for this size reports the error
+            if not self._ready.is_set():
+                self._error = error
         finally:
             self._ready.set()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import openvino as ov
 import pytest
 
 from models.artefact.card import EMBEDDER_GRAPH
@@ -129,6 +130,25 @@ def test_concurrent_threads_receive_their_own_outputs(tiny: Path, engine: str) -
 def test_refuses_undeclared_image_shapes(tiny: Path, engine: str, images: np.ndarray) -> None:
     with pytest.raises(InferenceFailed):
         load(tiny, engine=engine).run(images)
+
+
+def test_openvino_compiles_a_size_once_when_it_is_first_run(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    original = ov.Core.compile_model
+
+    def count(core: ov.Core, model: ov.Model, *options: object) -> ov.CompiledModel:
+        compiled.append(model.input(0).partial_shape.to_string())
+        return original(core, model, *options)
+
+    monkeypatch.setattr(ov.Core, "compile_model", count)
+    options = RuntimeOptions(engine="openvino", precision="fp32")
+    session = open_session(tiny, EMBEDDER_OUTPUTS, ((8, 8), (8, 16)), options)
+    assert len(compiled) == 1
+    wide = np.zeros((1, 8, 16, 3), np.uint8)
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(session.run, [wide] * 16))
+    assert len(compiled) == 2
+    assert all(np.array_equal(result[0], results[0][0]) for result in results)
 
 
 def test_engines_write_no_telemetry_identifier(tiny: Path, tmp_path: Path) -> None:
