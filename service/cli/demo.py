@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +122,15 @@ def _address(process: "subprocess.Popen[str]") -> str:
         DemoFailed: The service ended, or did not listen within the time limit.
     """
     lines = []
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    for line in process.stderr or ():
-        lines.append(line.rstrip())
-        if "running on " in line:
-            return line.partition("running on ")[2].split()[0]
-        if time.monotonic() > deadline:
-            break
+    limit = threading.Timer(_START_TIMEOUT_S, process.kill)  # a service that hangs may write nothing
+    limit.start()
+    try:
+        for line in process.stderr or ():
+            lines.append(line.rstrip())
+            if "running on " in line:
+                return line.partition("running on ")[2].split()[0]
+    finally:
+        limit.cancel()
     raise DemoFailed("the service did not start: " + (lines[-1] if lines else "its log is empty"))
 
 

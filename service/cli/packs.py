@@ -9,7 +9,7 @@ from rich.table import Table
 from models.errors import VultusError
 from models.export.packs import fetch_pack
 from models.packs import Manifest, PackStore, find_manifest, list_manifests
-from service.cli.output import out, progress_bars
+from service.cli.output import out, progress_bars, say
 from service.settings import load_settings
 
 app = typer.Typer(help="Fetch and check packs of models and photos.", no_args_is_help=True, add_completion=False)
@@ -44,14 +44,14 @@ def fetch(
 ) -> None:
     """Fetch a pack, convert its models and prove the conversion. A complete pack is not changed."""
     path = fetch_with_progress(PackStore(load_settings().packs_dir), find_manifest(name), mirror)
-    out.print(f"{name} is complete: {path}", soft_wrap=True)
+    say(f"{name} is complete: {path}")
 
 
 @app.command()
 def verify(name: Name) -> None:
     """Check every file of a pack against its digest."""
     path = PackStore(load_settings().packs_dir).verify(find_manifest(name))
-    out.print(f"{name} is intact: {path}", soft_wrap=True)
+    say(f"{name} is intact: {path}")
 
 
 @app.command()

@@ -73,7 +73,7 @@ def _announce(models: Models) -> None:
             session.streams,
         )
     if models.untuned_because:
-        _log.info("not tuned: %s", models.untuned_because)
+        _log.info("no tuning is used: %s", models.untuned_because)
     _log.info("embedding contract %s", models.contract_id)
     if models.calibration_mismatch:
         _log.warning("%s: thresholds may deviate by a few thousandths", models.calibration_mismatch)

@@ -2,12 +2,16 @@
 
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from models.packs import PackStore, find_manifest
+from service.cli import demo
 from service.settings import load_settings
 from tests.service.cli.command import vultus
 
@@ -68,3 +72,14 @@ def test_the_demo_compares_photos_of_the_user(photos: Path, tmp_path: Path, monk
     single = vultus("demo", "--a", str(first))
     assert single.returncode == 2
     assert "both photos" in single.stderr
+
+
+def test_the_demo_ends_if_the_service_hangs_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_START_TIMEOUT_S", 0.2)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        pytest.raises(demo.DemoFailed, match="its log is empty"),
+    ):
+        demo._address(process)
+    assert process.returncode == -signal.SIGKILL
