@@ -19,7 +19,7 @@ _ARCFACE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class AlignmentTemplate:
     """An alignment template: the position of the five landmarks in a crop.
 
     Attributes:
@@ -37,13 +37,13 @@ class Template:
 TEMPLATES = {
     template.name: template
     for template in (
-        Template("arcface-112", 112, 112, _ARCFACE),
-        Template("arcface-112x96", 112, 96, tuple((x - 8.0, y) for x, y in _ARCFACE)),
+        AlignmentTemplate("arcface-112", 112, 112, _ARCFACE),
+        AlignmentTemplate("arcface-112x96", 112, 96, tuple((x - 8.0, y) for x, y in _ARCFACE)),
     )
 }
 
 
-def alignment_matrix(landmarks: NDArray[np.float32], template: Template) -> NDArray[np.float64]:
+def alignment_matrix(landmarks: NDArray[np.float32], template: AlignmentTemplate) -> NDArray[np.float64]:
     """Return the similarity transform from the photo to the crop.
 
     Args:
@@ -83,7 +83,7 @@ def crop_scale(matrix: NDArray[np.float64]) -> float:
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
-def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32], template: Template) -> NDArray[np.uint8]:
+def align(image: NDArray[np.uint8], landmarks: NDArray[np.float32], template: AlignmentTemplate) -> NDArray[np.uint8]:
     """Warp faces to their aligned crops.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import Template
+from models.alignment import AlignmentTemplate
 from models.deadline import Deadline
 from models.runtime import Session
 from models.types import Embeddings
@@ -14,7 +14,7 @@ EMBEDDER_OUTPUTS = ("embedding", "norm")
 class Embedder:
     """A recognizer and the alignment template of its crops. Thread-safe."""
 
-    def __init__(self, session: Session, template: Template) -> None:
+    def __init__(self, session: Session, template: AlignmentTemplate) -> None:
         """Wrap a session.
 
         Args:

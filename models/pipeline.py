@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import Template, align, alignment_matrix, crop_scale
+from models.alignment import AlignmentTemplate, align, alignment_matrix, crop_scale
 from models.deadline import Deadline
 from models.detection import Face, FaceDetector
 from models.detection.policy import FacePolicy, select_faces
@@ -89,7 +89,7 @@ class FaceCropper:
     """
 
     def __init__(
-        self, detector: FaceDetector, template: Template, limits: ImageLimits | None = None, workers: int = 2
+        self, detector: FaceDetector, template: AlignmentTemplate, limits: ImageLimits | None = None, workers: int = 2
     ) -> None:
         """Connect the steps.
 
@@ -246,7 +246,7 @@ class Pipeline(FaceCropper):
         return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
 
 
-def _align_all(raster: Raster, faces: list[Face], template: Template) -> NDArray[np.uint8]:
+def _align_all(raster: Raster, faces: list[Face], template: AlignmentTemplate) -> NDArray[np.uint8]:
     """Align faces, each from the level of an image pyramid at which its crop is reduced by less than half.
 
     A warp reads four source pixels for each crop pixel, so it would skip most pixels of a large face.

@@ -14,6 +14,7 @@ from models.detection import DetectionOptions
 from models.errors import VultusError
 from models.imaging import ImageLimits
 from models.runtime import RuntimeOptions, usable_cores
+from models.runtime.session import Device, Engine, Precision
 
 PREFIX = "VULTUS_"
 
@@ -34,15 +35,15 @@ class RuntimeSettings(_Group):
     """How models are run."""
 
     engine: Annotated[
-        Literal["auto", "openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"],
+        Literal["auto", Engine],
         Field(
             description="inference engine; `auto`: as tuned, otherwise OpenVINO on the CPU and ONNX Runtime on CUDA; "
             "`tensorrt`: engines built by `vultus engine`"
         ),
     ] = "auto"
-    device: Annotated[Literal["cpu", "cuda"], Field(description="device for inference")] = "cpu"
+    device: Annotated[Device, Field(description="device for inference")] = "cpu"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "int8"],
+        Literal["auto", Precision],
         Field(
             description="precision of inference; `auto`: as tuned, otherwise bf16 if the engine and the processor "
             "support it and the parity proof covers it, otherwise fp32"
@@ -243,7 +244,12 @@ class Settings(BaseSettings):
     @property
     def runtime_options(self) -> RuntimeOptions:
         """Runtime options, with the directory for TensorRT engines."""
-        return replace(self.runtime.options(), engines=self.data_dir / "tensorrt")
+        return replace(self.runtime.options(), engines=self.tensorrt_dir)
+
+    @property
+    def tensorrt_dir(self) -> Path:
+        """Directory of the files that TensorRT builds and caches."""
+        return self.data_dir / "tensorrt"
 
     @property
     def tunings_dir(self) -> Path:

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 LAYERS = [  # the modules and packages of `models`; each may import only the ones before it
     "errors",
     "types",
+    "text",
     "extras",
     "artefact",
     "deadline",

@@ -108,7 +108,7 @@ def compare(reference: Floats, candidate: Embeddings, threshold: float | None = 
         threshold: Similarity threshold at which decisions are compared; None uses the median similarity of the
             reference.
     """
-    raw = candidate.embedding * candidate.norm[:, None]
+    raw = candidate.raw
     norms = np.linalg.norm(reference, axis=1)
     relative = np.linalg.norm(raw - reference, axis=1) / norms
     cosines = (candidate.embedding * reference).sum(axis=1) / norms / np.linalg.norm(candidate.embedding, axis=1)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from models.alignment import Template
+from models.alignment import AlignmentTemplate
 from models.artefact.digests import value_digest
 from models.detection.policy import FacePolicy
 from models.evaluation.acquire.acquisition import Acquisition, FromPhotos
@@ -41,7 +41,7 @@ class EvaluatedModel:
         self._cache = cache
 
     @property
-    def template(self) -> Template:
+    def template(self) -> AlignmentTemplate:
         """The alignment template of the recognizer."""
         return self.models.pipeline.template
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.alignment import TEMPLATES, Template
+from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, read_card, write_card
 from models.artefact.digests import directory_digests
 from models.artefact.directories import replace_directory
@@ -118,7 +118,7 @@ class Exporter:
     def __init__(
         self,
         spec: ExportSpec,
-        make_cropper: Callable[[Template], FaceCropper],
+        make_cropper: Callable[[AlignmentTemplate], FaceCropper],
         progress: Progress = no_progress,
         isolate: Callable[..., Any] = run_in_subprocess,
     ) -> None:
@@ -213,7 +213,7 @@ class Exporter:
         replace_directory(new, target, scratch)
         return Exported(target, card, proof, tuple(self._notes))
 
-    def _reference(self, description: Description, template: Template, scratch: Path) -> Reference:
+    def _reference(self, description: Description, template: AlignmentTemplate, scratch: Path) -> Reference:
         """Collect the faces of the proof and embed them with the source network.
 
         The faces are synthetic pictures, and a fifth of the user's faces if a directory was given. The remaining four

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import Template
+from models.alignment import AlignmentTemplate
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
 from models.errors import ImagesUnfit, VultusError
@@ -38,7 +38,7 @@ class Faces:
     about: str
 
 
-def drawn_faces(template: Template) -> Faces:
+def drawn_faces(template: AlignmentTemplate) -> Faces:
     """Return synthetic pictures of the template's size.
 
     They reveal a wrong conversion, but are not faces and cannot calibrate int8.
@@ -47,7 +47,9 @@ def drawn_faces(template: Template) -> Faces:
     return Faces(crops, f"{SYNTHETIC_FACES} synthetic, seed 0")
 
 
-def calibration_faces(directory: Path, template: Template, make_cropper: MakeCropper, progress: Progress) -> Faces:
+def calibration_faces(
+    directory: Path, template: AlignmentTemplate, make_cropper: MakeCropper, progress: Progress
+) -> Faces:
     """Read faces from a directory.
 
     An image of the template's size is taken as an aligned face. In any other image, the largest face is detected and
@@ -129,7 +131,7 @@ def _indices(
     return first, second, np.array([pair.mated for pair in pairs])
 
 
-def _as_crop(path: Path, template: Template) -> Crops | None:
+def _as_crop(path: Path, template: AlignmentTemplate) -> Crops | None:
     """Return an image of the template's size as an aligned face; None for other sizes and unreadable files."""
     try:
         photo = Photo(path.read_bytes())

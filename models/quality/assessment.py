@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from models.alignment import Template
+from models.alignment import AlignmentTemplate
 from models.artefact.card import NormStatistics
 from models.detection import Face
 from models.errors import DegenerateLandmarks, QualityUnvalidated
@@ -78,7 +78,7 @@ class Assessment(NamedTuple):
 def assess(
     face: Face,
     size: tuple[int, int],
-    template: Template,
+    template: AlignmentTemplate,
     scale: QualityScale | None,
     norm: float | None = None,
     min_quality: float = 0.0,

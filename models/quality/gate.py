@@ -41,17 +41,20 @@ class Gate:
         if self.min_quality > 0:
             scale.require_validated()
 
-    def refusal(self, face: Assessment, scale: QualityScale | None) -> FaceError | None:
+    def refusal(self, assessment: Assessment, scale: QualityScale | None) -> FaceError | None:
         """Return the error with which a face is rejected, or None if it is accepted."""
         if scale is None:
             return None
-        reasons: Sequence[Reason] = [reason for reason in face.reasons if reason in self.reject]
-        if face.quality is not None and face.quality < self.min_quality:
-            return LowQuality(f"the face's quality is {face.quality:.0f}; at least {self.min_quality:g} is required")
-        if "face_too_small" in reasons and face.geometry is not None and scale.seen is not None:
+        reasons: Sequence[Reason] = [reason for reason in assessment.reasons if reason in self.reject]
+        if assessment.quality is not None and assessment.quality < self.min_quality:
+            return LowQuality(
+                f"the face's quality is {assessment.quality:.0f}; at least {self.min_quality:g} is required"
+            )
+        if "face_too_small" in reasons and assessment.geometry is not None and scale.seen is not None:
             minimum = scale.seen.min_side_px
             return FaceTooSmall(
-                f"the face is {face.geometry.side_px:.0f} pixels wide; the calibration has no face below {minimum:.0f}"
+                f"the shorter side of the face's box has {assessment.geometry.side_px:.0f} pixels; "
+                f"the calibration has no face below {minimum:.0f}"
             )
         if "extreme_pose" in reasons:
             return ExtremePose("the face is turned further away than the faces of the calibration")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import Template, alignment_matrix
+from models.alignment import AlignmentTemplate, alignment_matrix
 from models.detection import Face
 
 
@@ -46,7 +46,7 @@ class GeometryRange(NamedTuple):
 _OUTLIERS = 1e-3
 
 
-def geometry_of(face: Face, size: tuple[int, int], template: Template) -> FaceGeometry:
+def geometry_of(face: Face, size: tuple[int, int], template: AlignmentTemplate) -> FaceGeometry:
     """Measure the geometry of a face.
 
     Args:
@@ -82,7 +82,7 @@ def measured_range(geometry: NDArray[np.float32]) -> GeometryRange:
     )
 
 
-def _beyond(matrix: NDArray[np.float64], size: tuple[int, int], template: Template) -> float:
+def _beyond(matrix: NDArray[np.float64], size: tuple[int, int], template: AlignmentTemplate) -> float:
     """Return the share of the crop outside the photo. Pixel centres have integer coordinates."""
     crop = _corners((template.width, template.height))
     inverse = np.linalg.inv(matrix[:, :2])

@@ -9,9 +9,7 @@ from typing import Literal
 
 from models.errors import EngineConflict, EngineMissing
 from models.runtime.gpu import load_tensorrt
-from models.runtime.session import Device, Precision, Session
-
-Engine = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+from models.runtime.session import Device, Engine, Precision, Session
 
 TENSORRT_ENGINES = ("onnxruntime-tensorrt", "tensorrt")
 
@@ -34,9 +32,9 @@ class RuntimeOptions:
         engines: Directory in which ONNX Runtime stores the TensorRT engines that it builds.
     """
 
-    engine: Literal["auto"] | Engine = "auto"
+    engine: Literal["auto", Engine] = "auto"
     device: Device = "cpu"
-    precision: Literal["auto"] | Precision = "auto"
+    precision: Literal["auto", Precision] = "auto"
     threads: int = 0
     streams: int = 0
     engines: Path | None = None

@@ -17,7 +17,8 @@ from models.errors import InferenceFailed
 
 BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
 
-EngineName = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt", "fake"]
+Engine = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
+EngineName = Literal[Engine, "fake"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Images = NDArray[np.uint8]

@@ -42,7 +42,7 @@ def problem_of(error: VultusError, request_id: str | None = None) -> Problem:
     )
 
 
-def name_parts(outcomes: Sequence[object], images: int) -> None:
+def assign_parts(outcomes: Sequence[object], images: int) -> None:
     """Set the `part` of each error to the image or embedding that caused it.
 
     Args:

@@ -16,16 +16,16 @@ from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.sections import add_acquisition, add_duplicates
 from models.evaluation.sets.user_pictures import read_set
 from models.serving.calibrations import own_calibration
-from service.cli.measuring import TERMINAL, Directory, Listed, Policy, measured, require_place
+from service.cli.measuring import TERMINAL, DirectoryArgument, ListedOption, PolicyOption, measured, require_place
 from service.settings import load_settings
 
 
 @measured
 def calibrate(
     model: EvaluatedModel,
-    directory: Directory,
-    listed: Listed = None,
-    faces: Policy = "single",
+    directory: DirectoryArgument,
+    listed: ListedOption = None,
+    faces: PolicyOption = "single",
     default: Annotated[
         str | None,
         typer.Option(help="Default operating point, for example fmr_1e-3; if unset, fmr_1e-4 or the next higher one."),

@@ -24,6 +24,6 @@ def engine(
     found = find_gpu()
     say(f"building engines for {found.name}; each engine takes several minutes")
     with progress_bars() as progress:
-        built = add_engines(artefact, trt, found, load_settings().data_dir / "tensorrt", progress)
+        built = add_engines(artefact, trt, found, load_settings().tensorrt_dir, progress)
     for path in built:
         say(str(path))

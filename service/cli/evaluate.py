@@ -14,7 +14,7 @@ from models.evaluation.protocols.user_pictures import evaluate_pairs, evaluate_p
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.sets.ijb import IjbName
 from models.evaluation.sets.user_pictures import read_folders, read_pair_list, read_set
-from service.cli.measuring import CohortFile, Directory, Listed, Policy, measured
+from service.cli.measuring import CohortFileOption, DirectoryArgument, ListedOption, PolicyOption, measured
 
 app = typer.Typer(help="Measure how often the served model errs.", no_args_is_help=True, add_completion=False)
 
@@ -23,7 +23,12 @@ Found = Sequence[Evaluation]
 
 @app.command()
 @measured
-def lfw(model: EvaluatedModel, directory: Directory, faces: Policy = "central", cohorts: CohortFile = None) -> Found:
+def lfw(
+    model: EvaluatedModel,
+    directory: DirectoryArgument,
+    faces: PolicyOption = "central",
+    cohorts: CohortFileOption = None,
+) -> Found:
     """Measure LFW View 2, end to end from photos. DIRECTORY has pairs.txt and images/."""
     return [evaluate_lfw_view2(model, directory, faces, cohorts)]
 
@@ -44,7 +49,7 @@ def bin_sets(
 @measured
 def ijb(
     model: EvaluatedModel,
-    directory: Directory,
+    directory: DirectoryArgument,
     name: Annotated[IjbName, typer.Option("--set", help="Name of the set.")],
     variant: Annotated[
         Variant,
@@ -67,15 +72,15 @@ def ijb(
 @measured
 def pictures(
     model: EvaluatedModel,
-    directory: Directory,
-    listed: Listed = None,
-    faces: Policy = "single",
+    directory: DirectoryArgument,
+    listed: ListedOption = None,
+    faces: PolicyOption = "single",
     pairs: Annotated[
         int | None,
         typer.Option(min=1, max=5_000_000, help="Number of pairs of each kind to sample; default: all pairs."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
-    cohorts: CohortFile = None,
+    cohorts: CohortFileOption = None,
 ) -> Found:
     """Compare all pairs of your own pictures. DIRECTORY has a folder for each subject."""
     return [evaluate_pictures(model, read_set(directory, listed), faces, pairs, seed, cohorts)]
@@ -87,10 +92,11 @@ def listed_pairs(
     model: EvaluatedModel,
     listing: Annotated[Path, typer.Argument(help="CSV file with the columns `first`, `second` and `mated` (1 or 0).")],
     directory: Annotated[
-        Path, typer.Option("--images", help="Directory of the pictures in the CSV file.", exists=True, file_okay=False)
+        Path,
+        typer.Option("--images", help="Directory of the pictures in the CSV file.", exists=True, file_okay=False),
     ],
-    faces: Policy = "single",
-    cohorts: CohortFile = None,
+    faces: PolicyOption = "single",
+    cohorts: CohortFileOption = None,
 ) -> Found:
     """Compare the pairs that a CSV file lists."""
     return [evaluate_pairs(model, read_pair_list(listing, directory), faces, cohorts)]
@@ -101,13 +107,14 @@ def listed_pairs(
 def search(
     model: EvaluatedModel,
     gallery: Annotated[
-        Path, typer.Argument(help="Directory with a folder for each subject to enrol.", exists=True, file_okay=False)
+        Path,
+        typer.Argument(help="Directory with a folder for each subject to enrol.", exists=True, file_okay=False),
     ],
     probes: Annotated[
         Path,
         typer.Argument(help="Directory with a folder for each subject, enrolled or not.", exists=True, file_okay=False),
     ],
-    faces: Policy = "single",
+    faces: PolicyOption = "single",
 ) -> Found:
     """Measure open-set search (1:N) on your own pictures, with probes of enrolled and of other subjects."""
     return [evaluate_search(model, read_folders(gallery), read_folders(probes), faces)]

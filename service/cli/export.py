@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from models.alignment import TEMPLATES, Template
+from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.proof import LabelledScore, Proof
 from models.errors import ParityFailed
 from models.export.exporter import Exported, Exporter, ExportSpec
@@ -189,7 +189,7 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
     return table
 
 
-def _make_cropper(template: Template) -> FaceCropper:
+def _make_cropper(template: AlignmentTemplate) -> FaceCropper:
     """Return a cropper with the detector of the configured pack, which must be fetched already."""
     settings = load_settings()
     detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())

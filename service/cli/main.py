@@ -117,8 +117,9 @@ def main() -> None:
         from rich.console import Console  # imported here because only errors need it
         from rich.markup import escape
 
-        # The message may quote a file, so characters that could control the terminal are replaced.
-        message = "".join(character if character.isprintable() else "?" for character in str(error))
+        from models.text import printable
+
+        message = printable(str(error))  # it may quote a file
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print(f"[red]vultus:[/red] {escape(message[:_MAX_ERROR_LENGTH])}")
         sys.exit(FAILED)

@@ -21,43 +21,49 @@ from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.html import cell_text, write_report
 from models.extras import require_extra
 from models.packs import PackStore, find_manifest
+from models.runtime.session import Precision
 from models.serving.load import load_models
-from service.cli.output import out, printable, progress_bars, say
+from models.text import printable
+from service.cli.output import out, progress_bars, say
 from service.settings import load_settings
 from service.version import VERSION
 
 EngineChoice = Literal["auto", "openvino", "onnxruntime"]
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+PrecisionChoice = Literal["auto", Precision]
 
-Directory = Annotated[Path, typer.Argument(exists=True, file_okay=False)]
-Policy = Annotated[
+DirectoryArgument = Annotated[
+    Path, typer.Argument(metavar="DIRECTORY", help="Directory of the pictures.", exists=True, file_okay=False)
+]
+PolicyOption = Annotated[
     Literal["largest", "central", "single"],
     typer.Option("--faces", help="Which face to use if a photo has several."),
 ]
-Listed = Annotated[
+ListedOption = Annotated[
     Path | None,
     typer.Option(
         "--csv",
         help="CSV file with the columns `image` and `subject`, instead of folders; paths relative to DIRECTORY.",
     ),
 ]
-CohortFile = Annotated[
+CohortFileOption = Annotated[
     Path | None,
     typer.Option("--cohorts", help="CSV file with a column `image` or `subject`, and the attributes."),
 ]
-Model = Annotated[
+ModelOption = Annotated[
     Path | None, typer.Option("--model", help="Directory of an exported artefact; default: the served model.")
 ]
-Engine = Annotated[EngineChoice | None, typer.Option("--engine", help="Inference engine; default: as served.")]
-Precision = Annotated[
+EngineOption = Annotated[EngineChoice | None, typer.Option("--engine", help="Inference engine; default: as served.")]
+PrecisionOption = Annotated[
     PrecisionChoice | None, typer.Option("--precision", help="Numeric precision; default: as served.")
 ]
-Missing = Annotated[
+MissingOption = Annotated[
     int, typer.Option("--max-missing", min=0, help="Maximum number of missing files, or unreadable ones of a .bin set.")
 ]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not use the embedding cache.")]
-Html = Annotated[Path | None, typer.Option("--html", help="HTML file to write: a self-contained report with charts.")]
-JsonFile = Annotated[
+NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Do not use the embedding cache.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="HTML file to write: a self-contained report with charts.")
+]
+JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="JSON file to write, with all numbers; - prints to standard output.")
 ]
 
@@ -94,13 +100,13 @@ def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None
 
 
 def _shared_options(
-    model: Model = None,
-    engine: Engine = None,
-    precision: Precision = None,
-    max_missing: Missing = 0,
-    no_cache: NoCache = False,
-    html: Html = None,
-    json_file: JsonFile = None,
+    model: ModelOption = None,
+    engine: EngineOption = None,
+    precision: PrecisionOption = None,
+    max_missing: MissingOption = 0,
+    no_cache: NoCacheOption = False,
+    html: HtmlOption = None,
+    json_file: JsonFileOption = None,
 ) -> None:
     """Declare the options that all measuring commands share."""
 
@@ -116,7 +122,7 @@ def evaluated_model(
     """Load the model to measure, and show progress bars until the block ends.
 
     Args:
-        model: Directory of an exported artefact; None for the served model.
+        model: DirectoryArgument of an exported artefact; None for the served model.
         engine: Inference engine; None for the one of the settings.
         precision: Precision; None for the one of the settings.
         max_missing: Maximum number of files of a set that may be missing.
@@ -124,7 +130,7 @@ def evaluated_model(
     """
     settings = load_settings()
     artefact = model or settings.model
-    runtime = settings.runtime.options()
+    runtime = settings.runtime_options
     runtime = replace(runtime, engine=engine or runtime.engine, precision=precision or runtime.precision)
     models = load_models(
         PackStore(settings.packs_dir),

@@ -8,15 +8,11 @@ from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
 
+from models.text import printable
 from models.types import Progress
 
 out = Console()
 err = Console(stderr=True)
-
-
-def printable(text: str) -> str:
-    """Replace characters that could control the terminal, for example in file names."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def say(text: str) -> None:

@@ -25,7 +25,7 @@ def create_gallery(
     """
     name = clean_name(name, "gallery")
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             gallery = gallery_rows.add(
                 connection,
                 name,
@@ -77,7 +77,7 @@ def change_gallery(
     """
     new_name = None if new_name is None else clean_name(new_name, "gallery")
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, name)
             gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality)
         live = galleries.live(gallery)
@@ -96,7 +96,7 @@ def create_subject(galleries: Galleries, gallery: str, name: str, metadata: Meta
         SubjectExists: The gallery already has a subject with this name.
     """
     name = clean_name(name, "subject")
-    with galleries.changing() as connection:
+    with galleries.database.writing() as connection:
         return subject_rows.add(connection, gallery_rows.find(connection, gallery), name, metadata or {})
 
 
@@ -134,7 +134,7 @@ def change_subject(
         SubjectExists: Another subject of the gallery has the new name.
     """
     new_name = None if new_name is None else clean_name(new_name, "subject")
-    with galleries.changing() as connection:
+    with galleries.database.writing() as connection:
         found = gallery_rows.find(connection, gallery)
         return subject_rows.change(connection, found, subject_rows.find(connection, found, name), new_name, metadata)
 
@@ -148,7 +148,7 @@ def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) ->
         SubjectExists: Both names refer to the same subject.
     """
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)
             subject_rows.require_distinct(subject, merged)

@@ -91,7 +91,7 @@ def check_erasure(galleries: Galleries) -> ErasureReport:
             if path.name not in expected
         ]
         for gallery in found:
-            if len(np.setdiff1d(galleries.live(gallery).snapshot_keys(), stored[gallery.key])):
+            if len(np.setdiff1d(galleries.live(gallery).usable_snapshot_keys(), stored[gallery.key])):
                 faults.append(f"the snapshot of the gallery {gallery.name} contains erased templates")
         return ErasureReport(before, _size(galleries), len(list(galleries.directory.iterdir())), faults)
 

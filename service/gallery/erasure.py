@@ -14,7 +14,7 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
         GalleryUnknown: No gallery has this name.
     """
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
         galleries.drop(gallery)
@@ -33,7 +33,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
         SubjectUnknown: The gallery has no subject with this name.
     """
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, found, name))
         return replace(receipt, log_cut=_erase_from_index(galleries, found, templates))
@@ -48,7 +48,7 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
         TemplateUnknown: The subject has no template with this key.
     """
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.find(connection, found, subject), key)
         return replace(receipt, log_cut=_erase_from_index(galleries, found, [key]))

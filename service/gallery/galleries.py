@@ -6,15 +6,14 @@ the order of the store.
 """
 
 import logging
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
 
+from models.runtime import usable_cores
 from service.errors import ContractMismatch, StorageFull, StoreFailed
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
@@ -87,7 +86,7 @@ class Galleries:
         except BaseException:
             self._owner.release()
             raise
-        self._threads = search_pool(search_threads or len(os.sched_getaffinity(0)))
+        self._threads = search_pool(search_threads or usable_cores())
         self._upkeep = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._planning = threading.Lock()
         self._tasks: dict[int, Future[None]] = {}
@@ -148,7 +147,7 @@ class Galleries:
 
         Args:
             contract_id: Contract of the embeddings.
-            what: Start of the error sentence, such as "the gallery holds embeddings".
+            what: What has the embeddings; the error sentence begins with it, as in "the gallery holds embeddings".
 
         Raises:
             ContractMismatch: The contract is not that of the loaded model; the sentence states both ids.
@@ -158,15 +157,6 @@ class Galleries:
                 f"{what} of the contract {contract_id}, but this model produces {self.contract_id}; "
                 "embeddings of different contracts are never compared"
             )
-
-    @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """Change the store in a transaction.
-
-        A caller that must also change an index holds `database.exclusive` around both.
-        """
-        with self.database.exclusive(), self.database.writing() as connection:
-            yield connection
 
     def register(self, gallery: Gallery) -> LiveIndex:
         """Register a gallery, with an index that is not built yet."""

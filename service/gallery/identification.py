@@ -12,7 +12,6 @@ from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
 from service.gallery.store import subject_rows, template_rows
 
 MIN_SIMILARITY = -1.0  # minimum of the cosine similarity
-NO_POINT = "none"  # name used instead of an operating point: return the nearest subjects without a decision
 
 _ATTEMPTS = 3  # searches repeated because subjects were erased during the search
 
@@ -117,8 +116,10 @@ def strictest_min_quality(galleries: Galleries, names: Sequence[str]) -> float:
         GalleryUnknown: No gallery has one of the names.
         ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
     """
+    if not names:
+        return 0.0
     with galleries.database.reading() as connection:
-        return max((gallery.min_quality for gallery in galleries.find_all(connection, names)), default=0.0)
+        return max(gallery.min_quality for gallery in galleries.find_all(connection, names))
 
 
 def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSet:

@@ -104,7 +104,7 @@ class StoreOutcome:
     Attributes:
         outcome: `enrolled`; `duplicate`: the subject already has this source; `refused`: another subject has it.
         template: Key of the stored template.
-        subject: Name of the subject that the stored template belongs to.
+        subject: Name of the subject that already has the source; empty if the template is new.
     """
 
     outcome: Outcome

@@ -34,7 +34,7 @@ def store_templates(
     """
     names = [clean_name(name, "subject") for name, _ in entries]
     with galleries.database.exclusive():
-        with galleries.changing() as connection:
+        with galleries.database.writing() as connection:
             found = galleries.find(connection, gallery)
             before = subject_rows.newest(connection)
             keys = subject_rows.add_missing(connection, found, {**{name: {} for name in names}, **(metadata or {})})

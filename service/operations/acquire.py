@@ -12,33 +12,11 @@ from numpy.typing import NDArray
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
 from models.errors import FaceError, FaceTooSmall, LowQuality, VultusError
-from models.pipeline import EmbeddedFace, EmbeddedPhoto
+from models.pipeline import EmbeddedFace
 from models.quality import NO_GATE, Assessment, Gate
 from models.serving.models import Models
-from service.gallery.embeddings import source_of, unit_vector
-from service.gallery.galleries import Galleries
 from service.gallery.records import NewTemplate
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReceivedEmbedding:
-    """An embedding that was computed earlier, elsewhere.
-
-    Attributes:
-        values: (D,) float32, of any length.
-        norm: Length before normalisation. If None, the length of `values` is used, unless it is 1.
-        quality: Quality from 0 to 100, higher is better; None if unknown.
-        contract_id: Embedding contract; None if the sender does not name one.
-    """
-
-    values: NDArray[np.float32]
-    norm: float | None = None
-    quality: float | None = None
-    contract_id: str | None = None
-
-
-Content = bytes | ReceivedEmbedding
-"""An encoded image, or an embedding."""
+from service.operations.faces import judge_faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +38,6 @@ class Requirements:
     keep_crop: bool = False
 
 
-class JudgedFace(NamedTuple):
-    """A face of a photo, its assessment, and the error with which the gate refuses it, or None."""
-
-    face: EmbeddedFace
-    assessment: Assessment
-    refusal: FaceError | None
-
-
 class Acquired(NamedTuple):
     """A face that met the requirements, and the template made from it."""
 
@@ -76,35 +46,9 @@ class Acquired(NamedTuple):
     template: NewTemplate
 
 
-def judge_faces(models: Models, photo: EmbeddedPhoto, gate: Gate) -> list[JudgedFace]:
-    """Assess each face of a photo against a gate, and return the faces in order."""
-    size = (photo.width, photo.height)
-    faces = []
-    for face in photo.faces:
-        assessment = models.assess(face.face, size, face.norm, gate.min_quality)
-        faces.append(JudgedFace(face, assessment, gate.refusal(assessment, models.quality)))
-    return faces
-
-
 def image_source(image: bytes) -> bytes:
     """Return the SHA-256 of an image file, by which a gallery recognises duplicates."""
     return hashlib.sha256(image).digest()
-
-
-def template_of(galleries: Galleries, received: ReceivedEmbedding) -> NewTemplate:
-    """Create a template from an embedding.
-
-    Raises:
-        ContractMismatch: The embedding belongs to another contract than the galleries.
-        EmbeddingWrongDimension: The embedding does not have the dimension of the model's embeddings.
-        EmbeddingNotFinite: The embedding contains NaN or infinity.
-        EmbeddingZero: The embedding is zero.
-    """
-    if received.contract_id is not None:
-        galleries.require_contract(received.contract_id, "the embedding is")
-    vector, length = unit_vector(received.values, galleries.dimensions)
-    norm = length if received.norm is None else received.norm
-    return NewTemplate(vector, source_of(vector), norm, received.quality)
 
 
 def acquire_images(
@@ -165,7 +109,10 @@ def gate_template(models: Models, template: NewTemplate, gate: Gate) -> NewTempl
 def _unmet(face: EmbeddedFace, requirements: Requirements) -> FaceError | None:
     side = float((face.face.box[2:] - face.face.box[:2]).min())
     if side < requirements.min_face_px:
-        return FaceTooSmall(f"the face is {side:.0f} pixels wide; at least {requirements.min_face_px} are required")
+        return FaceTooSmall(
+            f"the shorter side of the face's box has {side:.0f} pixels; "
+            f"at least {requirements.min_face_px} are required"
+        )
     if face.norm < requirements.min_norm:
         return LowQuality(
             f"the norm of the embedding is {face.norm:.1f}; at least {requirements.min_norm:g} is required"

@@ -13,7 +13,6 @@ from models.pipeline import EmbeddedFace
 from models.quality import Assessment, Gate
 from models.serving.models import Models
 from service.errors import DuplicateOfAnother
-from service.gallery.administration import read_gallery
 from service.gallery.galleries import Galleries
 from service.gallery.identification import strictest_min_quality
 from service.gallery.names import clean_name
@@ -21,13 +20,12 @@ from service.gallery.records import NewTemplate, StoreOutcome
 from service.gallery.templates import known_sources, store_templates
 from service.operations.acquire import (
     Acquired,
-    Content,
     Requirements,
     acquire_images,
     gate_template,
     image_source,
-    template_of,
 )
+from service.operations.faces import Content, template_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +113,8 @@ def enrol(
     """
     outcomes: dict[int, Outcome] = {}
     pending = _new_entries(galleries, gallery, entries, outcomes)
-    target, _, _ = read_gallery(galleries, gallery)
+    with galleries.database.reading() as connection:
+        target = galleries.find(connection, gallery)
     gate = requirements.gate.with_min_quality(target.min_quality)
     requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)

@@ -17,7 +17,7 @@ from models.serving.models import Models
 from service.gallery.galleries import Galleries
 from service.gallery.identification import MIN_SIMILARITY, comparisons, identify_photos, strictest_min_quality
 from service.gallery.records import Candidate, Fusion
-from service.operations.acquire import Content, JudgedFace, judge_faces, template_of
+from service.operations.faces import Content, JudgedFace, judge_faces, template_of
 
 NO_POINT = "none"
 """Name that replaces an operating point in a search without a decision, which returns the nearest subjects."""

@@ -15,7 +15,7 @@ from service.gallery.galleries import Galleries
 from service.gallery.identification import strictest_min_quality, templates_of
 from service.gallery.ranking import fused_similarity, pairs_compared
 from service.gallery.records import Fusion, TemplateSet
-from service.operations.acquire import Content, JudgedFace, ReceivedEmbedding, judge_faces, template_of
+from service.operations.faces import Content, JudgedFace, ReceivedEmbedding, judge_faces, template_of
 from service.operations.reference_cache import ReferenceCache
 
 Part = Literal["probe", "reference"]
@@ -127,20 +127,18 @@ def verify(
         StoreFailed: The store could not be read.
     """
     point = models.operating_point(comparison.operating_point)
-    probes, references_ = _comparands(galleries, models, references, comparison, deadline)
+    probes, others = _comparands(galleries, models, references, comparison, deadline)
     fusion = comparison.fusion
     similarity, probe, reference = max(
         (
             (fused_similarity(first.templates, second.templates, fusion), first, second)
             for first in probes
-            for second in references_
+            for second in others
         ),
         key=lambda pair: pair[0],
     )
     similarity = min(1.0, max(-1.0, similarity))
-    compared = sum(
-        pairs_compared(first.templates, second.templates, fusion) for first in probes for second in references_
-    )
+    compared = sum(pairs_compared(first.templates, second.templates, fusion) for first in probes for second in others)
     ratio, probability = _likelihood(models, similarity, compared, comparison.prior)
     return Verification(
         similarity=similarity,

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import TEMPLATES, Template, align
+from models.alignment import TEMPLATES, AlignmentTemplate, align
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
 from models.errors import NoFace, VultusError
@@ -99,7 +99,7 @@ class FromCrops:
     For a narrower alignment template, the crop is cut at both sides (see `models.alignment`).
     """
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: AlignmentTemplate) -> None:
         """Initialise the acquisition for an alignment template."""
         self._template = template
 
@@ -130,7 +130,7 @@ class FromCrops:
 class FromLandmarks:
     """Crops from images with published landmarks, as in the evaluation of IJB."""
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: AlignmentTemplate) -> None:
         """Initialise the acquisition for an alignment template."""
         self._template = template
 

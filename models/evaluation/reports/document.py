@@ -8,11 +8,6 @@ from models.calibration import OperatingPoint
 Cell = str | int | float | None
 
 
-def printable(text: str) -> str:
-    """Replace unprintable characters by U+FFFD, so that file names cannot send control codes to a terminal or page."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-
-
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A key number of an evaluation.

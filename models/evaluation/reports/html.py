@@ -7,8 +7,9 @@ from itertools import cycle
 from pathlib import Path
 
 from models.artefact.directories import write_text
-from models.evaluation.reports.document import Cell, Chart, Evaluation, printable
+from models.evaluation.reports.document import Cell, Chart, Evaluation
 from models.extras import require_extra
+from models.text import printable
 
 _COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2", "#4b5563", "#be185d")
 _SIZE_INCHES = (6.4, 4.0)

@@ -14,8 +14,8 @@ from models.detection.detector import DETECTOR_OUTPUTS, DetectionOptions, canvas
 from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit
 from models.runtime import RuntimeOptions, Session, cpu_options, open_session, usable_cores
-from models.runtime.loading import TENSORRT_ENGINES, Engine
-from models.runtime.session import Device, Precision
+from models.runtime.loading import TENSORRT_ENGINES
+from models.runtime.session import Device, Engine, Precision
 from models.serving.choice import engine_of, proven_runtime
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import RuntimeChoice, TuningKey
@@ -64,7 +64,7 @@ def recognizer_tuning(
     reference = Embeddings(
         *open_session(directory / card.graphs["fp32"], EMBEDDER_OUTPUTS, (size,), _REFERENCE).run(faces)
     )
-    raw = reference.embedding * reference.norm[:, None]
+    raw = reference.raw
 
     def check(choice: RuntimeChoice, session: Session) -> str | None:
         return "; ".join(compare(raw, Embeddings(*session.run(faces))).failures(choice.precision)) or None

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, get_args
 
 from models.artefact.digests import value_digest
 from models.artefact.directories import make_directory, write_text
-from models.runtime.loading import Engine, RuntimeOptions
-from models.runtime.session import Device, Precision
+from models.runtime.loading import RuntimeOptions
+from models.runtime.session import Device, Engine, Precision
 
 _VERSION = 3  # version 1 allowed detectors a batch above one on a CPU; version 2 had other member names
 

@@ -15,7 +15,7 @@ from service.api.documented_errors import IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRO
 from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import read_images
 from service.api.openapi import embeddings_content, images_body
-from service.api.problems import documented_problems, name_parts, problem_of
+from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.representations import choose_form, write
 from service.api.wire.requests import DetectRequest, EmbedRequest
 from service.api.wire.responses import DetectItem, DetectResponse, EmbedItem, EmbedResponse
@@ -77,7 +77,7 @@ def _items(
     outcomes: Sequence[Outcome | VultusError], of: Callable[[Outcome], Item], kind: type[Item], request_id: str
 ) -> list[Item]:
     """Return the item of each photo, or raise the error of the only photo."""
-    name_parts(outcomes, len(outcomes))
+    assign_parts(outcomes, len(outcomes))
     return [
         kind(status="error", problem=problem_of(outcome, request_id))
         if isinstance(outcome, VultusError)

@@ -21,13 +21,13 @@ from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import NDJSON, is_ndjson, read_images, read_query, time_limit, validate
 from service.api.intake.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body, line_body
-from service.api.problems import documented_problems, name_parts, problem_of
+from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
 from service.api.wire.requests import REPEATABLE
 from service.errors import MediaTypeUnsupported
-from service.operations.acquire import Content
 from service.operations.enrol import Entry, Outcome, enrol, require_enrolment
+from service.operations.faces import Content
 from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1/galleries/{gallery}", tags=["galleries"])
@@ -106,7 +106,7 @@ def _enrol_subject(
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     entries = [Entry(subject, content) for content in contents]
     outcomes = enrol(backend.galleries, backend.models, gallery, entries, body.requirements(), deadline)
-    name_parts(outcomes, len(body.images))
+    assign_parts(outcomes, len(body.images))
     items = [_item(outcome, received.request_id) for outcome in outcomes]
     return json_response(EnrolResponse(gallery=gallery, subject=subject, items=items), deadline)
 

@@ -10,7 +10,7 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import cursor_of, name_before
+from service.api.wire.cursors import cursor_of, last_name
 from service.api.wire.gallery_requests import ConsistencyRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.wire.gallery_responses import ConsistencyResponse, GalleryOut, GalleryPage, ReceiptOut
 from service.gallery.administration import change_gallery, create_gallery, list_galleries, read_gallery
@@ -53,7 +53,7 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 async def list_all(request: Request, backend: UsesBackend) -> GalleryPage:
     """List galleries, ordered by name."""
     page = read_query(request, PageQuery)
-    after = name_before(page.cursor)
+    after = last_name(page.cursor)
     found = await backend.call_gallery(list_galleries, backend.galleries, after, page.limit + 1)
     entries = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
     return GalleryPage(galleries=entries, next=cursor_of(entries[-1].gallery) if len(found) > page.limit else None)

@@ -14,11 +14,11 @@ from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import is_ndjson, read_images, read_query, time_limit, validate
 from service.api.intake.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
-from service.api.problems import documented_problems, name_parts, problem_of
+from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.wire.gallery_responses import IdentifyItem, IdentifyLineItem, IdentifyResponse
 from service.api.wire.requests import REPEATABLE
-from service.operations.acquire import Content
+from service.operations.faces import Content
 from service.operations.identify import IdentifiedProbe, identify, require_search
 from service.strict_json import parse_object
 
@@ -68,7 +68,7 @@ def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -
     body = read_images(received, IdentifyRequest, backend.settings.request, _MANY)
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     found = identify(backend.galleries, backend.models, contents, body.search(), deadline)
-    name_parts(found.probes, len(body.images))
+    assign_parts(found.probes, len(body.images))
     items = [_item(probe, received.request_id) for probe in found.probes]
     return json_response(IdentifyResponse.of(found, items, backend.models.uncalibrated_because), deadline)
 

@@ -8,7 +8,7 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import cursor_of, name_before
+from service.api.wire.cursors import cursor_of, last_name
 from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
 from service.errors import TemplateUnknown
@@ -52,7 +52,7 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
 async def list_all(gallery: str, request: Request, backend: UsesBackend) -> SubjectPage:
     """List the subjects of a gallery, ordered by name."""
     page = read_query(request, PageQuery)
-    after = name_before(page.cursor)
+    after = last_name(page.cursor)
     found = await backend.call_gallery(list_subjects, backend.galleries, gallery, after, page.limit + 1)
     entries = [SubjectOut.of(subject) for subject in found[: page.limit]]
     return SubjectPage(subjects=entries, next=cursor_of(entries[-1].subject) if len(found) > page.limit else None)

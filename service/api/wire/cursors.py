@@ -11,7 +11,7 @@ def cursor_of(name: str) -> str:
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
-def name_before(cursor: str | None) -> str:
+def last_name(cursor: str | None) -> str:
     """Return the name after which the page of a cursor begins; an empty name for the first page.
 
     Raises:

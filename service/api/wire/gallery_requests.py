@@ -20,7 +20,8 @@ from service.api.wire.requests import (
     Vector,
 )
 from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_NORM, IndexKind
-from service.operations.acquire import Content, ReceivedEmbedding, Requirements
+from service.operations.acquire import Requirements
+from service.operations.faces import Content, ReceivedEmbedding
 from service.operations.identify import Search
 
 IndexName = Annotated[

@@ -22,7 +22,7 @@ from models.detection.policy import FacePolicy
 from models.quality import Gate, Rejectable
 from service.gallery.records import MAX_NORM, Fusion
 from service.operations import verify
-from service.operations.acquire import ReceivedEmbedding
+from service.operations.faces import ReceivedEmbedding
 
 FacePolicyName = Annotated[
     FacePolicy,

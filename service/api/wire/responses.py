@@ -11,7 +11,7 @@ from models.pipeline import DetectedPhoto, EmbeddedFace, EmbeddedPhoto
 from models.quality import Assessment, QualityScale, Reason
 from models.serving.models import Models
 from models.serving.tuning import GraphTuning, Tuning
-from service.operations.acquire import JudgedFace
+from service.operations.faces import JudgedFace
 from service.operations.verify import Verification
 
 

@@ -170,7 +170,7 @@ class LiveIndex:
         if self._index is not None:
             _apply(self._index, templates, subject)
 
-    def snapshot_keys(self) -> NDArray[np.int64]:
+    def usable_snapshot_keys(self) -> NDArray[np.int64]:
         """Read the keys of the templates in the snapshot; remove a snapshot that cannot be used."""
         try:
             keys = read_snapshot(self._path, self._origin()).template_keys

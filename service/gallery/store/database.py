@@ -77,7 +77,10 @@ class Database:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Exclude other writers, for changes that must be applied together with the store."""
+        """Exclude other writers, so that the caller can apply a change to the store and to an index as one step.
+
+        `writing` may be used inside, because the lock is reentrant.
+        """
         with self._lock:
             yield
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.alignment import Template
+from models.alignment import AlignmentTemplate
 from models.artefact.card import CARD, PROOF, Card, NormStatistics, read_card
 from models.artefact.directories import replace_directory
 from models.artefact.integrity import open_artefact
@@ -47,7 +47,7 @@ from tests.checkpoints import DIMENSIONS, adaface_checkpoint, save, small_adafac
 from tests.pictures import encode
 
 
-def no_cropper(template: Template) -> FaceCropper:
+def no_cropper(template: AlignmentTemplate) -> FaceCropper:
     raise AssertionError(f"no photo needs cropping to {template.name}")
 
 
