@@ -15,6 +15,7 @@ from service.api.wire.responses import Problem
 from service.errors import (
     HTTP_STATUS,
     INTERNAL_CODE,
+    BodyTooSlow,
     DuplicateOfAnother,
     MethodNotAllowed,
     Overloaded,
@@ -107,6 +108,8 @@ async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
         if "expect" in request.headers:  # the client sends no body; the next request must not be read as one
             headers["Connection"] = "close"
+    if isinstance(error, BodyTooSlow):  # the rest of the body must not hold the connection
+        headers["Connection"] = "close"
     return _respond(problem, headers)
 
 

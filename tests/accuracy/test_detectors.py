@@ -31,7 +31,7 @@ def load(graph: Path, family: str, engine: str, precision: str) -> AnchorDetecto
 
 def real_images(shared: Path, photos: Path) -> list[NDArray[np.uint8]]:
     """Return portraits of LFW and the group photo, which is reduced to the input size of the detectors."""
-    lfw = sorted((shared / "data" / "lfw" / "images").glob("*/*_0001.jpg"))[::120]
+    lfw = sorted((shared / "data" / "lfw" / "images").glob("*/*_0001.jpg"))[::240]
     group = Photo((photos / "group.jpg").read_bytes()).raster().pixels
     images = [Photo(path.read_bytes()).raster().pixels for path in lfw]
     return [*images, cv2.resize(group, (640, 443), interpolation=cv2.INTER_AREA).astype(np.uint8)]

@@ -34,7 +34,7 @@ from models.errors import (
 from models.export import steps
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.isolation import run_here, run_in_subprocess
-from models.export.steps import SourceSpec
+from models.export.steps import SourceSpec, describe_checkpoint
 from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
 from models.pipeline import FaceCropper
@@ -234,8 +234,8 @@ def test_adaface_is_bgr_in_its_own_form_and_its_statistics_go_to_the_card(
     assert card.preprocessing["color"] == "bgr"
     assert card.norm_statistics == NormStatistics(24.0, 0.75, 0.333)
     assert read_card(tmp_path / "out", Card) == card
-    assert export(order(adaface(20.0, 100.0), tmp_path / "fresh")).card.norm_statistics is None
-    assert export(order(adaface(24.0, 0.75), tmp_path / "mirror", mirror=True)).card.norm_statistics is None
+    assert describe_checkpoint(SourceSpec(adaface(20.0, 100.0))).norm_statistics() is None  # as initialised
+    assert describe_checkpoint(SourceSpec(adaface(24.0, 0.75), mirror=True)).norm_statistics() is None
 
 
 def test_colour_is_asked_for_where_nothing_tells(tmp_path: Path) -> None:
