@@ -1,5 +1,5 @@
 # docker build --target cpu --tag vultus .
-# tests/deploy/test_image.py runs what stands between the marks `install` and `end`, then CMD, in a fresh environment.
+# tests/deploy/test_image.py runs the steps between the comments `install` and `end`, then CMD, in a fresh environment.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src

@@ -158,7 +158,7 @@ class RequestSettings(_Group):
     def overload_places(self) -> int:
         """Maximum number of requests that are admitted under overload.
 
-        If `waiting` is not set, only as many wait as are needed to keep every worker busy.
+        If `waiting` is not set, the number of waiting requests is a quarter of the number of workers, at least 1.
         """
         return self.places if self.waiting is not None else self.workers + max(1, self.workers // 4)
 
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         Path | None,
         Field(
             description="path of the calibration to use, refused if it belongs to another model; if unset, the "
-            "calibration of the model is found"
+            "calibration of the model is used"
         ),
     ] = None
     runtime: RuntimeSettings = RuntimeSettings()

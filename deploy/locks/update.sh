@@ -11,8 +11,8 @@ lock() { # lock NAME ARGUMENTS..., with requirements on standard input as `-`
 }
 
 lock cpu pyproject.toml --extra cpu --extra heic --extra evaluate
-# Torch comes in builds of its own, for the CPU or a CUDA version, under one number; the lock names what the CPU build
-# needs, and the Makefile installs torch itself.
+# The CPU and CUDA builds of torch have the same version number. The lock lists the requirements of the CPU build, and
+# the Makefile installs torch.
 printf '%s\n' "onnxscript>=0.7" "pyyaml>=6.0" "safetensors>=0.6" filelock fsspec jinja2 networkx "setuptools>=77" sympy |
     lock export - --constraints deploy/locks/cpu.txt
 lock gpu pyproject.toml --extra gpu --extra heic --extra evaluate

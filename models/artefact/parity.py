@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from models.types import Embeddings
 
-MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores, and of offsets in units of a stride
+MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores, and of box and landmark offsets in strides
 MAX_ACCURACY_LOSS = 1e-3  # 0.1 points of 10-fold accuracy
-MAX_FNMR_GROWTH = 1.1  # factor, at the threshold of FMR 1e-3
+MAX_FNMR_GROWTH = 1.1  # maximum ratio of the FNMR at FMR 1e-3 to that of the reference
 
 _MIN_SPREAD = 0.8  # fraction of the reference spread; a collapsed model returns one embedding for all faces
 _MAX_SHIFT = 0.05  # allowed rise of the mean cosine between different faces

@@ -132,7 +132,7 @@ class AnchorDetector:
         return self._suppress(Candidates(*(np.concatenate(pair) for pair in zip(fine, close_ups, strict=True))))
 
     def _may_hide_a_close_up(self, fine: Candidates, image: NDArray[np.uint8]) -> bool:
-        """Return whether a photo may show a close-up: it is large and its best face is unsure or suspiciously large."""
+        """Return whether a large photo may show a close-up: all scores are low, or a detected face is large."""
         if max(image.shape[:2]) < _LARGE_FACE_PX:
             return False
         unsure = fine.scores.max(initial=0) < self._head.sure_score

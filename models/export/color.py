@@ -42,7 +42,7 @@ def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -
     from_file = _color_from_file(checkpoint, plan)
     if given is not None:
         if from_file is not None and from_file.color != given:
-            return Decision(given, f"the user, against {from_file.because}, which says {from_file.color}", True)
+            return Decision(given, f"the user; {from_file.because} states {from_file.color} instead", True)
         return Decision(given, "the user")
     if from_file is None:
         description = f"{checkpoint.sidecar.name} beside it" if checkpoint.sidecar else "a file beside it"
@@ -62,7 +62,7 @@ def _color_from_file(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
     if cvlface:
         return None
     if plan.color is not None:
-        return Decision(plan.color, f"the family {plan.family} (trained in {plan.color.upper()} only)")
+        return Decision(plan.color, f"the family {plan.family}, trained in {plan.color.upper()} only")
     if plan.family == "adaface-ir" and checkpoint.adaface_form:
         return Decision("bgr", "the file layout of AdaFace's own training (BGR)")
     return None

@@ -76,7 +76,7 @@ class ExportSpec:
         layout: `vultus` for the service, or `insightface` for the graph that insightface's `ArcFaceONNX` loads, which
             the service does not serve.
         calibration: Directory of aligned faces or photos, required for int8; None if the user gave none.
-        labelled: Directory of a labelled set in the layout of LFW, which measures what a precision costs in decisions;
+        labelled: Directory of a labelled set in the layout of LFW, on which changed decisions are measured;
             None if the user gave none.
         force: Replace an existing artefact or empty directory.
         published: The source is a published ONNX graph, not a checkpoint.

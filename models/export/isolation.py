@@ -1,4 +1,4 @@
-"""Run the steps of an export in child processes: torch, conversion and engines share neither memory nor crashes."""
+"""Run the steps of an export in child processes, which share no memory and whose crashes do not end the export."""
 
 import multiprocessing
 import signal
@@ -108,6 +108,6 @@ def _send_progress(sender: Connection, step: str, done: int, total: int | None) 
 def run_here(function: Callable[Parameters, Returned], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
     """Call a function in this process.
 
-    Takes the place of `run_in_subprocess` for models so small that a new process would cost more than the work.
+    Replaces `run_in_subprocess` for models that are too small to justify a new process.
     """
     return function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A labelled set during an export, which measures what a precision costs in verification decisions."""
+"""A labelled set, on which an export measures how a precision changes verification decisions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Labelled:
     Attributes:
         name: Name and size of the set, for the proof.
         faces: `.npy` file, (N, H, W, 3) uint8, RGB, aligned.
-        first, second: (P,) indices into the faces, one pair a position; -1 where no face was found.
+        first, second: (P,) indices of the two faces of each pair; -1 if no face was found.
         mated: (P,) True where both faces of a pair are of the same subject.
         subjects: (N,) number of each face's subject; -1 where no face was found.
     """

@@ -46,7 +46,7 @@ from models.runtime import RuntimeOptions, open_session
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
-_SCRATCH = "+"  # no pack name contains it, so fetching `own` does not remove the scratch directory of `own-larger`
+_SCRATCH = "+"  # not allowed in pack names, so that fetching `a` does not remove the scratch directory of `a-b`
 _FACES, _CANVAS_PX = 8, 640  # synthetic faces for a recognizer's proof; side of the picture for a detector's
 
 

@@ -27,7 +27,7 @@ def fold_batch_norms(model: onnx.ModelProto, external: ExternalWeights | None = 
 
     Args:
         model: A simplified model, whose weights are initializers.
-        external: Large weights stored external the model; see `models.graph.weights`.
+        external: Large weights stored outside the model; see `models.graph.weights`.
     """
     graph = _Graph(model.graph, Weights(model.graph, external))
     nodes = []

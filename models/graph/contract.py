@@ -68,7 +68,7 @@ def recognizer_graph(
     Args:
         model: A simplified model with one float input `[N, 3, H, W]` and one output `[N, D]`. It is changed.
         preprocessing: The preprocessing of the published model, which becomes part of the graph.
-        external: Large weights stored external the model; see `models.graph.weights`.
+        external: Large weights stored outside the model; see `models.graph.weights`.
 
     Raises:
         UnsupportedGraph: The graph has several inputs or outputs, or their ranks differ from these.
@@ -108,7 +108,7 @@ def insightface_graph(
     Args:
         model: A model as `recognizer_graph` takes it. It is changed.
         preprocessing: The input that the network expects.
-        external: Large weights stored external the model; see `models.graph.weights`.
+        external: Large weights stored outside the model; see `models.graph.weights`.
 
     Raises:
         UnsupportedGraph: The graph has several inputs or outputs, or their ranks differ from these.

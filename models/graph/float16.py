@@ -1,4 +1,4 @@
-"""Half precision by tensor types: the graph itself states what is float16, so that every engine computes the same.
+"""Convert a graph to float16. The tensor types state the precision, so that every engine computes the same.
 
 The largest float16 is 65504. Nodes whose observed values come near it stay in float32. So do the scaling of pixels and
 the normalisation of the embedding, whose sum of squares overflows first.
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.graph.simplify import drop_unused
 
 LARGEST = 65504.0  # the largest finite float16
-HEADROOM = 8.0  # how much larger than observed a value may be on other faces
+HEADROOM = 8.0  # factor by which values of other faces may exceed the observed values
 
 _BRIDGES = ("_half", "_single")  # suffixes of tensors that are cast to float16 and to float32
 

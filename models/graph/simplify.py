@@ -33,7 +33,7 @@ def simplify_in_place(model: onnx.ModelProto, external: ExternalWeights | None =
 
     Args:
         model: The model to change.
-        external: Large weights stored external the model; see `models.graph.weights`.
+        external: Large weights stored outside the model; see `models.graph.weights`.
     """
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}

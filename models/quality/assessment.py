@@ -24,7 +24,7 @@ class QualityScale:
     Attributes:
         statistics: Statistics of the norm.
         source: `checkpoint` if the statistics come from the checkpoint, `measured` if from the calibration.
-        validated: Whether the quality was shown to order the errors of this model.
+        validated: Whether measurements have shown that the quality predicts the errors of this model.
         because: Reason why the quality is not validated; None if it is.
         evidence: Measurements of the validation.
         seen: Geometry range of the faces of the calibration; None without a calibration.

@@ -3,7 +3,7 @@
 from models.runtime.batching import BatchedSession, Batching
 from models.runtime.loading import RuntimeOptions, cpu_options, engines_for, open_session, usable_cores
 from models.runtime.session import BATCH_BUCKETS, Precision, Session, SessionDescription
-from models.runtime.silence import disable_telemetry
+from models.runtime.telemetry import disable_telemetry
 
 __all__ = [
     "BATCH_BUCKETS",

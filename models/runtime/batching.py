@@ -131,8 +131,8 @@ class BatchedSession:
         with self._changed:
             if self._closing or not self._alive_workers:
                 raise EngineStopped("the engine has stopped and accepts no more work")
-            self._arrivals.note(now, len(entries), lone=self._free == self._alive_workers and not self._queue)
-            runs_now = len(entries) == 1 and self._free > 0 and not self._queue and not self._patience(entries[0])
+            self._arrivals.note(now, len(entries), alone=self._free == self._alive_workers and not self._queue)
+            runs_now = len(entries) == 1 and self._free > 0 and not self._queue and not self._wait_limit_s(entries[0])
             if runs_now:
                 self._free -= 1
             else:
@@ -162,7 +162,7 @@ class BatchedSession:
         try:
             self._answer(batch)
         except BaseException as error:  # after an unexpected error the engine cannot be trusted, so readiness must fail
-            self._die(batch, error)
+            self._fail_worker(batch, error)
             return False
         with self._changed:
             self._free += 1
@@ -186,13 +186,13 @@ class BatchedSession:
                     self._changed.wait()
                     continue
                 oldest = self._queue[0]
-                left = oldest.arrived + self._patience(oldest) - self._clock()
+                left = oldest.arrived + self._wait_limit_s(oldest) - self._clock()
                 if left <= 0:
                     self._free -= 1
                     return self._take(oldest)
                 self._changed.wait(left)
 
-    def _patience(self, oldest: _Entry) -> float:
+    def _wait_limit_s(self, oldest: _Entry) -> float:
         """Return the seconds that an entry should wait for other entries of its size."""
         if self._closing:
             return 0.0
@@ -235,14 +235,14 @@ class BatchedSession:
             entry.succeed(tuple(array[start:stop] for array in arrays))
             start = stop
 
-    def _die(self, batch: Sequence[_Entry], error: BaseException) -> None:
+    def _fail_worker(self, batch: Sequence[_Entry], error: BaseException) -> None:
         with self._changed:
             self._alive_workers -= 1
             queued = [] if self._alive_workers else list(self._queue)
             if not self._alive_workers:
                 self._queue.clear()
             self._changed.notify_all()
-        failure = InferenceFailed(f"the worker that ran the engine died of {type(error).__name__}")
+        failure = InferenceFailed(f"a worker of the engine failed with {type(error).__name__}")
         failure.__cause__ = error  # the log shows the cause
         for entry in (*batch, *queued):
             entry.fail(failure)

@@ -1,4 +1,4 @@
-"""Choose an engine and load a graph into it. A requested engine that is missing is an error; nothing replaces it."""
+"""Choose an engine and load a graph into it. A requested engine that is missing is an error, without a fallback."""
 
 import os
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ class OpenVinoSession(BucketedSession):
             "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # pinned, detector and recognizer queue for one core while another idles
+            "ENABLE_CPU_PINNING": False,  # pinned threads of both models wait for one core while another idles
         }
         self._one_by_one = single_image
         if single_image:

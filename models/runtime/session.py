@@ -62,7 +62,7 @@ class Session(Protocol):
 
         Raises:
             InferenceFailed: The engine failed, or returned a number that is not finite.
-            RequestCancelled: The client has left.
+            RequestCancelled: The client disconnected.
             DeadlineExceeded: The deadline has passed.
         """
 

@@ -21,7 +21,7 @@ class CalibrationPlaces(NamedTuple):
     named: Path | None = None
 
 
-def own_calibration(directory: Path, contract_id: str) -> Path:
+def user_calibration(directory: Path, contract_id: str) -> Path:
     """Return the path of the user's calibration for a contract id in the directory of calibrations."""
     return directory / f"{contract_id}.json"
 
@@ -49,7 +49,7 @@ def find_calibration(
     if places is not None and places.named is not None:
         return read_calibration(places.named, contract_id), None
     candidates = [artefact / CALIBRATION]
-    candidates += [own_calibration(places.directory, contract_id)] if places is not None else []
+    candidates += [user_calibration(places.directory, contract_id)] if places is not None else []
     shipped = calibration_file(pack) if pack else None
     candidates += [shipped] if shipped else []
     path = next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -97,7 +97,7 @@ def load_models(
     except (ArtefactUnfit, EngineError) as error:
         if tuning is None:
             raise
-        tuning, untuned_because = None, f"the tuning of this machine is no longer usable, run vultus tune: {error}"
+        tuning, untuned_because = None, f"the tuning of this machine is unusable, run vultus tune again: {error}"
         engines = _open_engines(path, directory, card, proof, runtime, detection, None)
     embedder_session, detector_session = engines.recognizer, engines.detector
     shared = _share(engines, sharing, tuning, runtime.device) if sharing else ()

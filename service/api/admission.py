@@ -1,9 +1,9 @@
 """Admission of requests: a request that would wait too long is refused at once, so that its client can retry elsewhere.
 
-Clients that wait for each response before they send the next request fill a long queue without overflowing it, and a
-long queue keeps the machine busy. Requests that arrive independently, faster than they can be answered, overflow a
-queue of any length, and in a long one they only wait longer. Therefore a refusal shortens the queue until one second
-has passed without another.
+A long queue keeps the machine busy as long as clients wait for each response before they send the next request. If
+requests arrive faster than they can be answered, every queue overflows, and a long queue only increases the waiting
+time. A refusal therefore shortens the queue. The queue returns to its full length after one second without another
+refusal.
 """
 
 import math
@@ -74,7 +74,7 @@ class Admission:
         self._left_at = now if self._inside else None  # without requests, the next gap would include idle time
 
     def _drain_time(self) -> int:
-        """Estimate the whole seconds, at least 1, after which all admitted requests are answered."""
+        """Estimate the time until all admitted requests are answered, in whole seconds, at least 1."""
         return max(1, math.ceil(self._gap * self._inside))
 
 

@@ -23,7 +23,7 @@ from service.operations.reference_cache import ReferenceCache
 from service.settings import Settings
 
 PROBE_S = 5.0
-"""Seconds within which a working engine answers a health probe, even behind a queue."""
+"""Time limit of a health probe in seconds; a working engine meets it even if requests are queued."""
 
 Answer = TypeVar("Answer")
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -158,7 +158,7 @@ class Backend:
         if running.done():
             return running.result()
         running.add_done_callback(_retrieve_exception)
-        running.cancel()  # has an effect only while it waits for an earlier probe; a running one ends with the engine
+        running.cancel()  # cancels a probe that waits for its worker; a running probe continues
         raise NotReady(f"inference did not answer within {PROBE_S:g} s")
 
 

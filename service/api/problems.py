@@ -108,7 +108,7 @@ async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_after_s)
         if "expect" in request.headers:  # the client sends no body; the next request must not be read as one
             headers["Connection"] = "close"
-    if isinstance(error, BodyTooSlow):  # the rest of the body must not hold the connection
+    if isinstance(error, BodyTooSlow):  # otherwise the connection stays open for the rest of the body
         headers["Connection"] = "close"
     return _respond(problem, headers)
 

@@ -15,7 +15,7 @@ from models.evaluation.reports.calibration import describe_calibration
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.sections import add_acquisition, add_duplicates
 from models.evaluation.sets.user_pictures import read_set
-from models.serving.calibrations import own_calibration
+from models.serving.calibrations import user_calibration
 from service.cli.measuring import TERMINAL, DirectoryArgument, ListedOption, PolicyOption, measured, require_place
 from service.settings import load_settings
 
@@ -59,7 +59,7 @@ def _place(model: EvaluatedModel) -> Path:
     """
     if model.artefact is not None:
         return model.artefact / CALIBRATION
-    path = own_calibration(load_settings().calibrations_dir, model.models.contract_id)
+    path = user_calibration(load_settings().calibrations_dir, model.models.contract_id)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

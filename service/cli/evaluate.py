@@ -1,4 +1,4 @@
-"""`vultus evaluate`: measure how often the served model errs, on published sets and on your own pictures."""
+"""`vultus evaluate`: measure the error rates of the served model on published sets and on your own pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from models.evaluation.sets.ijb import IjbName
 from models.evaluation.sets.user_pictures import read_folders, read_pair_list, read_set
 from service.cli.measuring import CohortFileOption, DirectoryArgument, ListedOption, PolicyOption, measured
 
-app = typer.Typer(help="Measure how often the served model errs.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Measure the error rates of the served model.", no_args_is_help=True, add_completion=False)
 
 Found = Sequence[Evaluation]
 

@@ -24,7 +24,7 @@ from service.settings import load_settings
 from service.startup import open_models_and_galleries
 
 app = typer.Typer(
-    help="Manage the galleries of the data directory while no service has them.",
+    help="Manage the galleries of the data directory while no service uses them.",
     no_args_is_help=True,
     add_completion=False,
 )

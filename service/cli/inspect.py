@@ -45,7 +45,7 @@ def _describe_artefact(path: Path) -> dict[str, Any]:
     }
     return {
         "kind": "artefact",
-        "whole": intact,
+        "intact": intact,
         "fit to be served": bool(proof.get("passed")) and intact == "yes" and card.layout == "vultus",
         "proof": measured,
         "card": asdict(card),

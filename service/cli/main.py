@@ -62,12 +62,12 @@ COMMANDS = {
     "import": Command("export:import_onnx", "Turn an ONNX recognizer into a proven artefact.", "export"),
     "engine": Command("engine:engine", "Build TensorRT engines of an artefact."),
     "inspect": Command("inspect:inspect", "Describe a checkpoint or an artefact."),
-    "tune": Command("tune:tune", "Measure how this machine runs the model fastest."),
-    "evaluate": Command("evaluate:app", "Measure how often the served model errs."),
+    "tune": Command("tune:tune", "Find the fastest way to run the model on this machine."),
+    "evaluate": Command("evaluate:app", "Measure the error rates of the served model."),
     "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
-    "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service has them."),
+    "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),
 }
 
 

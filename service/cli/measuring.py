@@ -122,7 +122,7 @@ def evaluated_model(
     """Load the model to measure, and show progress bars until the block ends.
 
     Args:
-        model: DirectoryArgument of an exported artefact; None for the served model.
+        model: Directory of an exported artefact; None for the served model.
         engine: Inference engine; None for the one of the settings.
         precision: Precision; None for the one of the settings.
         max_missing: Maximum number of files of a set that may be missing.

@@ -1,4 +1,4 @@
-"""`vultus tune`: measure how this machine runs the model fastest; the service uses the result."""
+"""`vultus tune`: find the fastest way to run the model on this machine; the service uses the result."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -45,7 +45,7 @@ def tune(
         ),
     ] = "throughput",
 ) -> None:
-    """Measure how this machine runs the model fastest.
+    """Find the fastest way to run the model on this machine.
 
     Engines, precisions, streams and batch sizes are measured; those that change results are excluded. Run it while
     the machine is idle. `vultus serve` uses the result until the processor, the engines or the model change.

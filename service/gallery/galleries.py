@@ -147,7 +147,7 @@ class Galleries:
 
         Args:
             contract_id: Contract of the embeddings.
-            what: What has the embeddings; the error sentence begins with it, as in "the gallery holds embeddings".
+            what: Beginning of the error message, such as "the gallery holds embeddings".
 
         Raises:
             ContractMismatch: The contract is not that of the loaded model; the sentence states both ids.
@@ -180,7 +180,7 @@ class Galleries:
     def rebuild(self, live: LiveIndex, ignore_snapshot: bool = False) -> "Future[None]":
         """Schedule the build of an index in the background.
 
-        Requests share the gallery's waiting task, so repeated requests do not accumulate. Only a request with
+        A request shares the waiting task of its gallery, so that repeated requests do not accumulate. A request with
         `ignore_snapshot` does not share a task without it.
 
         Args:

@@ -9,7 +9,7 @@ import unicodedata
 
 from service.errors import NameInvalid
 
-LONGEST = 200  # characters
+MAX_NAME_CHARACTERS = 200  # characters
 
 _PLAIN = re.compile(r"\w(?:[\w .@'+-]{0,98}\w)?", re.ASCII)
 _REFUSED = {
@@ -31,15 +31,15 @@ def clean_name(name: str, what: str) -> str:
         what: `gallery` or `subject`.
 
     Raises:
-        NameInvalid: The name is empty, longer than `LONGEST`, begins or ends with a space, is a relative path segment,
-            or contains a refused character.
+        NameInvalid: The name is empty, longer than `MAX_NAME_CHARACTERS`, begins or ends with a space, is a relative
+            path segment, or contains a refused character.
     """
     if _PLAIN.fullmatch(name):  # fast path, which matches nearly all names of a large import
         return name
     if not name:
         raise _invalid(what, "is empty")
-    if len(name) > LONGEST:  # before any step whose time grows with the length
-        raise _invalid(what, f"has {len(name)} characters; at most {LONGEST} are accepted")
+    if len(name) > MAX_NAME_CHARACTERS:  # before any step whose time grows with the length
+        raise _invalid(what, f"has {len(name)} characters; at most {MAX_NAME_CHARACTERS} are accepted")
     name = unicodedata.normalize("NFC", name)
     if name != name.strip():
         raise _invalid(what, "begins or ends with a space")
@@ -57,7 +57,7 @@ def clean_name(name: str, what: str) -> str:
 
 def lookup_name(name: str) -> str:
     """Return the form in which a name is looked up; an invalid name matches no row."""
-    return unicodedata.normalize("NFC", name[: LONGEST + 1]).encode("utf-8", "replace").decode()
+    return unicodedata.normalize("NFC", name[: MAX_NAME_CHARACTERS + 1]).encode("utf-8", "replace").decode()
 
 
 def _invalid(what: str, why: str) -> NameInvalid:

@@ -21,7 +21,7 @@ from service.operations.faces import judge_faces
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What a photo must meet to be enrolled.
+    """The conditions that a photo must meet to be enrolled.
 
     Attributes:
         faces: Policy that selects the one face of a photo to enrol; not `all`.
@@ -59,7 +59,7 @@ def acquire_images(
     Args:
         models: Models that detect, embed and assess faces.
         images: Encoded images.
-        requirements: What the photos must meet.
+        requirements: Conditions that the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
     Returns:

@@ -94,7 +94,7 @@ def enrol(
         models: Models that detect, embed and assess faces.
         gallery: Name of the gallery.
         entries: Images and embeddings to enrol; subjects that do not exist are created.
-        requirements: What the photos must meet.
+        requirements: Conditions that the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
     Returns:

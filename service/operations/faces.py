@@ -1,4 +1,4 @@
-"""What all operations do with the faces of photos and with received embeddings."""
+"""Assessment of faces and conversion of received embeddings, shared by all operations."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from service.gallery.records import NewTemplate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReceivedEmbedding:
-    """An embedding that was computed earlier, elsewhere.
+    """An embedding that a client computed and sent.
 
     Attributes:
         values: (D,) float32, of any length.

@@ -85,7 +85,7 @@ class Verification:
 
     @property
     def false_match_rate(self) -> float | None:
-        """Rate of the point times comparisons, at most 1: how often photos without a common person match."""
+        """Upper bound of the false match rate of the decision: rate of the point times comparisons, at most 1."""
         return None if self.point is None else min(1.0, self.point.rate * self.comparisons)
 
 

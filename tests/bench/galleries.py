@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--templates", type=int, default=1_000_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--kinds", default=",".join(KINDS))
-    parser.add_argument("--directory", type=Path, help="directory of the gallery; kept, and reused if it exists")
+    parser.add_argument("--directory", type=Path, help="directory of the gallery; reused if it exists, and not deleted")
     parser.add_argument("--json", type=Path, help="file to which the figures are also written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -117,8 +117,7 @@ def require_present(pictures: Sequence[Picture], max_missing: int) -> list[str]:
     if len(missing) > max_missing:
         shown = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         raise SetIncomplete(
-            f"{len(missing):,} of {len(pictures):,} pictures are missing, at most {max_missing:,} may be missing: "
-            f"{shown}"
+            f"{len(missing):,} of {len(pictures):,} pictures are missing; the maximum is {max_missing:,}: {shown}"
         )
     return missing
 

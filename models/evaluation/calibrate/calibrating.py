@@ -9,7 +9,7 @@ from models.calibration import Calibration, OperatingPoint
 from models.detection.policy import FacePolicy
 from models.errors import CalibrationUnfit, ImageMissing
 from models.evaluation.acquire.pictures import FaceTable, Picture
-from models.evaluation.calibrate.quality_validation import MOST_SUBJECTS, compare_degraded, validate_quality
+from models.evaluation.calibrate.quality_validation import MAX_SUBJECTS, compare_degraded, validate_quality
 from models.evaluation.calibrate.score_map import FOLDS, fit_score_map
 from models.evaluation.metrics.all_pairs import assign_folds, compare_all
 from models.evaluation.metrics.operating_points import (
@@ -96,7 +96,7 @@ def calibrate(
 def measure_quality(
     model: EvaluatedModel, faces: FaceTable, pictures: PictureSet, policy: FacePolicy, threshold: float
 ) -> QualityScale:
-    """Choose the norm statistics and validate that quality orders errors."""
+    """Choose the norm statistics and validate that quality predicts errors."""
     from_checkpoint = model.models.recognizer.single_view_statistics
     statistics = from_checkpoint or norm_statistics(faces.norms[:, 0])
     comparisons = compare_degraded(model, _one_pair_each(pictures), policy, statistics)
@@ -112,12 +112,12 @@ def measure_quality(
 
 
 def _one_pair_each(pictures: PictureSet) -> list[tuple[Picture, Picture]]:
-    """Return the first two pictures of at most `MOST_SUBJECTS` subjects, spread evenly over those with two pictures."""
+    """Return the first two pictures of at most `MAX_SUBJECTS` subjects, spread evenly over those with two pictures."""
     by_subject: dict[str, list[Picture]] = defaultdict(list)
     for picture, subject in zip(pictures.pictures, pictures.subjects, strict=True):
         by_subject[subject].append(picture)
     pairs = [(found[0], found[1]) for found in by_subject.values() if len(found) > 1]
-    spread = np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_SUBJECTS)).astype(int)
+    spread = np.linspace(0, len(pairs) - 1, min(len(pairs), MAX_SUBJECTS)).astype(int)
     return [pairs[index] for index in spread]
 
 

@@ -1,6 +1,6 @@
-"""Validation of quality as a gate: whether it orders errors, on real faces and on degraded ones.
+"""Validation of quality as a gate: whether it predicts errors, on real faces and on degraded ones.
 
-The feature norm of some recognizers does not order errors. One trained network, when measured, returned longer
+The feature norm of some recognizers does not predict errors. One trained network, when measured, returned longer
 embeddings for faces of 12 pixels than for sharp faces, so no threshold on its norm rejects them. Quality is therefore
 validated for each embedding contract, with one mated pair of each of many subjects. The reference of a pair is never
 degraded; the probe is compared undegraded and with each degradation of `degradation`. The validated quantity is the
@@ -31,8 +31,8 @@ from models.evaluation.metrics.discard import discard_curve, rank_correlation
 from models.evaluation.model import EvaluatedModel
 from models.quality import quality_scores
 
-MOST_SUBJECTS = 1000
-LEAST_SUBJECTS = 30
+MAX_SUBJECTS = 1000
+MIN_SUBJECTS = 30
 REAL = "real"
 
 _DISCARDED = 0.2
@@ -95,7 +95,7 @@ def compare_degraded(
 
 
 def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed: int = 0) -> Verdict:
-    """Validate that quality orders errors.
+    """Validate that quality predicts errors.
 
     Args:
         comparisons: By kind, the undegraded pairs under `REAL`; every kind has the same subjects in the same order.
@@ -105,9 +105,9 @@ def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed
     real = comparisons[REAL]
     known = np.isfinite(np.stack([compared.scores for compared in comparisons.values()])).all(axis=0)
     evidence: dict[str, Any] = {"subjects": int(known.sum()), "threshold": threshold}
-    if known.sum() < LEAST_SUBJECTS:
+    if known.sum() < MIN_SUBJECTS:
         return Verdict(
-            f"it was validated on {int(known.sum())} subjects with two pictures; at least {LEAST_SUBJECTS} are needed",
+            f"it was measured on {int(known.sum())} subjects with two pictures; at least {MIN_SUBJECTS} are needed",
             evidence,
         )
     because = None
@@ -120,7 +120,7 @@ def validate_quality(comparisons: dict[str, Comparisons], threshold: float, seed
         because = because or _objection(kind, measured)
     maximum = max(measured["errors"] for measured in evidence.values() if isinstance(measured, dict))
     if because is None and maximum < MIN_ERRORS:
-        because = f"only {maximum} errors were seen, and {MIN_ERRORS} are needed to tell whether it orders them"
+        because = f"the measurement has only {maximum} errors; at least {MIN_ERRORS} are needed"
     return Verdict(because, evidence)
 
 
@@ -154,21 +154,21 @@ def _measure(quality: Floats, scores: Floats, threshold: float, seed: int) -> di
 
 def _objection(kind: str, measured: dict[str, Any]) -> str | None:
     """Return why the measurements of one kind do not validate quality, or None if they do."""
-    faces = "real faces" if kind == REAL else f"real faces and the same made worse ({kind})"
+    faces = "real faces" if kind == REAL else f"real faces and their degraded copies ({kind})"
     if measured["spearman_least"] <= 0:
         return (
-            f"on {faces} its correlation with mated similarity is {measured['spearman']:.2f}, not surely above 0, "
-            "so it does not order this model's errors"
+            f"on {faces} its correlation with mated similarity is {measured['spearman']:.2f}, not clearly above 0, "
+            "so it does not predict the errors of this model"
         )
     before, after = measured["fnmr"], measured["fnmr_with_a_fifth_discarded"]
     if measured["errors"] >= MIN_ERRORS and measured["fnmr_change_most"] >= 0:
         return (
-            f"on {faces} leaving out the fifth with the lowest quality does not surely lower the false non-match rate "
+            f"on {faces} discarding the lowest fifth of quality does not clearly lower the false non-match rate "
             f"({before:.3f} before, {after:.3f} after)"
         )
     if measured["fnmr_change_least"] > 0:
         return (
-            f"on {faces} leaving out the fifth with the lowest quality raises the false non-match rate "
+            f"on {faces} discarding the lowest fifth of quality raises the false non-match rate "
             f"({before:.3f} before, {after:.3f} after)"
         )
     return None

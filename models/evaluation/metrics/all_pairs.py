@@ -22,9 +22,9 @@ from models.evaluation.metrics.pair_scores import (
 from models.types import Progress, no_progress
 
 TAIL_RATE = 2e-2  # share of non-mated pairs in the tail: twice the highest rate, which leaves room for the bootstrap
-LEAST_KEPT = 2_000_000  # minimum pairs of the tail; with few subjects a bootstrap draw can exceed the rate by far
-MOST_KEPT = 32_000_000  # maximum pairs of the tail, at 12 bytes each
-MOST_MATED = 50_000_000  # maximum mated pairs, at 12 bytes each
+MIN_TAIL_PAIRS = 2_000_000  # minimum pairs of the tail; with few subjects a bootstrap draw can exceed the rate by far
+MAX_TAIL_PAIRS = 32_000_000  # maximum pairs of the tail, at 12 bytes each
+MAX_MATED_PAIRS = 50_000_000  # maximum mated pairs, at 12 bytes each
 
 _ROWS, _COLUMNS = 512, 4096  # pictures of a block
 
@@ -69,14 +69,14 @@ def compare_all(
 
     Raises:
         SingleClass: Both kinds of pairs are required, and one is missing.
-        TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
+        TooManyPairs: The number of mated pairs exceeds `MAX_MATED_PAIRS`.
     """
     fold_of = np.zeros(len(subjects), np.int64) if folds is None else folds
     order = np.lexsort((subjects, fold_of))
     mated_count, other_count = count_pairs(subjects, both_classes)
     vectors, owner, fold = np.ascontiguousarray(embedding[order]), subjects[order], fold_of[order]
     ends = np.searchsorted(np.arange(len(owner)), _ends(owner))
-    tail = _Tail(min(MOST_KEPT, max(LEAST_KEPT, int(np.ceil(TAIL_RATE * other_count)) + 1)))
+    tail = _Tail(min(MAX_TAIL_PAIRS, max(MIN_TAIL_PAIRS, int(np.ceil(TAIL_RATE * other_count)) + 1)))
     mated = _Mated(mated_count)
     count = int(fold.max()) + 1
     histograms = FoldHistograms(np.zeros((count, BINS), np.int64), np.zeros((count, count, BINS), np.int64))
@@ -119,7 +119,7 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
 
     Raises:
         SingleClass: Both kinds of pairs are required, and one is missing.
-        TooManyPairs: The number of mated pairs exceeds `MOST_MATED`.
+        TooManyPairs: The number of mated pairs exceeds `MAX_MATED_PAIRS`.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
     mated = int((sizes * (sizes - 1) // 2).sum())
@@ -128,9 +128,9 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
         raise SingleClass("there are no mated pairs: no subject has two pictures with a face")
     if both_classes and not other:
         raise SingleClass("there are no non-mated pairs: all pictures are of one subject")
-    if mated > MOST_MATED:
+    if mated > MAX_MATED_PAIRS:
         raise TooManyPairs(
-            f"{mated:,} mated pairs exceed the maximum of {MOST_MATED:,}; compare a sample of pairs instead (--pairs)"
+            f"{mated:,} mated pairs exceed the maximum of {MAX_MATED_PAIRS:,}; compare a sample instead (--pairs)"
         )
     return mated, other
 

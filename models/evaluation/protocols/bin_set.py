@@ -31,7 +31,7 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
 
     Raises:
         SetUnreadable: The file cannot be read as a `.bin` set.
-        SetUnsafe: The file asks to run code.
+        SetUnsafe: The file attempts to run code.
         SetIncomplete: Too many images cannot be read.
         SingleClass: The set has no mated, or no non-mated, pairs.
         TooFewSubjects: The set has fewer pairs than folds.

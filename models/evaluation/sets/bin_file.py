@@ -42,7 +42,7 @@ def read_bin(path: Path) -> BinSet:
 
     Raises:
         SetUnreadable: The file is missing, is truncated, or is not a `.bin` set.
-        SetUnsafe: The file asks to run code.
+        SetUnsafe: The file attempts to run code.
     """
     try:
         content = path.read_bytes()
@@ -149,7 +149,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unsafe(name: str) -> SetUnsafe:
-    return SetUnsafe(f"the file asks to run {name}, which no image set needs; it was refused and nothing was run")
+    return SetUnsafe(f"the file attempts to run {name}, which no image set needs; nothing was run")
 
 
 def _unpickle(content: bytes, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Quantize a float32 graph to int8, and keep the layers in float32 that would cost too much accuracy.
+"""Quantize a float32 graph to int8, except the layers that would lose too much accuracy.
 
 The range of each activation minimises the squared error of rounding and clipping on real faces; it is not the largest
 value seen. Depthwise layers are equalized, and biases are corrected for the mean error of rounded weights. The losses
@@ -24,7 +24,7 @@ from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
 
 BUDGET = 0.002  # largest sum of 1 - cosine over all layers
-MAX_KEPT = 0.1  # largest share of layers that stay in float32 to meet the budget
+MAX_FLOAT32_SHARE = 0.1  # largest share of layers that stay in float32 to meet the budget
 
 _SENSITIVITY_FACES = 24
 _TIMED_FACES, _TIMED_ROUNDS = 8, 7
@@ -133,7 +133,7 @@ class Quantizer:
             progress("writing int8: measuring the loss of each layer", done, len(measured))
         worst_first = sorted(losses, key=losses.__getitem__, reverse=True)
         total, in_float32 = sum(losses.values()), set[str]()
-        for name in worst_first[: int(len(candidates) * MAX_KEPT)]:
+        for name in worst_first[: int(len(candidates) * MAX_FLOAT32_SHARE)]:
             if total <= BUDGET:
                 break
             total -= losses[name]

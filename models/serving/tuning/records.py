@@ -73,7 +73,7 @@ class GraphTuning:
 
 
 class TuningKey(NamedTuple):
-    """What a tuning is valid for; it is not used with any other key.
+    """The machine and the models that a tuning is valid for.
 
     Attributes:
         machine: The machine, see `describe_machine`.

@@ -47,7 +47,7 @@ def bare_media_type(header: str | None) -> str:
 
 @contextmanager
 def shutdown_as_error() -> Iterator[None]:
-    """Translate the cancellation of a request when the service stops and its time for last answers is over.
+    """Raise `EngineStopped` if the block is cancelled because the shutdown time of the service has passed.
 
     Raises:
         EngineStopped: The block was cancelled.

@@ -56,8 +56,8 @@ _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
 async def enrol_subject(gallery: str, subject: str, request: Request, backend: UsesBackend) -> Response:
     """Enrol photos or embeddings of one subject.
 
-    A subject that does not exist is created. Each photo or embedding becomes one template. One that the subject already
-    has is a duplicate and is not stored again; one that another subject of the gallery has is refused.
+    A missing subject is created. Each photo or embedding becomes one template. If the subject already has it, it is a
+    duplicate and is not stored again. If another subject of the gallery has it, it is refused.
 
     The response has one item for each photo, then one for each embedding, in order. If the only photo or embedding
     fails, the request fails. With several, each item has its own status.

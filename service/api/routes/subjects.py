@@ -24,7 +24,7 @@ from service.gallery.erasure import erase_subject, erase_template
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
 _UNKNOWN = (errors.GalleryUnknown, errors.SubjectUnknown)
-_KEY_DIGITS = 19  # of the largest key; a shorter number is within the range of keys
+_KEY_DIGITS = 19  # digits of the largest key, 2**63 - 1; shorter numbers are in range
 
 
 @router.post(

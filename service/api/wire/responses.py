@@ -78,7 +78,7 @@ class FaceOut(ResponseModel):
     reasons: Annotated[
         list[Reason],
         Field(
-            description="In which ways the face lies outside the range of the calibration, or below the requested "
+            description="Reasons why the face lies outside the range of the calibration, or below the requested "
             "minimum quality."
         ),
     ] = []
@@ -236,12 +236,12 @@ class VerifyResponse(ResponseModel):
     ]
     false_match_rate: Annotated[
         float | None,
-        Field(description="Measured rate x comparisons, at most 1: how often photos without a common person match."),
+        Field(description="Measured rate x comparisons, at most 1; bounds the false match rate of the decision."),
     ]
     log_likelihood_ratio: Annotated[
         float | None,
         Field(
-            description="Natural logarithm of how much more likely this similarity is for the same subject than for "
+            description="Natural logarithm of the likelihood ratio of this similarity, same subject over "
             "different subjects, as calibrated. `null` for the best of several comparisons."
         ),
     ] = None

@@ -19,7 +19,7 @@ from service.gallery.index.segmented import SegmentedIndex
 from service.gallery.records import Block
 
 EFFORT = 256  # efSearch; `make bench-gallery` prints how often top 1 then agrees with the exact search
-_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2  # of the sealed templates, above which the index is rebuilt
+_TAIL_SHARE, _GONE_SHARE = 0.1, 0.2  # shares of the sealed templates above which the index is rebuilt
 _BLOCK_ROWS = 8192
 _TAIL_ROWS = 4096  # a smaller tail never causes a rebuild, because searching it is cheap
 

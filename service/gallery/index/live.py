@@ -1,4 +1,4 @@
-"""The index of one gallery over time: built in the background, updated with the store, rebuilt when worn.
+"""The index of one gallery: built in the background, updated with the store, and rebuilt after many changes.
 
 Until the index is ready, a search scans the store, which is slower but exact.
 """
@@ -109,7 +109,7 @@ class LiveIndex:
 
     @property
     def outdated(self) -> bool:
-        """Whether the index should be rebuilt: it is missing, worn, or of another kind than its size requires."""
+        """Whether the index should be rebuilt: it is missing, has changed much, or has the wrong kind for its size."""
         index = self._index
         if index is None:
             return True

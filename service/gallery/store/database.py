@@ -13,7 +13,7 @@ from service.errors import StorageFull, StoreFailed, StoreUnfit
 from service.gallery.store.schema import PAGE_BYTES, migrate
 
 _CACHE_KIB = 65536
-_CHECKPOINT_WAIT_MS = 250  # how long a WAL checkpoint waits for readers before it leaves the log for later
+_CHECKPOINT_WAIT_MS = 250  # maximum time that a WAL checkpoint waits for readers
 _MAX_IDLE_READERS = 16
 _PRIMARY_CODE = 0xFF  # mask that removes the extension from an extended result code of SQLite
 

@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--callers", type=int, default=1)
-    parser.add_argument("--settled", action="store_true", help="keep OpenCV and BLAS from starting threads")
+    parser.add_argument("--settled", action="store_true", help="limit OpenCV and BLAS to the calling thread")
     arguments = parser.parse_args()
     packed = sys.stdin.buffer.read()
     first = int.from_bytes(packed[:8], "big")

@@ -1,4 +1,4 @@
-"""What the tests of exports share."""
+"""Fixtures of the export tests."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,8 @@ from models.export import network
 
 
 @pytest.fixture(scope="session", autouse=True)
-def each_network_is_traced_once() -> Iterator[None]:
-    """Trace each known network once per run: that is most of an export, and depends on the network alone."""
+def trace_each_network_once() -> Iterator[None]:
+    """Trace each known network only once per run, because tracing takes most of the time of an export."""
     traced: dict[tuple[str, ...], onnx.ModelProto] = {}
     original = network.graph_without_weights
 

@@ -1,4 +1,4 @@
-"""One command: a checkpoint in, a proven artefact out, or a sentence."""
+"""Exports of checkpoints and published graphs: the artefact, its proof, and the errors."""
 
 import json
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def adaface(tmp_path: Path) -> Callable[[float, float], Path]:
     return make
 
 
-def test_the_artefact_is_whole_proven_and_says_what_it_is(artefact: Exported, checkpoint: Path) -> None:
+def test_an_artefact_is_complete_and_proven_and_describes_itself(artefact: Exported, checkpoint: Path) -> None:
     card, proof = open_artefact(artefact.path)
     assert (card.family, card.architecture, card.dimensions) == ("iresnet", "iresnet-1-1-1-1", 32)
     assert card.source == {"file": checkpoint.name, "sha256": card.source["sha256"], "form": "plain"}
@@ -137,7 +137,9 @@ def test_a_network_larger_than_one_file_is_exported_proven_and_digested(
         export(order(checkpoint, tmp_path / "half", precisions=("fp16",)))
 
 
-def test_an_existing_directory_is_kept_unless_forced(artefact: Exported, checkpoint: Path, tmp_path: Path) -> None:
+def test_an_existing_directory_is_replaced_only_with_force(
+    artefact: Exported, checkpoint: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("x")
@@ -184,7 +186,7 @@ def test_an_interrupt_between_the_renames_leaves_the_old_artefact(
     assert (old / "old").is_file()
 
 
-def test_what_fails_on_the_way_leaves_the_old_artefact_and_nothing_else(
+def test_a_failed_export_leaves_only_the_old_artefact(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(order(checkpoint, tmp_path / "out"))
@@ -227,7 +229,7 @@ def test_an_artefact_that_fails_its_proof_is_marked_and_not_served(
     assert open_artefact(good.path)[0] == good.card
 
 
-def test_adaface_is_bgr_in_its_own_form_and_its_statistics_go_to_the_card(
+def test_a_checkpoint_of_adaface_is_bgr_and_has_norm_statistics(
     adaface: Callable[[float, float], Path], tmp_path: Path
 ) -> None:
     card = export(order(adaface(24.0, 0.75), tmp_path / "out")).card
@@ -238,7 +240,7 @@ def test_adaface_is_bgr_in_its_own_form_and_its_statistics_go_to_the_card(
     assert describe_checkpoint(SourceSpec(adaface(24.0, 0.75), mirror=True)).norm_statistics() is None
 
 
-def test_colour_is_asked_for_where_nothing_tells(tmp_path: Path) -> None:
+def test_an_unknown_colour_order_is_an_error(tmp_path: Path) -> None:
     weights = weights_for(small_adaface())
     bare = save(weights, tmp_path / "a.pth")
     with pytest.raises(ColorUnknown, match="--color rgb or --color bgr"):
@@ -250,12 +252,12 @@ def test_colour_is_asked_for_where_nothing_tells(tmp_path: Path) -> None:
     assert (told.preprocessing["color"], told.color_from) == ("rgb", "the user")
 
 
-def test_a_user_who_contradicts_the_file_is_obeyed_and_it_is_written_down(
+def test_the_colour_order_of_the_user_overrides_the_file_and_is_recorded(
     adaface: Callable[[float, float], Path], tmp_path: Path
 ) -> None:
     card = export(order(adaface(24.0, 0.75), tmp_path / "out", color="rgb")).card
     assert card.preprocessing["color"] == "rgb"
-    assert "which says bgr" in card.color_from
+    assert "states bgr instead" in card.color_from
 
 
 def test_mirror_fusion_is_in_the_graph_and_in_the_contract(checkpoint: Path, tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_mirror_fusion_is_in_the_graph_and_in_the_contract(checkpoint: Path, tmp
 
 
 def own_network() -> torch.nn.Module:
-    """A network that no project trains, for `--builder`."""
+    """Return a network of an unknown architecture, for `--builder`."""
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 8, 8),
         torch.nn.BatchNorm2d(8),
@@ -276,7 +278,7 @@ def own_network() -> torch.nn.Module:
 
 
 class UnitAndNorm(torch.nn.Module):
-    """Answers as AdaFace's network does."""
+    """A network that returns unit embeddings and norms, as AdaFace's network does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -289,7 +291,7 @@ class UnitAndNorm(torch.nn.Module):
 
 
 class WithHead(torch.nn.Module):
-    """Has members of the names that training wrappers use."""
+    """A network with members named `backbone` and `head`, as in training wrappers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,14 +325,16 @@ def failing() -> torch.nn.Module:
     raise RuntimeError("no such file: my-private-config")
 
 
-ABOUT_OWN: dict[str, Any] = {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
+CUSTOM_PREPROCESSING: dict[str, Any] = {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
 
 
 @pytest.mark.parametrize("make", [own_network, UnitAndNorm, WithHead, OneMember])
-def test_a_builder_brings_a_network_of_the_users_own(make: Callable[[], torch.nn.Module], tmp_path: Path) -> None:
+def test_a_builder_exports_a_network_of_an_unknown_architecture(
+    make: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
     module, name = make(), make.__name__
     torch.save(module.state_dict(), tmp_path / "own.pth")
-    wanted = order(tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{name}", **ABOUT_OWN)
+    wanted = order(tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{name}", **CUSTOM_PREPROCESSING)
     exported = export(wanted)
     assert exported.proof.passed
     assert (exported.card.family, exported.card.architecture) == ("own", f"{__name__}:{name}")
@@ -342,21 +346,21 @@ def test_a_builder_brings_a_network_of_the_users_own(make: Callable[[], torch.nn
     [
         ("absent_module:build", "cannot be imported"),
         (f"{__name__}:absent", "cannot be imported"),
-        (f"{__name__}:ABOUT_OWN", "cannot be called"),
+        (f"{__name__}:CUSTOM_PREPROCESSING", "cannot be called"),
         (f"{__name__}:not_a_network", "not an nn.Module"),
         (f"{__name__}:failing", "failed: no such file"),
         (f"{__name__}:leaving", "failed: 0"),
     ],
 )
-def test_a_builder_that_does_not_work_is_a_sentence(builder: str, said: str, tmp_path: Path) -> None:
+def test_a_builder_that_fails_is_an_error(builder: str, said: str, tmp_path: Path) -> None:
     torch.save(own_network().state_dict(), tmp_path / "own.pth")
     with pytest.raises(BuilderUnfit, match=said):
-        export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, **ABOUT_OWN))
+        export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, **CUSTOM_PREPROCESSING))
     with pytest.raises(BuilderUnfit, match="--color, --mean and --std"):
         export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, color="rgb"))
 
 
-def test_a_published_graph_is_imported_with_what_its_user_says(tmp_path: Path, artefact: Exported) -> None:
+def test_a_published_graph_is_imported_with_the_stated_preprocessing(tmp_path: Path, artefact: Exported) -> None:
     layout = export(order(artefact.path.with_name("backbone.pth"), tmp_path / "nchw", layout="insightface"))
     about: dict[str, Any] = {"color": "rgb", "mean": 127.5, "std": 127.5}
     imported = export(order(layout.path / "embedder.onnx", tmp_path / "out", published=True, **about))
@@ -370,7 +374,7 @@ def test_a_published_graph_is_imported_with_what_its_user_says(tmp_path: Path, a
 
 
 @pytest.mark.parametrize("plan", [small_iresnet(), small_adaface()], ids=lambda plan: plan.family)
-def test_insightface_loads_its_layout_and_answers_alike(plan: Plan, tmp_path: Path) -> None:
+def test_insightface_loads_its_layout_and_returns_the_same_embeddings(plan: Plan, tmp_path: Path) -> None:
     arcface = pytest.importorskip("insightface.model_zoo.arcface_onnx")
     path = save(weights_for(plan), tmp_path / "a.pth")
     about: dict[str, Any] = {"color": "bgr" if plan.family == "adaface-ir" else "rgb"}
@@ -399,7 +403,7 @@ def test_a_file_that_is_no_recognizer_is_not_imported(tmp_path: Path, shared: Pa
             export(order(path, tmp_path / "out", published=True, **about))
 
 
-def test_int8_wants_faces_and_says_how_many(checkpoint: Path, tmp_path: Path) -> None:
+def test_int8_requires_a_minimum_number_of_faces(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ImagesUnfit, match="--calibration-images"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",)))
     (tmp_path / "faces").mkdir()
@@ -410,7 +414,7 @@ def test_int8_wants_faces_and_says_how_many(checkpoint: Path, tmp_path: Path) ->
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
 
 
-def test_int8_is_calibrated_on_faces_and_lists_what_it_leaves(checkpoint: Path, tmp_path: Path) -> None:
+def test_int8_is_calibrated_on_faces_and_lists_float32_layers(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for number, picture in enumerate(synthetic_pictures(40, 112, 112, seed=1)):
         (tmp_path / f"faces/{number:02}.png").write_bytes(encode(Image.fromarray(picture)))
@@ -432,7 +436,7 @@ def test_int8_is_calibrated_on_faces_and_lists_what_it_leaves(checkpoint: Path, 
     assert (tmp_path / "out/embedder.int8.onnx").stat().st_size < (tmp_path / "out/embedder.onnx").stat().st_size / 2
 
 
-def test_the_service_takes_the_artefact_in_the_precisions_that_are_proven(artefact: Exported, store: PackStore) -> None:
+def test_the_service_loads_an_artefact_only_in_proven_precisions(artefact: Exported, store: PackStore) -> None:
     manifest = find_manifest("opencv-zoo")
     models = load_models(store, manifest, model=artefact.path)
     assert models.recognizer == artefact.card
@@ -462,13 +466,13 @@ def test_an_engine_that_the_proof_does_not_cover_is_not_used(artefact: Exported)
         proven_runtime(artefact.card, proof, RuntimeOptions("openvino"))
 
 
-def test_a_network_that_answers_zero_is_called_broken(tmp_path: Path) -> None:
+def test_a_network_that_returns_zero_is_refused(tmp_path: Path) -> None:
     weights = {key: np.zeros_like(array) for key, array in weights_for(small_iresnet()).items()}
     with pytest.raises(WeightsNotFinite, match="source network"):
         export(order(save(weights, tmp_path / "a.pth"), tmp_path / "out"))
 
 
-def test_a_network_that_gives_everybody_one_embedding_is_called_broken(tmp_path: Path) -> None:
+def test_a_network_with_one_embedding_for_all_faces_is_refused(tmp_path: Path) -> None:
     weights = weights_for(small_iresnet())
     weights["fc.weight"] = np.zeros_like(weights["fc.weight"])
     with pytest.raises(WeightsNotFinite, match="same embedding"):
@@ -494,13 +498,13 @@ def die() -> None:
     os._exit(9)
 
 
-def test_a_step_that_the_system_ends_is_a_sentence() -> None:
+def test_a_step_that_the_system_ends_is_an_error() -> None:
     with pytest.raises(ExportProcessKilled, match="memory"):
         run_in_subprocess(die)
 
 
 def published(path: Path, output: list[int | str], kind: int = onnx.TensorProto.FLOAT, listed: bool = False) -> Path:
-    """Write a recognizer as somebody may publish one."""
+    """Write an ONNX recognizer in the form of a published graph."""
     helper = onnx.helper
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     weights = onnx.numpy_helper.from_array(np.ones((4, 3, 112, 112), dtype), "w")
@@ -517,12 +521,12 @@ def published(path: Path, output: list[int | str], kind: int = onnx.TensorProto.
 ABOUT: dict[str, Any] = {"color": "rgb", "mean": 127.5, "std": 127.5}
 
 
-def test_weights_that_are_listed_as_inputs_do_not_hide_the_picture(tmp_path: Path) -> None:
+def test_weights_that_are_listed_as_inputs_are_not_taken_for_the_image(tmp_path: Path) -> None:
     graph = published(tmp_path / "a.onnx", ["N", 4], listed=True)
     assert export(order(graph, tmp_path / "out", published=True, **ABOUT)).proof.passed
 
 
-def test_graphs_of_other_forms_are_refused_in_a_line(tmp_path: Path) -> None:
+def test_unsupported_graphs_are_refused_in_one_line(tmp_path: Path) -> None:
     cases = {
         "takes float16": published(tmp_path / "half.onnx", ["N", 4], onnx.TensorProto.FLOAT16),
         "with a fixed D": published(tmp_path / "free.onnx", ["N", "D"]),

@@ -1,4 +1,4 @@
-"""Every mistake that conversions are known for is caught by the proof."""
+"""The parity proof detects the common mistakes of conversions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +88,7 @@ def embeddings(raw: NDArray[np.float32]) -> Embeddings:
     return Embeddings(raw / norm[:, None], norm)
 
 
-def test_measures_are_what_they_are_called() -> None:
+def test_computes_every_measure() -> None:
     rng = np.random.default_rng(0)
     reference = rng.normal(size=(20, 64)).astype(np.float32)
     raw = reference * np.float32(1.01)
@@ -125,8 +125,8 @@ def test_each_precision_has_its_own_limit(precision: str, angle: float, passes: 
     assert (compare(reference, embeddings(raw)).failures(precision) == []) is passes  # type: ignore[arg-type]
 
 
-def test_a_model_that_collapses_fails_however_close_its_cosines_are() -> None:
-    """Different people at 0.97: the cosine of each face with itself may still look well."""
+def test_a_collapsed_model_fails_even_with_high_cosines() -> None:
+    """Different faces have cosines of 0.97, although the cosine of each face with its reference is still high."""
     rng = np.random.default_rng(0)
     reference = (rng.normal(size=(30, 128)) + 2).astype(np.float32)
     raw = reference + 8 * reference.mean(axis=0)
@@ -135,7 +135,7 @@ def test_a_model_that_collapses_fails_however_close_its_cosines_are() -> None:
 
 
 @pytest.mark.parametrize("factor", [np.nan, np.inf, 0, 100, -1])
-def test_a_norm_that_is_another_fails_in_every_precision(factor: float) -> None:
+def test_a_wrong_norm_fails_in_every_precision(factor: float) -> None:
     reference = np.random.default_rng(0).normal(size=(8, 32)).astype(np.float32)
     right = embeddings(reference)
     wrong = Embeddings(right.embedding, (right.norm * factor).astype(np.float32))
@@ -143,7 +143,7 @@ def test_a_norm_that_is_another_fails_in_every_precision(factor: float) -> None:
         assert compare(reference, wrong).failures(precision), precision
 
 
-def test_numbers_that_are_none_fail() -> None:
+def test_numbers_that_are_not_finite_fail() -> None:
     reference = np.ones((4, 8), np.float32) + np.eye(4, 8, dtype=np.float32)
     raw = reference.copy()
     raw[2, 3] = np.nan
@@ -178,7 +178,7 @@ def test_a_labelled_set_measures_accuracy_and_errors_over_all_different_subjects
     assert labelled.score(unit).accuracy < score.accuracy
 
 
-def test_what_int8_may_cost_in_decisions_is_limited() -> None:
+def test_limits_the_loss_of_accuracy_by_int8() -> None:
     reference = LabelledScore(0.99, 0.02, 0.3)
     assert LabelledScore(0.9891, 0.0219, 0.3).failures(reference) == []
     assert "10-fold" in LabelledScore(0.9889, 0.02, 0.3).failures(reference)[0]

@@ -1,7 +1,7 @@
-"""Engines are named for one GPU and one TensorRT, and built by calls that both supported versions have.
+"""Engines are named after the GPU and the TensorRT version, and built with calls that both versions support.
 
 TensorRT cannot be loaded without a GPU's libraries. The fake below has the names of the bindings of 10.16 and 11.4, and
-nothing else: a call that one of them lacks is an AttributeError. It proves the sequence of calls, not that they work.
+no others, so any other call raises AttributeError. The tests check the sequence of calls, not that the calls work.
 """
 
 import json
@@ -29,7 +29,7 @@ Calls = list[tuple[Any, ...]]
 
 
 class FakeTensorrt:
-    """Records what is called. Set `refuses` to a name to have that step fail."""
+    """A fake of TensorRT that records its calls; the step named by `refuses` fails."""
 
     __version__ = "11.4.0.106"
 
@@ -219,19 +219,19 @@ def broken_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     sys.modules.pop("tensorrt", None)
 
 
-def test_without_tensorrt_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tensorrt_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineMissing, match="TensorRT is not installed"):
         load_tensorrt()
 
 
 @pytest.mark.usefixtures("broken_tensorrt")
-def test_without_its_libraries_it_names_the_one_that_is_missing() -> None:
+def test_a_missing_library_of_tensorrt_is_named() -> None:
     with pytest.raises(EngineMissing, match="libnvonnxparser"):
         load_tensorrt()
 
 
-def test_without_a_driver_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.runtime.gpu._DRIVER", "libabsent.so.1")
     with pytest.raises(EngineMissing, match="no NVIDIA driver"):
         find_gpu()

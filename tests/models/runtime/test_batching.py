@@ -183,7 +183,7 @@ def test_a_worker_that_dies_fails_only_its_own_requests(callers: ThreadPoolExecu
     with batched(session, workers=2, largest=1) as shared:
         assert shared.alive
         session.gate.set()
-        with pytest.raises(InferenceFailed, match="died of SystemError"):
+        with pytest.raises(InferenceFailed, match="failed with SystemError"):
             shared.run(images_of(13))
         until(lambda: not shared.alive)
         assert numbers_of(shared.run(images_of(5))) == [5]  # the other worker continues
@@ -323,7 +323,7 @@ def test_waits_for_more_entries_only_at_a_high_arrival_rate() -> None:
     assert arrivals.wait_s(now, 7) > 0
     for _ in range(30):
         now += 0.0002
-        arrivals.note(now, 1, lone=True)
+        arrivals.note(now, 1, alone=True)
     assert arrivals.wait_s(now, 7) == 0  # a single client that sends one request after another
     together = Arrivals(longest)
     for _ in range(30):

@@ -38,7 +38,7 @@ def with_quality(models: Models, **changes: Any) -> Models:
 
 @pytest.fixture
 def unvalidated(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
-    """A client of a model whose norm does not order its errors."""
+    """A client of a model with unvalidated quality."""
     with served(with_quality(fake_models, validated=False, because="tiny faces look good to it"), galleries) as client:
         yield client
 

@@ -74,7 +74,7 @@ def test_inspect_describes_an_artefact_and_a_checkpoint(
     exported: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artefact = json.loads(vultus_here(capsys, "inspect", exported[0], "--json").stdout)
-    assert artefact["fit to be served"] is True
+    assert (artefact["intact"], artefact["fit to be served"]) == ("yes", True)
     assert artefact["card"]["licence"] == "MIT"
     torch.save(adaface_checkpoint(weights_for(small_adaface()), 24.0, 0.5), tmp_path / "a.ckpt")
     checkpoint = json.loads(vultus("inspect", tmp_path / "a.ckpt", "--json").stdout)  # reads the file in a subprocess

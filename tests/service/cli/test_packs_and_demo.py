@@ -74,7 +74,7 @@ def test_the_demo_compares_photos_of_the_user(photos: Path, tmp_path: Path, monk
     assert "both photos" in single.stderr
 
 
-def test_the_demo_ends_if_the_service_hangs_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_ends_if_the_service_hangs_without_a_log_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_START_TIMEOUT_S", 0.2)
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with (

@@ -142,7 +142,7 @@ def test_partial_and_orphaned_snapshots_are_removed_at_start(reopen: Open) -> No
     assert [path.name for path in directory.glob("7*")] == []
 
 
-def test_a_worn_graph_is_rebuilt(reopen: Open) -> None:
+def test_a_graph_with_many_changes_is_rebuilt(reopen: Open) -> None:
     galleries = reopen()
     fill(galleries)
     for number in range(60):

@@ -155,7 +155,7 @@ def test_missing_files_stop_the_run_before_it_begins(tmp_path: Path) -> None:
     present.write_bytes(faces_png(1))
     pictures = [Picture("there.png", present), *(Picture(f"gone {n}", tmp_path / f"gone {n}") for n in range(12))]
     assert len(require_present(pictures, 12)) == 12
-    sentence = r"12 of 13 pictures are missing, at most 11 may be missing: gone 0, .*gone 9, …"
+    sentence = r"12 of 13 pictures are missing; the maximum is 11: gone 0, .*gone 9, …"
     with pytest.raises(SetIncomplete, match=sentence):
         require_present(pictures, 11)
     model = EvaluatedModel(models_by_color(), max_missing=3)

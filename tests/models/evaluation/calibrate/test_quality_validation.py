@@ -19,7 +19,7 @@ def comparisons(order: float, seed: int = 0, subjects: int = 300, level: float =
     return Comparisons((10 + quality + 5 * level).astype(np.float32), scores.astype(np.float32))
 
 
-def test_a_norm_that_orders_errors_is_validated() -> None:
+def test_a_norm_that_predicts_errors_is_validated() -> None:
     verdict = validate_quality({REAL: comparisons(0.6), "blur": comparisons(0.5, 1, level=0.4)}, THRESHOLD)
     assert verdict.because is None
     assert verdict.evidence["subjects"] == 300
@@ -31,7 +31,7 @@ def test_a_norm_unrelated_to_errors_is_not_validated() -> None:
     verdict = validate_quality({REAL: comparisons(0.0)}, THRESHOLD)
     assert verdict.because is not None
     assert "real faces" in verdict.because
-    assert "does not order" in verdict.because
+    assert "does not predict" in verdict.because
 
 
 def test_one_degradation_with_long_embeddings_prevents_validation() -> None:
@@ -54,7 +54,7 @@ def test_correlation_alone_does_not_validate_quality() -> None:
     verdict = validate_real(scores, np.arange(400.0))
     assert verdict.evidence[REAL]["spearman_least"] > 0.3
     assert verdict.because is not None
-    assert "does not surely lower" in verdict.because
+    assert "does not clearly lower" in verdict.because
 
 
 def test_few_errors_must_not_become_more_frequent() -> None:
@@ -70,7 +70,7 @@ def test_few_errors_must_not_become_more_frequent() -> None:
 
 def test_quality_is_not_validated_without_errors() -> None:
     verdict = validate_real(np.linspace(0.5, 0.9, 400), np.arange(400.0))
-    assert verdict.because == "only 0 errors were seen, and 30 are needed to tell whether it orders them"
+    assert verdict.because == "the measurement has only 0 errors; at least 30 are needed"
 
 
 def test_quality_is_not_validated_on_few_subjects_and_pictures_without_a_face_do_not_count() -> None:
@@ -78,7 +78,7 @@ def test_quality_is_not_validated_on_few_subjects_and_pictures_without_a_face_do
     scores = compared.scores.copy()
     scores[:15] = np.nan
     verdict = validate_quality({REAL: Comparisons(compared.quality, scores)}, THRESHOLD)
-    assert verdict.because == "it was validated on 25 subjects with two pictures; at least 30 are needed"
+    assert verdict.because == "it was measured on 25 subjects with two pictures; at least 30 are needed"
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)

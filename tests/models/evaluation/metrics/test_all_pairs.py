@@ -53,7 +53,7 @@ def test_the_tail_holds_the_highest_similarities_in_any_order_of_blocks(monkeypa
     monkeypatch.setattr(all_pairs, "_ROWS", 4)
     monkeypatch.setattr(all_pairs, "_COLUMNS", 4)
     monkeypatch.setattr(all_pairs, "TAIL_RATE", 0.05)
-    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
+    monkeypatch.setattr(all_pairs, "MIN_TAIL_PAIRS", 0)
     embedding, subjects = people(30, 3)
     _, others = every_pair(embedding, subjects)
     tail = compare_all(embedding, subjects).non_mated
@@ -92,7 +92,7 @@ def test_folds_have_disjoint_subjects_and_similar_sizes() -> None:
 
 
 def test_rates_and_thresholds_are_exact_to_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
+    monkeypatch.setattr(all_pairs, "MIN_TAIL_PAIRS", 0)
     embedding, subjects = people(40, 3)
     found = compare_all(embedding, subjects)
     highest = found.non_mated.scores[0]
@@ -168,6 +168,6 @@ def test_refuses_pairs_of_one_class() -> None:
 
 
 def test_refuses_more_mated_pairs_than_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_pairs, "MOST_MATED", 10)
+    monkeypatch.setattr(all_pairs, "MAX_MATED_PAIRS", 10)
     with pytest.raises(TooManyPairs, match="--pairs"):
         compare_all(*people(5, 4))

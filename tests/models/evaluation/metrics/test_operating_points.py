@@ -168,7 +168,7 @@ def test_if_every_mated_pair_is_an_error_the_lower_end_of_fnmr_is_the_rule_of_th
 def test_the_lower_end_of_the_threshold_is_minus_one_if_the_tail_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, subjects = people(12, 12, dimensions=6)
     full = compare_all(embedding, subjects)
-    monkeypatch.setattr(all_pairs, "LEAST_KEPT", 0)
+    monkeypatch.setattr(all_pairs, "MIN_TAIL_PAIRS", 0)
     short = compare_all(embedding, subjects)
     threshold = full.non_mated.threshold(1e-2)
     assert threshold is not None

@@ -289,7 +289,7 @@ def test_missing_pictures_of_a_list_are_counted_up_to_the_maximum(model: Evaluat
         "first,second,mated\nsubject 00/0.png,subject 00/1.png,1\nsubject 00/0.png,gone.png,0\n"
         "subject 01/0.png,subject 02/1.png,0\n"
     )
-    with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing, at most 0 may be missing: gone\.png"):
+    with pytest.raises(SetIncomplete, match=r"1 of 5 pictures are missing; the maximum is 0: gone\.png"):
         evaluate_pairs(model, read_pair_list(listing, people), "single")
     model.max_missing = 1
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")

@@ -1,4 +1,4 @@
-"""Telemetry of the engines is switched off, because a service that sees faces must not report to third parties.
+"""Disable the telemetry of the engines, because a service that processes faces must not report to third parties.
 
 ONNX Runtime from 1.29 on and OpenVINO write an identifier into the home directory and send usage events, unless
 telemetry is switched off before they are imported.
