@@ -113,9 +113,7 @@ def folded_rates(distance: Doubles, mated: Flags, acquired: Flags | None = None)
         SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     _require_folds(mated)
-    accepted = distance[None] < _THRESHOLDS[:, None]
-    if acquired is not None:
-        accepted &= acquired[None]
+    accepted = _accepted(distance, _THRESHOLDS, acquired)
     true, false = zip(*(_rates(accepted[:, fold], mated[fold]) for fold, _ in _folds(len(mated))), strict=True)
     return FoldedRates(_THRESHOLDS, np.mean(true, axis=0), np.mean(false, axis=0))
 
@@ -141,9 +139,7 @@ def validation_rate(
         SingleClass: All pairs are mated, or all pairs are non-mated.
     """
     _require_folds(mated)
-    accepted = distance[None] < _FINE_THRESHOLDS[:, None]
-    if acquired is not None:
-        accepted &= acquired[None]
+    accepted = _accepted(distance, _FINE_THRESHOLDS, acquired)
     rates = []
     for fold, others in _folds(len(mated)):
         _, false = _rates(accepted[:, others], mated[others])
@@ -163,6 +159,12 @@ def _rates(accepted: Flags, mated: Flags) -> tuple[Doubles, Doubles]:
 def _folds(count: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     indices = np.arange(count)
     return [(fold, np.setdiff1d(indices, fold)) for fold in np.array_split(indices, FOLDS)]
+
+
+def _accepted(distance: Doubles, thresholds: Doubles, acquired: Flags | None) -> Flags:
+    """Return the (T, N) mask of the pairs that each threshold accepts; only acquired pairs are accepted."""
+    accepted: Flags = distance[None] < thresholds[:, None]
+    return accepted if acquired is None else accepted & acquired[None]
 
 
 def _require_folds(mated: Flags) -> None:
