@@ -159,7 +159,7 @@ class LowQuality(FaceError):
 
 
 class ExtremePose(FaceError):
-    """The face is turned further away than the faces of the calibration."""
+    """The face is turned or tilted further than the faces of the calibration."""
 
     code = "extreme_pose"
 

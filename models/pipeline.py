@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from models.alignment import AlignmentTemplate, align, alignment_matrix, crop_scale
 from models.deadline import Deadline
-from models.detection import Face, FaceDetector
+from models.detection import DetectionOptions, Face, FaceDetector
 from models.detection.policy import FacePolicy, select_faces
 from models.embedding import Embedder
 from models.errors import CancellationError, VultusError
 from models.imaging import ImageLimits, Photo, Raster
+
+PIPELINE_REVISION = 2
+"""Raised when a photo gives other crops than before, because embeddings that were kept for it are then out of date."""
 
 Outcome = TypeVar("Outcome")
 
@@ -30,11 +33,13 @@ class DetectedPhoto:
     Attributes:
         width, height: Size of the upright photo in pixels.
         faces: Faces in pixels of the upright photo, highest score first.
+        omitted: Number of faces that were found but left out, because a photo has too many.
     """
 
     width: int
     height: int
     faces: list[Face]
+    omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,11 +79,13 @@ class EmbeddedPhoto:
     Attributes:
         width, height: Size of the upright photo in pixels.
         faces: Embedded faces, highest score first.
+        omitted: Number of faces that were found but left out, because a photo has too many.
     """
 
     width: int
     height: int
     faces: list[EmbeddedFace]
+    omitted: int = 0
 
 
 class FaceCropper:
@@ -89,7 +96,12 @@ class FaceCropper:
     """
 
     def __init__(
-        self, detector: FaceDetector, template: AlignmentTemplate, limits: ImageLimits | None = None, workers: int = 2
+        self,
+        detector: FaceDetector,
+        template: AlignmentTemplate,
+        limits: ImageLimits | None = None,
+        workers: int = 2,
+        max_faces: int = DetectionOptions().max_faces,
     ) -> None:
         """Connect the steps.
 
@@ -98,10 +110,12 @@ class FaceCropper:
             template: Alignment template of the crops.
             limits: Limits of the images; the defaults of `ImageLimits` if None.
             workers: Number of worker threads for photos.
+            max_faces: Maximum number of faces that are selected in a photo.
         """
         self.detector = detector
         self.template = template
         self.limits = limits or ImageLimits()
+        self._max_faces = max_faces
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
 
     def detect(
@@ -123,8 +137,7 @@ class FaceCropper:
         """
 
         def detect(image: bytes) -> DetectedPhoto:
-            photo, faces = self._find(image, policy, deadline)
-            return DetectedPhoto(photo.width, photo.height, faces)
+            return self._find(image, policy, deadline)[1]
 
         return self._for_each(encoded, detect)
 
@@ -147,8 +160,8 @@ class FaceCropper:
         """
 
         def crop(image: bytes) -> CroppedPhoto:
-            photo, faces = self._find(image, policy, deadline)
-            return CroppedPhoto(DetectedPhoto(photo.width, photo.height, faces), self._crops(photo, faces, deadline))
+            photo, detected = self._find(image, policy, deadline)
+            return CroppedPhoto(detected, self._crops(photo, detected.faces, deadline))
 
         return self._for_each(encoded, crop)
 
@@ -166,14 +179,18 @@ class FaceCropper:
         others = [self._workers.submit(attempt, image) for image in encoded[1:]]
         return [attempt(image) for image in encoded[:1]] + [other.result() for other in others]
 
-    def _find(self, encoded: bytes, policy: FacePolicy, deadline: Deadline) -> tuple[Photo, list[Face]]:
+    def _find(self, encoded: bytes, policy: FacePolicy, deadline: Deadline) -> tuple[Photo, DetectedPhoto]:
         with deadline.stage("decode"):
             photo = Photo(encoded, self.limits)
-            raster = photo.raster(self.detector.max_side_px / max(photo.width, photo.height))
+            raster = photo.raster(self.detector.raster_scale(photo.width, photo.height))
         with deadline.stage("detect"):
-            faces = self.detector.detect(raster.pixels, deadline)
+            found = self.detector.detect(raster.pixels, deadline)
+            height, width = raster.pixels.shape[:2]
+            selected = select_faces(found, policy, (width, height))
+            omitted = max(0, len(selected) - self._max_faces)
+            faces = self.detector.confirm(raster.pixels, selected[: self._max_faces], deadline)
         faces = [face.scaled((1 / raster.scale[0], 1 / raster.scale[1])) for face in faces]
-        return photo, select_faces(faces, policy, (photo.width, photo.height))
+        return photo, DetectedPhoto(photo.width, photo.height, faces, omitted)
 
     def _crops(self, photo: Photo, faces: list[Face], deadline: Deadline) -> NDArray[np.uint8]:
         template = self.template
@@ -192,7 +209,12 @@ class Pipeline(FaceCropper):
     """
 
     def __init__(
-        self, detector: FaceDetector, embedder: Embedder, limits: ImageLimits | None = None, workers: int = 2
+        self,
+        detector: FaceDetector,
+        embedder: Embedder,
+        limits: ImageLimits | None = None,
+        workers: int = 2,
+        max_faces: int = DetectionOptions().max_faces,
     ) -> None:
         """Connect the steps.
 
@@ -201,8 +223,9 @@ class Pipeline(FaceCropper):
             embedder: Recognizer; its template is the alignment template of the crops.
             limits: Limits of the images; the defaults of `ImageLimits` if None.
             workers: Number of worker threads for photos.
+            max_faces: Maximum number of faces that are selected in a photo.
         """
-        super().__init__(detector, embedder.template, limits, workers)
+        super().__init__(detector, embedder.template, limits, workers, max_faces)
         self.embedder = embedder
 
     def embed(
@@ -236,6 +259,7 @@ class Pipeline(FaceCropper):
                     EmbeddedFace(face, *next(embedded), crop)
                     for face, crop in zip(outcome.photo.faces, outcome.crops, strict=True)
                 ],
+                outcome.photo.omitted,
             )
             for outcome in outcomes
         ]

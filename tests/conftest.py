@@ -87,6 +87,12 @@ class FakeDetector:
             for n in range(count)
         ]
 
+    def raster_scale(self, width: int, height: int) -> float:
+        return self.max_side_px / max(width, height)
+
+    def confirm(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None = None) -> list[Face]:  # noqa: ARG002
+        return faces
+
 
 @pytest.fixture
 def fake_models() -> Models:

@@ -6,7 +6,8 @@ NMS merges the candidates of both scales.
 
 In rotated photos the network often finds a face with an ordinary score but with landmarks far from eyes and mouth, so a
 detected face does not prove that the photo is upright. If the best score is below `sure_score` of the family, the
-detector tries the other orientations and uses the one with the best score.
+detector tries the other orientations and uses the one with the best score. Photos of an extreme shape are also looked
+at in tiles, and tilted faces again, turned upright.
 """
 
 import math
@@ -20,16 +21,20 @@ from numpy.typing import NDArray
 from models.deadline import Deadline
 from models.detection.face import Face
 from models.detection.heads import STRIDES, DetectorHead, Floats
+from models.detection.tiles import distinct_heads, longest_tile_side, show_same_head, tiles_of
+from models.detection.tilt import VIEW_SIDE, look_again
 from models.runtime import Session
 
 DETECTOR_OUTPUTS = ("scores", "boxes", "landmarks")
 
 _NMS_IOU = 0.3  # default of OpenCV's FaceDetectorYN
-_COARSE_SIDE, _COARSE_PADDING = 160, 32  # most accurate on LFW close-ups at this cost; 128 px is clearly worse
-_COARSE_CANVAS = (_COARSE_SIDE + 2 * _COARSE_PADDING,) * 2
+_COARSE_SIDE, _COARSE_PADDING = (
+    160,
+    (VIEW_SIDE - 160) // 2,
+)  # most accurate on LFW close-ups at this cost; 128 px is clearly worse
+_COARSE_CANVAS = (VIEW_SIDE, VIEW_SIDE)
 _LARGE_FACE_PX = 416  # side in the full photo above which the reduced copy yields better landmarks
 _MIN_SIDE = 384  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 % without, 99.5 % with)
-_SAME_HEAD = 0.3  # minimum shared part of the smaller box; a false upright box in a rotated face shares more
 _TURN_MARGIN = 0.02  # minimum score gain of another orientation over the original one
 _TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
@@ -40,7 +45,7 @@ class DetectionOptions:
 
     Attributes:
         max_side_px: Length in pixels to which the longer side of larger photos is reduced; a multiple of 128.
-        max_faces: Maximum number of faces to return; those with the highest score are kept.
+        max_faces: Maximum number of faces of a photo that are selected; those with the highest score are.
     """
 
     max_side_px: int = 640
@@ -98,6 +103,29 @@ class AnchorDetector:
 
     def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """See `FaceDetector.detect`."""
+        faces = self._detect_part(image, deadline)
+        height, width = image.shape[:2]
+        tiles = tiles_of(width, height)
+        if not tiles:
+            return faces
+        for rows, columns in tiles:
+            in_tile = self._detect_part(image[rows, columns], deadline)
+            faces += [face.moved((columns.start, rows.start)) for face in in_tile]
+        return distinct_heads(faces)
+
+    def confirm(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None = None) -> list[Face]:
+        """See `FaceDetector.confirm`."""
+
+        def look(views: NDArray[np.uint8]) -> list[list[Face]]:
+            return [self._suppress(candidates) for candidates in self._run(views, 0, deadline)]
+
+        return [look_again(look, image, face, self._head.sure_score) for face in faces]
+
+    def raster_scale(self, width: int, height: int) -> float:
+        """See `FaceDetector.raster_scale`."""
+        return self.max_side_px / longest_tile_side(width, height)
+
+    def _detect_part(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
         longer = max(image.shape[:2])
         resized = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
         faces = self._detect_two_scales(resized, deadline)
@@ -154,8 +182,10 @@ class AnchorDetector:
         if not found or found[0].score <= minimum:
             return faces
         turned = [_turn_back(face, _TURNS[best], image.shape) for face in found]
-        # Upright faces beside a rotated one are kept: the policy `single` must reject a photo of two people.
-        upright = [face for face in faces if not any(_show_same_head(face, other) for other in turned)]
+        # Upright faces beside a rotated one are kept, because the policy `single` must reject a photo of two people.
+        # A second look drops the false ones, which the networks find in photos that are upside down.
+        beside = [face for face in faces if not any(show_same_head(face, other) for other in turned)]
+        upright = [face for face in self.confirm(image, beside, deadline) if face.confirmed]
         return sorted(turned + upright, key=lambda face: -face.score)
 
     def _candidates(self, image: NDArray[np.uint8], padding: int, deadline: Deadline | None) -> Candidates:
@@ -189,14 +219,8 @@ class AnchorDetector:
         )  # highest score first
         return [
             Face(candidates.boxes[index], candidates.landmarks[index], float(candidates.scores[index]))
-            for index in np.asarray(indices, dtype=np.intp)[: self._options.max_faces]
+            for index in np.asarray(indices, dtype=np.intp)
         ]
-
-
-def _show_same_head(first: Face, second: Face) -> bool:
-    """Return whether two boxes share so much of the smaller box that they show the same head."""
-    shared = np.minimum(first.box[2:], second.box[2:]) - np.maximum(first.box[:2], second.box[:2])
-    return float(np.prod(np.maximum(shared, 0))) >= _SAME_HEAD * min(first.area, second.area)
 
 
 def _sides(boxes: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The face record and the interface of face detectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +18,13 @@ class Face:
         landmarks: (5, 2) float32, pixels: left eye, right eye, nose, left and right mouth corner, as seen in the
             photo after rotating it until the face is upright.
         score: Detection confidence in [0, 1], which is independent of identity.
+        confirmed: Whether the landmarks are believed; False for a tilted face that looked different in each view.
     """
 
     box: NDArray[np.float32]
     landmarks: NDArray[np.float32]
     score: float
+    confirmed: bool = True
 
     @property
     def area(self) -> float:
@@ -35,7 +37,12 @@ class Face:
         xy = np.asarray(factor, dtype=np.float32)
         shift = (xy - 1) / np.float32(2)
         box = self.box.reshape(2, 2) * xy + shift
-        return Face(box.reshape(4), self.landmarks * xy + shift, self.score)
+        return replace(self, box=box.reshape(4), landmarks=self.landmarks * xy + shift)
+
+    def moved(self, offset: tuple[float, float]) -> "Face":
+        """Return the face moved by `offset` (x, y) in pixels."""
+        xy = np.asarray(offset, dtype=np.float32)
+        return replace(self, box=(self.box.reshape(2, 2) + xy).reshape(4), landmarks=self.landmarks + xy)
 
 
 class FaceDetector(Protocol):
@@ -51,6 +58,9 @@ class FaceDetector(Protocol):
     def max_side_px(self) -> int:
         """Length in pixels to which the longer side of a larger photo is reduced before detection."""
 
+    def raster_scale(self, width: int, height: int) -> float:
+        """Return the scale, relative to a photo of a size in pixels, at which `detect` needs its pixels."""
+
     def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """Detect the faces of a photo.
 
@@ -60,6 +70,23 @@ class FaceDetector(Protocol):
 
         Returns:
             Faces in pixels of `image`, highest score first.
+
+        Raises:
+            InferenceFailed: The engine failed or returned a number that is not finite.
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded.
+        """
+
+    def confirm(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None = None) -> list[Face]:
+        """Look again at the tilted ones of detected faces, so that their landmarks are right.
+
+        Args:
+            image: (H, W, 3) uint8, RGB; the image in which the faces were detected.
+            faces: Faces in pixels of `image`.
+            deadline: Deadline of the request.
+
+        Returns:
+            The faces in the same order; those whose landmarks remain uncertain are not `confirmed`.
 
         Raises:
             InferenceFailed: The engine failed or returned a number that is not finite.

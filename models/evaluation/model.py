@@ -13,6 +13,7 @@ from models.evaluation.acquire.acquisition import Acquisition, FromPhotos
 from models.evaluation.acquire.embedding_cache import EmbeddingCache
 from models.evaluation.acquire.embedding_run import EmbeddingRun, conditions_of
 from models.evaluation.acquire.pictures import FaceTable, Picture, require_present
+from models.pipeline import PIPELINE_REVISION
 from models.serving.models import Models
 from models.types import Progress, no_progress
 
@@ -54,6 +55,7 @@ class EvaluatedModel:
         """Return the acquisition from photos to crops, with the steps of the service."""
         detector, session = self.models.detector, self.models.detector_session
         detector_conditions = {
+            "pipeline": PIPELINE_REVISION,
             "family": detector.family,
             "weights": detector.weights,
             "conversion": detector.conversion,

@@ -104,7 +104,7 @@ def assess(
     found: dict[Reason, bool] = {
         "face_too_small": seen is not None and geometry.side_px < seen.min_side_px,
         "low_quality": low,
-        "extreme_pose": seen is not None and geometry.pose > seen.max_pose,
+        "extreme_pose": not face.confirmed or (seen is not None and geometry.pose > seen.max_pose),
         "cut_off": seen is not None and geometry.cut_off > seen.max_cut_off,
     }
     return Assessment(quality, tuple(reason for reason in REASONS if found[reason]), geometry)

@@ -57,7 +57,7 @@ class Gate:
                 f"the calibration has no face below {minimum:.0f}"
             )
         if "extreme_pose" in reasons:
-            return ExtremePose("the face is turned further away than the faces of the calibration")
+            return ExtremePose("the face is turned or tilted further than the faces of the calibration")
         if "cut_off" in reasons:
             return CutOff("more of the face lies outside the photo than for the faces of the calibration")
         return None

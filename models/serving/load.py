@@ -106,7 +106,7 @@ def load_models(
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
     return Models(
-        pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS),
+        pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS, detection.max_faces),
         pack=manifest.name,
         recognizer=card,
         detector=detector_card,

@@ -17,7 +17,7 @@ from models.packs import PackStore, find_manifest
 from models.packs.manifest import DetectorEntry
 from models.packs.sources import fetch_published
 from models.runtime import RuntimeOptions, open_session
-from tests.models.test_detection import overlap
+from tests.models.detection.test_detector import overlap
 
 MIN_IOU, MAX_LANDMARK_PX = 0.98, 1.0
 PRECISIONS = [("onnxruntime", "fp32"), ("openvino", "fp32")]

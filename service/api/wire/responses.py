@@ -136,6 +136,12 @@ class Problem(ResponseModel):
     duplicate_of: Annotated[str | None, Field(description="Other subject that has the same photo or embedding.")] = None
 
 
+OmittedFaceCount = Annotated[
+    int,
+    Field(description="Number of faces that were found but left out, because the photo has more than the limit."),
+]
+
+
 class DetectItem(ResponseModel):
     """The faces of one photo, or the problem with it."""
 
@@ -143,13 +149,14 @@ class DetectItem(ResponseModel):
     width: Annotated[int | None, Field(description="Width of the upright photo in pixels.")] = None
     height: int | None = None
     faces: list[FaceOut] = []
+    omitted_face_count: OmittedFaceCount = 0
     problem: Problem | None = None
 
     @classmethod
     def of(cls, photo: DetectedPhoto, models: Models) -> "DetectItem":
         """Convert a photo of the inference core."""
         faces = [FaceOut.of(face, models.assess(face, (photo.width, photo.height))) for face in photo.faces]
-        return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
+        return cls(status="ok", width=photo.width, height=photo.height, faces=faces, omitted_face_count=photo.omitted)
 
 
 class DetectResponse(ResponseModel):
@@ -165,6 +172,7 @@ class EmbedItem(ResponseModel):
     width: Annotated[int | None, Field(description="Width of the upright photo in pixels.")] = None
     height: int | None = None
     faces: list[EmbeddedFaceOut] = []
+    omitted_face_count: OmittedFaceCount = 0
     problem: Problem | None = None
 
     @classmethod
@@ -172,7 +180,7 @@ class EmbedItem(ResponseModel):
         """Convert a photo of the inference core."""
         size = (photo.width, photo.height)
         faces = [EmbeddedFaceOut.of_embedded(face, models.assess(face.face, size, face.norm)) for face in photo.faces]
-        return cls(status="ok", width=photo.width, height=photo.height, faces=faces)
+        return cls(status="ok", width=photo.width, height=photo.height, faces=faces, omitted_face_count=photo.omitted)
 
 
 class EmbedResponse(ResponseModel):

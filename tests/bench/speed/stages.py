@@ -165,7 +165,7 @@ def _steps(
 
 def _decode(pipeline: Pipeline, encoded: bytes) -> Raster:
     photo = Photo(encoded, pipeline.limits)
-    return photo.raster(pipeline.detector.max_side_px / max(photo.width, photo.height))
+    return photo.raster(pipeline.detector.raster_scale(photo.width, photo.height))
 
 
 def _verify(pipeline: Pipeline, pair: tuple[bytes, bytes]) -> float:

@@ -78,6 +78,17 @@ def test_detect_returns_no_faces_without_an_error_and_applies_policies(client: T
     problem(client.post("/v1/embed?faces=largest", content=faces_png(0), headers=PNG), 422, "no_face")
 
 
+@pytest.mark.parametrize("route", ["detect", "embed"])
+def test_the_number_of_faces_beyond_the_limit_is_said(
+    client: TestClient, fake_models: Models, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    monkeypatch.setattr(fake_models.pipeline, "_max_faces", 3)
+    for found, omitted in ((3, 0), (5, 2)):
+        response = client.post(f"/v1/{route}", content=faces_png(found), headers={"Content-Type": "image/png"})
+        (item,) = response.json()["items"]
+        assert (len(item["faces"]), item["omitted_face_count"]) == (3, omitted)
+
+
 def test_verify_decides_at_the_default_point_and_reports_its_error_rates(client: TestClient) -> None:
     answer = verify(client, faces_png(1), faces_png(1))
     assert answer.status_code == 200

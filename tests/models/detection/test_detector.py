@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -56,6 +56,7 @@ def white_box_session(head: DetectorHead, score: float = 0.95) -> FakeSession:
     head=st.sampled_from([YUNET, SCRFD]),
 )
 def test_boxes_are_returned_in_pixels_of_the_photo(width: int, height: int, share: float, head: DetectorHead) -> None:
+    assume(max(width, height) <= 2.5 * min(width, height))  # other photos are divided, and so is the white box
     image = np.zeros((height, width, 3), np.uint8)
     x, y = round(width * share * 0.3), round(height * share * 0.3)
     right, bottom = x + round(width * share * 0.6), y + round(height * share * 0.6)
