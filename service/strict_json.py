@@ -24,7 +24,10 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     except UnicodeError as error:
         raise JsonMalformed("the body is not valid UTF-8, or it contains an unpaired surrogate") from error
     except (ValueError, RecursionError) as error:
-        raise JsonMalformed(f"the body is not JSON: {error}") from error
+        hint = (
+            "; write a line end in a string as \\n, or use `base64 -w 0`" if "control character" in str(error) else ""
+        )
+        raise JsonMalformed(f"the body is not JSON: {error}{hint}") from error
     if not isinstance(members, dict):
         raise JsonMalformed("the body is JSON, but not an object")
     return members

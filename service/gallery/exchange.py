@@ -6,7 +6,6 @@ other, so files can be written by hand or by other programs; such files may omit
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from models.errors import VultusError
-from service.errors import GalleryError, LineMalformed, RequestError
+from service.base64_text import decode_base64
+from service.errors import Base64Malformed, GalleryError, LineMalformed, RequestError
 from service.gallery.embeddings import source_of, unit_vector
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
@@ -264,8 +264,8 @@ class _Reader:
 def _vector(value: Any) -> "np.ndarray[Any, np.dtype[np.float32]]":
     if isinstance(value, str):
         try:
-            return np.frombuffer(binascii.a2b_base64(value, strict_mode=True), "<f4").astype(np.float32, copy=False)
-        except ValueError as error:
+            return np.frombuffer(decode_base64(value), "<f4").astype(np.float32, copy=False)
+        except (Base64Malformed, ValueError) as error:
             raise LineMalformed("the member 'embedding' is not base64 of float32 numbers") from error
     if isinstance(value, list) and all(isinstance(number, int | float) for number in value):
         try:

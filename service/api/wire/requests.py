@@ -1,7 +1,5 @@
 """Schemas of requests on faces."""
 
-import base64
-import binascii
 import math
 from typing import Annotated, Any
 
@@ -20,6 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from models.detection.policy import FacePolicy
 from models.quality import Gate, Rejectable
+from service.base64_text import decode_base64
+from service.errors import Base64Malformed
 from service.gallery.records import MAX_NORM, Fusion
 from service.operations import verify
 from service.operations.faces import ReceivedEmbedding
@@ -33,19 +33,31 @@ FacePolicyName = Annotated[
 ]
 
 
-def _decode(value: Any) -> Any:
-    if not isinstance(value, str):
+def _decode_image(value: Any) -> Any:
+    if isinstance(value, bytes):  # from a form or a raw body
         return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("member_invalid", "give the file of the image as base64 text")
+    return _decode(value)
+
+
+def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise PydanticCustomError("base64_malformed", "not valid base64: {reason}", {"reason": str(error)}) from error
+        return decode_base64(text)
+    except Base64Malformed as error:
+        raise PydanticCustomError("base64_malformed", "{reason}", {"reason": str(error)}) from error
 
 
 EncodedImage = Annotated[
     bytes,
-    BeforeValidator(_decode),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "Image file as base64."}),
+    BeforeValidator(_decode_image),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "Image file as base64: plain, with lines, URL-safe, without padding, or as a data URI.",
+        }
+    ),
 ]
 
 
@@ -141,8 +153,8 @@ def _read_embedding(value: Any) -> Any:
 def _read_vector(value: Any) -> NDArray[np.float32]:
     if isinstance(value, str):
         try:
-            return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
-        except ValueError as error:
+            return np.frombuffer(_decode(value), "<f4").astype(np.float32, copy=False)
+        except ValueError as error:  # a number has four bytes
             raise PydanticCustomError("base64_malformed", "not valid base64 of float32 numbers") from error
     numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
     if not numbers:
