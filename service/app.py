@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from models.serving.models import Models
 from service.api.admission import Admission, BodyBudget
 from service.api.backend import Backend
+from service.api.expectation import ExpectationMiddleware
+from service.api.head_requests import HeadMiddleware
 from service.api.problems import install_problem_handlers
 from service.api.request_id import RequestIdMiddleware
 from service.api.routes import ROUTERS
@@ -38,6 +40,8 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),
         probe_workers=anyio.CapacityLimiter(_PROBE_WORKERS),
     )
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(ExpectationMiddleware)
     app.add_middleware(RequestIdMiddleware)
     install_problem_handlers(app)
     for router in ROUTERS:

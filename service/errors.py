@@ -2,7 +2,9 @@
 
 VultusError                  base of the tree in `models.errors`, which continues here
 ├── RequestError             the request cannot be accepted
+│   ├── HttpMalformed
 │   ├── MediaTypeUnsupported
+│   ├── BodyIncomplete
 │   ├── BodyTooLarge
 │   ├── BodyTooSlow
 │   ├── MultipartMalformed
@@ -49,10 +51,22 @@ class RequestError(VultusError):
     """The request cannot be accepted."""
 
 
+class HttpMalformed(RequestError):
+    """The bytes on the connection are not a request in HTTP/1.1."""
+
+    code = "http_malformed"
+
+
 class MediaTypeUnsupported(RequestError):
     """The media type of the body, or of one of its parts, is not supported."""
 
     code = "media_type_unsupported"
+
+
+class BodyIncomplete(RequestError):
+    """The request body has fewer bytes than its head declares."""
+
+    code = "body_incomplete"
 
 
 class BodyTooLarge(RequestError):
@@ -306,7 +320,9 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     core.InferenceFailed: 500,
     core.EngineStopped: 503,
     core.DeadlineExceeded: 504,
+    HttpMalformed: 400,
     MediaTypeUnsupported: 415,
+    BodyIncomplete: 400,
     BodyTooLarge: 413,
     BodyTooSlow: 408,
     MultipartMalformed: 400,

@@ -4,6 +4,10 @@ A long queue keeps the machine busy as long as clients wait for each response be
 requests arrive faster than they can be answered, every queue overflows, and a long queue only increases the waiting
 time. A refusal therefore shortens the queue. The queue returns to its full length after one second without another
 refusal.
+
+A request takes its place when its body is complete, because slow uploads must not occupy places that the processor
+could use. A body that arrives promptly is counted from its start, so that of many uploads that start together only as
+many are read as there are places.
 """
 
 import math
@@ -15,6 +19,7 @@ from service.errors import Overloaded
 
 _SMOOTHING = 0.9  # weight of the past in the moving average of the time between two responses
 _RELIEF_S = 1.0  # time without a refusal after which the overload is over
+_PROMPT_S = 0.25  # 3 MB at 100 Mbit/s; a slow upload is counted for this time, and no longer
 
 
 class Admission:
@@ -31,6 +36,7 @@ class Admission:
         self._places = places
         self._pressed = min(overload_places, places)
         self._inside = 0
+        self._arriving: dict[object, float] = {}  # when each body began to arrive, oldest first
         self._clock = clock
         self._refused_at = -math.inf
         self._left_at: float | None = None
@@ -44,21 +50,38 @@ class Admission:
         """
         now = self._clock()
         places = self._places if now - self._refused_at > _RELIEF_S else self._pressed
-        if self._inside >= places:
+        if self._inside >= places or self._inside + self._arriving_promptly(now) >= self._places:
             self._refused_at = now
             raise Overloaded("the service is overloaded; retry later", self._drain_time())
 
     @contextmanager
-    def place(self, admitted: bool = False) -> Iterator[None]:
-        """Hold a place for the duration of the block.
-
-        Args:
-            admitted: Whether to hold a place even if all are taken, as for a stream that was admitted before.
+    def arrival(self) -> Iterator[object]:
+        """Count a request whose body arrives, for a short time; yield what `place` needs to know it again.
 
         Raises:
             Overloaded: All places are taken.
         """
-        if not admitted:
+        self.require_room()
+        arrived = object()
+        self._arriving[arrived] = self._clock()
+        try:
+            yield arrived
+        finally:
+            self._arriving.pop(arrived, None)
+
+    @contextmanager
+    def place(self, admitted: bool = False, arrived: object = None) -> Iterator[None]:
+        """Hold a place for the duration of the block.
+
+        Args:
+            admitted: Whether to hold a place even if all are taken, as for a stream that was admitted before.
+            arrived: What `arrival` yielded for the request; while it is counted, the request has a place.
+
+        Raises:
+            Overloaded: All places are taken.
+        """
+        counted = self._arriving.pop(arrived, None) is not None
+        if not (admitted or counted):
             self.require_room()
         self._inside += 1
         try:
@@ -66,6 +89,14 @@ class Admission:
         finally:
             self._inside -= 1
             self._record_response()
+
+    def _arriving_promptly(self, now: float) -> int:
+        while self._arriving:
+            oldest = next(iter(self._arriving))
+            if now - self._arriving[oldest] <= _PROMPT_S:
+                break
+            del self._arriving[oldest]
+        return len(self._arriving)
 
     def _record_response(self) -> None:
         now = self._clock()

@@ -66,6 +66,8 @@ class Backend:
 
         Raises:
             MemberInvalid: The time limit in the header is invalid.
+            MediaTypeUnsupported: The body is compressed.
+            BodyIncomplete: The server delivered less than the client declared.
             BodyTooLarge: The body is larger than allowed.
             BodyTooSlow: The body did not arrive before the deadline.
             Overloaded: Too many requests are admitted, or their bodies fill the memory budget.
@@ -74,16 +76,20 @@ class Backend:
             EngineStopped: The service is shutting down.
             VultusError: The work failed.
         """
-        self.admission.require_room()  # first, so that the body of a refused request is not read
         limits = self.settings.request
-        deadline = Deadline(time_limit(request.headers, limits))
-        with self.bodies.account() as take:
+        with self.admission.arrival() as arrived, self.bodies.account() as take:  # refused before the body is read
+            deadline = Deadline(time_limit(request.headers, limits))
             received = await receive(request, limits, take, deadline)
             with _cancelled_on_disconnect(request, deadline):
-                return await self.infer(deadline, work, self, received, deadline)
+                return await self.infer(deadline, work, self, received, deadline, arrived=arrived)
 
     async def infer(
-        self, deadline: Deadline, work: Callable[..., Answer], *arguments: object, admitted: bool = False
+        self,
+        deadline: Deadline,
+        work: Callable[..., Answer],
+        *arguments: object,
+        admitted: bool = False,
+        arrived: object = None,
     ) -> Answer:
         """Run blocking work in an inference worker, and wait for it until the deadline.
 
@@ -95,6 +101,7 @@ class Backend:
             work: Blocking function to run.
             arguments: Arguments of the function.
             admitted: Whether the request was already admitted, as a stream is.
+            arrived: What the admission yielded for a request whose body arrived.
 
         Raises:
             Overloaded: Too many requests are admitted.
@@ -105,7 +112,7 @@ class Backend:
         """
 
         async def run() -> Answer:
-            with self.admission.place(admitted):
+            with self.admission.place(admitted, arrived):
                 with anyio.move_on_after(deadline.remaining_s):  # ends the wait for a worker, not work that has started
                     return await to_thread.run_sync(work, *arguments, limiter=self.inference_workers)
                 raise deadline.exceeded()

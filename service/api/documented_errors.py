@@ -5,6 +5,7 @@ from service import errors
 
 INTAKE_ERRORS = (
     errors.MediaTypeUnsupported,
+    errors.BodyIncomplete,
     errors.BodyTooLarge,
     errors.MultipartMalformed,
     errors.JsonMalformed,

@@ -24,6 +24,8 @@ def images_body(
 ) -> dict[str, Any]:
     """Return the parameters and body of an operation on photos: multipart, one raw image, JSON, or NDJSON.
 
+    The document names the media types that clients should send. The bytes of a photo decide, so others work as well.
+
     Args:
         schema: Schema of the JSON body; its members other than photos and embeddings are options.
         example: Example of the JSON body.
@@ -96,7 +98,7 @@ def query(schema: type[BaseModel]) -> dict[str, Any]:
 def sides_body(schema: type[BaseModel], sides: tuple[str, ...]) -> dict[str, Any]:
     """Return the parameters and body of an operation on two sides: multipart or JSON."""
     side = {
-        "description": "A photo as a file, or the JSON of a side as text, for example a subject.",
+        "description": "A photo as a file or as base64, or the JSON of a side as text, for example a subject.",
         "anyOf": [_IMAGE, {"type": "string"}],
     }
     multipart = {

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from models.errors import CancellationError, InferenceFailed, RequestCancelled, VultusError
 from service.api.request_id import HEADER
@@ -19,12 +20,13 @@ from service.errors import (
     DuplicateOfAnother,
     MethodNotAllowed,
     Overloaded,
-    RequestError,
     RouteUnknown,
     http_status,
 )
 
 MEDIA_TYPE = "application/problem+json"
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _log = logging.getLogger("vultus")
 
@@ -106,8 +108,6 @@ async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(error.retry_after_s)
-        if "expect" in request.headers:  # the client sends no body; the next request must not be read as one
-            headers["Connection"] = "close"
     if isinstance(error, BodyTooSlow):  # otherwise the connection stays open for the rest of the body
         headers["Connection"] = "close"
     return _respond(problem, headers)
@@ -116,14 +116,25 @@ async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     """Answer a request that the router refuses."""
     status: int = getattr(error, "status_code", 500)
-    known: RequestError | None = None
     if status == HTTP_STATUS[RouteUnknown]:
-        known = RouteUnknown("no resource exists at this path")
-    elif status == HTTP_STATUS[MethodNotAllowed]:
-        known = MethodNotAllowed(f"this path does not support {request.method}")
-    if known is None:
-        return await _on_unexpected(request, error)
-    return _respond(problem_of(known, request.state.request_id), getattr(error, "headers", None))
+        return _respond(problem_of(RouteUnknown("no resource exists at this path"), request.state.request_id))
+    if status == HTTP_STATUS[MethodNotAllowed]:
+        allowed = ", ".join(_methods(request))
+        refused = MethodNotAllowed(f"this path supports {allowed}, not {request.method}")
+        return _respond(problem_of(refused, request.state.request_id), {"Allow": allowed})
+    return await _on_unexpected(request, error)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods that the path of a request supports; the router itself names those of one route only."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": "GET" if method == "HEAD" else method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _on_disconnected_client(_request: Request, _error: Exception) -> Response:

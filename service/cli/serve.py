@@ -37,6 +37,7 @@ def serve(
         import uvicorn  # imported while the engines compile: server and framework take a third of a second
 
         from service.app import create_app
+        from service.http_protocol import HttpProtocol
 
         galleries, models = opening.result()
         _announce(models)
@@ -48,6 +49,8 @@ def serve(
             app,
             host=host,
             port=port,
+            http=HttpProtocol,
+            ws="none",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.request.shutdown_s,

@@ -1,7 +1,7 @@
 """Receiving of request bodies. The event loop only collects the pieces of a body; worker threads parse it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from models.deadline import Deadline
 from models.errors import EngineStopped
-from service.errors import BodyTooLarge, BodyTooSlow
+from service.errors import BodyIncomplete, BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 from service.settings import RequestSettings
 
 
@@ -58,6 +58,37 @@ def shutdown_as_error() -> Iterator[None]:
         raise EngineStopped("the service is shutting down; retry later") from error
 
 
+async def arriving_pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as they arrive.
+
+    Raises:
+        MediaTypeUnsupported: The body is compressed.
+        BodyIncomplete: The server delivered less than the client declared.
+        ClientDisconnect: The client disconnected.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise MediaTypeUnsupported(f"the body has the Content-Encoding {encoding!r}; send it without compression")
+    size = 0
+    async for piece in request.stream():
+        if piece:
+            size += len(piece)
+            yield piece
+    declared = declared_size(request)
+    if declared is None:
+        missing = not size and "upgrade" in request.headers and "transfer-encoding" in request.headers
+    else:
+        missing = size < declared
+    if missing:  # some servers lose the body of a request that offers an upgrade
+        raise BodyIncomplete("the body did not reach the service whole; send it again, without the header `Upgrade`")
+
+
+def declared_size(request: Request) -> int | None:
+    """Return the size of the body that the request declares, in bytes."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() else None
+
+
 async def receive(
     request: Request, limits: RequestSettings, take: Callable[[int], None], deadline: Deadline
 ) -> ReceivedRequest:
@@ -70,25 +101,26 @@ async def receive(
         deadline: Deadline of the request.
 
     Raises:
+        MediaTypeUnsupported: The body is compressed.
+        BodyIncomplete: The server delivered less than the client declared.
         BodyTooLarge: The body declares, or has, more bytes than allowed.
         BodyTooSlow: The body did not arrive before the deadline.
         Overloaded: The body does not fit into the memory budget.
         EngineStopped: The service is shutting down.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limits.max_bytes:
+    declared = declared_size(request)
+    if declared is not None and declared > limits.max_bytes:
         raise BodyTooLarge(f"the body has {declared} bytes; at most {limits.max_bytes} are accepted")
     pieces, size = [], 0
     try:
         with shutdown_as_error():
             async with asyncio.timeout(deadline.remaining_s):
-                async for piece in request.stream():
+                async for piece in arriving_pieces(request):
                     size += len(piece)
                     if size > limits.max_bytes:
                         raise BodyTooLarge(f"the body exceeds {limits.max_bytes} bytes")
-                    if piece:
-                        take(len(piece))
-                        pieces.append(piece)
+                    take(len(piece))
+                    pieces.append(piece)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not arrive within the time limit of the request") from error
     return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id)

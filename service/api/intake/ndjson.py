@@ -1,14 +1,19 @@
 """NDJSON bodies of any length, read and answered line by line in bounded memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.responses import AsyncContentStream
 from starlette.types import Receive, Scope, Send
 
 from models.errors import VultusError
-from service.api.intake.body import shutdown_as_error
+from service.api.expectation import expects_continue
+from service.api.intake.body import arriving_pieces, shutdown_as_error
 from service.api.intake.members import NDJSON
 from service.errors import BodyTooLarge
 from service.settings import RequestSettings
@@ -27,8 +32,25 @@ class LineResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        del scope, receive
+        del receive
+        if expects_continue(Headers(scope=scope)):
+            self.body_iterator = await _begun(self.body_iterator)
         await self.stream_response(send)
+
+
+async def _begun(lines: AsyncContentStream) -> AsyncIterator[Any]:
+    """Begin to read the body before the response starts, because the client sends none before it receives 100."""
+    iterator = aiter(lines)
+    first = asyncio.ensure_future(anext(iterator, None))
+    await asyncio.sleep(0)
+
+    async def all_lines() -> AsyncIterator[Any]:
+        if (line := await first) is not None:
+            yield line
+        async for line in iterator:
+            yield line
+
+    return all_lines()
 
 
 async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[list[bytes]]:
@@ -39,13 +61,15 @@ async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[lis
         max_line_bytes: Maximum size of a line in bytes.
 
     Raises:
+        MediaTypeUnsupported: The body is compressed.
+        BodyIncomplete: The server delivered less than the client declared.
         BodyTooLarge: A line is longer than allowed.
         EngineStopped: The service is shutting down.
         ClientDisconnect: The client disconnected.
     """
     partial: list[bytes] = []  # pieces of a line whose end has not arrived yet
     size = 0
-    arriving = request.stream()
+    arriving = arriving_pieces(request)
     while True:
         with shutdown_as_error():
             chunk = await anext(arriving, None)
@@ -64,6 +88,8 @@ async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[lis
             raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
         if filled := [line for line in lines if line.strip()]:
             yield filled
+        if size > max_line_bytes:  # after the complete lines before it
+            raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
     if (line := b"".join(partial)).strip():
         yield [line]
 

@@ -47,6 +47,7 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
         errors.GalleryUnknown,
         errors.ContractMismatch,
         errors.MediaTypeUnsupported,
+        errors.BodyIncomplete,
         errors.BodyTooLarge,
         errors.LineMalformed,
         errors.NameInvalid,

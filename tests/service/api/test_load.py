@@ -29,6 +29,7 @@ from service.api.admission import Admission
 from service.api.backend import Backend
 from service.app import create_app
 from service.errors import Overloaded
+from service.http_protocol import HttpProtocol
 from service.settings import BatchingSettings, RequestSettings, Settings
 from tests.bench.speed.load import Request, closed_loop, multipart
 from tests.conftest import FakeDetector, galleries_for, models_without_weights
@@ -61,7 +62,8 @@ def running(models: Models, directory: Path, **limits: Any) -> Iterator[Running]
     with galleries_for(models, directory) as galleries, socket.create_server(("127.0.0.1", 0)) as listener:
         app = create_app(models, galleries, settings)
         shutdown_s = settings.request.shutdown_s
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=shutdown_s))
+        config = uvicorn.Config(app, http=HttpProtocol, log_level="warning", timeout_graceful_shutdown=shutdown_s)
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         until(lambda: server.started)
@@ -310,14 +312,89 @@ def test_an_enrolment_that_exceeds_its_deadline_stores_nothing(gated: GatedSessi
         assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
 
 
+EXPECTING = b"Host: x\r\nExpect: 100-continue\r\n"
+
+
 def test_a_refused_client_that_expects_100_continue_must_close(gated: GatedSession, tmp_path: Path) -> None:
     with running(sharing_models(gated), tmp_path, concurrency=1, waiting=0) as served:
         assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
+        for path, length, status in (
+            (b"embed", 9, 429),
+            (b"galleries", 2**30, 413),
+            (b"nothing", 9, 404),
+            (b"info", 9, 405),
+            (b"galleries/g/import", 9, 415),
+        ):
+            with socket.create_connection(("127.0.0.1", served.port), timeout=10) as asking:
+                asking.sendall(b"POST /v1/%b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (path, EXPECTING, length))
+                answer = asking.makefile("rb").read().lower()  # until the service closes
+            assert answer.startswith(b"http/1.1 %d" % status)
+            assert b"connection: close" in answer
+
+
+def test_a_stream_asks_for_its_body_before_it_answers(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    line = orjson.dumps({"image": base64.b64encode(faces_png(1)).decode()}) + b"\n"
+    with running(sharing_models(gated), tmp_path) as served:
+        httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        head = b"POST /v1/identify?gallery=g HTTP/1.1\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n"
         with socket.create_connection(("127.0.0.1", served.port)) as asking:
-            asking.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
-            answer = asking.recv(4096).lower()
-        assert answer.startswith(b"http/1.1 429")
-        assert b"connection: close" in answer
+            received = asking.makefile("rb")
+            asking.sendall(head + EXPECTING + b"Content-Length: %d\r\n\r\n" % (2 * len(line)))
+            assert received.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert received.readline() == b"\r\n"
+            asking.sendall(line)
+            assert received.readline() == b"HTTP/1.1 200 OK\r\n"
+            asking.sendall(line)
+            assert received.read().count(b'"ok"') == 2
+
+
+def test_an_import_that_offers_an_upgrade_is_stored(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path) as served:
+        galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
+        for name in ("g", "h"):
+            httpx.post(galleries, json={"gallery": name}).raise_for_status()
+        httpx.post(f"{galleries}/g/subjects/ann/templates", files={"images": faces_png(1)}).raise_for_status()
+        lines = httpx.get(f"{galleries}/g/export").content
+        offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+        with httpx.Client(headers={**offer, "Content-Type": "application/x-ndjson"}) as client:
+            assert client.post(f"{galleries}/h/import", content=lines).json()["enrolled"] == 1
+            assert client.post(f"{galleries}/h/import", content=iter([lines])).json()["duplicates"] == 1
+
+
+def test_of_uploads_that_start_together_only_as_many_are_read_as_there_are_places(
+    gated: GatedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.app.Admission", lambda all_, pressed: Admission(all_, pressed, lambda: now))
+    photo = faces_png(1)
+    head = b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nConnection: close\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(photo)
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=1) as served, ExitStack() as open_:
+
+        def begin() -> socket.socket:
+            upload = open_.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+            upload.sendall(head + photo[:10])
+            return upload
+
+        admission = served.backend.admission
+        admitted = [begin(), begin()]
+        until(lambda: len(admission._arriving) == 2)
+        assert begin().recv(4096).startswith(b"HTTP/1.1 429")
+        now = 0.3  # the two are slow: they occupy no place any more
+        admitted += [begin(), begin()]
+        until(lambda: len(admission._arriving) == 2)
+        for upload in admitted[2:]:  # and need one only when they are complete
+            upload.sendall(photo[10:])
+        until(lambda: admission._inside == 2)
+        admitted[0].sendall(photo[10:])
+        assert admitted[0].recv(4096).startswith(b"HTTP/1.1 429")
+        gated.gate.set()
+        for upload in admitted[2:]:
+            assert upload.recv(4096).startswith(b"HTTP/1.1 200")
+        admitted[1].sendall(photo[10:])
+        assert admitted[1].recv(4096).startswith(b"HTTP/1.1 200")
 
 
 class BreaksOn(GatedSession):

@@ -1,0 +1,126 @@
+"""HTTP/1.1 as clients speak it, on top of uvicorn.
+
+uvicorn's parser stops at a request that offers an upgrade (`Upgrade: h2c`, as Java's HttpClient and `curl --http2` send
+it, or a websocket) and loses its body. A server may ignore an offer (RFC 9110, section 7.8), so this protocol has the
+request parsed again without it. Three more departures: a request that is not HTTP is answered with a problem document;
+a response that is due to an earlier request of the connection is sent first; and what is left of a body whose request
+is already answered is discarded within limits, so that the client reads the response before the connection ends.
+"""
+
+import asyncio
+import uuid
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api.problems import MEDIA_TYPE, problem_of
+from service.api.request_id import HEADER
+from service.errors import HttpMalformed
+
+_MAX_DISCARDED_BYTES = 2**26
+_DISCARD_S = 10.0
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """A connection whose requests keep their bodies, whatever they offer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._discarding: asyncio.TimerHandle | None = None
+        self._discarded = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived."""
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(HttpMalformed(f"the request is not valid HTTP/1.1: {error}"))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:  # raised after the head
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse(HttpMalformed("CONNECT asks for a tunnel, and this service is not a proxy"))
+                    return
+                data = data[offer.args[0] :]
+                head = self._head_without_offer()
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its head is parsed again."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body on, or discard it if the request is already answered."""
+        if not self.cycle.response_complete:
+            super().on_body(body)
+            return
+        self._discarded += len(body)
+        if self._discarded > _MAX_DISCARDED_BYTES:
+            self.transport.close()
+
+    def on_message_complete(self) -> None:
+        """End the request, unless its head is parsed again."""
+        if self.parser.should_upgrade():
+            return
+        if self._discarding:
+            self._stop_discarding()
+            self.cycle.more_body = False
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the connection: to its next request, or to the rest of a body that nobody reads."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._discarded = 0
+            self._discarding = self.loop.call_later(_DISCARD_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release the connection."""
+        self._stop_discarding()
+        super().connection_lost(exc)
+
+    def _stop_discarding(self) -> None:
+        if self._discarding:
+            self._discarding.cancel()
+            self._discarding = None
+
+    def _refuse(self, error: HttpMalformed) -> None:
+        """Answer a request that the application never sees, and close the connection."""
+        cycle = self.cycle
+        if cycle is None or (cycle.response_complete and not cycle.more_body):
+            self._send(error)
+        elif not cycle.more_body:  # an earlier request is complete and not yet answered
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        elif not (cycle.response_started or self.pipeline):  # the body itself is malformed
+            self._send(error)
+        self.transport.close()
+
+    def _send(self, error: HttpMalformed) -> None:
+        problem = problem_of(error, uuid.uuid4().hex)
+        body = problem.model_dump_json(exclude_none=True).encode()
+        head = (
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n{HEADER.lower()}: {problem.request_id}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)

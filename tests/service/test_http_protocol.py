@@ -1,0 +1,213 @@
+"""HTTP/1.1 connections: no body is lost, whatever a request offers and in whatever pieces it arrives."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from service import http_protocol
+from service.http_protocol import HttpProtocol
+
+OFFERS = [
+    "",
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    "upgrade: TLS/1.0, HTTP/1.1\r\nconnection: keep-alive, upgrade\r\n",
+    "Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
+    "Upgrade: h2c\r\n",
+]
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the request as it was received; a path `/unread` leaves the body unread."""
+    size, digest = 0, sha256()
+    while scope["path"] != "/unread":
+        message = await receive()
+        size += len(message.get("body", b""))
+        digest.update(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    body = json.dumps([scope["method"], scope["path"], size, digest.hexdigest()]).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class FakeTransport:
+    """A transport that records what is written."""
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self.protocol = protocol
+        self.written = b""
+        self.closed = self.paused = False
+
+    def write(self, piece: bytes) -> None:
+        assert not self.closed
+        self.written += piece
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else None
+
+
+def connect() -> tuple[HttpProtocol, FakeTransport]:
+    config = uvicorn.Config(echo, http=HttpProtocol, ws="none", lifespan="off", log_level="critical")
+    config.load()
+    protocol = HttpProtocol(config, ServerState(), {})
+    transport = FakeTransport(protocol)
+    protocol.connection_made(transport)  # type: ignore[arg-type]
+    return protocol, transport
+
+
+async def _converse(pieces: list[bytes]) -> FakeTransport:
+    protocol, transport = connect()
+    for piece in pieces:
+        while transport.paused:
+            await asyncio.sleep(0)
+        if not transport.closed:
+            protocol.data_received(piece)
+    while protocol.tasks:
+        await asyncio.wait(protocol.tasks)
+    return transport
+
+
+def converse(*pieces: bytes) -> FakeTransport:
+    return asyncio.run(_converse(list(pieces)))
+
+
+def responses(written: bytes) -> Iterator[tuple[int, Any]]:
+    """Yield the status and the JSON of each response; `100 Continue` has None."""
+    while written:
+        head, _, written = written.partition(b"\r\n\r\n")
+        status, *headers = head.decode().lower().split("\r\n")
+        length = next((int(line.split(":")[1]) for line in headers if line.startswith("content-length")), 0)
+        yield int(status.split()[1]), json.loads(written[:length]) if length else None
+        written = written[length:]
+
+
+def request(body: bytes, offer: str = "", chunks: int = 0, expects: bool = False, path: str = "/") -> bytes:
+    """Return a POST whose body has a length, or is sent in chunks."""
+    if not chunks:
+        framing, sent = f"Content-Length: {len(body)}", body
+    else:
+        step = len(body) // chunks + 1
+        parts = [body[start : start + step] for start in range(0, len(body), step)]
+        framing = "Transfer-Encoding: chunked"
+        sent = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    expectation = "Expect: 100-continue\r\n" if expects else ""
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{offer}{expectation}{framing}\r\n\r\n".encode() + sent
+
+
+def echoed(body: bytes, path: str = "/") -> tuple[int, Any]:
+    return 200, ["POST", path, len(body), sha256(body).hexdigest()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sent=st.lists(
+        st.tuples(
+            st.one_of(st.binary(max_size=300), st.just(b"GET / HTTP/1.1\r\n\r\n"), st.just(bytes(100_000))),
+            st.sampled_from(OFFERS),
+            st.integers(0, 3),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    cuts=st.lists(st.integers(0, 3000), max_size=20),
+)
+def test_every_body_arrives_whatever_its_request_offers(
+    sent: list[tuple[bytes, str, int, bool]], cuts: list[int]
+) -> None:
+    stream = b"".join(request(*each) for each in sent)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    transport = converse(*(stream[start:end] for start, end in pairwise(edges) if end > start))
+    final = [answer for answer in responses(transport.written) if answer[0] != 100]
+    assert final == [echoed(body) for body, *_ in sent]
+    assert not transport.closed
+
+
+def test_a_client_that_offers_an_upgrade_is_asked_for_its_body_and_may_close() -> None:
+    body = b"photo"
+    offered = request(body, OFFERS[1], expects=True)
+    assert list(responses(converse(offered).written)) == [(100, None), echoed(body)]
+    closing = request(body, "Connection: Upgrade, close\r\nUpgrade: h2c\r\n")
+    transport = converse(closing)
+    assert (list(responses(transport.written)), transport.closed) == ([echoed(body)], True)
+
+
+def test_a_websocket_is_answered_as_an_ordinary_request() -> None:
+    head = f"GET /v1/live HTTP/1.1\r\nHost: x\r\n{OFFERS[2]}\r\n".encode()
+    ((status, answer),) = responses(converse(head).written)
+    assert (status, answer[:3]) == (200, ["GET", "/v1/live", 0])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"hello\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_not_a_request_is_answered_with_a_problem(sent: bytes) -> None:
+    transport = converse(sent)
+    ((status, problem),) = responses(transport.written)
+    assert (status, problem["code"], problem["status"]) == (400, "http_malformed", 400)
+    assert b"content-type: application/problem+json\r\n" in transport.written
+    assert transport.closed
+
+
+def test_an_earlier_request_is_answered_before_the_connection_closes() -> None:
+    for malformed in (b"nonsense\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"):
+        transport = converse(request(b"first") + malformed)
+        assert (list(responses(transport.written)), transport.closed) == ([echoed(b"first")], True)
+
+
+def test_a_body_that_nobody_reads_is_discarded_and_the_connection_goes_on() -> None:
+    unread = request(bytes(500_000), path="/unread")
+    transport = converse(unread[:200], unread[200:], request(b"next"))
+    assert [status for status, _ in responses(transport.written)] == [200, 200]
+    assert list(responses(transport.written))[1] == echoed(b"next")
+
+
+def test_only_so_much_of_an_unread_body_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "_MAX_DISCARDED_BYTES", 1000)
+
+    async def send_slowly(sizes: list[int], pause_s: float = 0) -> FakeTransport:
+        protocol, transport = connect()
+        protocol.data_received(request(bytes(2000), path="/unread")[:-2000])
+        await asyncio.wait(protocol.tasks)
+        for size in sizes:
+            protocol.data_received(bytes(size))
+        await asyncio.sleep(pause_s)
+        assert transport.written.startswith(b"HTTP/1.1 200")
+        return transport
+
+    assert not asyncio.run(send_slowly([500, 500])).closed
+    assert asyncio.run(send_slowly([500, 501])).closed
+    monkeypatch.setattr(http_protocol, "_DISCARD_S", 0.01)
+    assert asyncio.run(send_slowly([500], 0.05)).closed
