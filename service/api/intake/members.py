@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, QueryParams
 
 from service.api.intake.body import ReceivedRequest, bare_media_type
-from service.api.intake.multipart import read_parts
+from service.api.intake.forms import list_name, read_form
+from service.api.intake.member_errors import at, unknown
+from service.api.intake.photos import is_binary, photo_bytes
 from service.errors import (
     Base64Malformed,
-    JsonMalformed,
     MediaTypeUnsupported,
     MemberInvalid,
     MemberMissing,
@@ -32,7 +33,8 @@ Schema = TypeVar("Schema", bound=BaseModel)
 NDJSON = "application/x-ndjson"
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
-_MULTIPART, _JSON, _BINARY = "multipart/form-data", "application/json", "application/octet-stream"
+_MULTIPART, _JSON, _URLENCODED = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
+_BINARY = {"application/octet-stream", "binary/octet-stream", "image", "*/*"}
 _MAX_DIGITS = 9  # maximum length of the header of the time limit
 _ERRORS: dict[str, type[RequestError]] = {
     "missing": MemberMissing,
@@ -57,15 +59,16 @@ def read_images(
     Raises:
         RequestError: The request is invalid; the subclass says how, and `part` names the member.
     """
-    if received.media_type.startswith("image/") or received.media_type == _BINARY:
-        members: dict[str, Any] = {"images": [received.body()]}
-    elif received.media_type == _MULTIPART:
-        members = _form(received, limits, {"images"}, {"images", *repeatable})
+    if received.media_type == _MULTIPART:
+        many = {"images", *repeatable}
+        members = read_form(received, limits, schema.model_fields, {"images"}, (), many)
+    elif (photo := _raw_photo(received)) is not None:
+        members = {"images": [photo]}
     else:
         members = _json(received)
     for name, value in _query(received.query, repeatable).items():
         if name in members:
-            raise _at(MemberRepeated(f"{name!r} is given both in the query and in the body"), name)
+            raise at(MemberRepeated(f"{name!r} is given both in the query and in the body"), name)
         members[name] = value
     refuse_too_many(members, limits)
     return validate(schema, members)
@@ -94,8 +97,7 @@ def read_sides(
     """
     _refuse_query(received)
     if received.media_type == _MULTIPART:
-        form = _form(received, limits, set(), set(repeatable))
-        members = {name: _side(name, value) if name in sides else value for name, value in form.items()}
+        members = read_form(received, limits, schema.model_fields, (), sides, repeatable)
     else:
         members = _json(received)
     return validate(schema, members)
@@ -134,14 +136,16 @@ def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
     try:
         return schema.model_validate(members)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        errors = error.errors(include_input=False, include_url=False)
+        first = errors[0]
+        if first["type"] == "missing":  # a misspelt name also makes another one missing
+            first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), first)
         place = ".".join(str(step) for step in first["loc"])
         kind = _ERRORS.get(first["type"], MemberInvalid)
-        sentences: dict[type[RequestError], str] = {
-            MemberMissing: f"{place!r} is missing",
-            MemberUnknown: f"unknown member {place!r}",
-        }
-        raise _at(kind(sentences.get(kind, f"{place!r}: {first['msg']}")), place) from error
+        if kind is MemberUnknown:
+            raise unknown("member", place, schema.model_fields if len(first["loc"]) == 1 else ()) from error
+        sentence = f"{place!r} is missing" if kind is MemberMissing else f"{place!r}: {first['msg']}"
+        raise at(kind(sentence), place) from error
 
 
 def refuse_too_many(members: dict[str, Any], limits: RequestSettings) -> None:
@@ -170,7 +174,7 @@ def time_limit(headers: Headers, limits: RequestSettings) -> float:
     if value is None:
         return limits.timeout_s
     if not (value.isascii() and value.isdigit() and int(value[:_MAX_DIGITS]) > 0 and len(value) <= _MAX_DIGITS):
-        raise _at(
+        raise at(
             MemberInvalid(f"the header {TIMEOUT_HEADER} must be a whole number of milliseconds, at least 1"),
             TIMEOUT_HEADER,
         )
@@ -182,71 +186,49 @@ def is_ndjson(request: Request) -> bool:
     return bare_media_type(request.headers.get("content-type")) == NDJSON
 
 
-def _side(name: str, value: str | bytes) -> dict[str, Any]:
-    if isinstance(value, bytes):
-        return {"image": value}
-    if not value.lstrip().startswith("{"):
-        raise _at(MemberInvalid(f"the part {name!r} is text; send an image as a file, or a JSON object"), name)
-    try:
-        return parse_object(value)
-    except JsonMalformed as error:
-        raise _at(error, name) from error
-
-
 def _refuse_query(received: ReceivedRequest) -> None:
     for name in _query(received.query):
-        raise _at(MemberUnknown(f"the query parameter {name!r} is not supported here; send it in the body"), name)
+        raise at(MemberUnknown(f"the query parameter {name!r} is not supported here; send it in the body"), name)
 
 
 def _query(query: QueryParams, repeatable: Collection[str] = ()) -> dict[str, Any]:
     members: dict[str, Any] = {}
-    for name in query:
-        values = query.getlist(name)
-        if len(values) > 1 and name not in repeatable:
-            raise _at(MemberRepeated(f"the parameter {name!r} is given more than once"), name)
-        members[name] = values if name in repeatable else values[0]
-    return members
-
-
-def _json(received: ReceivedRequest) -> dict[str, Any]:
-    if received.media_type != _JSON:
-        declared = f"the media type {received.media_type!r}" if received.media_type else "no media type"
-        raise MediaTypeUnsupported(f"the body has {declared}; send multipart/form-data or application/json")
-    return parse_object(received.body())
-
-
-def _form(received: ReceivedRequest, limits: RequestSettings, files: set[str], repeatable: set[str]) -> dict[str, Any]:
-    """Parse a multipart form into members.
-
-    Args:
-        received: The request.
-        limits: Limits of requests.
-        files: Names of the parts that must be files.
-        repeatable: Names of the parts that may be repeated, and become lists.
-    """
-    members: dict[str, Any] = {}
-    for part in read_parts(received.pieces, received.headers.get("content-type", ""), limits.max_images):
-        name = part.name
-        if part.is_file:
-            _refuse_media_type(name, part.content_type)
-        elif name in files:
-            raise _at(MemberInvalid(f"the part {name!r} is text; send the image as a file"), name)
-        value = part.content if part.is_file else part.text
+    for spelling, value in query.multi_items():
+        name, _ = list_name(spelling, repeatable)
         if name in repeatable:
             members.setdefault(name, []).append(value)
         elif name in members:
-            raise _at(MemberRepeated(f"the part {name!r} is given more than once"), name)
+            raise at(MemberRepeated(f"the parameter {name!r} is given more than once"), name)
         else:
             members[name] = value
     return members
 
 
-def _refuse_media_type(name: str, header: str) -> None:
-    media_type = bare_media_type(header)
-    if media_type and not media_type.startswith("image/") and media_type != _BINARY:
-        raise _at(MediaTypeUnsupported(f"the part {name!r} has the media type {media_type!r}; send an image"), name)
+def _raw_photo(received: ReceivedRequest) -> bytes | None:
+    """Return the photo that the body is, or None; a body that is declared as something else is one by its bytes."""
+    media_type = received.media_type
+    if media_type == _JSON:
+        return None
+    body = received.body()
+    if media_type.startswith("image/") or media_type in _BINARY:
+        return photo_bytes(body)
+    if not is_binary(body):
+        return None
+    if media_type == _URLENCODED and b"\0" not in body:  # every image has zero bytes
+        raise MediaTypeUnsupported(
+            "the image lost bytes on its way: `curl -d` removes line ends and zero bytes; use --data-binary with "
+            "-H 'Content-Type: image/jpeg'"
+        )
+    return body
 
 
-def _at(error: RequestError, part: str) -> RequestError:
-    error.part = part
-    return error
+def _json(received: ReceivedRequest) -> dict[str, Any]:
+    if received.media_type != _JSON:
+        declared = f"the media type {received.media_type!r}" if received.media_type else "no media type"
+        hint = (
+            "with curl, use -F for a form, or -H 'Content-Type: application/json' for JSON"
+            if received.media_type == _URLENCODED
+            else "send multipart/form-data or application/json"
+        )
+        raise MediaTypeUnsupported(f"the body has {declared}; {hint}")
+    return parse_object(received.body())

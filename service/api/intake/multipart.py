@@ -1,14 +1,22 @@
-"""Parsing of multipart forms from the pieces in which a body arrived; each byte is copied once."""
+"""Parsing of multipart forms (RFC 7578) from the pieces in which a body arrived; each byte is copied once.
 
-from collections.abc import Sequence
+A text before the first boundary is skipped (RFC 2046, section 5.1.1), and the transfer encodings of mail are decoded. A
+part that repeats one of its headers is refused, because other programs would read the other one.
+"""
+
+import quopri
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from service.errors import MultipartMalformed, TooManyImages
+from service.base64_text import decode_base64
+from service.errors import Base64Malformed, MediaTypeUnsupported, MultipartMalformed, TooManyImages
 
-_MAX_FIELDS = 16
+_MAX_FIELDS = 64  # more than any operation has options, of which some may be repeated
+_MAX_PREAMBLE_BYTES = 8192
+_UNENCODED = {b"", b"binary", b"8bit", b"7bit", b"identity"}
 
 
 @dataclass(slots=True)
@@ -18,6 +26,7 @@ class Part:
     Attributes:
         name: Name of the field.
         is_file: Whether the part has a file name.
+        encoding: `Content-Transfer-Encoding` header of the part; empty without one.
         content_type: `Content-Type` header of the part; empty without one.
         content: Bytes of the part.
     """
@@ -25,6 +34,7 @@ class Part:
     name: str = ""
     is_file: bool = False
     content_type: str = ""
+    encoding: bytes = b""
     content: bytes = b""
 
     @property
@@ -37,7 +47,8 @@ class Part:
 class _PartCollector:
     """Callbacks of the parser, which collect the parts."""
 
-    max_files: int
+    max_images: int
+    files: int = 0
     parts: list[Part] = field(default_factory=list)
     complete: bool = False
     _headers: dict[bytes, bytes] = field(default_factory=dict)
@@ -55,6 +66,8 @@ class _PartCollector:
 
     def end_header(self) -> None:
         name, value = map(b"".join, self._header)
+        if name.lower() in self._headers:
+            raise MultipartMalformed(f"a part of the multipart body has two headers {_text(name)!r}")
         self._headers[name.lower()] = value
         self._header = ([], [])
 
@@ -62,18 +75,28 @@ class _PartCollector:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         if b"name" not in options:
             raise MultipartMalformed("a part of the multipart body has no name in its Content-Disposition header")
-        is_file = b"filename" in options
-        self.parts.append(Part(_text(options[b"name"]), is_file, _text(self._headers.get(b"content-type", b""))))
-        if sum(part.is_file for part in self.parts) > self.max_files:
-            raise TooManyImages(f"more than {self.max_files - 1} images were sent")
-        if sum(not part.is_file for part in self.parts) > _MAX_FIELDS:
-            raise MultipartMalformed(f"the multipart body has more than {_MAX_FIELDS} parts that are not files")
+        part = Part(
+            _text(options[b"name"]),
+            b"filename" in options or b"filename*" in options,
+            _text(self._headers.get(b"content-type", b"")),
+            self._headers.get(b"content-transfer-encoding", b"").strip().lower(),
+        )
+        self.parts.append(part)
+        self.files += part.is_file
+        if self.files > self.max_images + 1:  # one more is accepted, so that the caller can count them by name
+            raise TooManyImages(f"more than {self.max_images} images were sent")
+        max_fields = self.max_images + _MAX_FIELDS  # a photo need not be a file
+        if len(self.parts) - self.files > max_fields:
+            raise MultipartMalformed(f"the multipart body has more than {max_fields} parts that are not files")
 
     def content(self, piece: bytes, start: int, end: int) -> None:
         self._slices.append(memoryview(piece)[start:end])
 
     def end_part(self) -> None:
-        self.parts[-1].content = b"".join(self._slices)
+        part = self.parts[-1]
+        part.content = b"".join(self._slices)
+        if part.encoding not in _UNENCODED:
+            _decode(part)
 
     def end(self) -> None:
         self.complete = True
@@ -89,12 +112,14 @@ def read_parts(pieces: Sequence[bytes], content_type: str, max_images: int) -> l
 
     Raises:
         MultipartMalformed: The body is not the form that the header declares, or it is truncated.
+        MediaTypeUnsupported: A part has an unknown transfer encoding.
+        Base64Malformed: A part is not the base64 that its header declares.
         TooManyImages: The form has more files than accepted.
     """
     _, options = parse_options_header(content_type)
     if not options.get(b"boundary"):
         raise MultipartMalformed("the multipart body is malformed: its Content-Type header has no boundary")
-    collector = _PartCollector(max_images + 1)
+    collector = _PartCollector(max_images)
     try:
         parser = MultipartParser(
             options[b"boundary"],
@@ -109,7 +134,7 @@ def read_parts(pieces: Sequence[bytes], content_type: str, max_images: int) -> l
                 "on_end": collector.end,
             },
         )
-        for piece in pieces:
+        for piece in _without_preamble(pieces, b"--" + options[b"boundary"]):
             parser.write(piece)
         parser.finalize()
     except FormParserError as error:
@@ -117,6 +142,39 @@ def read_parts(pieces: Sequence[bytes], content_type: str, max_images: int) -> l
     if not collector.complete:
         raise MultipartMalformed("the multipart body is truncated: its closing boundary is missing")
     return collector.parts
+
+
+def _without_preamble(pieces: Sequence[bytes], delimiter: bytes) -> Iterable[bytes]:
+    """Return the pieces of a body from its first boundary; all of them if it is not near the beginning."""
+    beginning = b""
+    for position, piece in enumerate(pieces):
+        beginning += piece
+        if beginning.startswith(delimiter):
+            return [beginning, *pieces[position + 1 :]]
+        found = beginning.find(b"\r\n" + delimiter, 0, _MAX_PREAMBLE_BYTES)
+        if found >= 0:
+            return [beginning[found + 2 :], *pieces[position + 1 :]]
+        if len(beginning) > _MAX_PREAMBLE_BYTES:
+            break
+    return pieces
+
+
+def _decode(part: Part) -> None:
+    if part.encoding == b"base64":
+        try:
+            part.content = decode_base64(part.content)
+        except Base64Malformed as error:
+            error.part = part.name
+            raise
+    elif part.encoding == b"quoted-printable":
+        part.content = quopri.decodestring(part.content)
+    else:
+        declared = _text(part.encoding)
+        unsupported = MediaTypeUnsupported(
+            f"the part {part.name!r} has the Content-Transfer-Encoding {declared!r}; send it without one"
+        )
+        unsupported.part = part.name
+        raise unsupported
 
 
 def _text(raw: bytes) -> str:

@@ -174,6 +174,8 @@ def test_wrong_media_types_are_refused(client: TestClient) -> None:
     problem(client.post("/v1/detect", content=b"x"), 415, "media_type_unsupported")
     problem(client.post("/v1/verify", content=b"x", headers=PNG), 415, "media_type_unsupported")
     files = {"images": ("a.pdf", b"%PDF", "application/pdf")}
+    assert problem(client.post("/v1/detect", files=files), 415, "image_unreadable")["part"] == "images.0"
+    files = {"images": ("a.json", b'{"image": ""}', "application/json")}
     assert problem(client.post("/v1/detect", files=files), 415, "media_type_unsupported")["part"] == "images"
 
 
@@ -229,8 +231,8 @@ def test_malformed_bodies_are_refused(client: TestClient) -> None:
         problem(client.post("/v1/detect", content=twice, headers=headers), 422, "member_repeated")["part"] == "images"
     )
     problem(client.post("/v1/detect", content=b"[" * 100_000, headers=headers), 400, "json_malformed")
-    text = client.post("/v1/verify", data={"probe": b64(faces_png(1)), "reference": "x"}, files={"x": b""})
-    assert problem(text, 422, "member_invalid")["part"] == "probe"
+    text = client.post("/v1/verify", data={"reference": "a text"}, files={"probe": faces_png(1)})
+    assert problem(text, 422, "member_invalid")["part"] == "reference"
     nested = {"probe": {"image": "", "url": "http://x"}, "reference": {"image": ""}}
     assert problem(client.post("/v1/verify", json=nested), 422, "member_unknown")["part"] == "probe.url"
 

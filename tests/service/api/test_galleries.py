@@ -61,7 +61,7 @@ def test_a_gallery_is_created_changed_and_erased(client: TestClient) -> None:
     problem(client.post("/v1/galleries", json={"gallery": "a/b"}), 422, "name_invalid")
     problem(client.post("/v1/galleries", json={"gallery": "x" * 10240}), 422, "name_invalid")
     problem(client.post("/v1/galleries", json={"gallery": "x", "index": "ivf"}), 422, "member_invalid")
-    problem(client.post("/v1/galleries", json={"name": "x"}), 422, "member_missing")
+    problem(client.post("/v1/galleries", json={"name": "x"}), 422, "member_unknown")
     problem(client.post("/v1/galleries", json={"gallery": "x", "metadata": {"a": "b" * 20000}}), 422, "member_invalid")
     assert client.get(STAFF).json() == created.json()
     changed = client.patch(STAFF, json={"gallery": "crew", "index": "flat", "metadata": {}})
@@ -190,7 +190,7 @@ def test_embeddings_are_enrolled_and_identified_like_images(staff: TestClient) -
         ([10**400] * 128, 422, "member_invalid"),
         ({"embedding": vector(1), "contract_id": "ec1-other"}, 409, "contract_mismatch"),
         ({"embedding": vector(1), "quality": 101}, 422, "member_invalid"),
-        ({"vector": vector(1)}, 422, "member_missing"),
+        ({"vector": vector(1)}, 422, "member_unknown"),
     ],
     ids=str,
 )
@@ -407,7 +407,7 @@ def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
     answer = staff.post(f"{STAFF}/templates", content=iter([lines(line) for line in sent]), headers=NDJSON)
     items = [*map(json.loads, answer.text.splitlines())]
     assert [item["status"] for item in items] == ["enrolled"] * 20 + ["error"] * 2 + ["enrolled"] * 20 + ["duplicate"]
-    assert [item["problem"]["code"] for item in items[20:22]] == ["name_invalid", "member_missing"]
+    assert [item["problem"]["code"] for item in items[20:22]] == ["name_invalid", "member_unknown"]
     probes: list[dict[str, Any]] = [{"id": str(seed), "image": b64(faces_png(1, seed))} for seed in range(40)]
     probes.insert(7, {"id": "bad", "image": b64(b"broken")})
     probes += [{"id": "vector", "embedding": vector(1)}, {"id": "neither"}]
