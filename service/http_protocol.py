@@ -18,8 +18,8 @@ from service.api.problems import MEDIA_TYPE, problem_of
 from service.api.request_id import HEADER
 from service.errors import HttpMalformed
 
-_MAX_DISCARDED_BYTES = 2**26
-_DISCARD_S = 10.0
+_MAX_DISCARDED_BYTES = 2**30
+_DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
 
 
 class HttpProtocol(HttpToolsProtocol):

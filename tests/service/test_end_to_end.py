@@ -110,6 +110,14 @@ def test_six_people_are_six_faces(http: httpx2.Client, photos: Path) -> None:
     assert set(re.findall(r"(\w+);dur=", answer.headers["server-timing"])) == {"decode", "detect", "align", "embed"}
 
 
+def test_a_client_that_offers_http_2_is_answered(http: httpx2.Client, photos: Path) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    photo = (photos / "astronaut.png").read_bytes()
+    for _ in range(2):  # on one connection
+        answer = http.post("/v1/detect", content=photo, headers={**offer, "Content-Type": "image/png"})
+        assert len(answer.json()["items"][0]["faces"]) == 1
+
+
 def test_info_names_the_active_engine(http: httpx2.Client) -> None:
     session = http.get("/v1/info").json()["recognizer"]["session"]
     assert (session["engine"], session["provider"]) == ("openvino", "CPU")
