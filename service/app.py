@@ -2,6 +2,7 @@
 
 import anyio
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from models.serving.models import Models
 from service.api.admission import Admission, BodyBudget
@@ -9,8 +10,9 @@ from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
 from service.api.problems import install_problem_handlers
-from service.api.request_id import RequestIdMiddleware
+from service.api.request_id import HEADER, RequestIdMiddleware
 from service.api.routes import ROUTERS
+from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
 from service.settings import Settings
@@ -42,6 +44,15 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
     )
     app.add_middleware(HeadMiddleware)
     app.add_middleware(ExpectationMiddleware)
+    if settings.http.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.http.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[HEADER, "Retry-After", "Server-Timing"],
+        )
+    app.add_middleware(TrustedOriginsMiddleware, hosts=settings.http.trusted_hosts, origins=settings.http.cors_origins)
     app.add_middleware(RequestIdMiddleware)
     install_problem_handlers(app)
     for router in ROUTERS:

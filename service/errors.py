@@ -3,6 +3,8 @@
 VultusError                  base of the tree in `models.errors`, which continues here
 ├── RequestError             the request cannot be accepted
 │   ├── HttpMalformed
+│   ├── HostUntrusted
+│   ├── OriginRefused
 │   ├── MediaTypeUnsupported
 │   ├── BodyIncomplete
 │   ├── BodyTooLarge
@@ -55,6 +57,18 @@ class HttpMalformed(RequestError):
     """The bytes on the connection are not a request in HTTP/1.1."""
 
     code = "http_malformed"
+
+
+class HostUntrusted(RequestError):
+    """The `Host` header names a host that is not trusted."""
+
+    code = "host_untrusted"
+
+
+class OriginRefused(RequestError):
+    """A web page of another origin tried to change something or to use a model."""
+
+    code = "origin_refused"
 
 
 class MediaTypeUnsupported(RequestError):
@@ -321,6 +335,8 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     core.EngineStopped: 503,
     core.DeadlineExceeded: 504,
     HttpMalformed: 400,
+    HostUntrusted: 421,  # RFC 9110, section 15.5.20: misdirected request
+    OriginRefused: 403,
     MediaTypeUnsupported: 415,
     BodyIncomplete: 400,
     BodyTooLarge: 413,

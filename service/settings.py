@@ -1,6 +1,7 @@
 """Settings, read once from the environment variables `VULTUS_…`; they are immutable and passed as an argument."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.detection import DetectionOptions
 from models.errors import VultusError
@@ -18,6 +19,8 @@ from models.runtime.session import Device, Engine, Precision
 
 PREFIX = "VULTUS_"
 
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _TESTS_ONLY = {"VULTUS_SHARED"}  # directory of the data of the test suite
 
 
@@ -100,6 +103,50 @@ class DetectionSettings(_Group):
     def options(self) -> DetectionOptions:
         """Return the detection options of the inference core."""
         return DetectionOptions(self.max_side_px, self.max_faces)
+
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Words separated by commas."""
+
+
+class HttpSettings(_Group):
+    """Who may send requests."""
+
+    trusted_hosts: Annotated[
+        Words,
+        Field(
+            description="names of this service in the header `Host`, separated by commas, beside loopback names and IP "
+            "addresses; `*.example.org` for all names below it, `*` for all names"
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        Words,
+        Field(
+            description="origins whose web pages may use this service, such as `https://example.org`, separated by "
+            "commas; `*` for all; if unset, pages of other origins cannot"
+        ),
+    ] = ()
+
+    @field_validator("trusted_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not _HOST.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a host; give it without scheme, port and path")
+        return names
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin; give scheme, host and port, as https://example.org")
+        return tuple(origin.lower() for origin in origins)
 
 
 class RequestSettings(_Group):
@@ -226,10 +273,18 @@ class Settings(BaseSettings):
     runtime: RuntimeSettings = RuntimeSettings()
     image: ImageSettings = ImageSettings()
     detection: DetectionSettings = DetectionSettings()
+    http: HttpSettings = HttpSettings()
     request: RequestSettings = RequestSettings()
     batching: BatchingSettings = BatchingSettings()
     cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
+
+    def serving_at(self, host: str) -> "Settings":
+        """Return the settings of a service that listens at a host, whose name is then trusted."""
+        if not _HOST.fullmatch(host):
+            return self
+        http = self.http.model_copy(update={"trusted_hosts": (*self.http.trusted_hosts, host)})
+        return self.model_copy(update={"http": http})
 
     @property
     def packs_dir(self) -> Path:
@@ -298,4 +353,4 @@ def describe_settings() -> Iterator[tuple[str, str, str]]:
 def _default(field: Any) -> str:
     if field.default_factory:
         return "the user's data directory"
-    return "none" if field.default is None else str(field.default)
+    return "none" if field.default in (None, ()) else str(field.default)

@@ -27,6 +27,7 @@ from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
 from service.settings import Settings, load_settings
+from tests.client import api_client
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,7 +69,7 @@ def galleries_for(models: Models, directory: Path, limits: IndexLimits | None = 
 def real_client(real_models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with (
         galleries_for(real_models, tmp_path_factory.mktemp("galleries")) as galleries,
-        TestClient(create_app(real_models, galleries, Settings())) as client,
+        api_client(create_app(real_models, galleries, Settings())) as client,
     ):
         yield client
 
@@ -143,5 +144,5 @@ def galleries(fake_models: Models, tmp_path: Path) -> Iterator[Galleries]:
 
 @pytest.fixture
 def client(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
-    with TestClient(create_app(fake_models, galleries, Settings())) as client:
+    with api_client(create_app(fake_models, galleries, Settings())) as client:
         yield client

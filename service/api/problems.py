@@ -94,6 +94,11 @@ def _title(error: type[VultusError]) -> str:
     return (error.__doc__ or "").split("\n")[0].rstrip(".")
 
 
+def problem_response(error: VultusError, request_id: str) -> JSONResponse:
+    """Return the response for an error outside of the application, where its exception handlers do not apply."""
+    return _respond(problem_of(error, request_id))
+
+
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
     content = problem.model_dump(exclude_none=True)
     headers = {HEADER: problem.request_id or "", **(headers or {})}  # unexpected errors bypass the middleware

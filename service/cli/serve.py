@@ -43,7 +43,7 @@ def serve(
         _announce(models)
         if hints:
             _print_hints(host, port)
-        app = create_app(models, galleries, settings)
+        app = create_app(models, galleries, settings.serving_at(host))
         signal.signal(signal.SIGTERM, _end)
         uvicorn.run(
             app,

@@ -107,7 +107,8 @@ def test_six_people_are_six_faces(http: httpx2.Client, photos: Path) -> None:
     (item,) = answer.json()["items"]
     assert len(item["faces"]) == 6
     assert all(5 < face["norm"] < 30 for face in item["faces"])
-    assert set(re.findall(r"(\w+);dur=", answer.headers["server-timing"])) == {"decode", "detect", "align", "embed"}
+    stages = set(re.findall(r"(\w+);dur=", answer.headers["server-timing"]))
+    assert stages - {"queue"} == {"decode", "detect", "align", "embed"}  # it may wait for the warm-up
 
 
 def test_a_client_that_offers_http_2_is_answered(http: httpx2.Client, photos: Path) -> None:

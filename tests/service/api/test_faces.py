@@ -14,6 +14,7 @@ from models.serving.models import Models
 from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.settings import RequestSettings, Settings
+from tests.client import api_client
 from tests.pictures import empty_png, encode, faces_png, noise_jpeg, png_bomb
 
 from PIL import Image  # isort: skip
@@ -258,7 +259,7 @@ def test_values_out_of_range_are_refused(client: TestClient) -> None:
 
 def test_too_many_images_and_too_large_bodies_are_refused(fake_models: Models, galleries: Galleries) -> None:
     settings = Settings(request=RequestSettings(max_bytes=20_000, max_images=3))
-    with TestClient(create_app(fake_models, galleries, settings)) as client:
+    with api_client(create_app(fake_models, galleries, settings)) as client:
         small = encode(Image.new("RGB", (16, 16)))
         problem(client.post("/v1/detect", files=[("images", small)] * 4), 422, "too_many_images")
         problem(client.post("/v1/detect", files=[("images", small)] * 9), 422, "too_many_images")
@@ -282,7 +283,7 @@ def test_without_a_calibration_verify_returns_a_similarity_and_the_reason(
     from dataclasses import replace
 
     models = replace(fake_models, calibration=None, uncalibrated_because="this model was never calibrated")
-    with TestClient(create_app(models, galleries, Settings())) as client:
+    with api_client(create_app(models, galleries, Settings())) as client:
         body = verify(client, faces_png(1), faces_png(1)).json()
         assert body["similarity"] == pytest.approx(1)
         assert body["decision"] is body["operating_point"] is body["false_match_rate"] is None
@@ -297,7 +298,7 @@ def test_internal_errors_reveal_only_the_request_id(
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    with TestClient(create_app(fake_models, galleries, Settings()), raise_server_exceptions=False) as client:
+    with api_client(create_app(fake_models, galleries, Settings()), raise_server_exceptions=False) as client:
         monkeypatch.setattr(fake_models.pipeline, "detect", fail)
         answer = client.post("/v1/detect", content=faces_png(1), headers={**PNG, "X-Request-Id": "mine-1"})
         assert problem(answer, 500, "internal_error")["request_id"] == "mine-1"
@@ -313,7 +314,7 @@ def test_request_ids_are_adopted_only_if_they_are_safe(client: TestClient) -> No
 def test_ready_only_while_inference_works(
     fake_models: Models, galleries: Galleries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with TestClient(create_app(fake_models, galleries, Settings())) as client:
+    with api_client(create_app(fake_models, galleries, Settings())) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
         assert client.get("/readyz").json() == {"status": "ready"}
 

@@ -19,6 +19,7 @@ from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.records import Candidate
 from service.settings import RequestSettings, Settings
+from tests.client import api_client
 from tests.conftest import galleries_for
 from tests.pictures import faces_png
 from tests.service.api.test_faces import b64, problem
@@ -353,7 +354,7 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
     sides = {"probe": {"embedding": vector(1)}, "reference": {"gallery": "staff", "subject": "ann"}}
     with (
         galleries_for(other, tmp_path / "galleries") as galleries,
-        TestClient(create_app(other, galleries, Settings())) as client,
+        api_client(create_app(other, galleries, Settings())) as client,
     ):
         assert client.get(STAFF).json()["contract_id"] == contract_id
         for answer in (
@@ -461,7 +462,7 @@ def test_one_gallery_in_two_unicode_forms_is_searched_once(staff: TestClient) ->
 
 def test_a_line_that_is_too_long_ends_the_stream_with_an_error(fake_models: Models, galleries: Galleries) -> None:
     settings = Settings(request=RequestSettings(max_bytes=20_000))
-    with TestClient(create_app(fake_models, galleries, settings)) as client:
+    with api_client(create_app(fake_models, galleries, settings)) as client:
         client.post("/v1/galleries", json={"gallery": "staff"})
         good = lines({"subject": "ann", "image": b64(faces_png(1, 1))})
 

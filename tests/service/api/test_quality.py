@@ -21,13 +21,14 @@ from models.serving.models import Models
 from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.settings import Settings
+from tests.client import api_client
 from tests.conftest import galleries_for
 from tests.pictures import faces_png
 from tests.service.api.test_faces import problem, verify
 
 
 def served(models: Models, galleries: Galleries) -> TestClient:
-    return TestClient(create_app(models, galleries, Settings()))
+    return api_client(create_app(models, galleries, Settings()))
 
 
 def with_quality(models: Models, **changes: Any) -> Models:

@@ -22,6 +22,7 @@ from service.errors import MultipartMalformed, NotAcceptable, TooManyImages
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
 from service.settings import CacheSettings, Settings
+from tests.client import api_client
 from tests.pictures import faces_png
 
 TYPE = "multipart/form-data; boundary=edge"
@@ -158,7 +159,7 @@ def test_a_reference_that_is_compared_again_is_embedded_once(
 ) -> None:
     counts = counted_crops(fake_models, monkeypatch)
     settings = Settings(cache=CacheSettings(references=references))
-    with TestClient(create_app(fake_models, galleries, settings)) as client:
+    with api_client(create_app(fake_models, galleries, settings)) as client:
 
         def verify(probe: int, reference: bytes, policy: str = "single") -> float:
             files = {"probe": faces_png(1, probe), "reference": reference}
@@ -180,7 +181,7 @@ def test_a_reference_is_cached_whatever_the_probe_is(
     counts = counted_crops(fake_models, monkeypatch)
     photo = base64.b64encode(faces_png(1, 9)).decode()
     numbers = [1.0] + [0.0] * 127
-    with TestClient(create_app(fake_models, galleries, Settings())) as client:
+    with api_client(create_app(fake_models, galleries, Settings())) as client:
         for _ in range(2):
             body = {"probe": {"embedding": numbers}, "reference": {"image": photo}}
             assert client.post("/v1/verify", json=body).status_code == 200

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from models.serving.tuning import graphs, tuner
@@ -11,6 +10,7 @@ from service.app import create_app
 from service.cli.main import app
 from service.settings import Settings, load_settings
 from service.startup import load_configured_models, sharing_of
+from tests.client import api_client
 from tests.conftest import galleries_for
 
 
@@ -37,7 +37,7 @@ def test_a_tuning_is_used_and_shown_by_the_service(data_dir: Path, tmp_path: Pat
         assert models.tuning is not None
         with (
             galleries_for(models, tmp_path / "galleries") as galleries,
-            TestClient(create_app(models, galleries, Settings())) as client,
+            api_client(create_app(models, galleries, Settings())) as client,
         ):
             shown = client.get("/v1/info").json()
             assert client.get("/readyz").status_code == 200
