@@ -36,7 +36,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(HttpMalformed(f"the request is not valid HTTP/1.1: {error}"))
+            self._refuse(HttpMalformed(_reason(data, error)))
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -124,3 +124,12 @@ class HttpProtocol(HttpToolsProtocol):
             "connection: close\r\n\r\n"
         )
         self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
+
+
+def _reason(data: bytes, error: httptools.HttpParserError) -> str:
+    """Say what arrived, if it is another protocol, or what is wrong with the request."""
+    if data.startswith(b"PRI * HTTP/2"):
+        return "this is HTTP/2 without an upgrade; the service speaks HTTP/1.1"
+    if data.startswith(b"\x16\x03"):  # the record of a TLS handshake (RFC 8446, section 5.1)
+        return "this is TLS; the service speaks HTTP, so use http:// or a proxy that ends TLS"
+    return f"the request is not valid HTTP/1.1: {error}"

@@ -36,6 +36,7 @@ from service.gallery.index.faiss_vectors import new_vectors
 from service.gallery.index.graph import EFFORT
 from service.gallery.index.scan import read_blocks, scan
 from service.gallery.records import IndexKind
+from service.http_protocol import HttpProtocol
 from service.settings import Settings
 from tests.conftest import models_without_weights
 from tests.service.test_end_to_end import free_port
@@ -180,7 +181,8 @@ class _serving:
     def __init__(self, models: Any, galleries: Galleries) -> None:
         self.port = free_port()
         app = create_app(models, galleries, Settings())
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error", access_log=False))
+        config = uvicorn.Config(app, http=HttpProtocol, port=self.port, log_level="error", access_log=False)
+        self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
 
     def __enter__(self) -> Callable[[NDArray[np.float32]], Any]:

@@ -164,19 +164,21 @@ def test_a_websocket_is_answered_as_an_ordinary_request() -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "sentence"),
     [
-        b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        b"hello\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n", "not a proxy"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+        (b"\x16\x03\x01\x02\x00\x01\x00", "TLS"),
+        (b"hello\r\n\r\n", "not valid HTTP/1.1"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "not valid HTTP/1.1"),
     ],
+    ids=["CONNECT", "HTTP/2", "TLS", "text", "chunk"],
 )
-def test_what_is_not_a_request_is_answered_with_a_problem(sent: bytes) -> None:
+def test_what_is_not_a_request_is_answered_with_a_problem(sent: bytes, sentence: str) -> None:
     transport = converse(sent)
     ((status, problem),) = responses(transport.written)
     assert (status, problem["code"], problem["status"]) == (400, "http_malformed", 400)
+    assert sentence in problem["detail"]
     assert b"content-type: application/problem+json\r\n" in transport.written
     assert transport.closed
 
