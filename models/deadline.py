@@ -11,7 +11,9 @@ from models.errors import DeadlineExceeded, RequestCancelled
 class Deadline:
     """Time limit and cancellation of one request, shared by its steps. Thread-safe.
 
-    Each step checks the deadline first, so a cancelled or expired request ends at its next step.
+    Each step checks the deadline first, so a cancelled or expired request ends at its next step. `settle` precedes a
+    change that cannot be taken back. From then on, the request neither expires nor is cancelled, so that its answer
+    reports the change.
 
     Attributes:
         stage_ms: Milliseconds by stage, summed over all photos of the request.
@@ -29,6 +31,8 @@ class Deadline:
         self._clock = clock
         self._end = None if limit_s is None else clock() + limit_s
         self._cancelled = False
+        self._expired = False
+        self._settled = False
         self._lock = threading.Lock()
 
     @property
@@ -39,7 +43,7 @@ class Deadline:
     @property
     def active(self) -> bool:
         """Whether the request is neither cancelled nor out of time."""
-        return not self._cancelled and self.remaining_s != 0
+        return self._settled or not (self._cancelled or self._expired or self.remaining_s == 0)
 
     def cancel(self) -> None:
         """Cancel the request because its client disconnected."""
@@ -52,10 +56,30 @@ class Deadline:
             RequestCancelled: The client disconnected.
             DeadlineExceeded: The time limit is exceeded.
         """
-        if self._cancelled:
-            raise RequestCancelled("the client disconnected")
-        if self.remaining_s == 0:
-            raise self.exceeded()
+        if self.active:
+            return
+        raise RequestCancelled("the client disconnected") if self._cancelled else self.exceeded()
+
+    def settle(self) -> None:
+        """Check the deadline for the last time, immediately before a change that cannot be taken back.
+
+        Raises:
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The time limit is exceeded, or `expire` was called.
+        """
+        with self._lock:
+            self.check()
+            self._settled = True
+
+    def expire(self) -> bool:
+        """End the request because its time limit is exceeded, unless it is settled.
+
+        Returns:
+            Whether the request has ended. If not, its change has begun, and the caller must wait for the outcome.
+        """
+        with self._lock:
+            self._expired = not self._settled
+            return self._expired
 
     def exceeded(self) -> DeadlineExceeded:
         """Return the error of a request that exceeded its time limit."""

@@ -18,7 +18,9 @@ from service.operations.reference_cache import ReferenceCache
 from service.settings import Settings
 from service.version import VERSION
 
-_GALLERY_WORKERS = 8  # requests that read or change galleries at the same time
+_GALLERY_WORKERS = 8  # requests that read galleries at the same time
+_STORE_WORKERS = 4  # requests that change galleries at the same time; the store has one writer
+_UPKEEP_WORKERS = 2  # checks of galleries at the same time
 _PROBE_WORKERS = 1
 
 
@@ -40,6 +42,8 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         bodies=BodyBudget(settings.request.buffered_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),
+        store_workers=anyio.CapacityLimiter(_STORE_WORKERS),
+        upkeep_workers=anyio.CapacityLimiter(_UPKEEP_WORKERS),
         probe_workers=anyio.CapacityLimiter(_PROBE_WORKERS),
     )
     app.add_middleware(HeadMiddleware)

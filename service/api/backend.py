@@ -1,10 +1,10 @@
 """The state that routes share: models, galleries, settings, and bounded numbers of worker threads."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -12,11 +12,11 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel
 
 from models.deadline import Deadline
-from models.errors import EngineStopped
 from models.serving.models import Models
 from service.api.admission import Admission, BodyBudget
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
+from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
 from service.errors import NotReady
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
@@ -26,6 +26,7 @@ PROBE_S = 5.0
 """Time limit of a health probe in seconds; a working engine meets it even if requests are queued."""
 
 Answer = TypeVar("Answer")
+Prepared = TypeVar("Prepared")
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -41,7 +42,9 @@ class Backend:
         admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
-        gallery_workers: Limits the requests that read or change galleries at the same time.
+        gallery_workers: Limits the requests that read galleries at the same time.
+        store_workers: Limits the requests that change galleries, or wait to change them, at the same time.
+        upkeep_workers: Limits the checks of galleries at the same time, which wait for index builds.
         probe_workers: Limits the health probes at the same time.
     """
 
@@ -53,16 +56,16 @@ class Backend:
     bodies: BodyBudget
     inference_workers: anyio.CapacityLimiter
     gallery_workers: anyio.CapacityLimiter
+    store_workers: anyio.CapacityLimiter
+    upkeep_workers: anyio.CapacityLimiter
     probe_workers: anyio.CapacityLimiter
 
-    async def answer(
-        self, request: Request, work: "Callable[[Backend, ReceivedRequest, Deadline], Response]"
-    ) -> Response:
+    async def answer(self, request: Request, work: "Callable[[Backend, ReceivedRequest, Deadline], Answer]") -> Answer:
         """Admit a request, receive its body, and create the response in a worker thread.
 
         Args:
             request: The request.
-            work: Reads the received request and returns the response; runs in a worker thread.
+            work: Reads the received request and returns the response; runs in an inference worker.
 
         Raises:
             MemberInvalid: The time limit in the header is invalid.
@@ -76,12 +79,37 @@ class Backend:
             EngineStopped: The service is shutting down.
             VultusError: The work failed.
         """
-        limits = self.settings.request
+        async with self._admitted(request) as (received, deadline, arrived):
+            return await self.infer(deadline, work, self, received, deadline, arrived=arrived)
+
+    async def answer_change(
+        self,
+        request: Request,
+        prepare: "Callable[[Backend, ReceivedRequest, Deadline], Prepared]",
+        store: "Callable[[Backend, Prepared, Deadline], Answer]",
+    ) -> Answer:
+        """Admit a request, receive its body, compute, and change galleries.
+
+        Args:
+            request: The request.
+            prepare: Reads the received request and computes; runs in an inference worker.
+            store: Changes the store and returns the response; runs in a store worker, so that no place of inference is
+                held while other writers are busy.
+
+        Raises:
+            VultusError: As `answer` and `change`.
+        """
+        async with self._admitted(request) as (received, deadline, arrived):
+            prepared = await self.infer(deadline, prepare, self, received, deadline, arrived=arrived)
+            return await self.change(deadline, store, self, prepared, deadline)
+
+    @asynccontextmanager
+    async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, object]]:
         with self.admission.arrival() as arrived, self.bodies.account() as take:  # refused before the body is read
-            deadline = Deadline(time_limit(request.headers, limits))
-            received = await receive(request, limits, take, deadline)
-            with _cancelled_on_disconnect(request, deadline):
-                return await self.infer(deadline, work, self, received, deadline, arrived=arrived)
+            deadline = self.deadline(request)
+            received = await receive(request, self.settings.request, take, deadline)
+            with cancelled_on_disconnect(request, deadline):
+                yield received, deadline, arrived
 
     async def infer(
         self,
@@ -113,25 +141,65 @@ class Backend:
 
         async def run() -> Answer:
             with self.admission.place(admitted, arrived):
-                with anyio.move_on_after(deadline.remaining_s):  # ends the wait for a worker, not work that has started
-                    return await to_thread.run_sync(work, *arguments, limiter=self.inference_workers)
-                raise deadline.exceeded()
+                return await in_worker(deadline, self.inference_workers, work, arguments)
 
-        running = asyncio.ensure_future(run())
-        try:
-            with shutdown_as_error():
-                await asyncio.wait({running}, timeout=deadline.remaining_s)
-        except EngineStopped:
-            deadline.cancel()
-            running.add_done_callback(_retrieve_exception)
-            raise
-        if running.done():
-            return running.result()
-        running.add_done_callback(_retrieve_exception)
-        raise deadline.exceeded()
+        return await until_deadline(deadline, run())
+
+    async def change(self, deadline: Deadline, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run a change of galleries in a store worker, and wait for it until the deadline, or until it is complete.
+
+        The work settles the deadline before it changes the store. Nothing is changed if this raises `DeadlineExceeded`.
+
+        Args:
+            deadline: Deadline of the request.
+            work: Blocking function to run.
+            arguments: Arguments of the function.
+
+        Raises:
+            DeadlineExceeded: The deadline passed while other writers were busy.
+            RequestCancelled: The client disconnected while other writers were busy.
+            EngineStopped: The service is shutting down.
+            VultusError: The work failed.
+        """
+        return await until_deadline(deadline, in_worker(deadline, self.store_workers, work, arguments))
+
+    async def change_for(
+        self, request: Request, deadline: Deadline, work: Callable[..., Answer], *arguments: object
+    ) -> Answer:
+        """Run the change of a request whose body is received like `change`; the deadline is its last argument.
+
+        Raises:
+            VultusError: As `change`.
+        """
+        with cancelled_on_disconnect(request, deadline):
+            return await self.change(deadline, work, *arguments, deadline)
+
+    async def check(self, request: Request, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run a check of galleries in an upkeep worker, without a time limit.
+
+        The last argument of the work is a deadline, which is cancelled if the client disconnects.
+
+        Raises:
+            RequestCancelled: The client disconnected.
+            EngineStopped: The service is shutting down.
+            VultusError: The work failed.
+        """
+        deadline = Deadline()
+        with cancelled_on_disconnect(request, deadline):
+            return await until_deadline(
+                deadline, in_worker(deadline, self.upkeep_workers, work, (*arguments, deadline))
+            )
+
+    def deadline(self, request: Request) -> Deadline:
+        """Start the time limit of a request.
+
+        Raises:
+            MemberInvalid: The time limit in the header is invalid.
+        """
+        return Deadline(time_limit(request.headers, self.settings.request))
 
     async def call_gallery(self, work: Callable[..., Answer], *arguments: object) -> Answer:
-        """Run blocking work in a gallery worker, so that it never waits behind inference.
+        """Run blocking work that only reads in a gallery worker, so that it never waits behind inference or writers.
 
         Raises:
             EngineStopped: The service is shutting down.
@@ -140,17 +208,18 @@ class Backend:
         with shutdown_as_error():
             return await to_thread.run_sync(work, *arguments, limiter=self.gallery_workers)
 
-    async def read(self, request: Request, schema: type[Schema]) -> Schema:
+    async def read(self, request: Request, schema: type[Schema], deadline: Deadline) -> Schema:
         """Read a request whose body is a JSON object.
 
         Raises:
             RequestError: The request is invalid; the subclass says how, and `part` names the member.
+            BodyTooSlow: The body did not arrive before the deadline.
             Overloaded: The bodies of requests fill the memory budget.
             EngineStopped: The service is shutting down.
         """
         limits = self.settings.request
         with self.bodies.account() as take:
-            received = await receive(request, limits, take, Deadline(limits.timeout_s))
+            received = await receive(request, limits, take, deadline)
             return await self.call_gallery(read_members, received, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
@@ -164,7 +233,7 @@ class Backend:
         await asyncio.wait({running}, timeout=PROBE_S)
         if running.done():
             return running.result()
-        running.add_done_callback(_retrieve_exception)
+        running.add_done_callback(retrieve_exception)
         running.cancel()  # cancels a probe that waits for its worker; a running probe continues
         raise NotReady(f"inference did not answer within {PROBE_S:g} s")
 
@@ -185,25 +254,3 @@ def json_response(content: BaseModel, deadline: Deadline) -> Response:
 def server_timing(deadline: Deadline) -> dict[str, str]:
     """Return the header `Server-Timing` (W3C) with the milliseconds of each stage."""
     return {"Server-Timing": ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in deadline.stage_ms.items())}
-
-
-@contextmanager
-def _cancelled_on_disconnect(request: Request, deadline: Deadline) -> Iterator[None]:
-    """Cancel the deadline if the client disconnects during the block; the body must already be received."""
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        deadline.cancel()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-
-
-def _retrieve_exception(task: "asyncio.Future[Any]") -> None:
-    """Mark the exception of an abandoned task as retrieved, so that asyncio does not report it."""
-    if not task.cancelled():
-        task.exception()

@@ -1,7 +1,12 @@
-"""Creating, listing, changing and merging galleries and subjects."""
+"""Creating, listing, changing and merging galleries and subjects.
+
+A change takes the deadline of its request. If the request ends while the change waits for other writers, nothing is
+changed, and `DeadlineExceeded` or `RequestCancelled` is raised.
+"""
 
 from dataclasses import replace
 
+from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import Gallery, IndexKind, Metadata, Subject, Template
@@ -15,6 +20,7 @@ def create_gallery(
     keep_crops: bool = False,
     metadata: Metadata | None = None,
     min_quality: float | None = None,
+    deadline: Deadline | None = None,
 ) -> Gallery:
     """Create a gallery for the embedding contract of the loaded model.
 
@@ -24,7 +30,7 @@ def create_gallery(
         ContractMismatch: No model is loaded.
     """
     name = clean_name(name, "gallery")
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             gallery = gallery_rows.add(
                 connection,
@@ -67,6 +73,7 @@ def change_gallery(
     index: IndexKind | None = None,
     metadata: Metadata | None = None,
     min_quality: float | None = None,
+    deadline: Deadline | None = None,
 ) -> Gallery:
     """Change the given attributes of a gallery; a new kind of index is built in the background.
 
@@ -76,7 +83,7 @@ def change_gallery(
         GalleryExists: Another gallery has the new name.
     """
     new_name = None if new_name is None else clean_name(new_name, "gallery")
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, name)
             gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality)
@@ -87,7 +94,13 @@ def change_gallery(
     return gallery
 
 
-def create_subject(galleries: Galleries, gallery: str, name: str, metadata: Metadata | None = None) -> Subject:
+def create_subject(
+    galleries: Galleries,
+    gallery: str,
+    name: str,
+    metadata: Metadata | None = None,
+    deadline: Deadline | None = None,
+) -> Subject:
     """Create a subject without templates.
 
     Raises:
@@ -96,7 +109,7 @@ def create_subject(galleries: Galleries, gallery: str, name: str, metadata: Meta
         SubjectExists: The gallery already has a subject with this name.
     """
     name = clean_name(name, "subject")
-    with galleries.database.writing() as connection:
+    with galleries.database.writing(deadline) as connection:
         return subject_rows.add(connection, gallery_rows.find(connection, gallery), name, metadata or {})
 
 
@@ -123,7 +136,12 @@ def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) ->
 
 
 def change_subject(
-    galleries: Galleries, gallery: str, name: str, new_name: str | None = None, metadata: Metadata | None = None
+    galleries: Galleries,
+    gallery: str,
+    name: str,
+    new_name: str | None = None,
+    metadata: Metadata | None = None,
+    deadline: Deadline | None = None,
 ) -> Subject:
     """Change the given attributes of a subject.
 
@@ -134,12 +152,14 @@ def change_subject(
         SubjectExists: Another subject of the gallery has the new name.
     """
     new_name = None if new_name is None else clean_name(new_name, "subject")
-    with galleries.database.writing() as connection:
+    with galleries.database.writing(deadline) as connection:
         found = gallery_rows.find(connection, gallery)
         return subject_rows.change(connection, found, subject_rows.find(connection, found, name), new_name, metadata)
 
 
-def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) -> Subject:
+def merge_subjects(
+    galleries: Galleries, gallery: str, into: str, other: str, deadline: Deadline | None = None
+) -> Subject:
     """Move all templates of the subject `other` to the subject `into`, and remove `other`.
 
     Raises:
@@ -147,7 +167,7 @@ def merge_subjects(galleries: Galleries, gallery: str, into: str, other: str) ->
         SubjectUnknown: The gallery lacks one of the subjects.
         SubjectExists: Both names refer to the same subject.
     """
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)

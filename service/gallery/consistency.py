@@ -1,17 +1,21 @@
 """Checks that index and store agree and that no file contains erased records."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
 from service.errors import StoreFailed
 from service.gallery.galleries import STORE, Galleries
+from service.gallery.index.base import TemplateIndex
 from service.gallery.index.live import LiveIndex
-from service.gallery.records import Gallery
+from service.gallery.records import Block, Gallery
 from service.gallery.store import gallery_rows, template_rows
 
 _CHECKPOINT_ATTEMPTS = 20  # each waits up to a quarter of a second for readers
+_COMPARED_AT_ONCE = 8192  # templates that are compared while writers wait
 _COMPRESSION_ERROR = 0.02  # maximum deviation of a component of a compressed vector
 _STORE_FILES = {STORE, f"{STORE}-wal", f"{STORE}-shm", "owner.lock"}
 
@@ -49,34 +53,48 @@ class ErasureReport:
     faults: list[str]
 
 
-def check_consistency(galleries: Galleries, name: str) -> ConsistencyReport:
-    """Compare a gallery's index with the store, vector by vector.
+def check_consistency(galleries: Galleries, name: str, deadline: Deadline | None = None) -> ConsistencyReport:
+    """Compare a gallery's index with the store, vector by vector, while both may change.
+
+    Only templates that seem to differ are compared while other writers are excluded.
+
+    Args:
+        galleries: The open galleries.
+        name: Name of the gallery.
+        deadline: Deadline of the request.
 
     Raises:
         GalleryUnknown: No gallery has this name.
+        RequestCancelled: The client disconnected.
     """
-    galleries.wait_idle()
-    with galleries.database.exclusive():
-        with galleries.database.reading() as connection:
-            gallery = gallery_rows.find(connection, name)
-            templates = template_rows.count(connection, gallery)
-        live = galleries.live(gallery)
-        faults = [*galleries.database.integrity_faults(), *_disagreements(galleries, gallery, live)]
+    with galleries.database.reading() as connection:
+        gallery = gallery_rows.find(connection, name)
+    galleries.wait_idle(deadline, gallery)
+    with galleries.database.reading() as connection:
+        gallery = gallery_rows.find(connection, name)
+        templates = template_rows.count(connection, gallery)
+    live = galleries.live(gallery)
+    faults = [*galleries.database.integrity_faults(), *_disagreements(galleries, gallery, live, deadline)]
     return ConsistencyReport(name, templates, live.current.kind if live.current else None, faults)
 
 
-def check_erasure(galleries: Galleries) -> ErasureReport:
+def check_erasure(galleries: Galleries, deadline: Deadline | None = None) -> ErasureReport:
     """Rewrite the store and check that no file contains records that the store does not have.
 
     Each erasure overwrites the space it frees in the store. Rows that SQLite moved may have left copies in other free
-    space; the rewrite removes those copies.
+    space; the rewrite removes those copies. Writers wait until the rewrite is complete.
+
+    Args:
+        galleries: The open galleries.
+        deadline: Deadline of the request.
 
     Raises:
+        RequestCancelled: The client disconnected before the rewrite began.
         StorageFull: The disk has no room for a second copy of the store; nothing was changed.
         StoreFailed: An open reader prevents truncating the write-ahead log.
     """
-    galleries.wait_idle()
-    with galleries.database.exclusive():
+    galleries.wait_idle(deadline)
+    with galleries.database.exclusive(deadline):
         before = _size(galleries)
         galleries.database.rewrite()
         if not any(galleries.database.checkpoint() for _ in range(_CHECKPOINT_ATTEMPTS)):
@@ -100,29 +118,64 @@ def _size(galleries: Galleries) -> int:
     return sum(path.stat().st_size for path in galleries.directory.iterdir())
 
 
-def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex) -> list[str]:
+def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex, deadline: Deadline | None) -> list[str]:
     index = live.current
     if index is None:
         return ["the index is not built yet"]
-    tolerance = _COMPRESSION_ERROR if index.rounding else 0.0
-    key_blocks: list[NDArray[np.int64]] = []
-    wrong_subjects = wrong_vectors = 0
-    for block in index.blocks():  # block by block, because all vectors in float32 may not fit into memory
-        with galleries.database.reading() as connection:
-            true = template_rows.block_of(connection, block.template_keys, gallery.dimensions)
-        shared = np.isin(block.template_keys, true.template_keys)
-        key_blocks.append(block.template_keys)
-        wrong_subjects += int((block.subject_keys[shared] != true.subject_keys).sum())
-        wrong_vectors += int((np.abs(block.vectors[shared] - true.vectors).max(axis=1, initial=0) > tolerance).sum())
-    indexed = np.concatenate(key_blocks or [np.empty(0, np.int64)])
-    with galleries.database.reading() as connection:
-        stored, _ = template_rows.owners(connection, gallery)
+    suspects = _suspects(galleries, gallery, index, deadline)
+    missing = extra = wrong_subjects = wrong_vectors = 0
+    for start in range(0, len(suspects), _COMPARED_AT_ONCE):
+        part = suspects[start : start + _COMPARED_AT_ONCE]
+        with galleries.database.exclusive(), galleries.database.reading() as connection:
+            index = live.current
+            if index is None:  # the gallery was erased meanwhile, or the index was discarded
+                return ["the index is not built yet"]
+            indexed, stored = index.find(part), template_rows.block_of(connection, part, gallery.dimensions)
+        compared = _compare(indexed, stored, index.rounding)
+        missing += len(np.setdiff1d(stored.template_keys, indexed.template_keys))
+        extra += len(indexed.template_keys) - len(np.intersect1d(indexed.template_keys, stored.template_keys))
+        wrong_subjects += int(compared.subjects.sum())
+        wrong_vectors += int(compared.vectors.sum())
     faults = []
-    missing, extra = len(np.setdiff1d(stored, indexed)), len(np.setdiff1d(indexed, stored))
-    if missing or extra or len(indexed) != len(stored):
+    if missing or extra:
         faults.append(f"the index lacks {missing} templates and has {extra} that are not in the store")
     if wrong_subjects:
         faults.append("the index and the store assign templates to different subjects")
     if wrong_vectors:
         faults.append(f"{wrong_vectors} vectors of the index differ from the store")
     return faults
+
+
+def _suspects(
+    galleries: Galleries, gallery: Gallery, index: TemplateIndex, deadline: Deadline | None
+) -> NDArray[np.int64]:
+    """Return the (N,) keys of templates that seem to differ; those that changed during the comparison may seem to."""
+    suspects: list[NDArray[np.int64]] = []
+    key_blocks: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for block in index.blocks():  # block by block, because all vectors in float32 may not fit into memory
+        if deadline is not None:
+            deadline.check()
+        with galleries.database.reading() as connection:
+            stored = template_rows.block_of(connection, block.template_keys, gallery.dimensions)
+        key_blocks.append(block.template_keys)
+        compared = _compare(block, stored, index.rounding)
+        suspects.append(compared.keys[compared.subjects | compared.vectors])
+    indexed, counts = np.unique(np.concatenate(key_blocks), return_counts=True)
+    with galleries.database.reading() as connection:
+        keys, _ = template_rows.owners(connection, gallery)
+    return np.unique(np.concatenate([*suspects, np.setxor1d(indexed, keys), indexed[counts > 1]]))
+
+
+class _Compared(NamedTuple):
+    """The (N,) keys that two blocks share, and masks of those whose subject or vector differs."""
+
+    keys: NDArray[np.int64]
+    subjects: NDArray[np.bool_]
+    vectors: NDArray[np.bool_]
+
+
+def _compare(indexed: Block, stored: Block, rounding: float) -> _Compared:
+    keys, first, second = np.intersect1d(indexed.template_keys, stored.template_keys, return_indices=True)
+    tolerance = _COMPRESSION_ERROR if rounding else 0.0
+    deviations = np.abs(indexed.vectors[first] - stored.vectors[second]).max(axis=1, initial=0)
+    return _Compared(keys, indexed.subject_keys[first] != stored.subject_keys[second], deviations > tolerance)

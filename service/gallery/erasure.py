@@ -1,19 +1,24 @@
-"""Erasure of galleries, subjects and templates from all answers and all files."""
+"""Erasure of galleries, subjects and templates from all answers and all files.
+
+An erasure takes the deadline of its request. If the request ends while the erasure waits for other writers, nothing is
+erased, and `DeadlineExceeded` or `RequestCancelled` is raised.
+"""
 
 from dataclasses import replace
 
+from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.records import Gallery, Receipt
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
-def erase_gallery(galleries: Galleries, name: str) -> Receipt:
+def erase_gallery(galleries: Galleries, name: str, deadline: Deadline | None = None) -> Receipt:
     """Erase a gallery with all its contents.
 
     Raises:
         GalleryUnknown: No gallery has this name.
     """
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
@@ -21,7 +26,7 @@ def erase_gallery(galleries: Galleries, name: str) -> Receipt:
         return replace(receipt, log_cut=galleries.truncate_log())
 
 
-def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
+def erase_subject(galleries: Galleries, gallery: str, name: str, deadline: Deadline | None = None) -> Receipt:
     """Erase a subject with all its templates and crops.
 
     When this returns, no answer contains the subject, its bytes in the store are overwritten, and a snapshot that
@@ -32,14 +37,16 @@ def erase_subject(galleries: Galleries, gallery: str, name: str) -> Receipt:
         GalleryUnknown: No gallery has this name.
         SubjectUnknown: The gallery has no subject with this name.
     """
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, found, name))
         return replace(receipt, log_cut=_erase_from_index(galleries, found, templates))
 
 
-def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -> Receipt:
+def erase_template(
+    galleries: Galleries, gallery: str, subject: str, key: int, deadline: Deadline | None = None
+) -> Receipt:
     """Erase one template of a subject.
 
     Raises:
@@ -47,7 +54,7 @@ def erase_template(galleries: Galleries, gallery: str, subject: str, key: int) -
         SubjectUnknown: The gallery has no subject with this name.
         TemplateUnknown: The subject has no template with this key.
     """
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.find(connection, found, subject), key)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from models.deadline import Deadline
 from models.errors import VultusError
 from service.base64_text import decode_base64
 from service.errors import Base64Malformed, GalleryError, LineMalformed, RequestError
@@ -128,12 +129,18 @@ class Importer:
         self._lines = 0
         self._done = ImportCounts()
 
-    def store(self, lines: Sequence[bytes]) -> ImportCounts:
+    def store(self, lines: Sequence[bytes], deadline: Deadline | None = None) -> ImportCounts:
         """Store lines in one transaction and return the counts so far.
 
-        An error states the number of its line. The lines before it are stored.
+        An error of a line states the number of the line. The lines before it are stored.
+
+        Args:
+            lines: Lines to store.
+            deadline: Deadline of these lines.
 
         Raises:
+            RequestCancelled: The client disconnected while other writers were busy; none of the lines is stored.
+            DeadlineExceeded: The deadline passed while other writers were busy; none of the lines is stored.
             ContractMismatch: A line holds an embedding of another contract than the loaded model.
             LineMalformed: A line is malformed.
             NameInvalid: A subject's name is invalid.
@@ -158,7 +165,7 @@ class Importer:
                 metadata.setdefault(subject, subject_metadata)
                 if template is not None:
                     entries.append((subject, template))
-        stored = store_templates(self._galleries, self._name, entries, metadata)
+        stored = store_templates(self._galleries, self._name, entries, metadata, deadline)
         outcomes = [template.outcome for template in stored]
         self._done = ImportCounts(
             self._done.enrolled + outcomes.count("enrolled"),

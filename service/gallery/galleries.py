@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
 
+from models.deadline import Deadline
 from models.runtime import usable_cores
 from service.errors import ContractMismatch, StorageFull, StoreFailed
 from service.gallery.index.faiss_vectors import search_pool
@@ -25,6 +26,7 @@ from service.gallery.store.database import Database
 
 STORE = "store.sqlite"
 _TRUNCATE_RETRY_S = 1.0
+_CANCELLATION_CHECK_S = 0.1  # interval at which a wait for builds checks whether the client has disconnected
 
 _log = logging.getLogger("vultus")
 
@@ -211,11 +213,22 @@ class Galleries:
             self._upkeep.submit(self._truncate_log_later)
         return truncated
 
-    def wait_idle(self) -> None:
-        """Wait until no index is being built."""
+    def wait_idle(self, deadline: Deadline | None = None, gallery: Gallery | None = None) -> None:
+        """Wait until no index is being built.
+
+        Args:
+            deadline: Deadline of the request.
+            gallery: Gallery whose index is waited for; all if None.
+
+        Raises:
+            RequestCancelled: The client disconnected.
+            DeadlineExceeded: The deadline passed.
+        """
         with self._planning:
-            tasks = list(self._tasks.values())
-        wait(tasks)
+            tasks = [task for key, task in self._tasks.items() if gallery is None or key == gallery.key]
+        while wait(tasks, None if deadline is None else _CANCELLATION_CHECK_S).not_done:
+            if deadline is not None:
+                deadline.check()
 
     def _try_truncate_log(self) -> bool:
         try:

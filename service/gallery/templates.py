@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import Metadata, NewTemplate, StoreOutcome
@@ -13,6 +14,7 @@ def store_templates(
     gallery: str,
     entries: Sequence[tuple[str, NewTemplate]],
     metadata: dict[str, Metadata] | None = None,
+    deadline: Deadline | None = None,
 ) -> list[StoreOutcome]:
     """Store templates in one transaction; create missing subjects.
 
@@ -22,6 +24,7 @@ def store_templates(
         entries: Pairs of subject name and template.
         metadata: Subjects to create if missing, even without a template, with their metadata. The metadata of existing
             subjects does not change.
+        deadline: Deadline of the request.
 
     Returns:
         The outcome of each entry, in order. All of it is on the disk when this returns.
@@ -30,10 +33,12 @@ def store_templates(
         GalleryUnknown: No gallery has this name.
         ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
         NameInvalid: A subject's name is invalid.
+        RequestCancelled: The client disconnected while other writers were busy; nothing was stored.
+        DeadlineExceeded: The deadline passed while other writers were busy; nothing was stored.
         StorageFull: The disk is full; nothing was stored.
     """
     names = [clean_name(name, "subject") for name, _ in entries]
-    with galleries.database.exclusive():
+    with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = galleries.find(connection, gallery)
             before = subject_rows.newest(connection)

@@ -1,6 +1,7 @@
 """Enrolment: photos and embeddings become templates of a gallery.
 
-Every entry has its own outcome. Photos that the gallery already has need no inference.
+Every entry has its own outcome. Photos that the gallery already has need no inference. `prepare` computes and `store`
+waits for other writers of the store, so that a caller can give back the resources of inference between them.
 """
 
 from collections.abc import Sequence
@@ -67,6 +68,23 @@ class _Ready:
     acquired: Acquired | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """The entries of an enrolment, ready to be stored.
+
+    Attributes:
+        gallery: Name of the gallery.
+        count: Number of all entries.
+        ready: Entries to store, by position.
+        outcomes: Outcomes of the other entries, by position: already enrolled, or refused.
+    """
+
+    gallery: str
+    count: int
+    ready: dict[int, _Ready]
+    outcomes: dict[int, Outcome]
+
+
 def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: Gate) -> None:
     """Check that an enrolment is possible, before any entry is read.
 
@@ -87,7 +105,23 @@ def enrol(
     requirements: Requirements,
     deadline: Deadline,
 ) -> list[Outcome]:
-    """Enrol photos and embeddings in one transaction.
+    """Enrol photos and embeddings in one transaction: `prepare` and `store`.
+
+    Raises:
+        VultusError: As `prepare` and `store`; nothing was stored.
+    """
+    return store(galleries, prepare(galleries, models, gallery, entries, requirements, deadline), deadline)
+
+
+def prepare(
+    galleries: Galleries,
+    models: Models,
+    gallery: str,
+    entries: Sequence[Entry],
+    requirements: Requirements,
+    deadline: Deadline,
+) -> Prepared:
+    """Create the templates of an enrolment and store nothing.
 
     Args:
         galleries: The open galleries.
@@ -97,19 +131,15 @@ def enrol(
         requirements: Conditions that the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
-    Returns:
-        For each entry, in order, its template or the error with which it was refused.
-
     Raises:
         GalleryUnknown: No gallery has this name.
         ContractMismatch: The gallery has embeddings of another contract.
         CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
         QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
-        InferenceFailed: The engine failed; nothing was stored.
-        RequestCancelled: The client disconnected; nothing was stored.
-        DeadlineExceeded: The deadline passed; nothing was stored.
-        StorageFull: The disk is full; nothing was stored.
-        StoreFailed: The store could not be written; nothing was stored.
+        InferenceFailed: The engine failed.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
+        StoreFailed: The store could not be read.
     """
     outcomes: dict[int, Outcome] = {}
     pending = _new_entries(galleries, gallery, entries, outcomes)
@@ -119,15 +149,36 @@ def enrol(
     requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)
     ready = _acquire(models, pending, requirements, deadline, outcomes)
-    deadline.check()  # a request that ends before this line has stored nothing
-    stored = (
-        store_templates(galleries, gallery, [(entry.subject, entry.template) for entry in ready.values()])
-        if ready
-        else []
-    )
-    for (position, entry), result in zip(ready.items(), stored, strict=True):
+    return Prepared(gallery, len(entries), ready, outcomes)
+
+
+def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[Outcome]:
+    """Store the templates of an enrolment in one transaction; create missing subjects.
+
+    Args:
+        galleries: The open galleries.
+        prepared: What `prepare` returned.
+        deadline: Deadline of the request; the duration of the stage `store` is added to it.
+
+    Returns:
+        For each entry, in order, its template or the error with which it was refused.
+
+    Raises:
+        GalleryUnknown: The gallery was erased or renamed meanwhile.
+        RequestCancelled: The client disconnected before other writers were done; nothing was stored.
+        DeadlineExceeded: The deadline passed before other writers were done; nothing was stored.
+        StorageFull: The disk is full; nothing was stored.
+        StoreFailed: The store could not be written; nothing was stored.
+    """
+    entries = [(entry.subject, entry.template) for entry in prepared.ready.values()]
+    stored: list[StoreOutcome] = []
+    if entries:
+        with deadline.stage("store"):
+            stored = store_templates(galleries, prepared.gallery, entries, deadline=deadline)
+    outcomes = dict(prepared.outcomes)
+    for (position, entry), result in zip(prepared.ready.items(), stored, strict=True):
         outcomes[position] = _outcome(entry, result)
-    return [outcomes[position] for position in range(len(entries))]
+    return [outcomes[position] for position in range(prepared.count)]
 
 
 def _new_entries(

@@ -26,7 +26,7 @@ from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequ
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
 from service.api.wire.requests import REPEATABLE
 from service.errors import MediaTypeUnsupported
-from service.operations.enrol import Entry, Outcome, enrol, require_enrolment
+from service.operations.enrol import Entry, Outcome, Prepared, prepare, require_enrolment, store
 from service.operations.faces import Content
 from service.strict_json import parse_object
 
@@ -62,7 +62,9 @@ async def enrol_subject(gallery: str, subject: str, request: Request, backend: U
     The response has one item for each photo, then one for each embedding, in order. If the only photo or embedding
     fails, the request fails. With several, each item has its own status.
     """
-    return await backend.answer(request, partial(_enrol_subject, gallery, subject))
+    return await backend.answer_change(
+        request, partial(_prepare_subject, gallery, subject), partial(_store_subject, subject, request.state.request_id)
+    )
 
 
 @router.post(
@@ -92,31 +94,48 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
 
     async def answer_group(group: list[bytes]) -> bytes:
         deadline = Deadline(limit_s)
-        return await backend.infer(
-            deadline, _enrol_group, backend, gallery, group, options, request_id, deadline, admitted=True
+        parsed, prepared = await backend.infer(
+            deadline, _prepare_group, backend, gallery, group, options, deadline, admitted=True
         )
+        return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
 
     return answer_lines(request, backend.settings.request, answer_group, lambda error: _line(_item(error, request_id)))
 
 
-def _enrol_subject(
+def _prepare_subject(
     gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
-) -> Response:
+) -> tuple[Prepared, int]:
+    """Return the prepared enrolment and its number of photos."""
     body = read_images(received, EnrolRequest, backend.settings.request, REPEATABLE)
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     entries = [Entry(subject, content) for content in contents]
-    outcomes = enrol(backend.galleries, backend.models, gallery, entries, body.requirements(), deadline)
-    assign_parts(outcomes, len(body.images))
-    items = [_item(outcome, received.request_id) for outcome in outcomes]
-    return json_response(EnrolResponse(gallery=gallery, subject=subject, items=items), deadline)
+    prepared = prepare(backend.galleries, backend.models, gallery, entries, body.requirements(), deadline)
+    return prepared, len(body.images)
 
 
-def _enrol_group(
-    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, request_id: str, deadline: Deadline
-) -> bytes:
+def _store_subject(
+    subject: str, request_id: str, backend: Backend, prepared: tuple[Prepared, int], deadline: Deadline
+) -> Response:
+    enrolment, images = prepared
+    outcomes = store(backend.galleries, enrolment, deadline)
+    assign_parts(outcomes, images)
+    items = [_item(outcome, request_id) for outcome in outcomes]
+    return json_response(EnrolResponse(gallery=enrolment.gallery, subject=subject, items=items), deadline)
+
+
+def _prepare_group(
+    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, deadline: Deadline
+) -> tuple[list[Entry | VultusError], Prepared]:
+    """Return each line as its entry or its error, and the prepared enrolment of the entries."""
     parsed = [_parse_line(line) for line in lines]
     entries = [line for line in parsed if isinstance(line, Entry)]
-    outcomes = iter(enrol(backend.galleries, backend.models, gallery, entries, options.requirements(), deadline))
+    return parsed, prepare(backend.galleries, backend.models, gallery, entries, options.requirements(), deadline)
+
+
+def _store_group(
+    backend: Backend, parsed: Sequence[Entry | VultusError], prepared: Prepared, request_id: str, deadline: Deadline
+) -> bytes:
+    outcomes = iter(store(backend.galleries, prepared, deadline))
     answers = (next(outcomes) if isinstance(line, Entry) else line for line in parsed)
     return b"".join(_line(_item(outcome, request_id)) for outcome in answers)
 

@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from models.errors import EngineStopped
+from models.deadline import Deadline
 from service import errors
 from service.api.backend import UsesBackend
 from service.api.documented_errors import STORE_ERRORS
-from service.api.intake.members import NDJSON, is_ndjson
+from service.api.intake.members import NDJSON, is_ndjson, time_limit
 from service.api.intake.ndjson import in_full_groups, join_short_lines, read_lines
 from service.api.problems import documented_problems
 from service.api.wire.gallery_responses import ImportResponse
@@ -54,7 +54,6 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
         errors.EmbeddingWrongDimension,
         errors.EmbeddingNotFinite,
         errors.EmbeddingZero,
-        EngineStopped,
         *STORE_ERRORS,
     ),
     openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {"schema": _LINES}}}},
@@ -63,12 +62,15 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
     """Import the templates of an export of any length.
 
     Templates that are already stored are skipped and counted as duplicates. After an error, the lines before the line
-    that the error names are stored: correct that line and send all lines again.
+    that the error names are stored: correct that line and send all lines again. The time limit applies to each
+    group of lines; after a 504, the groups before it are stored.
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
+    limit_s = time_limit(request.headers, backend.settings.request)
     async for lines in in_full_groups(read_lines(request, _LONGEST_LINE_BYTES), IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
-        await backend.call_gallery(importer.store, lines)  # a slow client occupies no worker while it sends
+        deadline = Deadline(limit_s)
+        await backend.change(deadline, importer.store, lines, deadline)  # a slow client occupies no worker meanwhile
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 
+from models.deadline import Deadline
 from models.errors import CalibrationUnfit, QualityUnvalidated
 from models.quality import Gate
 from service import errors
@@ -17,7 +18,6 @@ from service.gallery.administration import change_gallery, create_gallery, list_
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery
 from service.gallery.galleries import Galleries
-from service.gallery.records import Receipt
 
 router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
@@ -33,16 +33,17 @@ _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 )
 async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     """Create a gallery for embeddings of the served model."""
-    body = await backend.read(request, GalleryCreate)
+    deadline = backend.deadline(request)
+    body = await backend.read(request, GalleryCreate, deadline)
     backend.models.require_gate(Gate(body.min_quality))
 
-    def work(galleries: Galleries) -> GalleryOut:
+    def work(galleries: Galleries, deadline: Deadline) -> GalleryOut:
         created = create_gallery(
-            galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality
+            galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality, deadline
         )
         return GalleryOut.of(created, 0, 0, galleries.live(created))
 
-    return await backend.call_gallery(work, backend.galleries)
+    return await backend.change_for(request, deadline, work, backend.galleries)
 
 
 @router.get(
@@ -77,20 +78,20 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
 
     A new index is built in the background.
     """
-    body = await backend.read(request, GalleryPatch)
+    deadline = backend.deadline(request)
+    body = await backend.read(request, GalleryPatch, deadline)
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
-    changed = await backend.call_gallery(
-        change_gallery, backend.galleries, gallery, body.gallery, body.index, metadata, body.min_quality
-    )
+    changes = (body.gallery, body.index, metadata, body.min_quality)
+    changed = await backend.change_for(request, deadline, change_gallery, backend.galleries, gallery, *changes)
     return await _describe(backend, changed.name)
 
 
 @router.delete("/{gallery}", responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS))
-async def erase(gallery: str, backend: UsesBackend) -> ReceiptOut:
+async def erase(gallery: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a gallery with all its subjects and templates."""
-    receipt: Receipt = await backend.call_gallery(erase_gallery, backend.galleries, gallery)
-    return ReceiptOut.of(receipt)
+    deadline = backend.deadline(request)
+    return ReceiptOut.of(await backend.change_for(request, deadline, erase_gallery, backend.galleries, gallery))
 
 
 @router.post(
@@ -103,14 +104,14 @@ async def verify(gallery: str, request: Request, backend: UsesBackend) -> Consis
 
     With `erasure`, also rewrite the store and check that no file contains erased data.
     """
-    body = await backend.read(request, ConsistencyRequest)
+    body = await backend.read(request, ConsistencyRequest, backend.deadline(request))
 
-    def work(galleries: Galleries) -> ConsistencyResponse:
-        erasure = check_erasure(galleries) if body.erasure else None
-        return ConsistencyResponse.of(check_consistency(galleries, gallery), erasure)
+    def work(galleries: Galleries, deadline: Deadline) -> ConsistencyResponse:
+        erasure = check_erasure(galleries, deadline) if body.erasure else None
+        return ConsistencyResponse.of(check_consistency(galleries, gallery, deadline), erasure)
 
     await _describe(backend, gallery)
-    return await backend.call_gallery(work, backend.galleries)
+    return await backend.check(request, work, backend.galleries)
 
 
 @router.post("/{gallery}/rebuild", status_code=202, responses=documented_problems(errors.GalleryUnknown))

@@ -37,8 +37,11 @@ _KEY_DIGITS = 19  # digits of the largest key, 2**63 - 1; shorter numbers are in
 )
 async def create(gallery: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Create a subject without templates; an enrolment also creates its subject."""
-    body = await backend.read(request, SubjectCreate)
-    created = await backend.call_gallery(create_subject, backend.galleries, gallery, body.subject, dict(body.metadata))
+    deadline = backend.deadline(request)
+    body = await backend.read(request, SubjectCreate, deadline)
+    created = await backend.change_for(
+        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata)
+    )
     return SubjectOut.of(created)
 
 
@@ -78,9 +81,12 @@ async def describe(gallery: str, subject: str, backend: UsesBackend) -> SubjectD
 )
 async def change(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Rename a subject, or change its metadata."""
-    body = await backend.read(request, SubjectPatch)
+    deadline = backend.deadline(request)
+    body = await backend.read(request, SubjectPatch, deadline)
     metadata = None if body.metadata is None else dict(body.metadata)
-    changed = await backend.call_gallery(change_subject, backend.galleries, gallery, subject, body.subject, metadata)
+    changed = await backend.change_for(
+        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata
+    )
     return SubjectOut.of(changed)
 
 
@@ -91,27 +97,36 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 )
 async def merge(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:
     """Move all templates of another subject to this subject, and remove the other subject."""
-    body = await backend.read(request, MergeRequest)
-    merged = await backend.call_gallery(merge_subjects, backend.galleries, gallery, subject, body.subject)
+    deadline = backend.deadline(request)
+    body = await backend.read(request, MergeRequest, deadline)
+    merged = await backend.change_for(
+        request, deadline, merge_subjects, backend.galleries, gallery, subject, body.subject
+    )
     return SubjectOut.of(merged)
 
 
 @router.delete("/{subject}", responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
-async def erase(gallery: str, subject: str, backend: UsesBackend) -> ReceiptOut:
+async def erase(gallery: str, subject: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a subject with all its templates.
 
     When the response arrives, no search finds the subject, its rows are overwritten, and a snapshot that contained it
     is removed. `log_cut` says whether the write-ahead log is already truncated.
     """
-    return ReceiptOut.of(await backend.call_gallery(erase_subject, backend.galleries, gallery, subject))
+    deadline = backend.deadline(request)
+    return ReceiptOut.of(
+        await backend.change_for(request, deadline, erase_subject, backend.galleries, gallery, subject)
+    )
 
 
 @router.delete(
     "/{subject}/templates/{template}",
     responses=documented_problems(*_UNKNOWN, errors.TemplateUnknown, *STORE_ERRORS),
 )
-async def erase_one(gallery: str, subject: str, template: str, backend: UsesBackend) -> ReceiptOut:
+async def erase_one(gallery: str, subject: str, template: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase one template of a subject."""
     if not (template.isascii() and template.isdigit() and len(template) < _KEY_DIGITS):
         raise TemplateUnknown("the template must be given by its number")
-    return ReceiptOut.of(await backend.call_gallery(erase_template, backend.galleries, gallery, subject, int(template)))
+    deadline = backend.deadline(request)
+    return ReceiptOut.of(
+        await backend.change_for(request, deadline, erase_template, backend.galleries, gallery, subject, int(template))
+    )

@@ -56,7 +56,16 @@ class TemplateIndex(Protocol):
         """
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all templates as the index stores them; the index must not change during the iteration."""
+        """Yield all templates as the index stores them; those that change during the iteration may be missing."""
+
+    def find(self, templates: NDArray[np.int64]) -> Block:
+        """Return templates by key as the index stores them, in no particular order; ignore unknown keys."""
+
+
+def joined_blocks(blocks: Sequence[Block], dimensions: int) -> Block:
+    """Concatenate blocks in order."""
+    none = Block(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dimensions), np.float32))
+    return Block(*(np.concatenate([getattr(block, name) for block in (none, *blocks)]) for name in Block.__slots__))
 
 
 def nearest(parts: list[Hits], depth: int) -> Hits:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NO_KEY, Hits, nearest, stacked
+from service.gallery.index.base import NO_KEY, Hits, joined_blocks, nearest, stacked
 from service.gallery.index.faiss_vectors import blank, search_graph, stored_vectors
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.index.segmented import SegmentedIndex
@@ -53,6 +53,7 @@ class GraphIndex:
         self._gone = np.zeros(len(templates), bool)
         self._tail = SegmentedIndex("flat-fp16", dimensions, threads)
         self._threads = threads
+        self._dimensions = dimensions
         self._lock = ReadWriteLock()
 
     @property
@@ -110,12 +111,24 @@ class GraphIndex:
         return nearest([sealed, self._tail.search(probes, depth)], depth)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all templates as the index stores them; the index must not change during the iteration."""
+        """Yield all templates as the index stores them; those that change during the iteration may be missing."""
         for start in range(0, len(self.template_keys), _BLOCK_ROWS):
-            rows = slice(start, min(start + _BLOCK_ROWS, len(self.template_keys)))
-            vectors = stored_vectors(self.graph, start, rows.stop - start)
-            yield Block(self.template_keys[rows], self._subjects[rows], vectors).where(~self._gone[rows])
+            with self._lock.reading():
+                block = self._block(start, min(start + _BLOCK_ROWS, len(self.template_keys)))
+            yield block
         yield from self._tail.blocks()
+
+    def find(self, templates: NDArray[np.int64]) -> Block:
+        """Return templates by key as the index stores them, in no particular order; ignore unknown keys."""
+        with self._lock.reading():
+            sealed = [self._block(row, row + 1) for row in self._positions(templates).tolist()]
+        return joined_blocks([*sealed, self._tail.find(templates)], self._dimensions)
+
+    def _block(self, start: int, stop: int) -> Block:
+        """Return the templates at positions that are not removed."""
+        rows = slice(start, stop)
+        vectors = stored_vectors(self.graph, start, stop - start)
+        return Block(self.template_keys[rows], self._subjects[rows], vectors).where(~self._gone[rows])
 
     def _positions(self, templates: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of those templates that are sealed and not removed."""

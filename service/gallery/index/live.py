@@ -192,9 +192,9 @@ class LiveIndex:
         """
         with self._database.exclusive():
             self._missed = []
+        try:
             with self._database.reading() as connection:
                 templates = rows.count(connection, self.gallery)
-        try:
             kind = served_kind(self.gallery.index, templates, self._limits)
             if kind != "hnsw":
                 self.remove_snapshot()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.gallery.index.base import NO_KEY, Hits, nearest, no_hits, stacked
+from service.gallery.index.base import NO_KEY, Hits, joined_blocks, nearest, no_hits, stacked
 from service.gallery.index.device import gpu_copies
 from service.gallery.index.faiss_vectors import Encoding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.index.locking import ReadWriteLock
@@ -50,6 +50,10 @@ class _Segment:
         self.vectors.remove_ids(rows)
         self.template_keys = np.delete(self.template_keys, rows)
         self.subject_keys = np.delete(self.subject_keys, rows)
+
+    def block(self, start: int, stop: int) -> Block:
+        vectors = stored_vectors(self.vectors, start, stop - start)
+        return Block(self.template_keys[start:stop], self.subject_keys[start:stop].copy(), vectors)
 
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         if not len(self.template_keys):  # a writer emptied it after the search listed the segments
@@ -93,6 +97,7 @@ class SegmentedIndex:
         self._sample_range = np.array([[sample.min(initial=0)], [sample.max(initial=0)]], np.float32)
         self._outside = SegmentedIndex("flat", dimensions, threads) if encoding == "sq8" else None
         self._threads = threads
+        self._dimensions = dimensions
         self._segment_rows = segment_rows
         self._segments: list[_Segment] = []
         self._lock = ReadWriteLock()
@@ -156,11 +161,24 @@ class SegmentedIndex:
         return nearest(found, depth)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all templates as the index stores them; the index must not change during the iteration."""
-        for segment in self._segments:
-            for start in range(0, len(segment.template_keys), _BLOCK_ROWS):
-                rows = slice(start, min(start + _BLOCK_ROWS, len(segment.template_keys)))
-                vectors = stored_vectors(segment.vectors, start, rows.stop - start)
-                yield Block(segment.template_keys[rows], segment.subject_keys[rows], vectors)
+        """Yield all templates as the index stores them; those that change during the iteration may be missing."""
+        for segment in list(self._segments):
+            for start in range(0, self._segment_rows, _BLOCK_ROWS):
+                with self._lock.reading():
+                    stop = min(start + _BLOCK_ROWS, len(segment.template_keys))
+                    if start >= stop:
+                        break
+                    block = segment.block(start, stop)
+                yield block
         if self._outside:
             yield from self._outside.blocks()
+
+    def find(self, templates: NDArray[np.int64]) -> Block:
+        """Return templates by key as the index stores them, in no particular order; ignore unknown keys."""
+        with self._lock.reading():
+            found = [
+                segment.block(row, row + 1) for segment in self._segments for row in segment.rows_of(templates).tolist()
+            ]
+        if self._outside:
+            found.append(self._outside.find(templates))
+        return joined_blocks(found, self._dimensions)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, LifoQueue
 
+from models.deadline import Deadline
 from models.errors import VultusError
 from service.errors import StorageFull, StoreFailed, StoreUnfit
 from service.gallery.store.schema import PAGE_BYTES, migrate
@@ -15,6 +16,7 @@ from service.gallery.store.schema import PAGE_BYTES, migrate
 _CACHE_KIB = 65536
 _CHECKPOINT_WAIT_MS = 250  # maximum time that a WAL checkpoint waits for readers
 _MAX_IDLE_READERS = 16
+_CANCELLATION_CHECK_S = 0.1  # interval at which a wait for the lock checks whether the client has disconnected
 _PRIMARY_CODE = 0xFF  # mask that removes the extension from an extended result code of SQLite
 
 
@@ -58,14 +60,19 @@ class Database:
         return connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, deadline: Deadline | None = None) -> Iterator[sqlite3.Connection]:
         """Change the store in one transaction, which is durable when the block ends without an error.
 
+        Args:
+            deadline: Deadline of the request; it is settled after the wait for other writers.
+
         Raises:
+            RequestCancelled: The client disconnected while other writers were busy; nothing was changed.
+            DeadlineExceeded: The deadline passed while other writers were busy; nothing was changed.
             StorageFull: The disk is full; nothing was changed.
             StoreFailed: The file system refused a read or write; nothing was changed.
         """
-        with self._lock, _translated_errors():
+        with self.exclusive(deadline), _translated_errors():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -76,13 +83,32 @@ class Database:
                 raise
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, deadline: Deadline | None = None) -> Iterator[None]:
         """Exclude other writers, so that the caller can apply a change to the store and to an index as one step.
 
         `writing` may be used inside, because the lock is reentrant.
+
+        Args:
+            deadline: Deadline of the request; it is settled after the wait for other writers.
+
+        Raises:
+            RequestCancelled: The client disconnected while other writers were busy.
+            DeadlineExceeded: The deadline passed while other writers were busy.
         """
-        with self._lock:
+        self._acquire(deadline)
+        try:
+            if deadline is not None:
+                deadline.settle()
             yield
+        finally:
+            self._lock.release()
+
+    def _acquire(self, deadline: Deadline | None) -> None:
+        if deadline is None:
+            self._lock.acquire()
+            return
+        while not self._lock.acquire(timeout=min(_CANCELLATION_CHECK_S, deadline.remaining_s or _CANCELLATION_CHECK_S)):
+            deadline.check()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
