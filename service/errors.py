@@ -42,6 +42,7 @@ VultusError                  base of the tree in `models.errors`, which continue
     ├── StoreUnfit
     ├── SnapshotUnfit
     ├── StorageFull
+    ├── StoreBusy
     └── StoreFailed
 """
 
@@ -308,6 +309,12 @@ class StorageFull(GalleryError):
     code = "storage_full"
 
 
+class StoreBusy(GalleryError):
+    """Another program has locked the gallery store."""
+
+    code = "store_busy"
+
+
 class StoreFailed(GalleryError):
     """The gallery store could not be read or written."""
 
@@ -370,6 +377,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     DuplicateOfAnother: 409,
     LineMalformed: 422,
     StorageFull: 507,
+    StoreBusy: 503,
     StoreFailed: 500,
 }
 """Errors that are not listed occur at start, on the command line, or after the client disconnected."""

@@ -57,7 +57,13 @@ LOAD_ERRORS = (
 )
 """Errors of a request that waits for inference."""
 
-STORE_ERRORS = (errors.StorageFull, errors.StoreFailed, core.DeadlineExceeded, core.EngineStopped)
+STORE_ERRORS = (
+    errors.StorageFull,
+    errors.StoreBusy,
+    errors.StoreFailed,
+    core.DeadlineExceeded,
+    core.EngineStopped,
+)
 """Errors of a request that changes galleries."""
 
 BODY_ERRORS = (

@@ -16,7 +16,7 @@ from models.errors import StorageFailed
 from service.cli.output import err, out, progress_bars, say
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
-from service.gallery.consistency import check_consistency, check_erasure
+from service.gallery.consistency import check_consistency, check_erasure, size_of
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import ImportCounts, export_lines, import_lines
 from service.gallery.galleries import Galleries
@@ -54,7 +54,7 @@ def stats(name: Name) -> None:
     with _opened(build=False) as galleries:
         gallery, subjects, templates = read_gallery(galleries, name)
         counts = sorted(subject.template_count for subject in list_subjects(galleries, name, "", _ALL))
-        store_bytes = sum(path.stat().st_size for path in galleries.directory.iterdir())
+        store_bytes = size_of(galleries)
     table = Table(show_header=False)
     for label, value in (
         ("subjects", f"{subjects:,}, {counts.count(0):,} of them without templates"),

@@ -1,23 +1,23 @@
 """Checks that index and store agree and that no file contains erased records."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.deadline import Deadline
-from service.errors import StoreFailed
-from service.gallery.galleries import STORE, Galleries
+from service.gallery.galleries import STORE_FILES, Galleries
 from service.gallery.index.base import TemplateIndex
 from service.gallery.index.live import LiveIndex
+from service.gallery.privacy import FOREIGN
 from service.gallery.records import Block, Gallery
 from service.gallery.store import gallery_rows, template_rows
 
-_CHECKPOINT_ATTEMPTS = 20  # each waits up to a quarter of a second for readers
+_TRUNCATIONS = 20  # attempts to truncate the log, because readers of this process end soon
 _COMPARED_AT_ONCE = 8192  # templates that are compared while writers wait
 _COMPRESSION_ERROR = 0.02  # maximum deviation of a component of a compressed vector
-_STORE_FILES = {STORE, f"{STORE}-wal", f"{STORE}-shm", "owner.lock"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +90,43 @@ def check_erasure(galleries: Galleries, deadline: Deadline | None = None) -> Era
 
     Raises:
         RequestCancelled: The client disconnected before the rewrite began.
+        StoreBusy: Another program has locked the store; nothing was changed.
         StorageFull: The disk has no room for a second copy of the store; nothing was changed.
-        StoreFailed: An open reader prevents truncating the write-ahead log.
+        StoreFailed: The file system refused a read or write.
     """
     galleries.wait_idle(deadline)
     with galleries.database.exclusive(deadline):
-        before = _size(galleries)
+        before = size_of(galleries)
         galleries.database.rewrite()
-        if not any(galleries.database.checkpoint() for _ in range(_CHECKPOINT_ATTEMPTS)):
-            raise StoreFailed("an open reader prevents truncating the write-ahead log; try again")
+        truncated = any(galleries.truncate_log() for _ in range(_TRUNCATIONS))
         with galleries.database.reading() as connection:
             found = gallery_rows.page(connection, "", -1)
             stored = {gallery.key: template_rows.owners(connection, gallery)[0] for gallery in found}
-        expected = _STORE_FILES | {f"{key}.graph" for key in stored}
+        expected = STORE_FILES | FOREIGN | {f"{key}.graph" for key in stored}
         faults = [
-            f"the file {path.name} does not belong to the galleries"
-            for path in galleries.directory.iterdir()
+            f"the {'directory' if path.is_dir() else 'file'} {path.name} does not belong to the galleries, "
+            "and it may hold copies of erased data"
+            for path in sorted(galleries.directory.iterdir())
             if path.name not in expected
         ]
+        if not truncated:
+            faults.append(
+                "the write-ahead log, which may hold erased data, is not truncated yet: another program, such as a "
+                "backup, reads the store; it is truncated when that ends"
+            )
         for gallery in found:
             if len(np.setdiff1d(galleries.live(gallery).usable_snapshot_keys(), stored[gallery.key])):
                 faults.append(f"the snapshot of the gallery {gallery.name} contains erased templates")
-        return ErasureReport(before, _size(galleries), len(list(galleries.directory.iterdir())), faults)
+        return ErasureReport(before, size_of(galleries), len(_files(galleries)), faults)
 
 
-def _size(galleries: Galleries) -> int:
-    return sum(path.stat().st_size for path in galleries.directory.iterdir())
+def size_of(galleries: Galleries) -> int:
+    """Return the size of all files of the galleries in bytes."""
+    return sum(path.stat().st_size for path in _files(galleries))
+
+
+def _files(galleries: Galleries) -> list[Path]:
+    return [path for path in galleries.directory.iterdir() if path.is_file()]
 
 
 def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex, deadline: Deadline | None) -> list[str]:

@@ -15,17 +15,19 @@ from sqlite3 import Connection
 
 from models.deadline import Deadline
 from models.runtime import usable_cores
-from service.errors import ContractMismatch, StorageFull, StoreFailed
+from service.errors import ContractMismatch, StoreFailed
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
-from service.gallery.ownership import Ownership
+from service.gallery.log_truncation import LogTruncation
+from service.gallery.ownership import LOCK, Ownership
+from service.gallery.privacy import make_private
 from service.gallery.records import Gallery
 from service.gallery.store import gallery_rows as rows
 from service.gallery.store.database import Database
 
 STORE = "store.sqlite"
-_TRUNCATE_RETRY_S = 1.0
+STORE_FILES = frozenset({STORE, f"{STORE}-wal", f"{STORE}-shm", f"{STORE}-journal", LOCK})
 _CANCELLATION_CHECK_S = 0.1  # interval at which a wait for builds checks whether the client has disconnected
 
 _log = logging.getLogger("vultus")
@@ -77,13 +79,14 @@ class Galleries:
         self.dimensions = dimensions
         self._limits = limits or IndexLimits()
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(directory, (*STORE_FILES, "*.graph", "*.graph.part"))
             self._owner = Ownership(directory)
         except OSError as error:
             raise StoreFailed(f"galleries cannot be stored in {directory}: {error.strerror}") from error
         try:
             self.database = Database(directory / STORE)
-            self._try_truncate_log()  # a killed process may have left erased records in the log
+            self._log_truncation = LogTruncation(self.database)
+            self._log_truncation.truncate()  # a killed process may have left erased records in the log
             remove_partial(directory)
         except BaseException:
             self._owner.release()
@@ -109,6 +112,7 @@ class Galleries:
             return
         self._closing.set()
         self._upkeep.shutdown(cancel_futures=True)
+        self._log_truncation.close()
         self._threads.shutdown()
         self.database.close()
         self._owner.release()
@@ -206,12 +210,9 @@ class Galleries:
         """Truncate the store's write-ahead log, so that it contains no erased records.
 
         Returns:
-            Whether the log was truncated. If a reader or a full disk prevents it, a background task retries.
+            Whether the log was truncated. If a reader or a full disk prevents it, it is truncated later.
         """
-        truncated = self._try_truncate_log()
-        if not truncated:
-            self._upkeep.submit(self._truncate_log_later)
-        return truncated
+        return self._log_truncation.truncate()
 
     def wait_idle(self, deadline: Deadline | None = None, gallery: Gallery | None = None) -> None:
         """Wait until no index is being built.
@@ -229,17 +230,6 @@ class Galleries:
         while wait(tasks, None if deadline is None else _CANCELLATION_CHECK_S).not_done:
             if deadline is not None:
                 deadline.check()
-
-    def _try_truncate_log(self) -> bool:
-        try:
-            return self.database.checkpoint()
-        except (StorageFull, StoreFailed) as error:  # the erasure itself is committed; only the log retains copies
-            _log.warning("the store's write-ahead log was not truncated: %s", error)
-            return False
-
-    def _truncate_log_later(self) -> None:
-        while not self._try_truncate_log() and not self._closing.wait(_TRUNCATE_RETRY_S):
-            pass
 
     def _rebuild(self, live: LiveIndex, task: "_Task") -> None:
         with self._planning:  # a request from now on needs another task

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from service.errors import GalleriesInUse
+from service.gallery.privacy import open_private
 
-_FILE = "owner.lock"
+LOCK = "owner.lock"
 
 
 class Ownership:
@@ -18,7 +19,7 @@ class Ownership:
         Raises:
             GalleriesInUse: Another process holds the lock.
         """
-        self._descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = open_private(directory / LOCK, os.O_RDWR)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -21,7 +21,7 @@ AT_START_ONLY = {
 NEVER_SEEN = {core.RequestCancelled}  # the client has disconnected
 SERVER_ERRORS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
-    *(errors.NotReady, errors.StorageFull, errors.StoreFailed),
+    *(errors.NotReady, errors.StorageFull, errors.StoreBusy, errors.StoreFailed),
 }
 
 

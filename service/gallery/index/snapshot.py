@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.artefact.directories import sync
 from service.errors import SnapshotUnfit
 from service.gallery.index.faiss_vectors import read, write
+from service.gallery.privacy import open_private
 
 _FORMAT = "vultus-graph/1"
 _DIGEST_BYTES = 32
@@ -51,7 +52,8 @@ def write_snapshot(path: Path, snapshot: Snapshot, origin: Origin) -> Path:
     header = {"format": _FORMAT, **origin._asdict(), "templates": len(snapshot.template_keys)}
     digest = hashlib.sha256()
     part = path.with_name(path.name + _PART)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    part.unlink(missing_ok=True)  # an old file may have another mode
+    descriptor = open_private(part, os.O_WRONLY)
     try:
         with os.fdopen(descriptor, "wb", buffering=_PIECE_BYTES) as file:
 

@@ -6,15 +6,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Empty, LifoQueue
+from queue import Empty, Full, LifoQueue
 
 from models.deadline import Deadline
 from models.errors import VultusError
-from service.errors import StorageFull, StoreFailed, StoreUnfit
+from service.errors import StorageFull, StoreBusy, StoreFailed, StoreUnfit
+from service.gallery.privacy import open_private
 from service.gallery.store.schema import PAGE_BYTES, migrate
 
 _CACHE_KIB = 65536
+_BUSY_WAIT_MS = 5000  # maximum time to wait for other programs that lock the store
 _CHECKPOINT_WAIT_MS = 250  # maximum time that a WAL checkpoint waits for readers
+_BLOCKED_WAIT_MS = 10  # the same after a checkpoint in vain: its reader, such as a backup, may need hours
 _MAX_IDLE_READERS = 16
 _CANCELLATION_CHECK_S = 0.1  # interval at which a wait for the lock checks whether the client has disconnected
 _PRIMARY_CODE = 0xFF  # mask that removes the extension from an extended result code of SQLite
@@ -34,13 +37,15 @@ class Database:
         self.path = path
         os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # keeps the temporary files of VACUUM private
         self._lock = threading.RLock()
+        self._checkpoint_wait_ms = _CHECKPOINT_WAIT_MS
+        self._closed = False
         self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_MAX_IDLE_READERS)
         with _translated_errors():
+            os.close(open_private(path, os.O_RDWR))
             self._writer = self._connect()
         try:
             with _translated_errors():
                 self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                self._writer.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_WAIT_MS}")  # only readers can block it
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.execute("PRAGMA secure_delete = ON")
@@ -56,7 +61,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_WAIT_MS}")
         return connection
 
     @contextmanager
@@ -70,6 +75,7 @@ class Database:
             RequestCancelled: The client disconnected while other writers were busy; nothing was changed.
             DeadlineExceeded: The deadline passed while other writers were busy; nothing was changed.
             StorageFull: The disk is full; nothing was changed.
+            StoreBusy: Another program has locked the store; nothing was changed.
             StoreFailed: The file system refused a read or write; nothing was changed.
         """
         with self.exclusive(deadline), _translated_errors():
@@ -126,11 +132,19 @@ class Database:
                 connection.execute("BEGIN")
                 yield connection
             finally:
+                self._return(connection)
+
+    def _return(self, connection: sqlite3.Connection) -> None:
+        """End the transaction of a reader, and keep the connection for other readers if it is usable and one may."""
+        try:
+            if connection.in_transaction:
                 connection.execute("COMMIT")
-                if self._readers.full():
-                    connection.close()
-                else:
-                    self._readers.put_nowait(connection)
+            if not self._closed:
+                self._readers.put_nowait(connection)
+                return
+        except (sqlite3.Error, Full):
+            pass
+        connection.close()
 
     def checkpoint(self) -> bool:
         """Move the contents of the write-ahead log into the store and truncate the log.
@@ -143,7 +157,12 @@ class Database:
             StoreFailed: The file system refused a read or write.
         """
         with self._lock, _translated_errors():
-            busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._writer.execute(f"PRAGMA busy_timeout = {self._checkpoint_wait_ms}")
+            try:
+                busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_WAIT_MS}")
+            self._checkpoint_wait_ms = _BLOCKED_WAIT_MS if busy else _CHECKPOINT_WAIT_MS
             return not busy
 
     def rewrite(self) -> None:
@@ -171,6 +190,7 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; SQLite then moves the write-ahead log into the store."""
+        self._closed = True
         with suppress(Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -179,13 +199,17 @@ class Database:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """Raise SQLite's storage errors as `StorageFull` or `StoreFailed`; pass other errors on."""
+    """Raise SQLite's storage errors as `StorageFull`, `StoreBusy` or `StoreFailed`; pass other errors on."""
     try:
         yield
+    except OSError as error:
+        raise StoreFailed(f"the gallery store cannot be opened: {error.strerror}") from error
     except sqlite3.Error as error:
         code = (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY_CODE
         if code == sqlite3.SQLITE_FULL:
             raise StorageFull("the disk is full; nothing was changed") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreBusy("another program has locked the gallery store; nothing was changed; try again") from error
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT):
             raise StoreFailed(f"the gallery store failed: {error}") from error
         raise

@@ -15,6 +15,7 @@ from service.gallery.records import NewTemplate
 
 CONTRACT = "ec1-test"
 DIMENSIONS = 32
+UNEXPECTED = "does not belong to the galleries, and it may hold copies of erased data"
 LIMITS = IndexLimits(max_flat_templates=1000, min_learned_templates=100)
 
 

@@ -12,7 +12,7 @@ from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
 from service.gallery.records import IndexKind, NewTemplate
 from service.gallery.templates import store_templates
-from tests.service.gallery.conftest import Open, people, template
+from tests.service.gallery.conftest import UNEXPECTED, Open, people, template
 
 
 def files_with(directory: Path, vectors: NDArray[np.float32]) -> list[str]:
@@ -97,7 +97,7 @@ def test_a_gallery_is_erased_with_all_its_contents(galleries: Galleries, reopen:
 
 def test_an_unexpected_file_is_reported(galleries: Galleries) -> None:
     (galleries.directory / "copy.sqlite").write_bytes(b"")
-    assert check_erasure(galleries).faults == ["the file copy.sqlite does not belong to the galleries"]
+    assert check_erasure(galleries).faults == [f"the file copy.sqlite {UNEXPECTED}"]
 
 
 def test_an_index_that_differs_from_the_store_is_reported(galleries: Galleries) -> None:

@@ -2,6 +2,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 import unicodedata
 from pathlib import Path
 
@@ -207,3 +209,42 @@ def test_a_quota_refuses_and_recovers(galleries: Galleries) -> None:
     writer.execute("PRAGMA max_page_count = 1073741823")
     store_templates(galleries, "staff", many)
     assert read_gallery(galleries, "staff")[1:] == (2001, 2001)
+
+
+def test_forty_threads_read_at_the_same_time(galleries: Galleries, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = galleries.database._readers
+    full = idle.full
+
+    def full_a_moment_ago() -> bool:
+        answer = full()
+        time.sleep(0.01)  # other threads may return their connections meanwhile
+        return answer
+
+    monkeypatch.setattr(idle, "full", full_a_moment_ago)
+    together, errors = threading.Barrier(40), []
+
+    def read() -> None:
+        try:
+            with galleries.database.reading() as connection:
+                together.wait(20)
+                connection.execute("SELECT 1").fetchone()
+                together.wait(20)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert idle.qsize() == 16
+
+
+def test_a_reader_whose_connection_broke_does_not_break_later_readers(galleries: Galleries) -> None:
+    with pytest.raises(sqlite3.ProgrammingError), galleries.database.reading() as connection:
+        connection.close()
+        connection.execute("SELECT 1")
+    for _ in range(3):
+        with galleries.database.reading() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -1,0 +1,78 @@
+"""Modes of the galleries' directory and files: only their owner may read them, whatever the umask is."""
+
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+FOREIGN = frozenset({"lost+found"})  # names of directories that file systems make
+
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+
+_log = logging.getLogger("vultus")
+
+
+def make_private(directory: Path, known: Collection[str]) -> None:
+    """Create a directory, or restrict an existing one and its known files to their owner.
+
+    A directory that also has files of others keeps its mode, because they may need it. What cannot be restricted is
+    logged: it belongs to another user, or the file system has no modes.
+
+    Args:
+        directory: Directory of the galleries.
+        known: Patterns of the names of their files.
+
+    Raises:
+        OSError: The file system refused to create or read the directory.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+    others = []
+    for path in sorted(directory.iterdir()):
+        if any(path.match(pattern) for pattern in known):
+            if not path.is_symlink():  # a link must not change the mode of a file elsewhere
+                _restrict(path, _FILE_MODE)
+        elif path.name not in FOREIGN:
+            others.append(path.name)
+    if not others:
+        _restrict(directory, _DIRECTORY_MODE)
+    elif open_to := _mode(directory) & ~_DIRECTORY_MODE:
+        _log.warning(
+            "other users may list the directory %s of the galleries (mode bits %03o); it was not restricted, because "
+            "%s in it does not belong to the galleries; their own files are private",
+            *(directory, open_to, others[0]),
+        )
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file and return its descriptor; if it is new, only its owner may read it.
+
+    SQLite gives its other files the mode of the store.
+
+    Raises:
+        OSError: The file system refused to open the file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    except FileExistsError:
+        return os.open(path, flags)
+    os.fchmod(descriptor, _FILE_MODE)  # the umask may have removed a bit
+    return descriptor
+
+
+def _restrict(path: Path, mode: int) -> None:
+    if _mode(path) == mode:
+        return
+    reason = "the file system ignores modes"
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        reason = (error.strerror or "it cannot be changed").lower()
+    if open_to := _mode(path) & ~mode:
+        _log.warning(
+            "other users may access %s (mode bits %03o), and its mode was not changed: %s", path, open_to, reason
+        )
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
