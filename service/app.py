@@ -32,6 +32,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         summary="Self-hosted face verification: every decision with its measured error rate.",
         docs_url=None,  # the documentation pages load scripts from another server
         redoc_url=None,
+        redirect_slashes=False,  # the redirection would lead to whatever host the request names
     )
     app.state.backend = Backend(
         models=models,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.detection import DetectionOptions
@@ -286,6 +286,11 @@ class Settings(BaseSettings):
         http = self.http.model_copy(update={"trusted_hosts": (*self.http.trusted_hosts, host)})
         return self.model_copy(update={"http": http})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_blank(cls, values: Any) -> Any:
+        return _without_blank(values)
+
     @property
     def packs_dir(self) -> Path:
         """Directory of the packs."""
@@ -336,6 +341,17 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise SettingsInvalid(f"{variable}: {first['msg']}") from error
+
+
+def _without_blank(values: Any) -> Any:
+    """Remove blank texts: `VULTUS_MODEL=` leaves the model unset, although `Path("")` is the working directory."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        name: _without_blank(value)
+        for name, value in values.items()
+        if not (isinstance(value, str) and not value.strip())
+    }
 
 
 def describe_settings() -> Iterator[tuple[str, str, str]]:

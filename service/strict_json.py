@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from service.errors import JsonMalformed, MemberRepeated
@@ -36,8 +37,8 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        repeated = next(name for name in counts if counts[name] > 1)
         error = MemberRepeated(f"the member {repeated!r} is given more than once")
         error.part = repeated.encode("utf-8", "replace").decode()
         raise error

@@ -74,7 +74,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str, Any]]:
     """Describe the error responses of an operation for the OpenAPI document."""
     by_status: dict[int, list[type[VultusError]]] = {}
-    for error in errors:
+    for error in dict.fromkeys(errors):
         by_status.setdefault(HTTP_STATUS[error], []).append(error)
     return {
         status: {

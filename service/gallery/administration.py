@@ -89,7 +89,7 @@ def change_gallery(
             gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality)
         live = galleries.live(gallery)
         live.gallery = gallery
-    if live.outdated:
+    if live.outdated and galleries.searches(gallery):
         galleries.rebuild(live)
     return gallery
 

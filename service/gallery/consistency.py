@@ -132,7 +132,7 @@ def _files(galleries: Galleries) -> list[Path]:
 def _disagreements(galleries: Galleries, gallery: Gallery, live: LiveIndex, deadline: Deadline | None) -> list[str]:
     index = live.current
     if index is None:
-        return ["the index is not built yet"]
+        return ["the index is not built yet"] if galleries.searches(gallery) else []
     suspects = _suspects(galleries, gallery, index, deadline)
     missing = extra = wrong_subjects = wrong_vectors = 0
     for start in range(0, len(suspects), _COMPARED_AT_ONCE):

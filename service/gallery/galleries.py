@@ -103,7 +103,7 @@ class Galleries:
         self._remove_orphans({gallery.key for gallery in found})
         for gallery in found:
             live = self.register(gallery)
-            if build:
+            if build and self.searches(gallery):
                 self.rebuild(live)
 
     def close(self) -> None:
@@ -137,6 +137,10 @@ class Galleries:
         """
         found = [self.find(connection, name) for name in names]
         return list({gallery.key: gallery for gallery in found}.values())
+
+    def searches(self, gallery: Gallery) -> bool:
+        """Return whether the index of a gallery is of use: for a search, or without a model, for a check."""
+        return self.contract_id is None or gallery.contract_id == self.contract_id
 
     def served_contract(self) -> str:
         """Return the contract of the loaded model.

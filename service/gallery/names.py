@@ -9,9 +9,10 @@ import unicodedata
 
 from service.errors import NameInvalid
 
-MAX_NAME_CHARACTERS = 200  # characters
+MAX_NAME_CHARACTERS = 200  # in composed form
 
 _PLAIN = re.compile(r"\w(?:[\w .@'+-]{0,98}\w)?", re.ASCII)
+_MAX_RECEIVED = 4 * MAX_NAME_CHARACTERS  # composition joins at most four characters
 _REFUSED = {
     "Cc": "a control character",
     "Cs": "an unpaired surrogate",
@@ -31,16 +32,17 @@ def clean_name(name: str, what: str) -> str:
         what: `gallery` or `subject`.
 
     Raises:
-        NameInvalid: The name is empty, longer than `MAX_NAME_CHARACTERS`, begins or ends with a space, is a relative
-            path segment, or contains a refused character.
+        NameInvalid: The name is empty, longer than `MAX_NAME_CHARACTERS` in composed form, begins or ends with a
+            space, is a relative path segment, or contains a refused character.
     """
     if _PLAIN.fullmatch(name):  # fast path, which matches nearly all names of a large import
         return name
     if not name:
         raise _invalid(what, "is empty")
-    if len(name) > MAX_NAME_CHARACTERS:  # before any step whose time grows with the length
+    if len(name) <= _MAX_RECEIVED:  # the time of the composition grows with the square of the length
+        name = unicodedata.normalize("NFC", name)
+    if len(name) > MAX_NAME_CHARACTERS:  # the composed form may be longer, because some characters have none
         raise _invalid(what, f"has {len(name)} characters; at most {MAX_NAME_CHARACTERS} are accepted")
-    name = unicodedata.normalize("NFC", name)
     if name != name.strip():
         raise _invalid(what, "begins or ends with a space")
     if name in (".", ".."):
@@ -57,7 +59,7 @@ def clean_name(name: str, what: str) -> str:
 
 def lookup_name(name: str) -> str:
     """Return the form in which a name is looked up; an invalid name matches no row."""
-    return unicodedata.normalize("NFC", name[: MAX_NAME_CHARACTERS + 1]).encode("utf-8", "replace").decode()
+    return unicodedata.normalize("NFC", name[: _MAX_RECEIVED + 1]).encode("utf-8", "replace").decode()
 
 
 def _invalid(what: str, why: str) -> NameInvalid:

@@ -1,6 +1,6 @@
 """Value types for the contents of a gallery."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -45,6 +45,22 @@ class Gallery:
 
 
 @dataclass(frozen=True, slots=True)
+class GallerySettings:
+    """The settings of an exported gallery.
+
+    Attributes:
+        index, keep_crops, min_quality, metadata: As those of `Gallery`.
+        created: Seconds since 1970; None if unknown.
+    """
+
+    index: IndexKind
+    keep_crops: bool
+    min_quality: float
+    metadata: Metadata
+    created: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A person in a gallery.
 
@@ -61,6 +77,19 @@ class Subject:
     metadata: Metadata
     created: float
     template_count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewSubject:
+    """A subject to create if it is missing.
+
+    Attributes:
+        metadata: Metadata supplied by the user.
+        created: Seconds since 1970; None means now.
+    """
+
+    metadata: Metadata = field(default_factory=dict)
+    created: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Metadata, NewTemplate, StoreOutcome
-from service.gallery.store import subject_rows, template_rows
+from service.gallery.records import GallerySettings, NewSubject, NewTemplate, StoreOutcome
+from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
 def store_templates(
     galleries: Galleries,
     gallery: str,
     entries: Sequence[tuple[str, NewTemplate]],
-    metadata: dict[str, Metadata] | None = None,
+    subjects: dict[str, NewSubject] | None = None,
     deadline: Deadline | None = None,
+    settings: GallerySettings | None = None,
+    newest: int | None = None,
 ) -> list[StoreOutcome]:
     """Store templates in one transaction; create missing subjects.
 
@@ -22,9 +24,11 @@ def store_templates(
         galleries: Galleries of the data directory.
         gallery: Name of the gallery.
         entries: Pairs of subject name and template.
-        metadata: Subjects to create if missing, even without a template, with their metadata. The metadata of existing
-            subjects does not change.
+        subjects: Subjects to create if missing, even without a template. Existing subjects get the members of metadata
+            that they lack.
         deadline: Deadline of the request.
+        settings: Settings for a gallery without subjects, which keeps those that it has set itself.
+        newest: Key of a subject; the metadata of newer subjects is replaced where it differs. None: of none.
 
     Returns:
         The outcome of each entry, in order. All of it is on the disk when this returns.
@@ -33,6 +37,7 @@ def store_templates(
         GalleryUnknown: No gallery has this name.
         ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
         NameInvalid: A subject's name is invalid.
+        LineMalformed: A subject would have too much metadata; nothing was stored.
         RequestCancelled: The client disconnected while other writers were busy; nothing was stored.
         DeadlineExceeded: The deadline passed while other writers were busy; nothing was stored.
         StorageFull: The disk is full; nothing was stored.
@@ -41,8 +46,15 @@ def store_templates(
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = galleries.find(connection, gallery)
+            if settings is not None:
+                found = gallery_rows.adopt(connection, found, settings)
             before = subject_rows.newest(connection)
-            keys = subject_rows.add_missing(connection, found, {**{name: {} for name in names}, **(metadata or {})})
+            subjects = dict.fromkeys(names, NewSubject()) | (subjects or {})
+            keys = subject_rows.add_missing(connection, found, subjects)
+            known = {
+                keys[name]: new.metadata for name, new in subjects.items() if new.metadata and keys[name] <= before
+            }
+            subject_rows.add_metadata(connection, known, before if newest is None else newest)
             stored, block = template_rows.add(
                 connection, found, [(keys[name], entry) for name, (_, entry) in zip(names, entries, strict=True)]
             )
@@ -51,6 +63,8 @@ def store_templates(
             ]
             subject_rows.remove_empty(connection, refused, before)
         live = galleries.live(found)
+        if settings is not None:
+            live.gallery = found
         live.apply_added(block)
     if live.outdated or live.needs_snapshot:
         galleries.rebuild(live)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import platformdirs
 import pytest
 from pydantic import ValidationError
 
@@ -43,3 +44,14 @@ def test_every_setting_is_described() -> None:
     rows = list(describe_settings())
     assert len(rows) >= 14
     assert all(description for _, _, description in rows)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_value_leaves_every_setting_unset(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    """A path of `""` would be the working directory."""
+    before = load_settings()
+    for variable, _, _ in describe_settings():
+        monkeypatch.setenv(variable, blank)
+    settings = load_settings()
+    assert (settings.model, settings.calibration, settings.gallery.directory) == (None, None, None)
+    assert settings == before.model_copy(update={"data_dir": platformdirs.user_data_path("vultus")})

@@ -35,7 +35,8 @@ _AT_ONCE_BYTES = 2**25
 async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
     """Export all subjects and templates of a gallery as NDJSON.
 
-    Every line before the end line has the contract id. An export without the end line is truncated.
+    The header has the settings of the gallery, and the line of a template its crop if the gallery keeps crops. Every
+    line before the end line has the contract id. An export without the end line is truncated.
     """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
     return StreamingResponse(join_short_lines(lines), media_type=NDJSON)
@@ -61,9 +62,12 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
 async def import_(gallery: str, request: Request, backend: UsesBackend) -> ImportResponse:
     """Import the templates of an export of any length.
 
-    Templates that are already stored are skipped and counted as duplicates. After an error, the lines before the line
-    that the error names are stored: correct that line and send all lines again. The time limit applies to each
-    group of lines; after a 504, the groups before it are stored.
+    A gallery without subjects takes over the settings of the exported gallery, except those that it has set itself.
+    Templates that are already stored are skipped and counted as duplicates. A subject that is new has the metadata of
+    all its lines; an existing subject gets the members that it lacks. Crops are stored if the gallery keeps crops.
+
+    After an error, the lines before the line that the error names are stored: correct that line and send all lines
+    again. The time limit applies to each group of lines; after a 504, the groups before it are stored.
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")

@@ -114,10 +114,15 @@ async def verify(gallery: str, request: Request, backend: UsesBackend) -> Consis
     return await backend.check(request, work, backend.galleries)
 
 
-@router.post("/{gallery}/rebuild", status_code=202, responses=documented_problems(errors.GalleryUnknown))
+@router.post(
+    "/{gallery}/rebuild",
+    status_code=202,
+    responses=documented_problems(errors.GalleryUnknown, errors.ContractMismatch),
+)
 async def rebuild(gallery: str, backend: UsesBackend) -> GalleryOut:
     """Rebuild the index of a gallery from the store in the background; until then, the current index answers."""
     found, _, _ = await backend.call_gallery(read_gallery, backend.galleries, gallery)
+    backend.galleries.require_contract(found.contract_id, "the gallery holds embeddings")  # others are never searched
     backend.galleries.rebuild(backend.galleries.live(found), ignore_snapshot=True)
     return await _describe(backend, gallery)
 

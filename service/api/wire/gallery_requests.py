@@ -53,7 +53,11 @@ class GalleryCreate(RequestModel):
     gallery: str
     index: IndexName = "auto"
     keep_crops: Annotated[
-        bool, Field(description="Store aligned crops with templates, to embed them again with another model later.")
+        bool,
+        Field(
+            description="Store aligned crops with templates. An export has them, so that another model can embed them "
+            "later."
+        ),
     ] = False
     min_quality: MinQuality = 0.0
     metadata: Metadata = Field(default_factory=dict)

@@ -28,7 +28,11 @@ class GalleryOut(ResponseModel):
     dimensions: int
     index: Annotated[IndexKind, Field(description="Requested kind of index.")]
     serving: Annotated[
-        str | None, Field(description="Kind of index that answers; `null` while it is built and the store answers.")
+        str | None,
+        Field(
+            description="Kind of index that answers; `null` while it is built and the store answers, and for a gallery "
+            "of another contract, which is not searched."
+        ),
     ]
     subject_count: int
     template_count: int

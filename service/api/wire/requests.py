@@ -1,7 +1,8 @@
 """Schemas of requests on faces."""
 
 import math
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -105,15 +108,8 @@ FusionName = Annotated[
 ]
 
 
-def _refuse_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("member_invalid", "the value must be a number")
-    return value
-
-
 MinQuality = Annotated[
     float,
-    BeforeValidator(_refuse_boolean),
     Field(
         ge=0,
         le=100,
@@ -143,6 +139,19 @@ class RequestModel(BaseModel):
     """A part of a request; unknown members are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_boolean(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and _is_number(cls, str(field.field_name)):
+            raise PydanticCustomError("member_invalid", "the value must be a number")
+        return value
+
+
+@cache
+def _is_number(schema: type[BaseModel], name: str) -> bool:
+    annotation = schema.model_fields[name].annotation
+    return bool({int, float} & {annotation, *get_args(annotation)})
 
 
 def _read_embedding(value: Any) -> Any:

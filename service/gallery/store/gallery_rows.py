@@ -7,7 +7,7 @@ from typing import Literal
 
 from service.errors import GalleryExists, GalleryUnknown
 from service.gallery.names import lookup_name
-from service.gallery.records import Gallery, IndexKind, Metadata, Receipt
+from service.gallery.records import Gallery, GallerySettings, IndexKind, Metadata, Receipt
 
 _COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality"
 
@@ -85,6 +85,28 @@ def change(
     except sqlite3.IntegrityError as error:
         raise GalleryExists("a gallery with this name already exists") from error
     return find(connection, name or gallery.name)
+
+
+def adopt(connection: sqlite3.Connection, gallery: Gallery, settings: GallerySettings) -> Gallery:
+    """Give a gallery without subjects the settings of an exported gallery, except those that differ from the default.
+
+    Returns:
+        The gallery; unchanged if it has subjects.
+    """
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM subjects WHERE gallery = ?)", (gallery.key,)).fetchone()[0]:
+        return gallery
+    connection.execute(
+        "UPDATE galleries SET kind = ?, keep_crops = ?, min_quality = ?, metadata = ?, created = ? WHERE key = ?",
+        (
+            settings.index if gallery.index == "auto" else gallery.index,
+            gallery.keep_crops or settings.keep_crops,
+            gallery.min_quality or settings.min_quality,
+            json.dumps(gallery.metadata or settings.metadata),
+            gallery.created if settings.created is None else settings.created,
+            gallery.key,
+        ),
+    )
+    return find(connection, gallery.name)
 
 
 def remove(connection: sqlite3.Connection, gallery: Gallery) -> Receipt:

@@ -5,9 +5,9 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from service.errors import SubjectEmpty, SubjectExists, SubjectUnknown
+from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
 from service.gallery.names import lookup_name
-from service.gallery.records import Gallery, Metadata, Receipt, Subject
+from service.gallery.records import MAX_METADATA_CHARACTERS, Gallery, Metadata, NewSubject, Receipt, Subject
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
 
@@ -32,13 +32,16 @@ def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: M
     return find(connection, gallery, name)
 
 
-def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[str, Metadata]) -> dict[str, int]:
+def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[str, NewSubject]) -> dict[str, int]:
     """Add the missing subjects, and return the keys of all named subjects."""
     now = time.time()
     connection.executemany(
         "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (gallery, name) DO NOTHING",
-        [(gallery.key, name, json.dumps(metadata), now) for name, metadata in names.items()],
+        [
+            (gallery.key, name, json.dumps(new.metadata), now if new.created is None else new.created)
+            for name, new in names.items()
+        ],
     )
     keys: dict[str, int] = {}
     for part, marks in slices(list(names)):
@@ -48,6 +51,30 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
             )
         )
     return keys
+
+
+def add_metadata(connection: sqlite3.Connection, metadata: dict[int, Metadata], newer_than: int) -> None:
+    """Add members to the metadata of subjects, given by key.
+
+    Members that a subject already has are replaced only if the subject is newer than the key `newer_than`.
+
+    Raises:
+        LineMalformed: The metadata of a subject would exceed `MAX_METADATA_CHARACTERS`.
+    """
+    changed = []
+    for part, marks in slices(list(metadata)):
+        for key, text in connection.execute(f"SELECT key, metadata FROM subjects WHERE key IN ({marks})", tuple(part)):
+            known = json.loads(text)
+            added = {name: value for name, value in metadata[key].items() if key > newer_than or name not in known}
+            merged = json.dumps({**known, **added})
+            if len(merged) > MAX_METADATA_CHARACTERS:
+                raise LineMalformed(
+                    f"a subject of these lines would have more than {MAX_METADATA_CHARACTERS} characters of metadata, "
+                    "with what it has in the gallery; none of the lines of this group is stored"
+                )
+            if merged != text:
+                changed.append((merged, key))
+    connection.executemany("UPDATE subjects SET metadata = ? WHERE key = ?", changed)
 
 
 def newest(connection: sqlite3.Connection) -> int:
@@ -89,14 +116,14 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
 
 def without_templates(
     connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
-) -> list[tuple[int, str, Metadata]]:
-    """Read keys, names and metadata of subjects without templates, sorted by key, starting after the key `after`."""
+) -> list[tuple[int, str, NewSubject]]:
+    """Read subjects without templates, with key and name, sorted by key, starting after the key `after`."""
     rows = connection.execute(
-        "SELECT key, name, metadata FROM subjects WHERE gallery = ? AND key > ? "
+        "SELECT key, name, metadata, created FROM subjects WHERE gallery = ? AND key > ? "
         "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key LIMIT ?",
         (gallery.key, after, limit),
     )
-    return [(key, name, json.loads(metadata)) for key, name, metadata in rows]
+    return [(key, name, NewSubject(json.loads(metadata), created)) for key, name, metadata, created in rows]
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """Rows of the tables `templates` and `crops`."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from service.errors import TemplateUnknown
 from service.gallery.records import (
     Block,
     Gallery,
+    NewSubject,
     NewTemplate,
     Outcome,
     Receipt,
@@ -69,7 +71,7 @@ def add(
         outcomes.append(StoreOutcome(outcome, stored, name))
         if stored == key:
             new.append(key - last - 1)
-            if entry.crop is not None:
+            if entry.crop is not None and gallery.keep_crops:
                 connection.execute("INSERT INTO crops (template, png) VALUES (?, ?)", (key, entry.crop))
     block = Block(
         np.array([last + 1 + position for position in new], np.int64),
@@ -226,17 +228,23 @@ def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receip
 
 def export_rows(
     connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
-) -> Iterator[tuple[int, str, str, NewTemplate]]:
+) -> Iterator[tuple[int, str, NewSubject, NewTemplate]]:
     """Read templates for export, sorted by key, starting after the key `after`.
 
     Yields:
-        Key of the template, name and metadata (JSON) of its subject, and the template without its crop.
+        Key of the template, name and attributes of its subject, and the template.
     """
-    for key, name, metadata, source, norm, quality, created, blob in connection.execute(
-        "SELECT templates.key, subjects.name, subjects.metadata, source, norm, quality, templates.created, embedding "
-        "FROM templates JOIN subjects ON subjects.key = subject "
+    for key, name, metadata, since, source, norm, quality, created, blob, crop in connection.execute(
+        "SELECT templates.key, subjects.name, subjects.metadata, subjects.created, source, norm, quality, "
+        "templates.created, embedding, png FROM templates JOIN subjects ON subjects.key = subject "
+        "LEFT JOIN crops ON crops.template = templates.key "
         "WHERE templates.gallery = ? AND templates.key > ? ORDER BY templates.key LIMIT ?",
         (gallery.key, after, limit),
     ):
         vector = np.frombuffer(blob, _STORED_AS)
-        yield key, name, metadata, NewTemplate(vector, source, norm, quality, None, created)
+        yield (
+            key,
+            name,
+            NewSubject(json.loads(metadata), since),
+            NewTemplate(vector, source, norm, quality, crop, created),
+        )

@@ -357,6 +357,13 @@ def test_a_gallery_of_another_model_is_listed_and_not_searched(
         api_client(create_app(other, galleries, Settings())) as client,
     ):
         assert client.get(STAFF).json()["contract_id"] == contract_id
+        galleries.wait_idle()
+        assert client.patch(STAFF, json={"index": "flat-fp16"}).json()["serving"] is None
+        problem(client.post(f"{STAFF}/rebuild"), 409, "contract_mismatch")
+        galleries.wait_idle()
+        assert client.get(STAFF).json()["serving"] is None  # an index would never be searched
+        assert client.post(f"{STAFF}/verify", json={}).json()["good"] is True
+        client.patch(STAFF, json={"index": "auto"})
         for answer in (
             identify(client, faces_png(1, 1)),
             enrol(client, "bob", faces_png(1, 2)),
@@ -427,6 +434,44 @@ def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
     problem(staff.post("/v1/identify", content=b"", headers=NDJSON), 422, "member_missing")
     problem(staff.post("/v1/galleries/none/templates", content=b"", headers=NDJSON), 404, "gallery_unknown")
     problem(staff.post(f"{STAFF}/templates", json={}), 415, "media_type_unsupported")
+
+
+def test_a_boolean_is_not_a_number(staff: TestClient) -> None:
+    enrol(staff, "ann", faces_png(1, 1))
+    embedding = {"embedding": vector(1)}
+    subject = f"{STAFF}/subjects/ann/templates"
+    for path, members, part in (
+        ("/v1/identify", {"gallery": "staff", "embeddings": [embedding], "k": True}, "k"),
+        ("/v1/identify", {"gallery": "staff", "embeddings": [embedding], "min_quality": True}, "min_quality"),
+        (subject, {"embeddings": [{**embedding, "norm": True}]}, "embeddings.0.norm"),
+        (subject, {"embeddings": [{**embedding, "quality": False}]}, "embeddings.0.quality"),
+        (subject, {"embeddings": [[True, *vector(1)[1:]]]}, "embeddings.0.embedding"),
+        (subject, {"embeddings": [embedding], "min_norm": True}, "min_norm"),
+        (subject, {"embeddings": [embedding], "min_face_px": False}, "min_face_px"),
+        ("/v1/galleries", {"gallery": "x", "min_quality": True}, "min_quality"),
+        ("/v1/verify", {"probe": embedding, "reference": embedding, "prior": True}, "prior"),
+    ):
+        assert problem(staff.post(path, json=members), 422, "member_invalid")["part"] == part
+    for member in ("norm", "quality"):
+        answer = staff.post(
+            f"{STAFF}/templates", content=lines({"subject": "bob", **embedding, member: True}), headers=NDJSON
+        )
+        assert json.loads(answer.text)["problem"]["part"] == member
+    assert staff.post("/v1/galleries", json={"gallery": "x", "keep_crops": True}).status_code == 201
+
+
+def test_a_path_with_a_slash_at_its_end_redirects_nowhere(client: TestClient) -> None:
+    for path in ("/v1/galleries/", f"{STAFF}/", f"{STAFF}/subjects/", "/v1/info/", "/healthz/"):
+        answer = client.get(path, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+        assert "elsewhere" not in json.dumps([problem(answer, 404, "route_unknown"), *answer.headers.items()])
+
+
+def test_a_repeated_member_of_a_large_object_is_found_quickly(staff: TestClient) -> None:
+    start = time.monotonic()
+    content = "{" + ",".join(f'"m{number}":0' for number in range(200_000)) + ',"m199999":0}'
+    sent = staff.post(f"{STAFF}/subjects", content=content, headers={"Content-Type": "application/json"})
+    assert problem(sent, 422, "member_repeated")["part"] == "m199999"
+    assert time.monotonic() - start < 10  # comparing each pair of names takes an hour
 
 
 def test_malformed_requests_that_once_failed_are_refused(staff: TestClient) -> None:

@@ -1,19 +1,26 @@
 import base64
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.errors import VultusError
-from service.gallery.administration import create_gallery, create_subject, read_gallery, read_subject
-from service.gallery.exchange import FORMAT, export_lines, import_lines
+from service.gallery import exchange
+from service.gallery.administration import create_gallery, create_subject, list_subjects, read_gallery, read_subject
+from service.gallery.consistency import check_consistency
+from service.gallery.exchange import export_lines, import_lines
+from service.gallery.exchange_format import FORMAT
 from service.gallery.galleries import Galleries
 from service.gallery.identification import templates_of
+from service.gallery.records import NewTemplate
+from service.gallery.store import gallery_rows, template_rows
 from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
 
 VECTOR = people(1, 1)[0, 0]
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def b64(content: bytes) -> str:
@@ -23,6 +30,111 @@ def b64(content: bytes) -> str:
 def line(**members: Any) -> bytes:
     entry = {"subject": "ann", "contract_id": CONTRACT, "embedding": VECTOR.tolist(), **members}
     return json.dumps(entry).encode()
+
+
+def header(**members: Any) -> bytes:
+    return json.dumps({"format": FORMAT, "contract_id": CONTRACT, **members}).encode()
+
+
+def contents(galleries: Galleries, name: str) -> dict[str, Any]:
+    """Return everything that a gallery stores, without the keys of rows."""
+    with galleries.database.reading() as connection:
+        gallery = gallery_rows.find(connection, name)
+        rows = list(template_rows.export_rows(connection, gallery, 0, -1))
+    templates = [
+        (subject, template.source, template.embedding.tobytes(), template.norm, template.quality, template.created,
+         template.crop)
+        for _, subject, _, template in rows
+    ]  # fmt: skip
+    subjects = [
+        (subject.name, subject.metadata, subject.created, subject.template_count)
+        for subject in list_subjects(galleries, name, "", -1)
+    ]
+    return {
+        **{key: value for key, value in asdict(gallery).items() if key not in ("key", "name")},
+        "subjects": subjects,
+        "templates": templates,
+    }
+
+
+def exported_gallery(galleries: Galleries) -> list[bytes]:
+    create_gallery(galleries, "staff", "flat-fp16", True, {"site": "north"}, 12.5)
+    create_subject(galleries, "staff", "no template yet", {"since": "2026"})
+    create_subject(galleries, "staff", "Zoë", {"badge": 7})
+    for number, vectors in enumerate(people(20, 3)):
+        for vector in vectors:
+            source = vector.tobytes()
+            unlike = (1.002 * vector).astype(np.float32)  # an engine in bf16 returns such lengths
+            crop = PNG + source if number % 2 else None
+            entry = NewTemplate(unlike, template(vector).source, 7.5, 33.25 if number % 3 else None, crop)
+            store_templates(galleries, "staff", [(f"s{number}" if number else "Zoë", entry)])
+    with galleries.database.writing() as connection:  # times long ago
+        connection.execute("UPDATE galleries SET created = 1e9 + 0.125")
+        connection.execute("UPDATE subjects SET created = 1.1e9 + key / 8.0")
+        connection.execute("UPDATE templates SET created = 1.2e9 + key / 8.0")
+    return list(export_lines(galleries, "staff"))
+
+
+def test_an_imported_gallery_is_the_exported_one_field_by_field(galleries: Galleries) -> None:
+    lines = exported_gallery(galleries)
+    create_gallery(galleries, "copy")
+    list(import_lines(galleries, "copy", lines))
+    assert contents(galleries, "copy") == contents(galleries, "staff")
+    galleries.wait_idle()
+    report = check_consistency(galleries, "copy")
+    assert (report.index, report.faults) == ("flat-fp16", [])
+    again = list(export_lines(galleries, "copy"))
+    assert again[1:] == lines[1:]
+
+
+def test_settings_that_a_gallery_has_set_itself_or_with_subjects_stay(galleries: Galleries) -> None:
+    lines = exported_gallery(galleries)
+    create_gallery(galleries, "own", "sq8", False, {"site": "south"})
+    list(import_lines(galleries, "own", lines))
+    own = read_gallery(galleries, "own")[0]
+    assert (own.index, own.keep_crops, own.metadata, own.min_quality) == ("sq8", True, {"site": "south"}, 12.5)
+    create_gallery(galleries, "used")
+    create_subject(galleries, "used", "ann")
+    before = read_gallery(galleries, "used")[0]
+    list(import_lines(galleries, "used", lines))
+    assert read_gallery(galleries, "used")[0] == before
+    assert not any(stored.has_crop for stored in read_subject(galleries, "used", "s1")[1])  # it keeps no crops
+
+
+def test_a_file_of_the_first_version_is_read(galleries: Galleries) -> None:
+    lines = [
+        json.dumps({"format": "vultus-templates/1", "contract_id": CONTRACT, "dimensions": DIMENSIONS}).encode(),
+        json.dumps({"subject": "bob", "metadata": {"a": 1}, "contract_id": CONTRACT}).encode(),
+        line(metadata={"badge": 7}, embedding=b64(VECTOR.tobytes()), norm=3.5, quality=None, created=1e9),
+        json.dumps({"end": {"templates": 1}}).encode(),
+    ]
+    create_gallery(galleries, "staff", metadata={"site": "north"})
+    before = read_gallery(galleries, "staff")[0]
+    assert [*import_lines(galleries, "staff", lines)][-1].enrolled == 1
+    assert read_gallery(galleries, "staff")[0] == before
+    ann, (stored,) = read_subject(galleries, "staff", "ann")
+    assert (ann.metadata, stored.norm, stored.created) == ({"badge": 7}, 3.5, 1e9)
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_metadata_of_later_lines_is_kept(galleries: Galleries, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(exchange, "IMPORT_BATCH_LINES", batch)
+    create_gallery(galleries, "staff")
+    create_subject(galleries, "staff", "bob", {"badge": 1})
+    vectors = people(1, 5, 3)[0]
+    given: list[dict[str, Any]] = [{}, {"a": 1}, {"b": [2]}, {}, {"a": 3}]
+    lines = [
+        line(embedding=vector.tolist(), **({"metadata": metadata} if metadata else {}))
+        for vector, metadata in zip(vectors, given, strict=True)
+    ]
+    lines.append(json.dumps({"subject": "bob", "metadata": {"badge": 2, "door": 4}, "contract_id": CONTRACT}).encode())
+    list(import_lines(galleries, "staff", lines))
+    assert read_subject(galleries, "staff", "ann")[0].metadata == {"a": 3, "b": [2]}
+    assert read_subject(galleries, "staff", "bob")[0].metadata == {"badge": 1, "door": 4}  # it was there before
+    large = line(metadata={"c": "x" * 16_370})
+    with pytest.raises(VultusError, match="metadata"):
+        list(import_lines(galleries, "staff", [large]))
+    assert read_subject(galleries, "staff", "ann")[0].metadata == {"a": 3, "b": [2]}
 
 
 def test_an_export_is_imported_completely_and_once(galleries: Galleries) -> None:
@@ -69,6 +181,22 @@ BAD: list[tuple[bytes, str, str]] = [
     (line(contract_id="ec1-other"), "contract_mismatch", f"ec1-other.*{CONTRACT}"),
     (line(embedding="%%%"), "line_malformed", "base64"),
     (line(embedding=[1, "2"]), "line_malformed", "list of numbers"),
+    (line(embedding=[True] * DIMENSIONS), "line_malformed", "neither base64 nor a list of numbers"),
+    (line(embedding=[False, *VECTOR.tolist()[1:]]), "line_malformed", "neither base64 nor a list"),
+    (line(norm=True), "line_malformed", "'norm' is not a number"),
+    (line(quality=False), "line_malformed", "'quality' is not a number"),
+    (line(subject_created=True), "line_malformed", "'subject_created' is not a number"),
+    (line(crop="%"), "line_malformed", "'crop'"),
+    (line(crop=b64(b"GIF89a")), "line_malformed", "'crop' is not base64 of a PNG"),
+    (json.dumps({"end": {"templates": True}}).encode(), "line_malformed", "end line does not match"),
+    (header(dimensions=DIMENSIONS + 1), "line_malformed", "'dimensions'"),
+    (header(dimensions=True), "line_malformed", "'dimensions'"),
+    (header(gallery={"index": "ivf"}), "line_malformed", "'index'"),
+    (header(gallery={"keep_crops": 1}), "line_malformed", "'keep_crops'"),
+    (header(gallery={"min_quality": True}), "line_malformed", "'min_quality'"),
+    (header(gallery={"metadata": 3}), "line_malformed", "'metadata'"),
+    (header(gallery={"colour": 3}), "line_malformed", "unknown member 'colour'"),
+    (header(gallery=[]), "line_malformed", "'gallery' is not an object"),
     (line(embedding=[1.0, 2.0]), "embedding_wrong_dimension", f"2 numbers.*{DIMENSIONS}"),
     (line(embedding=[0.0] * DIMENSIONS), "embedding_zero", "zero"),
     (line(embedding=[1e300] * DIMENSIONS), "embedding_not_finite", "infinity"),

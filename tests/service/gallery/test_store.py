@@ -118,7 +118,21 @@ def test_a_receipt_counts_erased_records_without_names(galleries: Galleries) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["Zoë", "田中 太郎", "Ünal", "O'Brien", "शर्मा", "x" * 200, "a.b@c", "100%", "👩‍🚒", "नमस्‍ते"]
+    "name",
+    [
+        "Zoë",
+        "田中 太郎",
+        "Ünal",
+        "O'Brien",
+        "शर्मा",
+        "x" * 200,
+        "a.b@c",
+        "100%",
+        "e\u0301" * 200,
+        "\u03b1\u0313\u0300\u0345" * 200,
+        "👩‍🚒",
+        "नमस्‍ते",
+    ],
 )
 def test_names_in_any_alphabet_are_accepted(name: str) -> None:
     assert clean_name(name, "subject") == unicodedata.normalize("NFC", name)
@@ -135,6 +149,9 @@ def test_names_in_any_alphabet_are_accepted(name: str) -> None:
         ("a\x00", "control character"),
         (" a", "space"),
         ("x" * 10240, "10240 characters"),
+        ("\u0958" * 101, "202 characters"),  # has no composed form
+        ("\U0001d160" * 67, "201 characters"),
+        ("x" + "\u0301" * 800, "801 characters"),
         ("ann\u202eexe", "text direction"),
         ("\ud800", "unpaired surrogate"),
     ],
@@ -142,6 +159,15 @@ def test_names_in_any_alphabet_are_accepted(name: str) -> None:
 def test_unsafe_names_are_refused(name: str, why: str) -> None:
     with pytest.raises(NameInvalid, match=why):
         clean_name(name, "subject")
+
+
+def test_a_long_name_is_found_in_both_unicode_forms(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    create_subject(galleries, "staff", "e\u0301" * 200)
+    for name in ("e\u0301" * 200, "\u00e9" * 200):
+        assert read_subject(galleries, "staff", name)[0].name == "\u00e9" * 200
+    with pytest.raises(SubjectUnknown):
+        read_subject(galleries, "staff", "e\u0301" * 400)
 
 
 def test_two_unicode_forms_of_a_name_are_the_same_name(galleries: Galleries) -> None:
