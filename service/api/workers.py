@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 from fastapi import Request
+from starlette.types import Message, Receive
 
 from models.deadline import Deadline
 from models.errors import EngineStopped
@@ -15,13 +16,15 @@ from service.api.intake.body import shutdown_as_error
 
 Answer = TypeVar("Answer")
 
+_DISCONNECT = "http.disconnect"
+
 
 @contextmanager
 def cancelled_on_disconnect(request: Request, deadline: Deadline) -> Iterator[None]:
     """Cancel the deadline if the client disconnects during the block; the body must already be received."""
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+        while (await request.receive())["type"] != _DISCONNECT:
             pass
         deadline.cancel()
 
@@ -30,6 +33,48 @@ def cancelled_on_disconnect(request: Request, deadline: Deadline) -> Iterator[No
         yield
     finally:
         watcher.cancel()
+
+
+class ReceiveAhead:
+    """Receives one message of a request ahead, to notice that its client disconnects while a part of its body is used.
+
+    A client that has already sent more of the body is not watched, because its next message comes first.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        """Receive nothing yet.
+
+        Args:
+            receive: Receives the messages of the request.
+        """
+        self._receive = receive
+        self._next: asyncio.Task[Message] | None = None
+
+    async def __call__(self) -> Message:
+        """Receive the next message."""
+        message = await self._ahead()
+        self._next = None
+        return message
+
+    @contextmanager
+    def cancelled_on_disconnect(self, deadline: Deadline) -> Iterator[None]:
+        """Cancel the deadline if the next message, received during the block, is that the client disconnected."""
+
+        def noticed(receiving: "asyncio.Task[Message]") -> None:
+            if not receiving.cancelled() and not receiving.exception() and receiving.result()["type"] == _DISCONNECT:
+                deadline.cancel()
+
+        ahead = self._ahead()
+        ahead.add_done_callback(noticed)
+        try:
+            yield
+        finally:
+            ahead.remove_done_callback(noticed)
+
+    def _ahead(self) -> "asyncio.Task[Message]":
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._receive())
+        return self._next
 
 
 async def in_worker(

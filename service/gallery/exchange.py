@@ -7,14 +7,8 @@ from itertools import islice
 from models.deadline import Deadline
 from models.errors import VultusError
 from service.errors import GalleryError, LineMalformed
-from service.gallery.exchange_format import (
-    LineReader,
-    end_line,
-    header_line,
-    merged_metadata,
-    subject_line,
-    template_line,
-)
+from service.gallery.exchange_format import end_line, header_line, subject_line, template_line
+from service.gallery.exchange_reader import LineReader, merged_metadata
 from service.gallery.galleries import Galleries
 from service.gallery.records import NewSubject, NewTemplate
 from service.gallery.store import gallery_rows, subject_rows, template_rows

@@ -11,10 +11,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import AsyncContentStream
 from starlette.types import Receive, Scope, Send
 
-from models.errors import VultusError
+from models.deadline import Deadline
+from models.errors import RequestCancelled, VultusError
 from service.api.expectation import expects_continue
 from service.api.intake.body import arriving_pieces, shutdown_as_error
 from service.api.intake.members import NDJSON
+from service.api.workers import ReceiveAhead
 from service.errors import BodyTooLarge
 from service.settings import RequestSettings
 
@@ -97,7 +99,8 @@ async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[lis
 def answer_lines(
     request: Request,
     limits: RequestSettings,
-    answer_group: Callable[[list[bytes]], Awaitable[bytes]],
+    limit_s: float,
+    answer_group: Callable[[list[bytes], Deadline], Awaitable[bytes]],
     answer_error: Callable[[VultusError], bytes],
 ) -> LineResponse:
     """Answer the lines of a request in groups, while its body is still being received.
@@ -105,16 +108,25 @@ def answer_lines(
     Args:
         request: The request.
         limits: Limits of requests.
-        answer_group: Returns the response lines of a group of lines.
+        limit_s: Time limit of each group of lines in seconds.
+        answer_group: Returns the response lines of a group of lines. Its deadline is cancelled if the client
+            disconnects.
         answer_error: Returns the response line of an error. If a group fails, each of its lines is answered with the
             error and the response ends. If the body cannot be read any further, the error is the last line.
     """
 
     async def answers() -> AsyncIterator[bytes]:
+        ahead = ReceiveAhead(request.receive)
+        arriving = read_lines(Request(request.scope, ahead), limits.max_bytes)
         try:
-            async for group in in_groups(read_lines(request, limits.max_bytes), _GROUP_LINES, limits.max_bytes):
+            async for group in in_groups(arriving, _GROUP_LINES, limits.max_bytes):
+                deadline = Deadline(limit_s)
                 try:
-                    yield await answer_group(group)
+                    with ahead.cancelled_on_disconnect(deadline):
+                        answer = await answer_group(group, deadline)
+                    yield answer
+                except RequestCancelled:
+                    return  # no client reads the response
                 except VultusError as error:  # for example, the gallery was erased; later lines are not read
                     yield answer_error(error) * len(group)
                     return

@@ -92,14 +92,15 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room()
 
-    async def answer_group(group: list[bytes]) -> bytes:
-        deadline = Deadline(limit_s)
+    async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
         parsed, prepared = await backend.infer(
             deadline, _prepare_group, backend, gallery, group, options, deadline, admitted=True
         )
         return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
 
-    return answer_lines(request, backend.settings.request, answer_group, lambda error: _line(_item(error, request_id)))
+    return answer_lines(
+        request, backend.settings.request, limit_s, answer_group, lambda error: _line(_item(error, request_id))
+    )
 
 
 def _prepare_subject(

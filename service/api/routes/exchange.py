@@ -11,6 +11,7 @@ from service.api.intake.members import NDJSON, is_ndjson, time_limit
 from service.api.intake.ndjson import in_full_groups, join_short_lines, read_lines
 from service.api.problems import documented_problems
 from service.api.wire.gallery_responses import ImportResponse
+from service.api.workers import ReceiveAhead
 from service.errors import MediaTypeUnsupported
 from service.gallery.exchange import IMPORT_BATCH_LINES, Importer, export_lines
 
@@ -73,8 +74,13 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
         raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
     limit_s = time_limit(request.headers, backend.settings.request)
-    async for lines in in_full_groups(read_lines(request, _LONGEST_LINE_BYTES), IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
+    ahead = ReceiveAhead(request.receive)
+    arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES)
+    async for lines in in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
         deadline = Deadline(limit_s)
-        await backend.change(deadline, importer.store, lines, deadline)  # a slow client occupies no worker meanwhile
+        with ahead.cancelled_on_disconnect(deadline):
+            await backend.change(
+                deadline, importer.store, lines, deadline
+            )  # a slow client occupies no worker meanwhile
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

@@ -81,14 +81,13 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room()
 
-    async def answer_group(group: list[bytes]) -> bytes:
-        deadline = Deadline(limit_s)
+    async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
         return await backend.infer(
             deadline, _identify_group, backend, group, options, request_id, deadline, admitted=True
         )
 
     return answer_lines(
-        request, backend.settings.request, answer_group, lambda error: _line(None, _item(error, request_id))
+        request, backend.settings.request, limit_s, answer_group, lambda error: _line(None, _item(error, request_id))
     )
 
 

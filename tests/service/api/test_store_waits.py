@@ -182,8 +182,13 @@ def gallery_of(galleries: Galleries) -> Any:
 def test_a_change_of_a_client_that_disconnects_while_it_waits_is_not_made(served: Running) -> None:
     galleries = served.backend.galleries
     before = contents(galleries)
+    member = {"subject": "new", "contract_id": galleries.contract_id, "embedding": vector(7)}
+    streams: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/staff/templates", {"content": line(), "headers": NDJSON}),
+        ("POST", "/staff/import", {"content": lines(member), "headers": NDJSON}),
+    ]
     with busy_writer(galleries):
-        for method, path, request in CHANGES.values():
+        for method, path, request in [*CHANGES.values(), *streams]:
             with pytest.raises(httpx.ReadTimeout):
                 httpx.request(method, f"http://127.0.0.1:{served.port}/v1/galleries{path}", timeout=0.2, **request)
         until(lambda: served.backend.store_workers.borrowed_tokens == 0)
