@@ -1,6 +1,5 @@
 """Parser of the lines of an exported gallery, which may also be written by hand."""
 
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -8,7 +7,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import LineMalformed, RequestError
+from service.base64_text import decode_base64
+from service.errors import Base64Malformed, LineMalformed, RequestError
 from service.gallery.embeddings import source_of, unit_vector
 from service.gallery.exchange_format import FORMAT, OLD_FORMATS
 from service.gallery.galleries import Galleries
@@ -213,8 +213,8 @@ def _require_small(metadata: Metadata) -> None:
 def _vector(value: Any) -> NDArray[np.float32]:
     if isinstance(value, str):
         try:
-            return np.frombuffer(binascii.a2b_base64(value, strict_mode=True), "<f4").astype(np.float32, copy=False)
-        except ValueError as error:
+            return np.frombuffer(decode_base64(value), "<f4").astype(np.float32, copy=False)
+        except (Base64Malformed, ValueError) as error:
             raise LineMalformed("the member 'embedding' is not base64 of float32 numbers") from error
     if isinstance(value, list) and all(type(number) in (int, float) for number in value):  # a boolean is an int too
         try:
@@ -237,8 +237,8 @@ def _source(value: Any) -> bytes:
 
 def _crop(value: Any) -> bytes:
     try:
-        crop = binascii.a2b_base64(value, strict_mode=True)
-    except (ValueError, TypeError):
+        crop = decode_base64(value) if isinstance(value, str) else b""
+    except Base64Malformed:
         crop = b""
     if not crop.startswith(_PNG):
         raise LineMalformed("the member 'crop' is not base64 of a PNG file")
