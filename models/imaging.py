@@ -37,9 +37,6 @@ except ImportError:  # the extra `heic` is not installed
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` replaces Pillow's limit; it is checked as soon as the header is read
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
-"""Suffixes by which photos in a directory are recognised; the format itself is detected from the bytes."""
-
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _TRANSPOSED = (5, 6, 7, 8)
 _WHITE = 255  # background of transparent pixels

@@ -14,6 +14,7 @@ LAYERS = [  # the modules and packages of `models`; each may import only the one
     "errors",
     "types",
     "text",
+    "photo_folders",
     "extras",
     "artefact",
     "deadline",

@@ -230,6 +230,7 @@ class Exporter:
         if spec.calibration is not None:
             progress("reading calibration faces", 0, None)
             given = calibration_faces(spec.calibration, template, partial(self._make_cropper, template), progress)
+            self._notes += [given.passed_over] if given.passed_over else []
             held_out = np.arange(len(given.crops)) % _HELD_OUT_EVERY == 0
             np.save(scratch / _CALIBRATION, given.crops[~held_out])
             crops = np.concatenate([faces.crops, given.crops[held_out]])

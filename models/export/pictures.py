@@ -13,7 +13,8 @@ from models.detection.policy import FacePolicy
 from models.errors import ImagesUnfit, VultusError
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
 from models.export.labelled import Labelled
-from models.imaging import SUFFIXES, Photo
+from models.imaging import Photo
+from models.photo_folders import find_photos
 from models.pipeline import FaceCropper
 from models.synthetic import synthetic_pictures
 from models.types import Progress
@@ -32,10 +33,12 @@ class Faces:
     Attributes:
         crops: (N, H, W, 3) uint8, RGB.
         about: Number and origin of the faces, for the proof.
+        passed_over: What was passed over in the directory of the faces; empty if nothing was.
     """
 
     crops: Crops
     about: str
+    passed_over: str = ""
 
 
 def drawn_faces(template: AlignmentTemplate) -> Faces:
@@ -63,11 +66,14 @@ def calibration_faces(
         progress: Called after each image.
 
     Raises:
-        ImagesUnfit: The directory is missing or has fewer than 32 usable faces.
+        ImagesUnfit: The directory is missing, cannot be read, or has fewer than 32 usable faces.
     """
     if not directory.is_dir():
         raise ImagesUnfit(f"the directory {directory.name} does not exist")
-    found = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
+    try:
+        found, passed_over = find_photos(directory)
+    except OSError as error:
+        raise ImagesUnfit(f"the directory {directory.name} cannot be read: {error.strerror}") from error
     spread = np.linspace(0, len(found) - 1, min(len(found), MAX_CALIBRATION_FACES)).astype(int)
     chosen = [found[index] for index in spread]
     crops: list[Crops] = []
@@ -83,8 +89,9 @@ def calibration_faces(
         raise ImagesUnfit(
             f"int8 calibration needs at least {MIN_CALIBRATION_FACES} faces; "
             f"{directory.name} has {len(crops)} usable faces in {len(found)} images"
+            + (f" ({passed_over})" if passed_over.counts else "")
         )
-    return Faces(np.stack(crops), f"{len(crops)} faces of {directory.name}")
+    return Faces(np.stack(crops), f"{len(crops)} faces of {directory.name}", str(passed_over))
 
 
 def labelled_faces(lfw: Path, scratch: Path, cropper: FaceCropper, progress: Progress) -> Labelled:

@@ -13,7 +13,8 @@ from models.evaluation.calibrate.calibrating import calibrate as measure
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.calibration import describe_calibration
 from models.evaluation.reports.document import Evaluation
-from models.evaluation.reports.sections import add_acquisition, add_duplicates
+from models.evaluation.reports.sections import add_acquisition, add_duplicates, add_reading
+from models.evaluation.sets.copies import without_copies
 from models.evaluation.sets.user_pictures import read_set
 from models.serving.calibrations import user_calibration
 from service.cli.measuring import TERMINAL, DirectoryArgument, ListedOption, PolicyOption, measured, require_place
@@ -35,18 +36,20 @@ def calibrate(
 ) -> Sequence[Evaluation]:
     """Measure the error rates of thresholds on your own pictures.
 
-    DIRECTORY has a folder for each subject. By default, the service uses the calibration from its next start.
+    DIRECTORY has a folder for each subject. Copies of one photo, such as thumbnails, count as one photo. By default,
+    the service uses the calibration from its next start.
     """
     path = out or _place(model)
     if path == TERMINAL:
         raise typer.BadParameter("a calibration is written to a file; use --json - to print its contents")
     require_place(path)
-    pictures = read_set(directory, listed)
+    pictures = without_copies(read_set(directory, listed), model.models.pipeline.limits, model.progress)
     calibration, acquired = measure(model, pictures._replace(name=title or pictures.name), faces, default)
     write_calibration(path, calibration)
     evaluation = describe_calibration(calibration)
     add_acquisition(evaluation, acquired.names, acquired.failures)
     add_duplicates(evaluation, acquired.names, acquired.contents, pictures.subjects)
+    add_reading(evaluation, pictures, acquired.found)
     evaluation.notes.append(f"Written to {path}.")
     return [evaluation]
 

@@ -14,7 +14,9 @@ from rich.table import Table
 
 from models.deadline import Deadline
 from models.errors import ImageUnreadable, StorageFailed, VultusError
-from models.evaluation.sets.user_pictures import read_set
+from models.evaluation.sets.user_pictures import PictureSet, read_set
+from models.photo_folders import listed as listed_names
+from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
 from service.cli.gallery import require_or_make
@@ -77,7 +79,8 @@ def enrol(
 ) -> None:
     """Enrol photos in a gallery.
 
-    Photos are counted once they are stored, and a repeated run skips them. The exit status is 1 if photos were refused.
+    Photos are counted once they are stored, and a repeated run skips them. Hidden and system files, such as thumbnails
+    and deleted photos, are passed over. The exit status is 1 if photos were refused or a folder could not be read.
     """
     pictures = read_set(directory, listed)
     found = [
@@ -87,6 +90,7 @@ def enrol(
     requirements = Requirements(faces, min_face_px, min_norm, Gate(min_quality))
     counts: Counter[str] = Counter()
     refused: list[Refused] = []
+    enrolled: set[str] = set()
     if report:
         _write(report, ())  # before the enrolment: an unwritable path is reported now
     with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
@@ -99,12 +103,14 @@ def enrol(
                         counts[outcome.code] += 1
                     else:
                         counts[outcome.outcome] += 1
+                        enrolled.add(photo.subject)
                 progress("enrolling", counts.total(), len(found))
         finally:  # also after an interrupt
             if report:
                 _write(report, refused)
     _show(counts, refused, in_report=report is not None)
-    if refused:
+    _show_unused(pictures, enrolled)
+    if refused or pictures.unreadable:
         raise typer.Exit(_SOME_REFUSED)
 
 
@@ -119,8 +125,8 @@ def _enrol_batches(
         entries: dict[Found, Entry] = {}
         for photo in batch:
             try:
-                entries[photo] = Entry(photo.subject, photo.path.read_bytes())
-            except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
+                entries[photo] = Entry(photo.subject, read_photo(photo.path))
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 outcomes[photo] = ImageUnreadable(f"the file cannot be read: {reason}")
         enrolled = enrol_photos(galleries, models, gallery, list(entries.values()), requirements, Deadline())
@@ -143,6 +149,14 @@ def _show(counts: Counter[str], refused: Sequence[Refused], in_report: bool) -> 
         say(f"{photo.path}: {photo.reason}")
     if len(refused) > _MAX_SHOWN and not in_report:
         say(f"… {len(refused) - _MAX_SHOWN} more; use --report FILE.csv to list them all")
+
+
+def _show_unused(pictures: PictureSet, enrolled: set[str]) -> None:
+    for note in pictures.notes:
+        say(note)
+    if unused := pictures.without(enrolled):
+        number = f"{len(unused):,} people" if len(unused) > 1 else "1 person"
+        say(f"{number} gave no template: {listed_names(unused)}")
 
 
 def _write(report: Path, refused: Sequence[Refused]) -> None:

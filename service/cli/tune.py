@@ -16,9 +16,10 @@ from models.artefact.directories import make_directory
 from models.artefact.integrity import open_artefact
 from models.deadline import Deadline
 from models.errors import ImageError, ImagesUnfit, PackDamaged, PackMissing
-from models.imaging import SUFFIXES, Photo
+from models.imaging import Photo
 from models.packs import PackStore, find_manifest
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
+from models.photo_folders import find_photos, read_photo
 from models.pipeline import CroppedPhoto
 from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
@@ -95,13 +96,17 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
             return []
     if not directory.is_dir():
         raise ImagesUnfit(f"{directory} is not a directory")
-    files = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not files:
-        raise ImagesUnfit(f"{directory} contains no photos")
     try:
-        return [path.read_bytes() for path in files[:_MAX_PHOTOS]]
+        files, passed_over = find_photos(directory)
+        photos = [read_photo(path) for path in files[:_MAX_PHOTOS]]
     except OSError as error:
         raise ImagesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
+    if not photos:
+        because = f" ({passed_over})" if passed_over.counts else ""
+        raise ImagesUnfit(f"{directory} contains no photos{because}")
+    if passed_over.counts:
+        say(str(passed_over))
+    return photos
 
 
 def _faces(models: Models, files: list[bytes]) -> NDArray[np.uint8]:

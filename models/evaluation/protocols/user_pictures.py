@@ -19,6 +19,7 @@ from models.evaluation.reports.sections import (
     add_duplicates,
     add_error_rates,
     add_mistakes,
+    add_reading,
 )
 from models.evaluation.sets.user_pictures import PairSet, PictureSet, read_cohorts
 
@@ -57,6 +58,7 @@ def evaluate_pictures(
     evaluation.figures.append(Figure("subjects", subjects, f"{subjects:,} subjects"))
     add_acquisition(evaluation, all_faces.names, all_faces.failures)
     _add_error_sections(evaluation, faces, scores, acquired.subjects, cohorts)
+    add_reading(evaluation, pictures, all_faces.found)
     evaluation.notes.append(
         "Pictures without a face are in no pair. FNMR does not include them; see the failure-to-acquire rate."
     )
@@ -145,6 +147,8 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
         [*enrolled.contents, *probed.contents],
         [*gallery.subjects, *probes.subjects],
     )
+    add_reading(evaluation, gallery, enrolled.found)
+    add_reading(evaluation, probes, probed.found)
     return evaluation
 
 

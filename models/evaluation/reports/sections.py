@@ -14,6 +14,8 @@ from models.evaluation.metrics.pair_scores import PairScores
 from models.evaluation.metrics.verification import FoldAccuracy
 from models.evaluation.reports.charts import error_charts, histogram_chart
 from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+from models.evaluation.sets.user_pictures import PictureSet
+from models.photo_folders import listed
 
 _WORST = 20
 
@@ -54,6 +56,20 @@ def add_duplicates(
         f"Duplicate pictures: {repeated:,}. Mated pairs of duplicates have similarities of 1.0, which lowers FNMR."
         + (f" Files under several subjects, which count as false matches: {across:,}." if across else "")
     )
+
+
+def add_reading(evaluation: Evaluation, pictures: PictureSet, found: NDArray[np.bool_]) -> None:
+    """Add what was passed over while the pictures were read, and the subjects without a face.
+
+    Args:
+        evaluation: The evaluation to extend.
+        pictures: The pictures as read.
+        found: (N,) bool, whether a picture has a face.
+    """
+    evaluation.notes += pictures.notes
+    if unused := pictures.without(pictures.where(found).subjects):
+        number = f"{len(unused):,} subjects" if len(unused) > 1 else "1 subject"
+        evaluation.notes.append(f"{number} gave no face: {listed(unused)}")
 
 
 def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:

@@ -1,7 +1,9 @@
 """Readers of the user's pictures: a folder for each subject, CSV lists of pictures or pairs, and cohorts."""
 
 import csv
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.errors import SetUnreadable
 from models.evaluation.acquire.pictures import Picture
-from models.imaging import SUFFIXES
+from models.photo_folders import find_folders, listed
 
 _TRUE, _FALSE = {"1", "true", "yes", "same", "mated"}, {"0", "false", "no", "different", "non-mated", "nonmated"}
 
@@ -22,11 +24,17 @@ class PictureSet(NamedTuple):
         name: Name of the set in reports.
         pictures: N pictures.
         subjects: Name of the subject of each picture.
+        empty: Names of the subjects without pictures.
+        notes: Sentences for the user about what was read and what was passed over.
+        unreadable: Number of files and folders that could not be read.
     """
 
     name: str
     pictures: list[Picture]
     subjects: list[str]
+    empty: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    unreadable: int = 0
 
     def numbers(self) -> NDArray[np.int64]:
         """Return (N,) int64, the number of each picture's subject, counted from 0 in the order of subject names."""
@@ -39,7 +47,12 @@ class PictureSet(NamedTuple):
             chosen: (N,) bool.
         """
         indices = np.flatnonzero(chosen).tolist()
-        return PictureSet(self.name, [self.pictures[i] for i in indices], [self.subjects[i] for i in indices])
+        pictures, subjects = [self.pictures[i] for i in indices], [self.subjects[i] for i in indices]
+        return self._replace(pictures=pictures, subjects=subjects)
+
+    def without(self, used: Iterable[str]) -> list[str]:
+        """Return the sorted names of the subjects that are not among the used ones, also those without pictures."""
+        return sorted({*self.subjects, *self.empty} - set(used))
 
 
 class PairSet(NamedTuple):
@@ -66,21 +79,36 @@ Cohorts = dict[str, list[str | None]]
 def read_folders(directory: Path) -> PictureSet:
     """Read a directory with one folder for each subject, which holds photos directly or in subfolders.
 
+    Hidden and system files and folders, and files that are no photos, are passed over and counted in the notes.
+
     Raises:
-        SetUnreadable: The directory does not exist or has no folders with photos.
+        SetUnreadable: The directory does not exist, cannot be read, or has no folders with photos.
     """
     if not directory.is_dir():
         raise SetUnreadable(f"the directory {directory.name} does not exist")
+    try:
+        found = find_folders(directory)
+    except OSError as error:
+        raise SetUnreadable(f"the directory {directory.name} cannot be read: {error.strerror}") from error
     pictures, subjects = [], []
-    for folder in sorted(directory.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            for path in sorted(folder.rglob("*")):
-                if path.suffix.lower() in SUFFIXES and path.is_file():
-                    pictures.append(Picture(str(path.relative_to(directory)), path))
-                    subjects.append(folder.name)
+    for folder, paths in found.photos.items():
+        pictures += [Picture(str(path.relative_to(directory)), path) for path in paths]
+        subjects += [_composed(folder)] * len(paths)
+    passed_over = str(found.passed_over)
     if not pictures:
-        raise SetUnreadable(f"{directory.name} has no folders with photos; one folder for each subject is required")
-    return PictureSet(directory.name, pictures, subjects)
+        because = f" ({passed_over})" if passed_over else ""
+        raise SetUnreadable(
+            f"{directory.name} has no folders with photos; one folder for each subject is required{because}"
+        )
+    empty = {_composed(folder) for folder in found.photos} - set(subjects)
+    return PictureSet(
+        directory.name,
+        pictures,
+        subjects,
+        tuple(sorted(empty)),
+        (*([passed_over] if passed_over else []), *_confusable_names(found.photos)),
+        found.passed_over.unreadable,
+    )
 
 
 def read_listed(path: Path, directory: Path) -> PictureSet:
@@ -91,7 +119,8 @@ def read_listed(path: Path, directory: Path) -> PictureSet:
     """
     rows = _rows(path, ("image", "subject"))
     pictures = [Picture(row["image"], directory / row["image"]) for row in rows]
-    return PictureSet(path.stem, pictures, [row["subject"] for row in rows])
+    names = [row["subject"] for row in rows]
+    return PictureSet(path.stem, pictures, [*map(_composed, names)], notes=tuple(_confusable_names(names)))
 
 
 def read_set(directory: Path, listed: Path | None) -> PictureSet:
@@ -157,7 +186,7 @@ def read_cohorts(path: Path, names: Sequence[str], subjects: Sequence[str] | Non
         raise SetUnreadable(
             f"{path.name} lists subjects, but this set does not name its subjects; use a column `image` instead"
         )
-    row_of = {row[key_column]: row for row in rows}
+    row_of = {row[key_column] if key_column == "image" else _composed(row[key_column]): row for row in rows}
     keys = names if key_column == "image" else subjects or ()
     if not any(key in row_of for key in keys):
         raise SetUnreadable(f"{path.name} lists no {key_column} of this set")
@@ -165,6 +194,27 @@ def read_cohorts(path: Path, names: Sequence[str], subjects: Sequence[str] | Non
         attribute: [(row_of[key][attribute] or None) if key in row_of else None for key in keys]
         for attribute in attributes
     }
+
+
+def _composed(name: str) -> str:
+    """Return the name of a subject in Unicode's composed form (NFC), as galleries store it; macOS stores the other."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _confusable_names(names: Iterable[str]) -> list[str]:
+    """Return sentences about names of subjects that differ in their Unicode form or in case only."""
+    spellings: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for name in names:
+        composed = _composed(name)
+        spellings[composed.casefold()][composed].add(name)
+    sentences = []
+    for alike in spellings.values():
+        for composed, forms in alike.items():
+            if len(forms) > 1:
+                sentences.append(f"one subject in {len(forms)} Unicode forms of the same name: {listed([composed])}")
+        if len(alike) > 1:
+            sentences.append(f"{len(alike)} subjects whose names differ in case only: {listed(sorted(alike))}")
+    return sentences
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -408,7 +408,8 @@ def test_int8_requires_a_minimum_number_of_faces(checkpoint: Path, tmp_path: Pat
         export(order(checkpoint, tmp_path / "out", precisions=("int8",)))
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces/notes.txt").touch()
-    with pytest.raises(ImagesUnfit, match="at least 32 faces"):
+    (tmp_path / "faces/@eaDir").mkdir()
+    with pytest.raises(ImagesUnfit, match=r"at least 32 faces.* 0 images \(passed over: 1 system folder \(@eaDir\), "):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces"))
     with pytest.raises(ImagesUnfit, match="the directory absent does not exist"):
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
@@ -417,10 +418,12 @@ def test_int8_requires_a_minimum_number_of_faces(checkpoint: Path, tmp_path: Pat
 def test_int8_is_calibrated_on_faces_and_lists_float32_layers(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for number, picture in enumerate(synthetic_pictures(40, 112, 112, seed=1)):
-        (tmp_path / f"faces/{number:02}.png").write_bytes(encode(Image.fromarray(picture)))
+        (tmp_path / f"faces/{number:02}").write_bytes(encode(Image.fromarray(picture)))
+    (tmp_path / "faces/._00.png").write_bytes(b"\0\5\26\7")
     wanted = order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces")
     exported = export(wanted)
     assert exported.proof.passed
+    assert "passed over: 1 system file (._00.png)" in exported.notes
     rows = {(row.precision, row.engine): row for row in exported.proof.rows}
     assert {("int8", "onnxruntime"), ("int8", "openvino")} <= rows.keys()
     kept = exported.card.higher_precision["embedder.int8.onnx"]

@@ -155,9 +155,15 @@ def test_invalid_input_ends_in_one_line(people: Path, tmp_path: Path) -> None:
         many = tmp_path / "many"
         for number in range(22):
             (many / f"{number}").mkdir(parents=True)
-            for name in ("original.png", "dark.png"):
-                source = people / f"person {number % 6}" / name
-                (many / f"{number}" / name).write_bytes(source.read_bytes())
+            for person in (number % 6, (number + 1) % 6):
+                photo = (people / f"person {person}" / "original.png").read_bytes()
+                (many / f"{number}" / f"{person}.png").write_bytes(photo)
+        run("calibrate", many)
+    with pytest.raises(SingleClass, match=r"no subject has two different photos; copies of other photos .*: 22 "):
+        for folder in many.iterdir():
+            first, second = folder.iterdir()
+            with Image.open(first) as image:
+                image.resize((image.width // 2, image.height // 2)).save(second)
         run("calibrate", many)
 
 

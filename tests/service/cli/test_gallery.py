@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -112,12 +113,71 @@ def test_folders_are_enrolled_found_exported_and_erased(folders: Path, photos: P
 
 
 @pytest.mark.usefixtures("data_dir")
+def test_folders_as_they_lie_on_real_disks_are_enrolled_without_the_files_of_systems(
+    folders: Path, tmp_path: Path
+) -> None:
+    people = tmp_path / "people"
+    with Image.open(folders / "astronaut/1.png") as photo:
+        for name in (
+            "ann/1.jfif",
+            "ann/@eaDir/1.jfif/SYNOPHOTO_THUMB_M.jpg",
+            "@eaDir/ann/x.jpg",
+            "ann/.Trash-1000/2.jpg",
+        ):
+            (people / name).parent.mkdir(parents=True, exist_ok=True)
+            photo.convert("RGB").resize((300 + len(name), 300)).save(people / name, "JPEG")
+    for name in ("bea/IMG_1", "cid/Thumbs.db", "dan/scan.jpe", "eve/damaged.jpg"):
+        (people / name).parent.mkdir()
+    (people / "bea/IMG_1").write_bytes((folders / "person 0/1.png").read_bytes())
+    (people / "cid/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (people / "dan/scan.jpe").write_bytes((folders / "person 2/1.png").read_bytes())
+    (people / "eve/damaged.jpg").write_bytes(b"<html>")
+    (people / "ann/._1.jfif").write_bytes(b"\0\5\26\7")
+    (people / "ann/notes.txt").write_text("not a photo")
+    out = run("enrol", people, "--gallery", "staff", status=1)
+    assert re.search(r"enrolled +│ 3", out)
+    assert "3 system folders (@eaDir, .Trash-1000), 2 system files (._1.jfif, Thumbs.db)" in out
+    assert "1 file that is no photo (ann/notes.txt)" in out
+    assert "eve/damaged.jpg: the bytes are not an image" in out
+    assert "2 people gave no template: cid, eve" in out
+    shutil.rmtree(people / "eve")
+    again = run("enrol", people, "--gallery", "staff")
+    assert "1 person gave no template: cid" in again, "a photo that is already enrolled counts"
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_folder_that_cannot_be_read_is_not_passed_over_in_silence(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people, scandir = tmp_path / "people", os.scandir
+    for name in ("ann", "bea"):
+        (people / name).mkdir(parents=True)
+        shutil.copy(folders / "astronaut/1.png", people / name / "1.png")
+
+    def guarded(path: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "bea":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    out = run("enrol", people, "--gallery", "staff", status=1)
+    assert "1 file or folder that cannot be read (bea)" in out
+    assert "1 person gave no template: bea" in out
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_a_csv_list_of_photos_is_enrolled(folders: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.csv"
-    listed.write_text("subject,image\nann,astronaut/1.png\nbob,person 0/1.png\neve,none.png\na/b,person 2/1.png\n")
+    listed.write_text(
+        "subject,image\nann,astronaut/1.png\nbob,person 0/1.png\neve,none.png\na/b,person 2/1.png\nfay,pipe\n"
+    )
+    os.mkfifo(folders / "pipe")
     out = run("enrol", folders, "--gallery", "staff", "--csv", listed, status=1)
     assert re.search(r"enrolled +│ 2", out)
+    (folders / "pipe").unlink()
     assert "No such file" in out
+    assert "pipe: the file cannot be read: it is a pipe, a socket or a device" in out
+    assert "3 people gave no template: a/b, eve, fay" in out
     assert "contains a slash" in out
     listed.write_text("who,what\n1,2\n")
     assert "columns `image` and `subject`" in str(refused("enrol", folders, "--gallery", "staff", "--csv", listed))

@@ -66,6 +66,10 @@ def test_a_directory_without_photos_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert done.exit_code != 0
     assert "contains no photos" in str(done.exception)
+    (tmp_path / "@eaDir").mkdir()
+    (tmp_path / "@eaDir/1.jpg").write_bytes(b"\xff\xd8\xff")
+    done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
+    assert "contains no photos (passed over: 1 system folder (@eaDir)" in str(done.exception)
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path / "missing")])
     assert "is not a directory" in str(done.exception)
 
@@ -83,5 +87,8 @@ def test_unreadable_photos_are_skipped(tmp_path: Path, photos: Path) -> None:
     (tmp_path / "c.jpg").symlink_to(tmp_path / "missing")
     (tmp_path / "d.jpg").mkdir()
     (tmp_path / "b.jpg").write_bytes((photos / "group.jpg").read_bytes())
+    (tmp_path / "._b.jpg").write_bytes(b"\0\5\26\7")
     done = CliRunner().invoke(app, ["tune", "--photos", str(tmp_path)])
     assert done.exit_code == 0, done.output
+    assert "passed over: 1 system file (._b.jpg), " in done.output
+    assert "1 link that leads nowhere (c.jpg)" in done.output

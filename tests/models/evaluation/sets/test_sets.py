@@ -50,9 +50,41 @@ def test_a_folder_is_a_subject(tmp_path: Path) -> None:
     chosen = found.where(np.array([False, True, True]))
     assert (chosen.subjects, chosen.name) == (["ada", "bob"], "people")
     (tmp_path / "empty").mkdir()
+    assert found.notes == (
+        "passed over: 1 system folder (.hidden), 1 file that is no photo (ada/notes.txt), "
+        "1 photo outside of the folders (loose.jpg)",
+    )
     for directory in (tmp_path / "gone", tmp_path / "empty"):
         with pytest.raises(SetUnreadable):
             read_folders(directory)
+    file(tmp_path / "thumbnails/ada/@eaDir/1.jpg", "")
+    with pytest.raises(SetUnreadable, match=r"no folders with photos.*\(passed over: 1 system folder \(@eaDir\)\)"):
+        read_folders(tmp_path / "thumbnails")
+
+
+def test_a_subject_that_gave_nothing_is_known(tmp_path: Path) -> None:
+    for name in ("ada/1.jpg", "bob/1.jpg", "cid/notes.txt", "eve/@eaDir/1.jpg"):
+        file(tmp_path / name, "")
+    found = read_folders(tmp_path)
+    assert found.empty == ("cid", "eve")
+    assert found.without(["ada"]) == ["bob", "cid", "eve"]
+    assert found.where(np.array([True, False])).without(["ada"]) == ["cid", "eve"]
+
+
+def test_two_unicode_forms_of_a_name_are_one_subject_and_two_cases_are_two(tmp_path: Path) -> None:
+    for name in ("Zo\u00eb/1.jpg", "Zoe\u0308/2.jpg", "ann/1.jpg", "Ann/1.jpg", "bob/1.jpg"):
+        file(tmp_path / "people" / name, "")
+    found = read_folders(tmp_path / "people")
+    assert sorted(found.subjects) == ["Ann", "Zo\u00eb", "Zo\u00eb", "ann", "bob"]
+    assert set(found.notes) == {
+        "one subject in 2 Unicode forms of the same name: Zo\u00eb",
+        "2 subjects whose names differ in case only: Ann, ann",
+    }
+    listed = read_listed(file(tmp_path / "a.csv", "image,subject\n1.jpg,Zo\u00eb\n2.jpg,Zoe\u0308\n"), tmp_path)
+    assert listed.subjects == ["Zo\u00eb"] * 2
+    assert listed.notes == ("one subject in 2 Unicode forms of the same name: Zo\u00eb",)
+    cohorts = file(tmp_path / "c.csv", "subject,site\nZoe\u0308,north\n")
+    assert read_cohorts(cohorts, ["1", "2"], listed.subjects) == {"site": ["north", "north"]}
 
 
 def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
