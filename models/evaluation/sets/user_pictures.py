@@ -3,7 +3,7 @@
 import csv
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +106,7 @@ def read_folders(directory: Path) -> PictureSet:
         pictures,
         subjects,
         tuple(sorted(empty)),
-        (*([passed_over] if passed_over else []), *_confusable_names(found.photos)),
+        (*([passed_over] if passed_over else []), *_remarks_on_names(found.photos)),
         found.passed_over.unreadable,
     )
 
@@ -120,7 +120,7 @@ def read_listed(path: Path, directory: Path) -> PictureSet:
     rows = _rows(path, ("image", "subject"))
     pictures = [Picture(row["image"], directory / row["image"]) for row in rows]
     names = [row["subject"] for row in rows]
-    return PictureSet(path.stem, pictures, [*map(_composed, names)], notes=tuple(_confusable_names(names)))
+    return PictureSet(path.stem, pictures, [*map(_composed, names)], notes=tuple(_remarks_on_names(names)))
 
 
 def read_set(directory: Path, listed: Path | None) -> PictureSet:
@@ -201,13 +201,15 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _confusable_names(names: Iterable[str]) -> list[str]:
-    """Return sentences about names of subjects that differ in their Unicode form or in case only."""
+def _remarks_on_names(names: Collection[str]) -> list[str]:
+    """Return sentences about names that differ in their Unicode form or in case only, or that are not UTF-8."""
     spellings: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in names:
         composed = _composed(name)
         spellings[composed.casefold()][composed].add(name)
     sentences = []
+    if undecodable := sorted({name for name in names if any("\ud800" <= character <= "\udfff" for character in name)}):
+        sentences.append(f"names that are not UTF-8, which galleries refuse; rename them: {listed(undecodable)}")
     for alike in spellings.values():
         for composed, forms in alike.items():
             if len(forms) > 1:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,12 @@ def test_two_unicode_forms_of_a_name_are_one_subject_and_two_cases_are_two(tmp_p
     assert listed.notes == ("one subject in 2 Unicode forms of the same name: Zo\u00eb",)
     cohorts = file(tmp_path / "c.csv", "subject,site\nZoe\u0308,north\n")
     assert read_cohorts(cohorts, ["1", "2"], listed.subjects) == {"site": ["north", "north"]}
+
+
+def test_a_name_that_is_not_utf_8_is_pointed_out(tmp_path: Path) -> None:
+    file(tmp_path / os.fsdecode(b"Zo\xeb") / "1.jpg", "")
+    (note,) = read_folders(tmp_path).notes
+    assert note == "names that are not UTF-8, which galleries refuse; rename them: Zo\ufffd"
 
 
 def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
