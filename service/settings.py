@@ -317,6 +317,11 @@ class Settings(BaseSettings):
         return self.data_dir / "tunings"
 
     @property
+    def comparisons_dir(self) -> Path:
+        """Directory of the comparisons with float32 that passed on this machine."""
+        return self.data_dir / "comparisons"
+
+    @property
     def galleries_dir(self) -> Path:
         """Directory of the galleries."""
         return self.gallery.directory or self.data_dir / "galleries"

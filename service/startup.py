@@ -66,4 +66,5 @@ def load_configured_models(settings: Settings | None = None, sharing: Sharing | 
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),
         sharing,
         settings.tunings_dir if sharing else None,
+        settings.comparisons_dir,
     )

@@ -73,6 +73,7 @@ class Card:
         color_from: Source from which the colour order was determined.
         graphs: File name of the graph, by precision.
         higher_precision: Layers that a graph computes in a higher precision than its own, by file name of the graph.
+        weight_bits: Bits of the quantized weights, by file name of the graph.
         norm_statistics: Norm statistics of the training, if the checkpoint contained them.
         engines: TensorRT engines by file name, each with GPU, TensorRT version and source graph.
         layout: `vultus` for the service, `insightface` for insightface's `ArcFaceONNX`.
@@ -96,6 +97,7 @@ class Card:
     color_from: str = ""
     graphs: dict[str, str] = field(default_factory=lambda: {"fp32": EMBEDDER_GRAPH})
     higher_precision: dict[str, list[str]] = field(default_factory=dict)
+    weight_bits: dict[str, int] = field(default_factory=dict)
     norm_statistics: NormStatistics | None = None
     engines: dict[str, dict[str, str]] = field(default_factory=dict)
     layout: str = "vultus"

@@ -42,6 +42,7 @@ class ProofRow:
     Attributes:
         precision: Precision of the graph; bf16 for the float32 graph in bfloat16 arithmetic.
         engine, version: Engine that ran the graph, and its version.
+        isa: Instruction set that the engine used, see `models.runtime.instructions`.
         asked: Whether the export requested this precision. A requested precision must pass for the artefact to be
             served.
         parity: Measured parity; None if the engine failed.
@@ -52,6 +53,7 @@ class ProofRow:
     precision: GraphKind
     engine: str
     version: str
+    isa: str
     asked: bool
     parity: Parity | None
     labelled: LabelledScore | None
@@ -68,6 +70,7 @@ class ProofRow:
             "precision": self.precision,
             "engine": self.engine,
             "version": self.version,
+            "isa": self.isa,
             "asked": self.asked,
             **(self.parity.record() if self.parity else {}),
             "labelled": _score_record(self.labelled),
@@ -121,6 +124,11 @@ def _score_record(score: LabelledScore | None) -> dict[str, Any] | None:
     return None if score is None else {"accuracy": score.accuracy, "fnmr_at_1e-3": score.fnmr}
 
 
-def proven(record: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the (precision, engine) pairs that passed, given the content of `parity.json`."""
-    return {(row["precision"], row["engine"]) for row in record["measured"] if row["passed"]}
+def proven(record: Mapping[str, Any]) -> dict[tuple[GraphKind, str], str | None]:
+    """Return the measurements that passed, given the content of `parity.json`.
+
+    Returns:
+        The instruction set of each measurement by (precision, engine); None in proofs of earlier programs, which do not
+        state it.
+    """
+    return {(row["precision"], row["engine"]): row.get("isa") for row in record["measured"] if row["passed"]}

@@ -45,10 +45,12 @@ from models.export.isolation import run_in_subprocess
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.precision.float16 import write_float16
 from models.export.precision.int8 import Int8Graphs, write_int8
-from models.export.proof import Reference, prove, prove_insightface
+from models.export.proof import Reference, arithmetic, prove, prove_insightface
 from models.export.steps import Description, SourceSpec
+from models.graph.quantize import WeightBits
 from models.graph.weights import weights_file
 from models.pipeline import FaceCropper
+from models.runtime.instructions import saturates
 from models.types import Progress, no_progress
 
 Layout = Literal["vultus", "insightface"]
@@ -80,6 +82,8 @@ class ExportSpec:
             None if the user gave none.
         force: Replace an existing artefact or empty directory.
         published: The source is a published ONNX graph, not a checkpoint.
+        weight_bits: Bits of the weights of int8 graphs; None for 7 if this processor saturates sums of 8-bit products,
+            else 8. An artefact for another processor without VNNI needs 7.
     """
 
     source: SourceSpec
@@ -92,6 +96,7 @@ class ExportSpec:
     labelled: Path | None = None
     force: bool = False
     published: bool = False
+    weight_bits: WeightBits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Exporter:
         """
         self._spec = spec
         self._source = spec.source
+        self._weight_bits: WeightBits = spec.weight_bits or (7 if saturates() else 8)
         self._make_cropper = make_cropper
         self._progress = progress
         self._notes: list[str] = []
@@ -295,7 +301,7 @@ class Exporter:
             progress("writing int8: measuring the loss of each layer", 0, None)
             paths = [new / GRAPH_FILES[kind] for kind in ("int8", "int8-cpu")]
             int8: Int8Graphs = self._isolate(
-                write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, progress=progress
+                write_int8, graphs["fp32"], scratch / _CALIBRATION, *paths, notes, self._weight_bits, progress=progress
             )
             graphs["int8"] = paths[0]
             if int8.cpu:
@@ -335,6 +341,7 @@ class Exporter:
             color_from=description.color_from,
             graphs={precision: path.name for precision, path in graphs.items()},
             higher_precision=higher_precision,
+            weight_bits={graphs[kind].name: self._weight_bits for kind in graphs if arithmetic(kind) == "int8"},
             norm_statistics=description.norm_statistics(),
             layout=self._spec.layout,
         )

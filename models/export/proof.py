@@ -19,6 +19,7 @@ from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import VultusError
 from models.export.labelled import Labelled
 from models.runtime import Precision, RuntimeOptions, cpu_options, open_session
+from models.runtime.instructions import instruction_set
 from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Embeddings, Progress, no_progress
 
@@ -97,7 +98,9 @@ def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., 
     """
     candidate = isolate(embed_as_insightface, graph, reference.faces)
     parity = compare(reference.embeddings, candidate)
-    row = ProofRow("fp32", "onnxruntime", _version("onnxruntime"), True, parity, None, tuple(parity.failures("fp32")))
+    why = tuple(parity.failures("fp32"))
+    measured_with = ("onnxruntime", _version("onnxruntime"), instruction_set("onnxruntime"))
+    row = ProofRow("fp32", *measured_with, True, parity, None, why)
     return Proof(reference.about, reference.pictures, None, None, (row,))
 
 
@@ -135,11 +138,13 @@ def _measure(
 ) -> ProofRow:
     labelled = reference.labelled
     files = [reference.faces, *([labelled.faces] if labelled else [])]
-    engine, version = options.engine, _version(options.engine)
+    engine = options.engine
+    assert engine != "auto"
+    measured_with = (engine, _version(engine), instruction_set(engine))
     try:
         candidate, *of_labelled = isolate(embed_files, graph, files, options, f"proving {precision} on {engine}")
     except VultusError as error:
-        return ProofRow(precision, engine, version, required, None, None, (str(error),))
+        return ProofRow(precision, *measured_with, required, None, None, (str(error),))
     threshold = labelled_reference.threshold if labelled_reference else None
     first = reference.drawn if arithmetic(precision) == "int8" and reference.drawn < len(reference.embeddings) else 0
     parity = compare(
@@ -149,7 +154,7 @@ def _measure(
     score = labelled.score(of_labelled[0].embedding) if labelled else None
     if score is not None and labelled_reference is not None:
         why += score.failures(labelled_reference)
-    return ProofRow(precision, engine, version, required, parity, score, tuple(why))
+    return ProofRow(precision, *measured_with, required, parity, score, tuple(why))
 
 
 def embed_files(

@@ -8,6 +8,7 @@ costs more accuracy than all other quantization together. Biases stay in float32
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 from models.graph.simplify import drop_unused
 
 LARGEST_INT8 = 127  # symmetric without -128, as TensorRT requires
+WeightBits = Literal[7, 8]
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +49,11 @@ def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 
 def quantize(
-    model: onnx.ModelProto, scales: Mapping[str, Scale], means: Mapping[str, Floats], chosen: Collection[str]
+    model: onnx.ModelProto,
+    scales: Mapping[str, Scale],
+    means: Mapping[str, Floats],
+    chosen: Collection[str],
+    weight_bits: WeightBits = 8,
 ) -> onnx.ModelProto:
     """Return the graph with the chosen layers in int8.
 
@@ -57,6 +63,8 @@ def quantize(
         means: (C,) mean of each channel of those tensors, by tensor name. They correct each bias by the mean error
             that the rounding of the weights adds to the layer's output.
         chosen: Output names of the layers to quantize, as `layers` returns them.
+        weight_bits: 7 for weights in -63..63. The sum of two products with 8-bit activations then fits into 16 bits
+            (2 * 63 * 255 = 32130), which processors without VNNI saturate at.
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
@@ -72,7 +80,7 @@ def quantize(
         if read not in pairs:
             pairs[read] = f"{read}_dequantized"
             behind[read] = _pair(graph, read, scales[read])
-        before[name].append(_quantize_weights(graph, layer, weights, means[read]))
+        before[name].append(_quantize_weights(graph, layer, weights, means[read], 2 ** (weight_bits - 1) - 1))
         layer.input[0] = pairs[read]
     nodes: list[onnx.NodeProto] = list(behind.pop(graph.input[0].name, []))
     for node in graph.node:
@@ -96,16 +104,16 @@ def _pair(graph: onnx.GraphProto, name: str, scale: Scale) -> list[onnx.NodeProt
 
 
 def _quantize_weights(
-    graph: onnx.GraphProto, layer: onnx.NodeProto, weights: dict[str, onnx.TensorProto], mean: Floats
+    graph: onnx.GraphProto, layer: onnx.NodeProto, weights: dict[str, onnx.TensorProto], mean: Floats, largest: int
 ) -> onnx.NodeProto:
-    """Quantize a layer's weights to int8, and correct its bias for the mean rounding error."""
+    """Quantize a layer's weights to int8 up to `largest`, and correct its bias for the mean rounding error."""
     stored = layer.input[1]
     values = numpy_helper.to_array(weights[stored]).astype(np.float64)
     axis = 0 if layer.op_type == "Conv" or _is_transposed(layer) else 1
     others = tuple(item for item in range(values.ndim) if item != axis)
-    steps = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-9) / LARGEST_INT8
+    steps = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-9) / largest
     steps = steps.astype(np.float32).astype(np.float64)
-    integers = np.clip(np.rint(values / steps), -LARGEST_INT8, LARGEST_INT8)
+    integers = np.clip(np.rint(values / steps), -largest, largest)
     prefix = f"{layer.output[0]}_weights"
     graph.initializer.append(numpy_helper.from_array(integers.astype(np.int8), f"{prefix}_quantized"))
     zeros = np.zeros(values.shape[axis], np.int8)

@@ -9,14 +9,15 @@ import openvino as ov
 from openvino import opset13
 
 from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
+from models.runtime.instructions import bf16_is_disabled
 from models.runtime.session import Arrays, BucketedSession, EngineName, Images, Precision, SessionDescription
 
 ENGINE: EngineName = "openvino"
 
 
 def has_bf16() -> bool:
-    """Return whether this processor has bfloat16 arithmetic."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Return whether this processor has bfloat16 arithmetic that is not disabled."""
+    return not bf16_is_disabled() and "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoSession(BucketedSession):

@@ -1,38 +1,45 @@
-"""Choose how to run a recognizer, within its parity proof; TensorRT is checked for parity when it is loaded."""
+"""Choose how to run a recognizer, within its parity proof."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from models.artefact.card import Card
-from models.artefact.parity import compare
+from models.artefact.parity import GraphKind
 from models.artefact.proof import proven
-from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit, EngineMissing
-from models.runtime import RuntimeOptions, Session, engines_for, open_session
+from models.runtime import Precision, RuntimeOptions, engines_for
 from models.runtime.gpu import engine_file, find_gpu, load_tensorrt
 from models.runtime.loading import TENSORRT_ENGINES
-from models.synthetic import synthetic_pictures
-from models.types import Embeddings
-
-_FACES = 16  # synthetic crops of the parity check at loading
 
 
-def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> tuple[str, RuntimeOptions]:
-    """Choose graph file, engine and precision among those that passed the artefact's parity proof.
+class ProvenRuntime(NamedTuple):
+    """A way to run a recognizer that the proof of its artefact covers.
 
-    The precision `auto` selects bfloat16 if the engine and the processor support it and the proof covers it, else
+    Attributes:
+        graph: File name of the graph.
+        options: Options to run it with. With the precision `auto`, the proof covers bf16 and fp32.
+        isa: Instruction set on which the proof was measured; None if the proof does not state it.
+    """
+
+    graph: str
+    options: RuntimeOptions
+    isa: str | None
+
+
+def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> list[ProvenRuntime]:
+    """List the engines, graphs and precisions that are within the settings and passed the proof, best first.
+
+    The precision `auto` selects bfloat16 if the engine and the processor support it and the proof covers it, then
     float32. A proof measured with ONNX Runtime on a CPU also covers ONNX Runtime on CUDA. TensorRT runs the graphs
-    proven with ONNX Runtime, by default in float16 if that passed. `require_parity` compares a TensorRT session with
-    ONNX Runtime when it is loaded.
+    proven with ONNX Runtime, by default in float16 if that passed. `models.serving.comparison` says which of them are
+    compared with float32 when they are loaded.
 
     Args:
         card: Card of the artefact.
         proof: Content of its `parity.json`.
         wanted: Requested engine, device and precision.
-
-    Returns:
-        File name of the graph, and the options to run it with.
 
     Raises:
         ArtefactUnfit: The proof does not cover the requested engine and precision, or the measurement did not pass.
@@ -40,24 +47,37 @@ def proven_runtime(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) ->
     """
     passed = proven(proof)
     if wanted.engine in TENSORRT_ENGINES:
-        passed |= {(kind, wanted.engine) for kind, engine in passed if engine == "onnxruntime" and kind != "int8-cpu"}
-        if wanted.precision == "auto":
-            wanted = replace(wanted, precision="fp16" if ("fp16", wanted.engine) in passed else "fp32")
-    for engine in engines_for(wanted):
-        kinds = {kind for kind, proven_engine in passed if proven_engine == engine}
-        if wanted.precision == "auto" and "fp32" in kinds:
-            options = wanted if "bf16" in kinds else replace(wanted, precision="fp32")
-            return card.graphs["fp32"], replace(options, engine=engine)
-        if wanted.precision in kinds:
-            cpu_variant = wanted.precision == "int8" and wanted.device == "cpu" and "int8-cpu" in kinds
-            kind = "int8-cpu" if cpu_variant else "fp32" if wanted.precision == "bf16" else wanted.precision
-            return card.graphs[kind], replace(wanted, engine=engine)
+        of_onnxruntime = {kind: isa for (kind, engine), isa in passed.items() if engine == "onnxruntime"}
+        passed |= {(kind, wanted.engine): isa for kind, isa in of_onnxruntime.items() if kind != "int8-cpu"}
+    engines = engines_for(wanted)
+    found = []
+    for engine in engines:
+        rows = {kind: isa for (kind, proven_engine), isa in passed.items() if proven_engine == engine}
+        for kind, precision in _kinds(wanted, rows):
+            graph = card.graphs["fp32" if kind == "bf16" else kind]
+            found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
+    if found:
+        return found
     available = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "none"
-    engines = " or ".join(engines_for(wanted))
     precision = "fp32" if wanted.precision == "auto" else wanted.precision
     raise ArtefactUnfit(
-        f"{card.name} was not proven in {precision} on {engines} and is therefore not served; proven: {available}"
+        f"{card.name} was not proven in {precision} on {' or '.join(engines)} and is therefore not served; "
+        f"proven: {available}"
     )
+
+
+def _kinds(wanted: RuntimeOptions, passed: Collection[GraphKind]) -> list[tuple[GraphKind, Literal["auto", Precision]]]:
+    """Return the rows of the proof that allow the requested precision on an engine, each with the precision to open."""
+    kinds: list[tuple[GraphKind, Literal["auto", Precision]]]
+    if wanted.precision != "auto":
+        kinds = [(wanted.precision, wanted.precision)]
+        if wanted.precision == "int8" and wanted.device == "cpu":
+            kinds = [("int8-cpu", "int8"), *kinds]
+    elif wanted.engine in TENSORRT_ENGINES:
+        kinds = [("fp16", "fp16"), ("fp32", "fp32")]
+    else:  # opened with `auto`, because this processor may lack bfloat16
+        kinds = [("bf16", "auto"), ("fp32", "fp32")] if "fp32" in passed else []
+    return [(kind, precision) for kind, precision in kinds if kind in passed]
 
 
 def engine_of(directory: Path, graph: str) -> Path:
@@ -70,19 +90,3 @@ def engine_of(directory: Path, graph: str) -> Path:
     if not (directory / name).is_file():
         raise EngineMissing(f"{directory.name} has no {name}; build it on this machine: vultus engine --gpu")
     return directory / name
-
-
-def require_parity(session: Session, graph: Path, card: Card) -> None:
-    """Compare a session with ONNX Runtime on the CPU, on the same graph and synthetic faces.
-
-    Raises:
-        ArtefactUnfit: The embeddings differ by more than the limits of the precision.
-    """
-    size = (card.height, card.width)
-    faces, described = synthetic_pictures(_FACES, *size), session.describe()
-    plain = RuntimeOptions("onnxruntime", precision=described.precision)
-    reference = Embeddings(*open_session(graph, EMBEDDER_OUTPUTS, (size,), plain).run(faces))
-    candidate = Embeddings(*session.run(faces))
-    failures = compare(reference.raw, candidate).failures(described.precision)
-    if failures:
-        raise ArtefactUnfit(f"{card.name} on {described.engine} is not the same model: {'; '.join(failures)}")

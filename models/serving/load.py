@@ -1,16 +1,18 @@
 """Load a fetched pack into a running pipeline: verify, load, warm up."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from models.alignment import TEMPLATES
-from models.artefact.card import DETECTOR_GRAPH, Card, DetectorCard, read_card
+from models.artefact.card import DETECTOR_GRAPH, DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import DETECTOR_OUTPUTS
-from models.embedding import EMBEDDER_OUTPUTS, Embedder
+from models.embedding import Embedder
 from models.errors import ArtefactUnfit, EngineError, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
@@ -20,8 +22,8 @@ from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, op
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
 from models.serving.calibrations import CalibrationPlaces, find_calibration
-from models.serving.choice import engine_of, proven_runtime, require_parity
 from models.serving.models import Models
+from models.serving.recognizer import open_recognizer
 from models.serving.tuning import Tuning, TuningKey, read_tuning
 from models.serving.tuning.graphs import tuning_key
 from models.serving.warmup import warm_up
@@ -56,6 +58,7 @@ def load_models(
     calibrations: CalibrationPlaces | None = None,
     sharing: Sharing | None = None,
     tunings: Path | None = None,
+    comparisons: Path | None = None,
 ) -> Models:
     """Verify a pack and load its models into engines. Never downloads.
 
@@ -70,12 +73,14 @@ def load_models(
             the program are used.
         sharing: How requests share runs. Without it, every caller runs the engines on its own.
         tunings: Directory of the tunings of this machine. A tuning is used only if `runtime` leaves all choices open.
+        comparisons: Directory of the comparisons with float32 that passed on this machine, which are not repeated.
 
     Raises:
         ManifestInvalid: The pack does not hold models.
         PackMissing: The pack was never fetched.
         PackDamaged: A file of the pack or of the artefact is missing or altered.
-        ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the requested runtime.
+        ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the requested runtime or
+            does not hold on this processor.
         EngineMissing: The engine is not installed, cannot start, or does not support the device.
         EngineConflict: Two builds of ONNX Runtime are installed.
         PrecisionUnsupported: The engine or the processor does not support the precision.
@@ -90,15 +95,16 @@ def load_models(
     calibration, uncalibrated_because = find_calibration(  # before the engines, which take seconds to load
         directory, None if model else manifest.name, contract_id, calibrations
     )
+    open_embedder = partial(open_recognizer, directory, card, proof, comparisons=comparisons)
     key = tuning_key(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, key)
     try:
-        engines = _open_engines(path, directory, card, proof, runtime, detection, tuning)
+        engines = _open_engines(path, open_embedder, runtime, detection, tuning)
     except (ArtefactUnfit, EngineError) as error:
         if tuning is None:
             raise
         tuning, untuned_because = None, f"the tuning of this machine is unusable, run vultus tune again: {error}"
-        engines = _open_engines(path, directory, card, proof, runtime, detection, None)
+        engines = _open_engines(path, open_embedder, runtime, detection, None)
     embedder_session, detector_session = engines.recognizer, engines.detector
     shared = _share(engines, sharing, tuning, runtime.device) if sharing else ()
     if shared:
@@ -152,9 +158,7 @@ class _Engines(NamedTuple):
 
 def _open_engines(
     pack: Path,
-    recognizer: Path,
-    card: Card,
-    proof: dict[str, Any],
+    open_embedder: Callable[[RuntimeOptions], tuple[RuntimeOptions, Session]],
     runtime: RuntimeOptions,
     detection: DetectionOptions,
     tuning: Tuning | None,
@@ -164,7 +168,7 @@ def _open_engines(
     detector_runtime = tuning.detector.choice.options(runtime.engines) if tuning else runtime
     with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # while one graph compiles, the other is read
         opening = opener.submit(_open_detector, pack, detector_runtime, detection)
-        embedder_runtime, session = _open_recognizer(recognizer, card, proof, wanted)
+        embedder_runtime, session = open_embedder(wanted)
         detector = opening.result()
     return _Engines(session, embedder_runtime.streams or 1, detector, detector_runtime.streams or 1)
 
@@ -179,17 +183,6 @@ def _share(
         BatchedSession(engines.recognizer, Batching(faces, engines.recognizer_streams, sharing.wait_s)),
         BatchedSession(engines.detector, Batching(photos, engines.detector_streams, sharing.wait_s)),
     )
-
-
-def _open_recognizer(
-    directory: Path, card: Card, proof: dict[str, Any], wanted: RuntimeOptions
-) -> tuple[RuntimeOptions, Session]:
-    graph, runtime = proven_runtime(card, proof, wanted)
-    file = engine_of(directory, graph) if runtime.engine == "tensorrt" else directory / graph
-    session = open_session(file, EMBEDDER_OUTPUTS, ((card.height, card.width),), runtime)
-    if runtime.engine in TENSORRT_ENGINES:
-        require_parity(session, directory / graph, card)
-    return runtime, session
 
 
 def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:

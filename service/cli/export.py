@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from models.artefact.proof import LabelledScore, Proof
 from models.errors import ParityFailed
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.steps import SourceSpec
+from models.graph.quantize import WeightBits
 from models.packs import PackStore, find_manifest
 from models.pipeline import FaceCropper
 from models.serving.load import load_detector
@@ -45,6 +47,14 @@ LayoutOption = Annotated[
 Calibration = Annotated[
     Path | None, typer.Option("--calibration-images", help="Directory of photos or aligned crops; required for int8.")
 ]
+WeightBitsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weight-bits",
+        help="Bits of the int8 weights, 7 or 8. 7 is for processors without VNNI, which saturate with 8; default: 7 on "
+        "such a processor, else 8.",
+    ),
+]
 LabelledSet = Annotated[
     Path | None,
     typer.Option("--labelled", help="Labelled set to measure: pairs.txt and images/, in the layout of LFW."),
@@ -69,6 +79,7 @@ def export(
     ] = None,
     layout: LayoutOption = "vultus",
     calibration: Calibration = None,
+    weight_bits: WeightBitsOption = None,
     labelled: LabelledSet = None,
     force: Force = False,
     as_json: AsJson = False,
@@ -77,8 +88,10 @@ def export(
     source = SourceSpec(
         checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
     )
+    precisions = _precisions(precision)
+    bits = _weight_bits(weight_bits, precisions)
     spec = ExportSpec(
-        source, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force
+        source, out, name or out.name, licence, precisions, layout, calibration, labelled, force, False, bits
     )
     _run(spec, as_json)
 
@@ -96,14 +109,17 @@ def import_onnx(
     mirror: Mirror = False,
     layout: LayoutOption = "vultus",
     calibration: Calibration = None,
+    weight_bits: WeightBitsOption = None,
     labelled: LabelledSet = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Turn an ONNX recognizer into a proven artefact."""
     source = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
+    precisions = _precisions(precision)
+    bits = _weight_bits(weight_bits, precisions)
     spec = ExportSpec(
-        source, out, name or out.name, licence, _precisions(precision), layout, calibration, labelled, force, True
+        source, out, name or out.name, licence, precisions, layout, calibration, labelled, force, True, bits
     )
     _run(spec, as_json)
 
@@ -131,6 +147,7 @@ def show_proof(exported: Exported) -> None:
     )
     out.print(_parity_table(proof))
     say(f"compared with {proof.reference['runtime']} on {proof.pictures}")
+    say(f"instruction set of this processor: {', '.join(sorted({row.isa for row in proof.rows}))}")
     say("spread: distance between the embeddings of different images, relative to the source network")
     if proof.labelled_reference is not None:
         out.print(_labelled_table(proof, proof.labelled_reference))
@@ -138,6 +155,8 @@ def show_proof(exported: Exported) -> None:
         if not row.passed:
             label = "failed" if row.asked else "not served"
             say(f"{row.precision} on {row.engine}: {label}: {'; '.join(row.why)}")
+    for file, weight_bits in card.weight_bits.items():
+        say(f"{file}: weights of {weight_bits} bits")
     for file, layers in card.higher_precision.items():
         if layers:
             say(f"{file}: {len(layers)} layers in higher precision, listed on the card")
@@ -216,6 +235,15 @@ def _template(name: str | None) -> str | None:
     if name is not None and name not in TEMPLATES:
         raise typer.BadParameter(f"unknown template {name!r}; available templates: {', '.join(TEMPLATES)}")
     return name
+
+
+def _weight_bits(text: str | None, precisions: Collection[str]) -> WeightBits | None:
+    bits: dict[str | None, WeightBits | None] = {None: None, "7": 7, "8": 8}
+    if text not in bits:
+        raise typer.BadParameter(f"unknown number of weight bits {text!r}; available numbers: 7, 8")
+    if text is not None and "int8" not in precisions:
+        raise typer.BadParameter("--weight-bits applies to int8 graphs; add int8 to --precision")
+    return bits[text]
 
 
 def _precisions(text: str) -> tuple[Literal["fp32", "fp16", "int8"], ...]:

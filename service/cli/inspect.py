@@ -40,7 +40,9 @@ def _describe_artefact(path: Path) -> dict[str, Any]:
         intact = f"no: {error}"
     proof = json.loads((path / PROOF).read_text()) if intact == "yes" and PROOF in card.files else {}
     measured = {
-        f"{row['precision']} on {row['engine']}": "passed" if row["passed"] else f"failed: {'; '.join(row['why'])}"
+        f"{row['precision']} on {row['engine']} ({row.get('isa', 'unknown instruction set')})": (
+            "passed" if row["passed"] else f"failed: {'; '.join(row['why'])}"
+        )
         for row in proof.get("measured", [])
     }
     return {

@@ -139,6 +139,7 @@ def evaluated_model(
         settings.detection.options(),
         settings.image.limits(),
         artefact,
+        comparisons=settings.comparisons_dir,
     )
     with progress_bars() as progress:
         cache = None if no_cache else settings.data_dir / "evaluations"

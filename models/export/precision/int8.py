@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.embedding import EMBEDDER_OUTPUTS
 from models.export.precision.activations import Activation, measure
 from models.graph import annotate, save_checked
-from models.graph.quantize import LARGEST_INT8, Scale, depthwise_layers, equalize, layers, quantize
+from models.graph.quantize import LARGEST_INT8, Scale, WeightBits, depthwise_layers, equalize, layers, quantize
 from models.runtime import RuntimeOptions, open_session
 from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
@@ -49,7 +49,13 @@ class Int8Graphs:
 
 
 def write_int8(
-    graph: Path, faces: Path, target: Path, cpu_target: Path, notes: Mapping[str, str], progress: Progress = no_progress
+    graph: Path,
+    faces: Path,
+    target: Path,
+    cpu_target: Path,
+    notes: Mapping[str, str],
+    weight_bits: WeightBits,
+    progress: Progress = no_progress,
 ) -> Int8Graphs:
     """Write the symmetric int8 graph for all engines, and a variant with unsigned activations if it is better on CPUs.
 
@@ -60,6 +66,7 @@ def write_int8(
         cpu_target: ONNX file of the variant. It exists afterwards only if the variant is faster or closer to the
             float32 graph on this machine's CPU.
         notes: Metadata to write into the files.
+        weight_bits: 7 for processors on which sums of 8-bit products saturate, see `models.runtime.instructions`.
         progress: Called after each measured layer.
 
     Returns:
@@ -67,11 +74,11 @@ def write_int8(
     """
     model = onnx.load(graph)
     crops = np.load(faces)
-    quantizer = Quantizer(model, crops)
+    quantizer = Quantizer(model, crops, weight_bits)
     chosen = quantizer.choose(crops[:: max(1, len(crops) // _SENSITIVITY_FACES)][:_SENSITIVITY_FACES], progress)
     for path, signed in ((target, True), (cpu_target, False)):
         quantized = quantizer.quantized(chosen, signed)
-        annotate(quantized, {**notes, "precision": "int8"})
+        annotate(quantized, {**notes, "precision": "int8", "weight_bits": str(weight_bits)})
         save_checked(quantized, path)
     in_float32 = [_readable(node) for name, node in layers(model).items() if name not in chosen]
     unsigned_is_better, comparison = _compare(graph, target, cpu_target, crops[:64])
@@ -83,14 +90,15 @@ def write_int8(
 class Quantizer:
     """A float32 graph with its measured activations, from which quantized graphs are made."""
 
-    def __init__(self, model: onnx.ModelProto, faces: Faces) -> None:
+    def __init__(self, model: onnx.ModelProto, faces: Faces, weight_bits: WeightBits = 8) -> None:
         """Measure the activations before and after depthwise layers are equalized.
 
         Args:
             model: Float32 graph in the contract of `models.graph`.
             faces: (N, H, W, 3) uint8, RGB.
+            weight_bits: Bits of the quantized weights.
         """
-        self._plain = model
+        self._plain, self._weight_bits = model, weight_bits
         inputs = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
         plain = measure(model, faces, inputs)
         self._equal = onnx.ModelProto()
@@ -147,7 +155,7 @@ class Quantizer:
             chosen: Names of the layers' outputs.
             signed: Use int8 activations, else uint8 activations.
         """
-        return quantize(self._equal, self._scales[signed], self._means, chosen)
+        return quantize(self._equal, self._scales[signed], self._means, chosen, self._weight_bits)
 
     def _inner(self) -> list[str]:
         """Return the names of all layers but the first and the last, which stay in float32."""
@@ -155,7 +163,7 @@ class Quantizer:
 
     def _alone(self, name: str) -> onnx.ModelProto:
         """Return the graph with a single layer in int8."""
-        return quantize(self._plain, self._plain_scales, self._plain_means, {name})
+        return quantize(self._plain, self._plain_scales, self._plain_means, {name}, self._weight_bits)
 
 
 def _readable(layer: onnx.NodeProto) -> str:

@@ -16,7 +16,7 @@ from models.errors import ArtefactUnfit
 from models.runtime import RuntimeOptions, Session, cpu_options, open_session, usable_cores
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device, Engine, Precision
-from models.serving.choice import engine_of, proven_runtime
+from models.serving.choice import engine_of, proven_runtimes
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import RuntimeChoice, TuningKey
 from models.serving.tuning.tuner import TunedGraph, stream_counts
@@ -70,7 +70,7 @@ def recognizer_tuning(
         return "; ".join(compare(raw, Embeddings(*session.run(faces))).failures(choice.precision)) or None
 
     def file(choice: RuntimeChoice) -> Path:
-        graph, _ = proven_runtime(card, proof, choice.options())
+        graph = proven_runtimes(card, proof, choice.options())[0].graph
         return engine_of(directory, graph) if choice.engine == "tensorrt" else directory / graph
 
     choices = [choice for choice in _choices(device, card.graphs) if _is_proven(card, proof, choice)]
@@ -120,7 +120,7 @@ def common_canvas(detection: DetectionOptions) -> tuple[int, int]:
 
 def _is_proven(card: Card, proof: dict[str, Any], choice: RuntimeChoice) -> bool:
     try:
-        proven_runtime(card, proof, choice.options())
+        proven_runtimes(card, proof, choice.options())
     except ArtefactUnfit:
         return False
     return True

@@ -39,7 +39,8 @@ from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
 from models.pipeline import FaceCropper
 from models.runtime import RuntimeOptions, open_session
-from models.serving.choice import proven_runtime
+from models.runtime.instructions import instruction_set
+from models.serving.choice import proven_runtimes
 from models.serving.load import load_models
 from models.serving.models import Models
 from models.synthetic import synthetic_pictures
@@ -90,6 +91,9 @@ def test_an_artefact_is_complete_and_proven_and_describes_itself(artefact: Expor
     rows = {(row["precision"], row["engine"]): row for row in proof["measured"]}
     assert {("fp32", "onnxruntime"), ("fp32", "openvino"), ("fp16", "onnxruntime"), ("fp16", "openvino")} <= rows.keys()
     assert all(row["passed"] for row in rows.values())
+    assert {(row["engine"], row["isa"]) for row in rows.values()} == {
+        (engine, instruction_set(engine)) for engine in ("onnxruntime", "openvino")
+    }
     assert rows["fp32", "openvino"]["worst_relative_l2"] < 1e-5
     assert rows["fp16", "openvino"]["worst_relative_l2"] > 1e-5
     assert proof["reference"]["runtime"].startswith("torch")
@@ -415,15 +419,35 @@ def test_int8_requires_a_minimum_number_of_faces(checkpoint: Path, tmp_path: Pat
         export(order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "absent"))
 
 
+@pytest.mark.parametrize(("saturating", "wanted", "expected"), [(True, None, 7), (False, None, 8), (True, 8, 8)])
+def test_the_weight_bits_are_those_wanted_or_those_of_this_processor(
+    saturating: bool, wanted: Any, expected: int, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faces").mkdir()
+    for number, picture in enumerate(synthetic_pictures(40, 112, 112, seed=1)):
+        (tmp_path / f"faces/{number:02}.png").write_bytes(encode(Image.fromarray(picture)))
+    monkeypatch.setattr("models.export.exporter.saturates", lambda: saturating)
+
+    def stop(*arguments: Any, **_: Any) -> None:
+        raise ExportProcessKilled(f"asked for {arguments[5]} bits")
+
+    monkeypatch.setattr("models.export.exporter.write_int8", stop)
+    about = {"precisions": ("int8",), "calibration": tmp_path / "faces", "weight_bits": wanted}
+    with pytest.raises(ExportProcessKilled, match=f"asked for {expected} bits"):
+        export(order(checkpoint, tmp_path / "out", **about))
+
+
 def test_int8_is_calibrated_on_faces_and_lists_float32_layers(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for number, picture in enumerate(synthetic_pictures(40, 112, 112, seed=1)):
         (tmp_path / f"faces/{number:02}").write_bytes(encode(Image.fromarray(picture)))
     (tmp_path / "faces/._00.png").write_bytes(b"\0\5\26\7")
-    wanted = order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces")
+    wanted = order(checkpoint, tmp_path / "out", precisions=("int8",), calibration=tmp_path / "faces", weight_bits=7)
     exported = export(wanted)
     assert exported.proof.passed
     assert "passed over: 1 system file (._00.png)" in exported.notes
+    card = read_card(exported.path, Card)
+    assert card.weight_bits == {name: 7 for kind, name in card.graphs.items() if kind in ("int8", "int8-cpu")}
     rows = {(row.precision, row.engine): row for row in exported.proof.rows}
     assert {("int8", "onnxruntime"), ("int8", "openvino")} <= rows.keys()
     kept = exported.card.higher_precision["embedder.int8.onnx"]
@@ -456,17 +480,17 @@ def test_bfloat16_is_not_served_where_its_proof_failed(artefact: Exported) -> No
     proof = json.loads((artefact.path / PROOF).read_text())
     rows = [row for row in proof["measured"] if row["precision"] != "bf16"]
     proof["measured"] = [*rows, {"precision": "bf16", "engine": "openvino", "passed": False}]
-    assert proven_runtime(artefact.card, proof, RuntimeOptions())[1].precision == "fp32"
+    assert proven_runtimes(artefact.card, proof, RuntimeOptions())[0].options.precision == "fp32"
     with pytest.raises(ArtefactUnfit, match="not proven in bf16"):
-        proven_runtime(artefact.card, proof, RuntimeOptions(precision="bf16"))
+        proven_runtimes(artefact.card, proof, RuntimeOptions(precision="bf16"))
 
 
 def test_an_engine_that_the_proof_does_not_cover_is_not_used(artefact: Exported) -> None:
     proof = json.loads((artefact.path / PROOF).read_text())
     proof["measured"] = [row for row in proof["measured"] if row["engine"] == "onnxruntime"]
-    assert proven_runtime(artefact.card, proof, RuntimeOptions())[1].engine == "onnxruntime"
+    assert proven_runtimes(artefact.card, proof, RuntimeOptions())[0].options.engine == "onnxruntime"
     with pytest.raises(ArtefactUnfit, match="not proven in fp32 on openvino"):
-        proven_runtime(artefact.card, proof, RuntimeOptions("openvino"))
+        proven_runtimes(artefact.card, proof, RuntimeOptions("openvino"))
 
 
 def test_a_network_that_returns_zero_is_refused(tmp_path: Path) -> None:

@@ -100,6 +100,20 @@ def test_quantized_graphs_are_valid_and_have_their_types(signed: bool, tmp_path:
     assert all(array.dtype == np.int8 and array.min() >= -127 for array in weights)
 
 
+def test_weights_of_7_bits_leave_room_for_the_sum_of_two_products() -> None:
+    model = depthwise_network("Relu")
+    everything = set(layers(model))
+    losses = {}
+    for bits, largest in ((8, 127), (7, 63)):
+        quantized = Quantizer(model, FACES, bits).quantized(everything, signed=False)  # type: ignore[arg-type]
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+        weights = [array.astype(int) for name, array in constants.items() if name.endswith("weights_quantized")]
+        assert [int(np.abs(array).max()) for array in weights] == [largest] * 3
+        losses[bits] = loss(model, quantized)
+    assert losses[8] < losses[7] < 0.01  # the scales fit the bits
+    assert 2 * 63 * 255 < 2**15 < 2 * 127 * 255
+
+
 def test_only_the_chosen_layers_are_quantized() -> None:
     model = depthwise_network("Relu")
     quantized = Quantizer(model, FACES).quantized({"second"}, signed=True)

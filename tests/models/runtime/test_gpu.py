@@ -21,7 +21,8 @@ from models.runtime import RuntimeOptions, loading, open_session
 from models.runtime.fake import FakeSession, fake_embedding
 from models.runtime.gpu import Gpu
 from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
-from models.serving.choice import engine_of, proven_runtime, require_parity
+from models.serving.choice import engine_of, proven_runtimes
+from models.serving.comparison import require_parity
 from tests.models.runtime.test_engines import load, tiny  # noqa: F401
 
 SIDE, NUMBERS, MAX_BATCH = 4, 6, 8
@@ -253,11 +254,12 @@ PROOF = {
 @pytest.mark.parametrize("engine", ["tensorrt", "onnxruntime-tensorrt"])
 def test_tensorrt_runs_what_was_proven_on_onnxruntime(engine: Any) -> None:
     wanted = RuntimeOptions(engine, "cuda")
-    assert proven_runtime(CARD, PROOF, wanted) == ("h.onnx", replace(wanted, precision="fp16"))
+    half, single = replace(wanted, precision="fp16"), replace(wanted, precision="fp32")
+    assert proven_runtimes(CARD, PROOF, wanted) == [("h.onnx", half, None), ("e.onnx", single, None)]
     without = {"measured": PROOF["measured"][:1]}
-    assert proven_runtime(CARD, without, wanted) == ("e.onnx", replace(wanted, precision="fp32"))
+    assert proven_runtimes(CARD, without, wanted) == [("e.onnx", single, None)]
     with pytest.raises(ArtefactUnfit, match="int8"):  # the CPU variant does not cover int8 on a GPU
-        proven_runtime(CARD, PROOF, replace(wanted, precision="int8"))
+        proven_runtimes(CARD, PROOF, replace(wanted, precision="int8"))
 
 
 def test_selects_the_engine_of_this_gpu_and_version(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,10 +274,10 @@ def test_selects_the_engine_of_this_gpu_and_version(plan: Path, monkeypatch: pyt
 def test_an_engine_with_different_outputs_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     same = FakeSession(fake_embedding)
     other = FakeSession(lambda image: fake_embedding(255 - image))
-    monkeypatch.setattr("models.serving.choice.open_session", lambda *_: same)
-    require_parity(same, Path("e.onnx"), CARD)
+    monkeypatch.setattr("models.serving.comparison.open_session", lambda *_: same)
+    require_parity(same, Path(), CARD)
     with pytest.raises(ArtefactUnfit, match="not the same model"):
-        require_parity(other, Path("e.onnx"), CARD)
+        require_parity(other, Path(), CARD)
 
 
 class FakeOrtSession:

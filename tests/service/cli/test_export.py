@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 import models.export.isolation
 import service.cli.export
-from models.export.exporter import Exporter
+from models.errors import ImagesUnfit
+from models.export.exporter import Exporter, ExportSpec
 from models.export.isolation import run_here
 from tests.checkpoints import adaface_checkpoint, save, small_adaface, small_iresnet, tensors, weights_for
 from tests.service.cli.command import vultus, vultus_here
@@ -174,6 +175,43 @@ def test_invalid_options_are_refused(options: list[str], tmp_path: Path, capsys:
     done = vultus_here(capsys, "export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--weight-bits", "9", "--precision", "int8"], "available numbers: 7, 8"),
+        (["--weight-bits", "7"], "add int8 to --precision"),
+        (["--weight-bits", "8", "--precision", "fp16"], "add int8 to --precision"),
+    ],
+)
+def test_weight_bits_are_7_or_8_and_need_int8(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = vultus_here(capsys, "export", tmp_path / "a.pth", "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert reason in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", [("export",), ("import", "--color", "rgb", "--mean", "0", "--std", "1")])
+def test_weight_bits_reach_the_export(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[ExportSpec] = []
+
+    class Stopped:
+        def __init__(self, spec: ExportSpec, *_: Any) -> None:
+            specs.append(spec)
+
+        def run(self) -> None:
+            raise ImagesUnfit("stopped")
+
+    monkeypatch.setattr(service.cli.export, "Exporter", Stopped)
+    name, *options = command
+    arguments: list[str | Path] = [tmp_path / "a", "--out", tmp_path / "out", *options, "--precision", "int8"]
+    assert "stopped" in vultus_here(capsys, name, *arguments, "--weight-bits", "7").stderr
+    vultus_here(capsys, name, *arguments)
+    assert [spec.weight_bits for spec in specs] == [7, None]
 
 
 def test_engines_require_tensorrt_and_a_gpu(exported: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,138 @@
+"""Compare a recognizer with its float32 graph where its proof was measured on another instruction set.
+
+The arithmetic of lower precisions depends on the processor, so a proof holds for the instruction set on which it was
+measured. Elsewhere the embeddings are compared at loading, with the limits of the proof. float32 on a CPU is not
+compared: its rounding differs by a hundredth of its limits. A passed comparison is stored and not repeated.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models.artefact.card import Card
+from models.artefact.digests import value_digest
+from models.artefact.directories import make_directory, write_text
+from models.artefact.parity import LIMITS, compare
+from models.embedding import EMBEDDER_OUTPUTS
+from models.errors import ArtefactUnfit, InferenceFailed
+from models.runtime import RuntimeOptions, Session, SessionDescription, open_session
+from models.runtime.instructions import instruction_set, saturates
+from models.runtime.loading import TENSORRT_ENGINES
+from models.serving.tuning.machine import describe_machine
+from models.synthetic import synthetic_pictures
+from models.types import Embeddings
+
+_FACES = 16  # synthetic crops
+_REFERENCE = RuntimeOptions("onnxruntime", precision="fp32")
+_VERSION = 1
+
+
+def is_proven_here(session: SessionDescription, isa: str | None, device: str) -> bool:
+    """Return whether a proof measured on an instruction set holds for a session.
+
+    Args:
+        session: The actual configuration.
+        isa: Instruction set on which the proof was measured; None if the proof does not state it.
+        device: Device that computes. Proofs are measured on CPUs.
+    """
+    return device == "cpu" and (session.precision == "fp32" or isa == instruction_set(session.engine))
+
+
+def require_parity(session: Session, directory: Path, card: Card) -> None:
+    """Compare a session with the float32 graph in ONNX Runtime on the CPU, on synthetic faces.
+
+    Raises:
+        ArtefactUnfit: The embeddings differ by more than the limits of the precision, or are not finite.
+    """
+    size = (card.height, card.width)
+    faces, described = synthetic_pictures(_FACES, *size), session.describe()
+    plain = open_session(directory / card.graphs["fp32"], EMBEDDER_OUTPUTS, (size,), _REFERENCE)
+    reference = Embeddings(*plain.run(faces))
+    try:
+        failures = compare(reference.raw, Embeddings(*session.run(faces))).failures(described.precision)
+    except InferenceFailed as error:
+        failures = [str(error)]
+    if failures:
+        where = "this GPU" if described.threads == 0 else f"this processor ({instruction_set(described.engine)})"
+        raise ArtefactUnfit(
+            f"{card.name} in {described.precision} on {described.engine} is not the same model on {where}: "
+            f"{'; '.join(failures)}; {_advice(card, described)}"
+        )
+
+
+def _advice(card: Card, session: SessionDescription) -> str:
+    if session.precision == "fp32":
+        return "serve it on another engine"
+    has_spare_bit = 7 in card.weight_bits.values()
+    if session.precision == "int8" and session.threads and saturates(session.engine) and not has_spare_bit:
+        return "export it with --weight-bits 7, or serve another precision"
+    return "serve another precision"
+
+
+class ComparisonKey(NamedTuple):
+    """What a comparison depends on.
+
+    Attributes:
+        machine: The machine and the versions of the engines, see `describe_machine`.
+        isa: Instruction set that the engine uses.
+        artefact: SHA-256 over the files of the artefact.
+        graph: File name of the graph.
+        engine, device, precision: How the graph runs.
+        limits: Limits of the precision.
+    """
+
+    machine: dict[str, str]
+    isa: str
+    artefact: str
+    graph: str
+    engine: str
+    device: str
+    precision: str
+    limits: dict[str, float | None]
+
+    @property
+    def digest(self) -> str:
+        """Name of the file of a passed comparison, without extension."""
+        return value_digest(self._asdict())[:32]
+
+
+def comparison_key(card: Card, graph: str, session: SessionDescription, device: str) -> ComparisonKey:
+    """Return the key of a comparison on this machine."""
+    return ComparisonKey(
+        describe_machine(),
+        instruction_set(session.engine),
+        value_digest(card.files),
+        graph,
+        session.engine,
+        device,
+        session.precision,
+        asdict(LIMITS[session.precision]),
+    )
+
+
+def has_passed(directory: Path | None, key: ComparisonKey) -> bool:
+    """Return whether a comparison passed earlier. TensorRT may rebuild its engines, so it is compared every time."""
+    if directory is None or key.engine in TENSORRT_ENGINES:
+        return False
+    try:
+        content: dict[str, Any] = json.loads((directory / f"{key.digest}.json").read_text())
+        digest = content.pop("digest")
+        intact = digest == value_digest(content) and content["version"] == _VERSION
+        return bool(intact and content["key"] == key._asdict())  # the file may have been renamed
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def write_passed(directory: Path, key: ComparisonKey) -> None:
+    """Store atomically that a comparison passed.
+
+    Raises:
+        StorageFailed: The file system refused the write.
+    """
+    make_directory(directory)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"version": _VERSION, "key": key._asdict(), "compared_at": now}
+    text = json.dumps({**content, "digest": value_digest(content)}, indent=1) + "\n"
+    write_text(directory / f"{key.digest}.json", text)

@@ -1,0 +1,72 @@
+"""Load a recognizer: the best way to run it that its proof covers and that holds on this processor."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from models.artefact.card import Card
+from models.embedding import EMBEDDER_OUTPUTS
+from models.errors import ArtefactUnfit, StorageFailed
+from models.runtime import RuntimeOptions, Session, open_session
+from models.serving.choice import ProvenRuntime, engine_of, proven_runtimes
+from models.serving.comparison import comparison_key, has_passed, is_proven_here, require_parity, write_passed
+
+_log = logging.getLogger("vultus")
+
+
+def open_recognizer(
+    directory: Path, card: Card, proof: dict[str, Any], wanted: RuntimeOptions, comparisons: Path | None
+) -> tuple[RuntimeOptions, Session]:
+    """Load the recognizer of an artefact.
+
+    A runtime whose proof was measured on another instruction set is compared with float32 first. If it differs, the
+    next one within the settings is used, and the log says so.
+
+    Args:
+        directory: Directory of the artefact.
+        card: Card of the artefact.
+        proof: Content of its `parity.json`.
+        wanted: Requested engine, device and precision.
+        comparisons: Directory of the comparisons that passed on this machine; None to compare every time.
+
+    Returns:
+        The options in use, and the session.
+
+    Raises:
+        ArtefactUnfit: The proof covers nothing within the settings, or nothing that it covers holds here.
+        EngineError: The engine cannot load the graph.
+    """
+    *others, last = proven_runtimes(card, proof, wanted)
+    for runtime in others:
+        try:
+            return runtime.options, _open(directory, card, runtime, comparisons)
+        except ArtefactUnfit as error:
+            _log.warning("passed over: %s", error)
+    return last.options, _open(directory, card, last, comparisons)
+
+
+def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path | None) -> Session:
+    """Load a graph, and compare it unless its proof holds here or it was compared before.
+
+    Raises:
+        ArtefactUnfit: The embeddings differ by more than the limits of the precision.
+    """
+    graph, options = runtime.graph, runtime.options
+    file = engine_of(directory, graph) if options.engine == "tensorrt" else directory / graph
+    session = open_session(file, EMBEDDER_OUTPUTS, ((card.height, card.width),), options)
+    described = session.describe()
+    if is_proven_here(described, runtime.isa, options.device):
+        return session
+    key = comparison_key(card, graph, described, options.device)
+    if not has_passed(comparisons, key):
+        require_parity(session, directory, card)
+        _log.info(
+            "%s in %s on %s was compared with float32, because its proof was measured on %s: it passed",
+            *(card.name, described.precision, described.engine, runtime.isa or "an unknown processor"),
+        )
+        if comparisons is not None:
+            try:
+                write_passed(comparisons, key)
+            except StorageFailed as error:
+                _log.warning("%s, so the comparison will be repeated at the next start", error)
+    return session
