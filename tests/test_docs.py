@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.extras import EXTRAS
+from models.packs import list_manifests
 from service.cli.main import COMMANDS
 from service.settings import describe_settings
 from tests.conftest import ROOT
@@ -48,6 +49,13 @@ def test_documents_name_exactly_the_existing_commands() -> None:
     named = set(re.findall(r"vultus ([a-z]+)\b", all_text()))
     assert named <= set(COMMANDS) | {"serve"}
     assert set(COMMANDS) <= named | set(re.findall(r"`([a-z]+)`", (ROOT / "README.md").read_text()))
+
+
+def test_the_table_of_packs_states_licences_and_training_data() -> None:
+    text = (ROOT / "models/README.md").read_text()
+    for manifest in list_manifests():
+        for entry in (manifest.detector, manifest.recognizer):
+            assert entry is None or f"| {entry.licence} | {entry.training_data} |" in text, manifest.name
 
 
 def test_every_extra_is_documented() -> None:

@@ -60,12 +60,20 @@ class PackFile(_Table):
     sources: tuple[Source, ...] = ()
 
 
+NOT_STATED = "not stated"
+
+
 class _Network(_Table):
-    """A published graph. Its input is `(pixel - mean) / std` in `color` order."""
+    """A published graph. Its input is `(pixel - mean) / std` in `color` order.
+
+    A licence of the weights does not say on which faces they were trained, so `training_data` says it, or that the
+    authors do not document it, with the source of the statement.
+    """
 
     family: str
     file: str
     licence: str
+    training_data: str = NOT_STATED
     color: Literal["rgb", "bgr"]
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0

@@ -16,6 +16,7 @@ from models.embedding import Embedder
 from models.errors import ArtefactUnfit, EngineError, ManifestInvalid
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
+from models.packs.manifest import NOT_STATED, DetectorEntry, RecognizerEntry
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import Pipeline
 from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, open_session
@@ -125,6 +126,8 @@ def load_models(
         tuning=tuning,
         untuned_because=untuned_because,
         warm_up=warm_up(engines.detector, detection, embedder) if sharing else None,  # a command warms up no model
+        recognizer_training_data=_training_data(None if model else manifest.recognizer),
+        detector_training_data=_training_data(manifest.detector),
     )
 
 
@@ -145,6 +148,10 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     if manifest.kind != "models":
         raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models")
     return store.verify(manifest)
+
+
+def _training_data(entry: RecognizerEntry | DetectorEntry | None) -> str:
+    return entry.training_data if entry else NOT_STATED
 
 
 class _Engines(NamedTuple):

@@ -7,6 +7,7 @@ from models.artefact.card import Card, DetectorCard
 from models.calibration import Calibration, OperatingPoint
 from models.detection import Face
 from models.errors import CalibrationUnfit, EngineStopped
+from models.packs.manifest import NOT_STATED
 from models.pipeline import Pipeline
 from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import BatchedSession, SessionDescription
@@ -22,6 +23,8 @@ class Models:
         pipeline: Warmed-up pipeline of detector and recognizer.
         pack: Name of the pack.
         recognizer, detector: Cards of the two models.
+        recognizer_training_data, detector_training_data: Faces on which the models were trained, by the manifest of the
+            pack. An exported artefact does not state it.
         contract_id: Embedding contract of the pipeline's embeddings.
         calibration: Calibration of this contract, or None.
         uncalibrated_because: Reason why `calibration` is None, else None.
@@ -45,6 +48,8 @@ class Models:
     tuning: Tuning | None = None
     untuned_because: str | None = None
     warm_up: DetectorWarmUp | None = None
+    recognizer_training_data: str = NOT_STATED
+    detector_training_data: str = NOT_STATED
 
     def require_alive(self) -> None:
         """Raise an error unless every worker of the engines is alive.

@@ -25,14 +25,18 @@ def fetch_with_progress(store: PackStore, manifest: Manifest, mirror: Path | Non
 
 @app.command("list")
 def list_packs() -> None:
-    """List the known packs and the state of their files."""
-    store = PackStore(load_settings().packs_dir)
+    """List the known packs, the state of their files, and the data that their models were trained on."""
+    store, manifests = PackStore(load_settings().packs_dir), list_manifests()
     table = Table("pack", "contents", "licence", "state")
-    for manifest in list_manifests():
+    for manifest in manifests:
         entries = (manifest.detector, manifest.recognizer)
         licences = ", ".join(sorted({entry.licence for entry in entries if entry}))
         table.add_row(manifest.name, manifest.summary, licences, _state(store, manifest))
     out.print(table)
+    for manifest in manifests:
+        for entry in (manifest.detector, manifest.recognizer):
+            if entry is not None:
+                say(f"{manifest.name}, {entry.family}: training data: {entry.training_data}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from models.artefact.digests import file_digest
 from models.errors import ArtefactUnfit, ManifestInvalid, PackDamaged, PackMissing, PackUnknown, SourceUnavailable
 from models.export.packs import build_recognizer, fetch_pack
 from models.packs import PackStore, find_manifest, list_manifests
-from models.packs.manifest import Manifest, read_manifest
+from models.packs.manifest import DetectorEntry, Manifest, read_manifest
 
 Progress = list[tuple[str, int, int | None]]
 
@@ -148,6 +148,15 @@ def test_a_published_file_that_is_not_a_graph_is_unfit(tmp_path: Path) -> None:
     pack = {"name": "own", "summary": "", "kind": "models", "detector": network, "recognizer": recognizer}
     with pytest.raises(ArtefactUnfit, match="cannot be converted"):
         fetch_pack(PackStore(tmp_path / "packs"), Manifest.model_validate({**pack, "files": [file]}), quiet)
+
+
+def test_a_manifest_states_the_training_data_or_that_it_is_not_documented() -> None:
+    manifest = find_manifest("opencv-zoo")
+    assert manifest.detector is not None
+    assert manifest.recognizer is not None
+    assert "WIDER FACE" in manifest.detector.training_data
+    assert manifest.recognizer.training_data.startswith("not documented by the authors (opencv/opencv_zoo #124")
+    assert DetectorEntry(family="yunet", file="a", licence="MIT", color="bgr").training_data == "not stated"
 
 
 def test_an_intact_pack_is_not_fetched_again(tmp_path: Path) -> None:

@@ -43,8 +43,12 @@ async def info(backend: UsesBackend) -> InfoResponse:
         version=VERSION,
         pack=models.pack,
         contract_id=models.contract_id,
-        recognizer=_model(models.recognizer.name, models.recognizer, models.embedder_session),
-        detector=_model(models.detector.family, models.detector, models.detector_session),
+        recognizer=_model(
+            models.recognizer.name, models.recognizer, models.recognizer_training_data, models.embedder_session
+        ),
+        detector=_model(
+            models.detector.family, models.detector, models.detector_training_data, models.detector_session
+        ),
         dimensions=models.recognizer.dimensions,
         alignment_template=models.recognizer.template,
         operating_points=[OperatingPointOut.of(point) for point in calibration.points] if calibration else [],
@@ -95,5 +99,11 @@ def _described(score_map: ScoreMap) -> dict[str, Any]:
     return {name: getattr(score_map, name) for name in ScoreMapOut.model_fields}
 
 
-def _model(name: str, card: Card | DetectorCard, session: SessionDescription) -> ModelOut:
-    return ModelOut(name=name, licence=card.licence, weights_sha256=card.weights, session=SessionOut(**asdict(session)))
+def _model(name: str, card: Card | DetectorCard, training_data: str, session: SessionDescription) -> ModelOut:
+    return ModelOut(
+        name=name,
+        licence=card.licence,
+        training_data=training_data,
+        weights_sha256=card.weights,
+        session=SessionOut(**asdict(session)),
+    )

@@ -300,7 +300,14 @@ class ModelOut(ResponseModel):
     """A model in use."""
 
     name: str
-    licence: str
+    licence: Annotated[str, Field(description="Licence of the weights, which says nothing about their training data.")]
+    training_data: Annotated[
+        str,
+        Field(
+            description="Faces on which the weights were trained, or that the authors do not document them; "
+            "`not stated` for an exported model."
+        ),
+    ]
     weights_sha256: str
     session: SessionOut
 

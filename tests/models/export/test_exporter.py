@@ -469,6 +469,8 @@ def test_the_service_loads_an_artefact_only_in_proven_precisions(artefact: Expor
     assert models.recognizer == artefact.card
     assert models.contract_id == artefact.card.contract_id("yunet")
     assert models.calibration is None
+    assert models.recognizer_training_data == "not stated"  # the manifest describes the recognizer of the pack
+    assert "WIDER FACE" in models.detector_training_data
     half = load_models(store, manifest, RuntimeOptions(precision="fp16"), model=artefact.path)
     assert half.embedder_session.precision == "fp16"
     with pytest.raises(ArtefactUnfit, match="not proven in int8"):

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from models.errors import InferenceFailed
+from models.packs import find_manifest
 from models.serving.models import Models
 from service.app import create_app
 from service.gallery.galleries import Galleries
@@ -324,6 +325,15 @@ def test_ready_only_while_inference_works(
         monkeypatch.setattr(fake_models.pipeline.embedder, "embed", fail)
         problem(client.get("/readyz"), 503, "not_ready")
         assert client.get("/healthz").status_code == 200
+
+
+def test_info_states_the_training_data_of_a_pack(real_client: TestClient) -> None:
+    manifest = find_manifest("opencv-zoo")
+    info = real_client.get("/v1/info").json()
+    for role, entry in (("detector", manifest.detector), ("recognizer", manifest.recognizer)):
+        assert entry is not None
+        assert info[role]["licence"] == entry.licence
+        assert info[role]["training_data"] == entry.training_data
 
 
 def test_info_describes_what_runs(client: TestClient, fake_models: Models) -> None:

@@ -13,13 +13,22 @@ from PIL import Image
 from models.packs import PackStore, find_manifest
 from service.cli import demo
 from service.settings import load_settings
-from tests.service.cli.command import vultus
+from tests.service.cli.command import vultus, vultus_here
 
 
 def test_lists_packs_with_licence_and_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     output = vultus("packs", "list").stdout
     assert re.search(r"opencv-zoo.*MIT.*intact", output)
+
+
+def test_lists_what_the_models_of_a_pack_were_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = find_manifest("opencv-zoo")
+    output = vultus_here(capsys, "packs", "list").stdout
+    for entry in (manifest.detector, manifest.recognizer):
+        assert entry is not None
+        assert f"opencv-zoo, {entry.family}: training data: {entry.training_data}\n" in output
+    assert "demo-photos, " not in output
 
 
 def test_prints_a_path_for_scripts(store: PackStore) -> None:
