@@ -1,0 +1,7 @@
+"""Decoding of photos to upright RGB pixels."""
+
+from models.imaging.formats import FORMATS, SUFFIXES, load_decoders
+from models.imaging.limits import ImageLimits
+from models.imaging.photo import Photo, Raster
+
+__all__ = ["FORMATS", "SUFFIXES", "ImageLimits", "Photo", "Raster", "load_decoders"]
