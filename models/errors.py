@@ -4,6 +4,8 @@ VultusError
 ├── ImageError               the image cannot be used
 │   ├── ImageEmpty
 │   ├── ImageUnreadable
+│   ├── ImageEncodingUnsupported
+│   ├── ImageSeveralPages
 │   ├── ImageDamaged
 │   ├── ImageTooManyBytes
 │   ├── ImageTooManyPixels
@@ -98,6 +100,18 @@ class ImageUnreadable(ImageError):
     """The bytes are not an image in a supported format."""
 
     code = "image_unreadable"
+
+
+class ImageEncodingUnsupported(ImageError):
+    """The format of the image is supported, but not the form in which this file holds its pixels."""
+
+    code = "image_encoding_unsupported"
+
+
+class ImageSeveralPages(ImageError):
+    """The image has several pages, and none is the only one to use."""
+
+    code = "image_several_pages"
 
 
 class ImageDamaged(ImageError):

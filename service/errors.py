@@ -324,6 +324,8 @@ class StoreFailed(GalleryError):
 HTTP_STATUS: dict[type[VultusError], int] = {
     core.ImageEmpty: 422,
     core.ImageUnreadable: 415,
+    core.ImageEncodingUnsupported: 415,
+    core.ImageSeveralPages: 422,
     core.ImageDamaged: 422,
     core.ImageTooManyBytes: 413,
     core.ImageTooManyPixels: 413,

@@ -1,36 +1,58 @@
-"""The orientation of photos: reading it from the metadata, and undoing it."""
+"""The orientation of photos: reading it from EXIF and XMP, and undoing it.
+
+EXIF precedes XMP. A value outside of 1 to 8 is no orientation, as in all other readers.
+"""
+
+import re
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from models.imaging.png import png_chunk
+from models.imaging.directory import DirectoryDamaged, Tiff
 
 TRANSPOSED = (5, 6, 7, 8)
 """The EXIF orientations that exchange width and height."""
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
+_EXIF_PREFIX = b"Exif\0\0"
+_MAX_ENTRIES = 4096
+_TIFF_NAMESPACE = rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']"""
 
 
-def orientation_of(image: Image.Image, encoded: bytes) -> int:
-    """Return the EXIF orientation (1 to 8) that remains to be undone after Pillow has decoded the image."""
-    if image.format == "TIFF":
-        return 1  # Pillow undoes the orientation while decoding
-    if image.format == "HEIF" and any(box in encoded.partition(b"mdat")[0] for box in (b"irot", b"imir")):
-        return 1  # libheif undoes the rotation of the container, which overrides EXIF (ISO/IEC 23008-12)
+def valid_orientation(value: float | None) -> int | None:
+    """Return an orientation of 1 to 8, or None."""
+    return int(value) if value is not None and value in range(1, 9) else None
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """Return the orientation that an EXIF block states, or None; a corrupt block states nothing.
+
+    Args:
+        exif: The block, with or without its prefix `Exif` and two zeros.
+    """
+    while exif.startswith(_EXIF_PREFIX):  # some writers repeat it
+        exif = exif[len(_EXIF_PREFIX) :]
     try:
-        if image.format == "PNG":  # Pillow would decode all pixels to find a chunk after them
-            exif = Image.Exif()
-            exif.load(png_chunk(encoded, b"eXIf"))
-        else:
-            exif = image.getexif()
-        value = image.info.get("original_orientation") or exif.get(_ORIENTATION_TAG, 1)
-    except MemoryError:
-        raise
-    except Exception:  # an image with a corrupt EXIF block is still usable
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        file = Tiff.read(exif)
+        values = file.directory(file.first, _MAX_ENTRIES, complete=False).numbers(_ORIENTATION_TAG, 1)
+    except DirectoryDamaged:
+        return None
+    return valid_orientation(values[0]) if values else None
+
+
+def xmp_orientation(xmp: bytes) -> int | None:
+    """Return the orientation that an XMP packet states as an attribute or element `tiff:Orientation`, or None."""
+    xmp = xmp.replace(b"\0", b"")  # UTF-16 and UTF-32
+    namespace = re.search(_TIFF_NAMESPACE, xmp)
+    prefix = re.escape(namespace[1]) if namespace else b"tiff"
+    stated = re.search(prefix + rb""":Orientation\s*(?:=\s*["']|>)\s*([1-8])\s*["'<]""", xmp)
+    return int(stated[1]) if stated else None
+
+
+def orientation_from(exif: bytes = b"", xmp: bytes = b"") -> int:
+    """Return the orientation that EXIF states, else the one that XMP states, else 1."""
+    return exif_orientation(exif) or xmp_orientation(xmp) or 1
 
 
 def turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -1,8 +1,9 @@
 """Decode images to upright RGB pixels.
 
-The header is read first, so that an oversized image is rejected before any pixel is decoded. The orientation is read
-from EXIF in all formats that carry it. libjpeg-turbo decodes JPEG at any multiple of one eighth of its size, so a
-large photo is decoded only at the size that the detector needs. Pillow decodes all other formats at full size.
+The header is read first, so that an oversized image is rejected before any pixel is decoded. What a file states about
+itself (bits, photometric interpretation, orientation, page, opacity) is honoured, or refused in a sentence.
+libjpeg-turbo decodes JPEG at any multiple of one eighth of its size, so a large photo is decoded only at the size that
+the detector needs. All other formats are decoded at full size.
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from models.errors import ImageDamaged, ImageEmpty, ImageTooManyBytes, ImageTooManyPixels, ImageTooSmall
+from models.errors import ImageDamaged
 from models.imaging.formats import open_image
 from models.imaging.limits import ImageLimits
-from models.imaging.orientation import TRANSPOSED, orientation_of, turn
-from models.imaging.pixels import decode
+from models.imaging.orientation import TRANSPOSED, turn
+from models.imaging.signatures import refuse_jpeg_process
 
 _JPEG_EIGHTHS = 8
 
@@ -54,31 +55,19 @@ class Photo:
             ImageEmpty: The image has no bytes.
             ImageTooManyBytes: The image exceeds `max_bytes`.
             ImageUnreadable: The bytes are not an image in a supported format.
+            ImageEncodingUnsupported: The format is supported, but not this form of it.
+            ImageSeveralPages: The image has several pages.
             ImageDamaged: The header is corrupt.
             ImageTooManyPixels: The header states more than `max_pixels`.
             ImageTooSmall: A side is shorter than `min_side_px`.
         """
         limits = limits or ImageLimits()
-        if not encoded:
-            raise ImageEmpty("the image is empty: no bytes were sent")
-        if len(encoded) > limits.max_bytes:
-            raise ImageTooManyBytes(f"the image has {len(encoded)} bytes; at most {limits.max_bytes} are accepted")
+        limits.check_bytes(encoded)
         self._encoded = encoded
-        self._image = open_image(encoded)
-        self.format = str(self._image.format)
-        stored_width, stored_height = self._image.size
-        if stored_width * stored_height > limits.max_pixels:
-            raise ImageTooManyPixels(
-                f"the image has {stored_width} x {stored_height} pixels; at most {limits.max_pixels} are accepted"
-            )
-        self._orientation = orientation_of(self._image, encoded)
-        turned = self._orientation in TRANSPOSED
-        self.width, self.height = (stored_height, stored_width) if turned else (stored_width, stored_height)
-        if min(self.width, self.height) < limits.min_side_px:
-            raise ImageTooSmall(
-                f"the image has {self.width} x {self.height} pixels; "
-                f"each side must have at least {limits.min_side_px} pixels"
-            )
+        self._stored = open_image(encoded, limits)
+        self.format = self._stored.format
+        width, height = self._stored.size
+        self.width, self.height = (height, width) if self._stored.orientation in TRANSPOSED else (width, height)
         self._raster: Raster | None = None
 
     def raster(self, scale: float = 1.0) -> Raster:
@@ -91,19 +80,17 @@ class Photo:
 
         Raises:
             ImageDamaged: The image is truncated or corrupt.
+            ImageEncodingUnsupported: The pixels are of a form that is not supported.
         """
         if self._raster is None or min(self._raster.scale) < min(scale, 1.0):
-            stored = self._decode_jpeg(scale) if self._is_plain_jpeg() else decode(self._image, self._encoded)
-            upright = turn(stored, self._orientation)
+            stored = self._decode_jpeg(scale) if self._stored.plain_jpeg else self._stored.decode()
+            upright = turn(stored, self._stored.orientation)
             height, width = upright.shape[:2]
             self._raster = Raster(upright, (width / self.width, height / self.height))
         return self._raster
 
-    def _is_plain_jpeg(self) -> bool:
-        return self.format in ("JPEG", "MPO") and self._image.mode in ("L", "RGB")
-
     def _decode_jpeg(self, scale: float) -> NDArray[np.uint8]:
-        width, height = self._image.size
+        width, height = self._stored.size
         eighths = min(_JPEG_EIGHTHS, max(1, int(np.ceil(scale * _JPEG_EIGHTHS - 1e-9))))
         try:
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -113,5 +100,8 @@ class Photo:
                 min_height=-(-height * eighths // _JPEG_EIGHTHS),
             )
         except ValueError as error:
+            refuse_jpeg_process(self._encoded)
+            if "subsampling" in str(error):  # simplejpeg knows the common ratios only, Pillow knows all
+                return self._stored.decode()
             raise ImageDamaged("the JPEG image is truncated or corrupt") from error
         return pixels

@@ -1,67 +1,70 @@
-"""Decoding by Pillow, and conversion of its pixels to 8-bit RGB."""
+"""Conversion of decoded pixels to 8-bit RGB on white."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.errors import ImageDamaged
-from models.imaging.png import check_png, hidden_colour
+from models.errors import ImageDamaged, ImageError
+from models.imaging.depth import to_8_bits, white_of
 
-_WHITE = 255  # background of transparent pixels
+WHITE = 255  # background of transparent pixels
 _STRIP_ROWS = 256
 
 
-def decode(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
-    """Decode an image whose header has been read to (H, W, 3) uint8, RGB, as it is stored.
+def decoded(file_format: str, decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return what a decoder returns, with its exceptions as `ImageDamaged`.
 
     Raises:
-        ImageDamaged: The image is truncated or corrupt.
+        ImageError: The image is truncated or corrupt, or the decoder raised this error itself.
     """
     try:
-        if image.format == "PNG":
-            check_png(encoded)
-        image.load()
-        return _to_rgb(image, encoded)
-    except (MemoryError, ImageDamaged):
+        return decode()
+    except (MemoryError, ImageError):
         raise
-    except Exception as error:  # Pillow's decoders raise arbitrary exceptions for corrupt bytes
-        raise ImageDamaged(f"the {image.format} image is truncated or corrupt") from error
+    except Exception as error:  # the decoders raise arbitrary exceptions for corrupt bytes
+        raise ImageDamaged(f"the {file_format} image is truncated or corrupt") from error
 
 
-def _to_rgb(image: Image.Image, encoded: bytes) -> NDArray[np.uint8]:
-    hidden = hidden_colour(image, encoded)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        pixels = np.repeat(_to_8_bits(values)[..., None], 3, axis=2)
-        if hidden is not None:
-            pixels[values == hidden] = _WHITE
-        return pixels
-    if hidden is not None:
-        image.info["transparency"] = hidden
+def is_wide(image: Image.Image) -> bool:
+    """Return whether Pillow holds the pixels in a mode of more than 8 bits."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def grey_to_rgb(values: NDArray[Any], bits: int = 16, stated: float | None = None) -> NDArray[np.uint8]:
+    """Scale grey samples of more than 8 bits to (H, W, 3) uint8; see `white_of`."""
+    return np.repeat(to_8_bits(values, white_of(values, bits, stated))[..., None], 3, axis=2)
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert a decoded image of Pillow to (H, W, 3) uint8, RGB, on white."""
+    if is_wide(image):
+        return grey_to_rgb(np.asarray(image))
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
     rgba = np.asarray(image.convert("RGBA"))
-    pixels = np.empty((*rgba.shape[:2], 3), np.uint8)
-    for start in range(0, len(rgba), _STRIP_ROWS):  # strips limit memory: a float copy is four times as large
-        rows = slice(start, start + _STRIP_ROWS)
-        opacity = rgba[rows, :, 3:].astype(np.float32) / 255
-        pixels[rows] = np.rint(rgba[rows, :, :3] * opacity + _WHITE * (1 - opacity))
-    return pixels
+    return over_white(rgba[..., :3], rgba[..., 3])
 
 
-def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale grey values of more than 8 bits, or float grey values, to 8 bits.
+def over_white(
+    colours: NDArray[np.uint8], opacity: NDArray[np.uint8], premultiplied: bool = False
+) -> NDArray[np.uint8]:
+    """Blend colours with white.
 
-    The largest value determines the source range: 0..1, 8, 16 or 32 bits. Pillow's conversion would clip all values
-    above 255 to white.
+    Args:
+        colours: (H, W, 3) uint8.
+        opacity: (H, W) uint8, 255 is opaque.
+        premultiplied: Whether the colours are multiplied by their opacity already.
+
+    Returns:
+        (H, W, 3) uint8.
     """
-    finite = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
-    largest = float(finite.max(initial=0))
-    if np.issubdtype(values.dtype, np.floating) and largest <= 255:
-        divisor = 1 / 255 if largest <= 1 else 1.0
-    else:
-        divisor = 257.0 if largest <= 65535 else 65537.0 * 256
-    grey: NDArray[np.uint8] = np.clip(finite / divisor + 0.5, 0, 255).astype(np.uint8)
-    return grey
+    pixels = np.empty(colours.shape, np.uint8)
+    for start in range(0, len(colours), _STRIP_ROWS):  # strips limit memory: a float copy is four times as large
+        rows = slice(start, start + _STRIP_ROWS)
+        share = opacity[rows, :, None].astype(np.float32) / 255
+        own = colours[rows] if premultiplied else colours[rows] * share
+        pixels[rows] = np.clip(np.rint(own + WHITE * (1 - share)), 0, 255)
+    return pixels

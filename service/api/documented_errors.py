@@ -20,6 +20,8 @@ INTAKE_ERRORS = (
 IMAGE_ERRORS = (
     core.ImageEmpty,
     core.ImageUnreadable,
+    core.ImageEncodingUnsupported,
+    core.ImageSeveralPages,
     core.ImageDamaged,
     core.ImageTooManyBytes,
     core.ImageTooManyPixels,

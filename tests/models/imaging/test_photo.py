@@ -2,6 +2,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -22,29 +23,12 @@ from models.errors import (
     ImageUnreadable,
 )
 from models.imaging import ImageLimits, Photo
+from tests.models.imaging.pictures import QUARTERS, STORED, pixels
 from tests.pictures import chunk, empty_png, encode, noise_jpeg, png_bomb
 
-QUARTERS = np.zeros((48, 80, 3), np.uint8)
-QUARTERS[:24, :40], QUARTERS[:24, 40:] = (250, 10, 10), (10, 10, 250)
-QUARTERS[24:, :40], QUARTERS[24:, 40:] = (10, 250, 10), (250, 250, 10)
-
-# The transform of an upright image that each EXIF orientation undoes.
-STORED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 HEIC = pytest.param(
     "HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra `heic` is not installed")
 )
-
-
-def pixels(encoded: bytes) -> np.ndarray:
-    return Photo(encoded).raster().pixels
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -61,7 +45,7 @@ def test_turns_every_exif_orientation_upright(file_format: str, orientation: int
         np.testing.assert_allclose(raster[y, x], QUARTERS[y, x], atol=25)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", HEIC])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", HEIC])
 def test_reads_the_colours_of_every_format(file_format: str) -> None:
     image = Image.new("RGB", (32, 32), (200, 40, 90))
     np.testing.assert_allclose(pixels(encode(image, file_format)).mean(axis=(0, 1)), (200, 40, 90), atol=6)
@@ -186,6 +170,27 @@ def test_decodes_a_jpeg_at_the_smallest_sufficient_eighth() -> None:
         assert raster.scale[0] == pytest.approx(expected / 800)
 
 
+def grey_jpeg(factors: Sequence[int]) -> bytes:
+    """Return a grey JPEG of 64 x 64 pixels whose three components have these sampling factors; all blocks are zero."""
+    encoded = encode(Image.new("RGB", (64, 64), (128, 128, 128)), "JPEG", subsampling=0)
+    frame, scan = encoded.index(b"\xff\xc0"), encoded.index(b"\xff\xda")
+    blocks = [(factor >> 4) * (factor & 15) for factor in factors]
+    across, down = (64 // (8 * max(side)) for side in ([f >> 4 for f in factors], [f & 15 for f in factors]))
+    unit = "001010" * blocks[0] + "0000" * (blocks[1] + blocks[2])  # no difference, end of block (T.81, annex K.3)
+    bits = unit * (across * down)
+    rows = int(bits.ljust(-(-len(bits) // 8) * 8, "1"), 2).to_bytes(-(-len(bits) // 8))
+    header = bytearray(encoded[: scan + 14])
+    for component, factor in enumerate(factors):
+        header[frame + 11 + 3 * component] = factor
+    return bytes(header) + rows.replace(b"\xff", b"\xff\0") + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("factors", [(0x11, 0x11, 0x11), (0x22, 0x11, 0x11), (0x22, 0x12, 0x21), (0x21, 0x11, 0x21)])
+def test_reads_a_jpeg_of_any_subsampling(factors: Sequence[int]) -> None:
+    shown = Photo(grey_jpeg(factors)).raster(0.25)
+    np.testing.assert_allclose(shown.pixels, 128, atol=1)
+
+
 def test_reuses_a_raster_unless_it_is_too_small() -> None:
     photo = Photo(noise_jpeg(800, 400))
     small = photo.raster(0.25)
@@ -227,7 +232,7 @@ def test_rejects_an_image_by_its_header_with_a_specific_code(
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", HEIC])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", HEIC])
 def test_rejects_half_a_file(file_format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     encoded = encode(Image.fromarray(noise), file_format)

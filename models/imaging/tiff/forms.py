@@ -1,0 +1,87 @@
+"""The forms of TIFF pages: which Pillow reads right, which `samples.py` reads, and the names of the others."""
+
+from models.errors import ImageEncodingUnsupported
+from models.imaging.tiff import page as tags
+from models.imaging.tiff.page import Page
+from models.imaging.tiff.samples import BYTE_COMPRESSIONS, PACKED_BITS, WHOLE_BITS
+
+ADVICE = "save it as RGB or grey of 8 bits"
+
+_RAW_SENSOR = {32803: "a mosaic of a sensor", 34892: "linear samples of a sensor"}
+_NAMES = {tags.PALETTE: "palette", tags.CMYK: "CMYK", tags.YCBCR: "YCbCr", tags.CIELAB: "Lab", tags.ICCLAB: "Lab"}
+_DEPTH = 32997  # of a volume, by SGI
+_INK_SET, _NUMBER_OF_INKS = 332, 334
+_CMYK_INKS = 1
+
+
+def is_plain(page: Page) -> bool:
+    """Return whether Pillow reads the form of a page, and reads it right."""
+    if 262 not in page.directory.entries or len(set(page.bits)) > 1 or set(page.formats) != {tags.UNSIGNED}:
+        return False
+    if page.planes == 2 and page.compression in BYTE_COMPRESSIONS:
+        return False
+    if page.directory.number(_DEPTH, 1) != 1:
+        return False
+    if page.directory.file.big and page.directory.file.order == ">":
+        return False
+    depths = {tags.WHITE_IS_ZERO: (1, 2, 4, 8), tags.BLACK_IS_ZERO: (1, 2, 4, 8), tags.PALETTE: (1, 2, 4, 8)}
+    if page.bits[0] not in depths.get(page.photometric, (8,)):
+        return False
+    if page.photometric in (tags.WHITE_IS_ZERO, tags.BLACK_IS_ZERO, tags.PALETTE, tags.YCBCR):
+        return page.samples == page.colours
+    if page.photometric == tags.RGB:
+        return 3 <= page.samples <= 4
+    return page.photometric == tags.CMYK and page.samples == 4 and not _has_other_inks(page)
+
+
+def refuse_unsupported(page: Page) -> None:
+    """Raise an error if a page is of no form that `read_samples` and `_colours` read.
+
+    Raises:
+        ImageEncodingUnsupported: The sentence names what was found.
+    """
+    found = _unsupported(page)
+    if found:
+        raise ImageEncodingUnsupported(f"the TIFF holds {found}, which is not supported; {ADVICE}")
+
+
+def _unsupported(page: Page) -> str:
+    bits = ", ".join(map(str, dict.fromkeys(page.bits)))
+    if page.photometric in _RAW_SENSOR:
+        return _RAW_SENSOR[page.photometric]
+    if page.photometric in (tags.PALETTE, tags.YCBCR):
+        return f"{_NAMES[page.photometric]} of {bits} bits in this arrangement"
+    if page.photometric > tags.ICCLAB or page.photometric == 4:
+        return f"the photometric interpretation {page.photometric}"
+    if page.photometric == tags.CMYK and _has_other_inks(page):
+        return "inks other than CMYK"
+    if page.directory.number(_DEPTH, 1) != 1:
+        return "a volume"
+    if not page.colours <= page.samples <= page.colours + 3 or page.planes not in (1, 2):
+        return f"{page.samples} samples per pixel"
+    if len(set(page.bits)) > 1 or len(set(page.formats)) > 1:
+        return f"samples of different widths ({bits} bits)"
+    if not _is_number(page.bits[0], page.formats[0]):
+        kind = {tags.UNSIGNED: "unsigned", tags.SIGNED: "signed", tags.FLOAT: "float"}.get(page.formats[0], "complex")
+        return f"{kind} samples of {bits} bits"
+    if page.photometric in (tags.CMYK, tags.CIELAB, tags.ICCLAB) and (
+        page.bits[0] not in (8, 16) or page.formats[0] == tags.FLOAT
+    ):
+        return f"{_NAMES[page.photometric]} of {bits} bits"
+    if page.compression not in BYTE_COMPRESSIONS:
+        return f"samples of {bits} bits in the compression {page.compression}"
+    if (page.predictor == 3 and page.formats[0] != tags.FLOAT) or page.predictor not in (1, 2, 3):
+        return f"samples with the predictor {page.predictor}"
+    if page.predictor == 2 and page.bits[0] in PACKED_BITS:
+        return f"samples of {bits} bits with a predictor"
+    return ""
+
+
+def _is_number(bits: int, kind: int) -> bool:
+    if kind == tags.FLOAT:
+        return bits in (16, 32, 64)
+    return bits in WHOLE_BITS if kind == tags.SIGNED else kind == tags.UNSIGNED and bits in (*WHOLE_BITS, *PACKED_BITS)
+
+
+def _has_other_inks(page: Page) -> bool:
+    return page.directory.number(_INK_SET, _CMYK_INKS) != _CMYK_INKS or page.directory.number(_NUMBER_OF_INKS, 4) != 4
