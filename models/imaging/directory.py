@@ -17,6 +17,7 @@ _CODES = {  # struct code of each type; rational numbers are not read
     **{1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d"},
     **{13: "I", 16: "Q", 17: "q", 18: "Q"},
 }
+_LENGTHS = {kind: struct.calcsize(f"<{code}") for kind, code in _CODES.items()}
 _CLASSIC, _BIG = 42, 43
 _SUB_DIRECTORIES = 330
 
@@ -77,13 +78,14 @@ class Tiff:
             raise DirectoryDamaged("the TIFF header is cut off") from error
         return cls(encoded, order, big, first)
 
-    def directory(self, position: int, max_entries: int, complete: bool = True) -> "Directory":
+    def directory(self, position: int, max_entries: int, complete: bool = True, only: int | None = None) -> "Directory":
         """Read the directory at a position.
 
         Args:
             position: Position of the directory.
             max_entries: Maximum number of entries.
             complete: Whether a directory that is cut off is an error; otherwise the entries before the end are read.
+            only: The only tag that is needed; None for all.
 
         Raises:
             DirectoryDamaged: The directory has no entries, too many, or is cut off.
@@ -101,17 +103,17 @@ class Tiff:
         following = 0
         if end + struct.calcsize(f"<{pointer}") <= len(self.encoded):
             (following,) = struct.unpack_from(self.order + pointer, self.encoded, end)
-        return Directory(self, self._entries(start, there), there, position, following)
+        return Directory(self, self._entries(start, there, only), there, position, following)
 
-    def _entries(self, start: int, count: int) -> dict[int, Entry]:
+    def _entries(self, start: int, count: int, only: int | None) -> dict[int, Entry]:
         """Return the entries of known types; of a repeated tag, the first."""
         form, value, pointer = ("HHQ8x", 12, "Q") if self.big else ("HHI4x", 8, "I")
         size = struct.calcsize(f"<{form}")
         entries: dict[int, Entry] = {}
         rows = struct.iter_unpack(self.order + form, self.encoded[start : start + count * size])
         for number, (tag, kind, values) in enumerate(rows):
-            if kind in _CODES and tag not in entries:
-                length = struct.calcsize(f"<{_CODES[kind]}")
+            if (only is None or tag == only) and kind in _CODES and tag not in entries:
+                length = _LENGTHS[kind]
                 place = start + number * size + value
                 if values * length > size - value:
                     (place,) = struct.unpack_from(self.order + pointer, self.encoded, place)

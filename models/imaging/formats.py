@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
-from models.errors import ImageDamaged, ImageUnreadable
+from models.errors import ImageDamaged, ImageEncodingUnsupported, ImageUnreadable
 from models.imaging import jpeg2000
 from models.imaging.limits import ImageLimits
 from models.imaging.pillow_image import PillowImage
@@ -98,4 +98,6 @@ def _open_by_pillow(encoded: bytes) -> Image.Image:
             else f"the bytes are not an image in a supported format ({names})"
         ) from error
     except Exception as error:  # Pillow's plugins raise arbitrary exceptions for a corrupt header
+        if "unsupported" in str(error).lower():
+            raise ImageEncodingUnsupported(f"the form of the image is not supported: {error}") from error
         raise ImageDamaged("the header of the image is corrupt") from error

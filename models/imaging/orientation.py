@@ -35,7 +35,8 @@ def exif_orientation(exif: bytes) -> int | None:
         exif = exif[len(_EXIF_PREFIX) :]
     try:
         file = Tiff.read(exif)
-        values = file.directory(file.first, _MAX_ENTRIES, complete=False).numbers(_ORIENTATION_TAG, 1)
+        block = file.directory(file.first, _MAX_ENTRIES, complete=False, only=_ORIENTATION_TAG)
+        values = block.numbers(_ORIENTATION_TAG, 1)
     except DirectoryDamaged:
         return None
     return valid_orientation(values[0]) if values else None
@@ -52,7 +53,7 @@ def xmp_orientation(xmp: bytes) -> int | None:
 
 def orientation_from(exif: bytes = b"", xmp: bytes = b"") -> int:
     """Return the orientation that EXIF states, else the one that XMP states, else 1."""
-    return exif_orientation(exif) or xmp_orientation(xmp) or 1
+    return (exif and exif_orientation(exif)) or (xmp and xmp_orientation(xmp)) or 1
 
 
 def turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -55,6 +55,8 @@ class PngImage:
     def _decode(self) -> NDArray[np.uint8]:
         _check_pixels(self._encoded)
         image, hidden = self._image, _hidden_colour(self._image, self._encoded)
+        if _depth(self._encoded) == 16 and not is_wide(image):
+            return self._decode_wide()
         image.load()
         if is_wide(image):
             values = np.asarray(image)
@@ -62,8 +64,6 @@ class PngImage:
             if hidden is not None:
                 pixels[values == hidden] = WHITE
             return pixels
-        if _depth(self._encoded) == 16:
-            return self._decode_wide()
         if hidden is not None:
             image.info["transparency"] = hidden
         return to_rgb(image)

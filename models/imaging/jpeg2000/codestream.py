@@ -49,7 +49,7 @@ def read_codestream(encoded: bytes, start: int) -> Codestream:
 
     Raises:
         ImageDamaged: The marker is corrupt.
-        ImageEncodingUnsupported: The components are too many or too wide.
+        ImageEncodingUnsupported: The components are too many, too wide or signed.
     """
     try:
         right, lower, left, upper, across, down, tile_left, tile_upper, count = struct.unpack_from(
@@ -62,6 +62,8 @@ def read_codestream(encoded: bytes, start: int) -> Codestream:
     valid = width > 0 and height > 0 and across and down and tile_left <= left and tile_upper <= upper
     if not valid or len(components) != count or not count or any(not dx or not dy for _, dx, dy in components):
         raise ImageDamaged("the header of the JPEG 2000 image is corrupt")
+    if any(depth & 0x80 for depth, _, _ in components):
+        raise ImageEncodingUnsupported("the JPEG 2000 image has signed components; save it as sRGB or grey")
     bits = tuple((depth & 0x7F) + 1 for depth, _, _ in components)
     if count > _MAX_COMPONENTS or max(bits) > _MAX_BITS:
         raise ImageEncodingUnsupported(

@@ -23,8 +23,9 @@ from models.errors import (
     ImageUnreadable,
 )
 from models.imaging import ImageLimits, Photo
-from tests.models.imaging.pictures import QUARTERS, STORED, pixels
+from tests.models.imaging.pictures import QUARTERS, STORED, pixels, wide_png
 from tests.pictures import chunk, empty_png, encode, noise_jpeg, png_bomb
+from tests.tiffs import TiffPage, tiff
 
 HEIC = pytest.param(
     "HEIF", marks=pytest.mark.skipif("HEIF" not in imaging.FORMATS, reason="the extra `heic` is not installed")
@@ -273,8 +274,15 @@ def _seeds() -> list[bytes]:
     exif[0x0112] = 6
     plain = [encode(image, name) for name in imaging.FORMATS if name != "HEIF"]
     modes = [encode(image.convert(mode)) for mode in ("L", "P", "RGBA", "LA", "1", "I;16")]
+    wide = [
+        tiff(TiffPage(QUARTERS.astype(np.uint16) * 257, 2, planes=True, deflate=True)),
+        tiff(TiffPage((QUARTERS / 255).astype(np.float32), 2), big=True),
+        tiff(TiffPage(QUARTERS[..., :1].astype(np.uint16), packed=12, subs=[TiffPage(QUARTERS, 2)]), order=">"),
+        wide_png(QUARTERS.astype(np.uint16) * 16),
+    ]
     return [
         *plain,
+        *wide,
         *modes,
         encode(image.convert("CMYK"), "JPEG"),
         encode(image, "JPEG", exif=exif),

@@ -44,6 +44,13 @@ def test_an_error_names_a_kind_of_jpeg_that_is_not_read(frame: int, bits: int, c
         Photo(bytes(encoded)).raster()
 
 
+def test_an_error_names_a_form_of_bmp_that_is_not_read() -> None:
+    encoded = bytearray(encode(Image.new("RGB", (64, 64)), "BMP"))
+    encoded[30] = 5  # a PNG inside
+    with pytest.raises(ImageEncodingUnsupported, match="Unsupported BMP compression"):
+        Photo(bytes(encoded))
+
+
 def test_an_ordinary_jpeg_is_of_no_special_kind() -> None:
     encoded = encode(Image.new("RGB", (64, 64)), "JPEG")
     assert jpeg_process(encoded) is None

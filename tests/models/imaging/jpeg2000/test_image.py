@@ -123,6 +123,7 @@ REFUSED: dict[str, tuple[Change, type[ImageError], str]] = {
         ImageDamaged,
         "no codestream",
     ),
+    "signed components": (lambda e: patched(e, SIZ, 38, ">B", 0x87), ImageEncodingUnsupported, "signed components"),
     "20 bits": (lambda e: patched(e, SIZ, 38, ">B", 19), ImageEncodingUnsupported, "up to 20 bits"),
     "16,384 components": (lambda e: patched(e, SIZ, 36, ">H", 16_384), ImageDamaged, "corrupt"),
     "no width": (lambda e: patched(e, SIZ, 4, ">I", 0), ImageDamaged, "corrupt"),
