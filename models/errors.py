@@ -44,6 +44,8 @@ VultusError
 │   ├── CheckpointUnsafe
 │   ├── CheckpointIsModule
 │   ├── CheckpointWithoutWeights
+│   ├── CheckpointAmbiguous
+│   ├── WeightTypeUnsupported
 │   ├── WeightsNotFinite
 │   ├── ArchitectureUnknown
 │   ├── LandmarksNeeded
@@ -330,6 +332,18 @@ class CheckpointWithoutWeights(ExportError):
     """The file holds no network weights."""
 
     code = "checkpoint_without_weights"
+
+
+class CheckpointAmbiguous(ExportError):
+    """The file holds several networks, or two weights of one name, and the user named none of them."""
+
+    code = "checkpoint_ambiguous"
+
+
+class WeightTypeUnsupported(ExportError):
+    """A weight is stored in a number type that is not read."""
+
+    code = "weight_type_unsupported"
 
 
 class WeightsNotFinite(ExportError):

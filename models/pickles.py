@@ -59,7 +59,44 @@ def failing_class(name: str, make_error: ErrorFactory) -> type:
     def new(*_: Any, **__: Any) -> Any:
         raise make_error(shown)
 
-    return _Refused("Refused", (), {"__new__": new, "__slots__": ()})
+    return _Refused("Refused", (), {"__new__": new, "__slots__": (), "shown": shown})
+
+
+class _Restorable(type):
+    """Metaclass of the stand-ins for unknown classes: their objects may be restored, but they may not be called."""
+
+    def __call__(cls, *_: Any, **__: Any) -> Any:
+        refuse: Any = cls.__dict__["refuse"]
+        raise refuse.__func__()
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        refuse: Any = cls.__dict__["refuse"]
+        raise refuse.__func__()
+
+
+def restorable_class(name: str, make_error: ErrorFactory) -> type:
+    """Return the stand-in for a name of which a pickle may restore objects, but which it must not call.
+
+    A pickle restores most objects without a call: it names their class and lists their content. The stand-in keeps the
+    items of a dict, since a class may be derived from it, and drops everything else.
+
+    Args:
+        name: Dotted name in the pickle.
+        make_error: Returns the error of a call, given the escaped and shortened name.
+    """
+    shown = name.encode("unicode_escape").decode()[:_LONGEST_NAME]  # the file chose the name; messages show it
+
+    def new(cls: type, *_: Any, **__: Any) -> Any:
+        return dict.__new__(cls)
+
+    def drop(*_: Any) -> None:
+        pass
+
+    dropped = dict.fromkeys(("__setstate__", "append", "extend", "add"), drop)
+    refuse = staticmethod(lambda: make_error(shown))
+    return _Restorable(
+        "Restored", (dict,), {"__new__": new, "__slots__": (), "shown": shown, "refuse": refuse, **dropped}
+    )
 
 
 def has_large_memo(stream: IO[bytes]) -> bool:

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from models.backbones.iresnet import SqueezeExcitation
 from models.backbones.plan import Plan, Shapes, count
 
+ANCHOR = "body.0.res_layer.1.weight"
+"""A key that every network of this layout has."""
+
 _EPS = 1e-5
 _WIDTHS = (64, 128, 256, 512)
 _REDUCTION = 16

@@ -3,8 +3,12 @@
 J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698; F. Boutros et al., "ElasticFace", CVPRW 2022, arXiv 2109.09416.
 Both projects and CVLFace's `iresnet_insightface` train the same network on RGB input, `(x - 127.5) / 127.5`.
 The weights of InsightFace are for non-commercial research; those of ElasticFace are under CC BY-NC-SA 4.0.
+
+MagFace (Q. Meng et al., CVPR 2021, arXiv 2103.06627; Apache-2.0) trains it on BGR input, `x / 255`, with another
+epsilon of the batch-norms. No weight shows this; the form of its checkpoints does, see `models.export.recognition`.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,7 +16,10 @@ from torch import Tensor, nn
 
 from models.backbones.plan import Plan, Shapes, count
 
-_EPS = 1e-5
+ANCHOR = "layer1.0.conv1.weight"
+"""A key that every network of this layout has."""
+
+_EPS, _MAGFACE_EPS = 1e-5, 2e-5
 _WIDTHS = (64, 128, 256, 512)
 _NAMES: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "iresnet-18",
@@ -41,17 +48,17 @@ class SqueezeExcitation(nn.Module):
 class Block(nn.Module):
     """A residual block: batch-norm, 3x3, batch-norm, PReLU, 3x3 with the stride, batch-norm; added to the input."""
 
-    def __init__(self, before: int, channels: int, stride: int, reduction: int | None) -> None:
+    def __init__(self, before: int, channels: int, stride: int, reduction: int | None, eps: float) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(before, _EPS)
+        self.bn1 = nn.BatchNorm2d(before, eps)
         self.conv1 = nn.Conv2d(before, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels, _EPS)
+        self.bn2 = nn.BatchNorm2d(channels, eps)
         self.prelu = nn.PReLU(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels, _EPS)
+        self.bn3 = nn.BatchNorm2d(channels, eps)
         self.se_block = SqueezeExcitation(channels, reduction) if reduction else None
         self.downsample = (
-            nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), nn.BatchNorm2d(channels, _EPS))
+            nn.Sequential(nn.Conv2d(before, channels, 1, stride, bias=False), nn.BatchNorm2d(channels, eps))
             if stride != 1
             else None
         )
@@ -69,20 +76,20 @@ class Block(nn.Module):
 class IResNet(nn.Module):
     """Four stages of blocks that each halve the resolution, then one linear layer over all positions."""
 
-    def __init__(self, blocks: tuple[int, ...], dimensions: int, reduction: int | None) -> None:
+    def __init__(self, blocks: tuple[int, ...], dimensions: int, reduction: int | None, eps: float = _EPS) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, _WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_WIDTHS[0], _EPS)
+        self.bn1 = nn.BatchNorm2d(_WIDTHS[0], eps)
         self.prelu = nn.PReLU(_WIDTHS[0])
         before = _WIDTHS[0]
         for number, (length, channels) in enumerate(zip(blocks, _WIDTHS, strict=True), start=1):
-            stage = [Block(before, channels, 2, reduction)]
-            stage += [Block(channels, channels, 1, reduction) for _ in range(length - 1)]
+            stage = [Block(before, channels, 2, reduction, eps)]
+            stage += [Block(channels, channels, 1, reduction, eps) for _ in range(length - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*stage))
             before = channels
-        self.bn2 = nn.BatchNorm2d(before, _EPS)
+        self.bn2 = nn.BatchNorm2d(before, eps)
         self.fc = nn.Linear(before * _SIDE**2, dimensions)
-        self.features = nn.BatchNorm1d(dimensions, _EPS)
+        self.features = nn.BatchNorm1d(dimensions, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings [N, D], before normalisation, of crops [N, 3, 112, 112]."""
@@ -102,6 +109,14 @@ def plan(blocks: tuple[int, ...], dimensions: int = 512, reduction: int | None =
         build=partial(IResNet, blocks, dimensions, reduction),
         color="rgb",
     )
+
+
+def magface(plan: Plan) -> Plan:
+    """Return the plan of a network that MagFace trained, given the plan of the same network as ArcFace trains it."""
+    assert isinstance(plan.build, partial)
+    blocks, dimensions, reduction = plan.build.args
+    build = partial(IResNet, blocks, dimensions, reduction, _MAGFACE_EPS)
+    return replace(plan, build=build, color="bgr", mean=0.0, std=255.0, project="MagFace")
 
 
 def match(shapes: Shapes) -> Plan | None:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from models.backbones.plan import Plan, Shapes, count
 
+ARCFACE_ANCHOR, CASIA_ANCHOR = "conv_sep.layers.0.weight", "dw_conv1.conv.weight"
+"""Keys that every network of the two layouts has."""
+
 _EPS = 1e-5
 
 

@@ -23,6 +23,8 @@ class Plan:
         color: Colour order if all projects that train this layout use the same. None if several orders are in use; the
             form of the file or the user must then state it.
         mean, std: The network expects `(pixel - mean) / std` of pixels in 0..255.
+        project: The project whose training made the weights if the form of the file shows it, and its training differs
+            from that of the others; empty otherwise.
     """
 
     family: Family
@@ -32,6 +34,7 @@ class Plan:
     color: Color | None = None
     mean: float | tuple[float, float, float] = 127.5
     std: float | tuple[float, float, float] = 127.5
+    project: str = ""
 
 
 def count(shapes: Shapes, pattern: str) -> int:

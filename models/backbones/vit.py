@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from models.backbones.plan import Color, Plan, Shapes, count
 
+ANCHOR = "patch_embed.proj.weight"
+"""A key that every network of this layout has."""
+
 _LAYER_EPS, _BATCH_EPS = 1e-5, 2e-5
 _SIDE = 112
 _ARCFACE_PATCH, _CVLFACE_PATCH = 9, 8

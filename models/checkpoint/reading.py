@@ -1,7 +1,7 @@
 """Find the weights of the network in a checkpoint file, and collect the metadata that the file's form provides."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from models.artefact.digests import file_digest
 from models.checkpoint.containers import read_tree
+from models.checkpoint.elements import is_floating
+from models.checkpoint.keys import HEADS, WRAPPERS, Locate, unwrapped
+from models.checkpoint.members import Member, members_of
+from models.checkpoint.selection import ANYWHERE, Selection, select
 from models.checkpoint.sidecar import Sidecar, read_sidecar
-from models.checkpoint.unpickling import TensorRecord
-from models.errors import CheckpointUnreadable, CheckpointWithoutWeights, WeightsNotFinite
+from models.checkpoint.tensors import Tensor
+from models.errors import CheckpointUnreadable, CheckpointWithoutWeights, WeightsNotFinite, WeightTypeUnsupported
+from models.text import listed, quoted
 
 Weights = dict[str, NDArray[Any]]
 
-_FILES = ("model.safetensors", "model.pt")  # the names in directories that CVLFace publishes
-_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-_MEMBERS = ("state_dict", "net_state_dict", "state_dict_backbone", "model_state_dict", "backbone", "model", "net")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
-_HEADS = ("head.", "loss.", "classifier.")  # prefixes of the training head, stored with the network's weights
+_FILES = ("model.safetensors", "model.pt", "pytorch_model.bin")  # the names in directories of CVLFace and of model hubs
 _FRESH_STATISTICS = (20.0, 100.0)  # the initial values of the buffers in AdaFace's head.py
+_MAX_OTHERS = 100  # members that are described
+_STATISTICS = ("head.batch_mean", "head.batch_std")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,14 @@ class Checkpoint:
     Attributes:
         path: Path of the file.
         sha256: SHA-256 of the file.
-        weights: The stored weights, by key without the wrapper's prefix.
-        member: Name of the member that holds the weights; empty if they are the top level of the file.
-        prefix: The removed prefix of every key.
+        weights: The weights of the network, by key without prefix and without the names of wrappers.
+        member: Dotted name of the member that holds the weights; empty if they are the top level of the file.
+        prefix: What stands before every key of the network in the file, with the names of wrappers.
+        wrappers: Names of wrappers that were taken away behind the prefix.
+        beside: Shapes of the member's other weights, by the keys in the file; the network does not use them.
+        others: Names of other members with weights.
         head: AdaFace's norm statistics, or None if the file has none.
-        stored: The weights of the network and of a training head, by the keys in the file.
+        stored: The weights of the network and those beside it that the user does not exclude, by the keys in the file.
         adaface_form: Whether the file has the form that AdaFace's training writes.
         sidecar: The model description next to the file, or None.
     """
@@ -62,6 +68,9 @@ class Checkpoint:
     weights: Weights
     member: str
     prefix: str
+    wrappers: tuple[str, ...]
+    beside: Mapping[str, tuple[int, ...]]
+    others: tuple[str, ...]
     head: Head | None
     stored: Weights
     adaface_form: bool
@@ -69,9 +78,22 @@ class Checkpoint:
 
     @property
     def wrapper(self) -> str:
-        """A description of the file's form for display: its member and prefix, or `plain`."""
-        parts = [f"member {self.member}" if self.member else "", f"prefix {self.prefix}" if self.prefix else ""]
+        """A description of the file's form for display: member, prefix and wrappers, or `plain`."""
+        parts = [
+            f"member {quoted(self.member)}" if self.member else "",
+            f"prefix {quoted(self.prefix)}" if self.prefix else "",
+            f"wrappers {', '.join(self.wrappers)}" if self.wrappers else "",
+        ]
         return ", ".join(part for part in parts if part) or "plain"
+
+    @property
+    def unwrapped_prefix(self) -> str:
+        """The prefix without the names of wrappers."""
+        return unwrapped(self.prefix)
+
+    def unexpected(self) -> list[str]:
+        """Return the keys beside the network whose names are not those of usual training heads."""
+        return [key for key in self.beside if not HEADS & set(unwrapped(key).split(".")[:-1])]
 
     def floating(self) -> list[NDArray[Any]]:
         """Return the floating-point weights, which are all except counters."""
@@ -86,33 +108,53 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, selection: Selection = ANYWHERE, locate: Locate | None = None) -> Checkpoint:
     """Read a checkpoint file, or the checkpoint in a directory of CVLFace's form.
 
     Args:
-        path: A `.pth`, `.pt`, `.ckpt` or `.safetensors` file, or a directory with `model.safetensors` or `model.pt`.
+        path: A file of PyTorch, safetensors or numpy, of any name, or a directory with one of a usual name.
+        selection: What the user says about the place of the network in the file.
+        locate: Finds the known networks among weights, such as `models.backbones.locate`; None to go by the usual names
+            of members and prefixes.
 
     Raises:
         CheckpointUnreadable: The file is missing, is not a checkpoint, or is truncated or corrupt.
         CheckpointUnsafe: The file calls code.
         CheckpointIsModule: The file is a pickled module or a TorchScript archive.
-        CheckpointWithoutWeights: The file holds no network.
+        CheckpointWithoutWeights: The file holds no network, or not at the place that the user names.
+        CheckpointAmbiguous: The file holds several networks.
+        WeightTypeUnsupported: A weight is of a type that is not read, or one of a known network is not floating-point.
         WeightsNotFinite: A weight is NaN or infinite.
     """
     path = _file(path)
     tree = read_tree(path)
-    member, found = _find_weights(tree)
-    prefix, weights, rest = _strip(found)
+    members = members_of(tree)
+    if not members:
+        raise CheckpointWithoutWeights(_without_weights(tree))
+    choice = select(members, selection, locate)
+    member, (prefix, keys), known = choice
+    weights = _weights(member, keys, floating_only=known)
     _refuse_non_finite(weights)
+    network = set(keys.values())
+    beside = {key: tensor for key, tensor in member.tensors.items() if key not in network}
+    usable = {key: tensor for key, tensor in beside.items() if tensor.element.dtype is not None}
+    if selection.prefix is not None:
+        usable = {key: tensor for key, tensor in usable.items() if key.startswith(prefix)}
+    inner = {part for name, key in keys.items() if len(key) - len(prefix) > len(name) for part in key.split(".")}
     return Checkpoint(
         path=path,
         sha256=file_digest(path),
         weights=weights,
-        member=member,
+        member=member.name,
         prefix=prefix,
-        head=_head(rest, tree),
-        stored=found,
-        adaface_form=member == "state_dict" and prefix == "model." and "head.kernel" in rest,
+        wrappers=tuple(sorted(inner & WRAPPERS - set(prefix.split(".")))),
+        beside={key: tensor.shape for key, tensor in beside.items()},
+        others=tuple(other.name for other in members[:_MAX_OTHERS] if other is not member),
+        head=_head(beside, prefix, tree),
+        stored={**{keys[name]: array for name, array in weights.items()}, **_arrays(usable)},
+        adaface_form=member.name == "state_dict"
+        and unwrapped(prefix) == "model."
+        and any(unwrapped(key) == "head.kernel" for key in beside),
         sidecar=read_sidecar(path),
     )
 
@@ -120,65 +162,64 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _file(path: Path) -> Path:
     if path.is_dir():
         found = [path / name for name in _FILES if (path / name).is_file()]
+        if not found and (path / ".metadata").is_file():
+            raise CheckpointUnreadable(
+                f"the directory {path.name} is a distributed checkpoint; join it into one file with: "
+                f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path.name} model.pt"
+            )
         if not found:
             raise CheckpointUnreadable(f"the directory {path.name} holds neither {' nor '.join(_FILES)}")
         return found[0]
     if not path.is_file():
         raise CheckpointUnreadable(f"file {path.name} does not exist")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise CheckpointUnreadable(f"{path.name} does not have a checkpoint suffix ({', '.join(_SUFFIXES)})")
     return path
 
 
-def _find_weights(tree: Any) -> tuple[str, Weights]:
+def _without_weights(tree: Any) -> str:
     if not isinstance(tree, dict):
-        raise CheckpointWithoutWeights("the checkpoint does not hold named weights")
-    for name in _MEMBERS:
-        if inner := _arrays(tree.get(name)):
-            return name, inner
-    if top_level := _arrays(tree):
-        return "", top_level
-    members = ", ".join(sorted(str(key) for key in tree)[:8]) or "nothing"
-    raise CheckpointWithoutWeights(f"the checkpoint holds no network, only {members}")
+        return "the checkpoint does not hold named weights"
+    return f"the checkpoint holds no network, only {listed(sorted(map(str, tree))) or 'nothing'}"
 
 
-def _arrays(tree: Any) -> Weights:
-    if not isinstance(tree, dict):
-        return {}
-    found = {key: value for key, value in tree.items() if isinstance(key, str)}
-    weights = {
-        key: value.array() if isinstance(value, TensorRecord) else value
-        for key, value in found.items()
-        if isinstance(value, TensorRecord | np.ndarray)
-    }
-    return {key: array for key, array in weights.items() if array.ndim or "." in key}  # not a scalar `epoch` or `step`
+def _weights(member: Member, keys: Mapping[str, str], floating_only: bool) -> Weights:
+    """Return the weights of the network by their names in it.
 
-
-def _strip(weights: Weights) -> tuple[str, Weights, Weights]:
-    """Separate the weights of a training head, and remove the prefixes that all other keys share.
-
-    Returns:
-        The removed prefix, the weights of the network without it, and the weights of a training head.
+    Args:
+        member: The member that holds them.
+        keys: Their keys in the file by their names in the network.
+        floating_only: Refuse integers, except in the counters of batch-norms; no known network has others.
     """
-    removed, rest = "", Weights()
-    while True:
-        heads = {key: value for key, value in weights.items() if key.startswith(_HEADS)}
-        body = {key: value for key, value in weights.items() if key not in heads}
-        prefix = next((prefix for prefix in _PREFIXES if body and all(key.startswith(prefix) for key in body)), None)
-        if prefix is None:
-            return removed, body, {**rest, **heads}
-        removed, rest = removed + prefix, {**rest, **heads}
-        weights = {key.removeprefix(prefix): value for key, value in body.items()}
+    for name, key in keys.items():
+        element = member.tensors[key].element
+        counter = name.endswith(".num_batches_tracked")
+        if element.dtype is None or (floating_only and not element.is_float and not counter):
+            raise WeightTypeUnsupported(
+                f"the weight {quoted(key)} is stored as {element.name}, which is not read; "
+                "save the weights in a floating-point type, such as float32 or float16"
+            )
+    return {name: member.tensors[key].array() for name, key in keys.items()}
 
 
-def _head(rest: Weights, tree: dict[str, Any]) -> Head | None:
+def _arrays(tensors: Mapping[str, Tensor]) -> Weights:
+    return {key: tensor.array() for key, tensor in tensors.items()}
+
+
+def _head(beside: Mapping[str, Tensor], prefix: str, tree: Any) -> Head | None:
+    """Return AdaFace's norm statistics, which lie beside the network or beside a module around it."""
+    around = unwrapped(prefix)
+    found = {
+        name: tensor
+        for key, tensor in beside.items()
+        for name in _STATISTICS
+        if key.endswith(name) and around.startswith(unwrapped(key).removesuffix(name))
+    }
     try:
-        mean, deviation = (float(rest[name].item()) for name in ("head.batch_mean", "head.batch_std"))
-    except (KeyError, ValueError):
+        mean, deviation = (float(found[name].array().item()) for name in _STATISTICS)
+    except (KeyError, TypeError, ValueError):
         return None
     if not np.isfinite([mean, deviation]).all() or deviation <= 0:
         return None  # not valid statistics
-    training = tree.get("hyper_parameters")
+    training = tree.get("hyper_parameters") if isinstance(tree, dict) else None
     h = training.get("h", 0.333) if isinstance(training, dict) else 0.333
     return Head(mean, deviation, float(h) if isinstance(h, int | float) else 0.333, _is_fresh(mean, deviation))
 
@@ -190,8 +231,8 @@ def _is_fresh(mean: float, deviation: float) -> bool:
 def _refuse_non_finite(weights: Weights) -> None:
     for key in _floating(weights):
         if not np.isfinite(weights[key]).all():
-            raise WeightsNotFinite(f"the weight {key} holds NaN or infinite numbers")
+            raise WeightsNotFinite(f"the weight {quoted(key)} holds NaN or infinite numbers")
 
 
 def _floating(weights: Weights) -> Iterable[str]:
-    return (key for key, array in weights.items() if array.dtype.kind in "fV" or array.dtype.name == "bfloat16")
+    return (key for key, array in weights.items() if is_floating(array.dtype))

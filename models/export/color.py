@@ -11,7 +11,7 @@ from models.checkpoint import Checkpoint
 from models.errors import ColorUnknown
 from models.graph.contract import ColorOrder
 
-_CVLFACE_PREFIX = "net."
+_CVLFACE_PREFIX = ".net."
 
 
 class Decision(NamedTuple):
@@ -55,12 +55,14 @@ def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -
 
 
 def _color_from_file(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
-    cvlface = checkpoint.prefix.endswith(_CVLFACE_PREFIX)
+    cvlface = f".{checkpoint.unwrapped_prefix}".endswith(_CVLFACE_PREFIX)
     described = cvlface or checkpoint.path.stem == "model"  # model.yaml does not describe a file of another name
     if described and checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
         return Decision(checkpoint.sidecar.color, f"{checkpoint.sidecar.name} beside the checkpoint")
     if cvlface:
         return None
+    if plan.project and plan.color is not None:
+        return Decision(plan.color, f"the file layout of {plan.project}'s training ({plan.color.upper()})")
     if plan.color is not None:
         return Decision(plan.color, f"the family {plan.family}, trained in {plan.color.upper()} only")
     if plan.family == "adaface-ir" and checkpoint.adaface_form:

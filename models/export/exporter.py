@@ -157,8 +157,9 @@ class Exporter:
         Raises:
             OutputExists: `out` exists and `force` is False, or `out` is neither an artefact nor an empty directory, or
                 it contains the source.
-            CheckpointUnreadable, CheckpointUnsafe, CheckpointIsModule, CheckpointWithoutWeights: The checkpoint holds
-                no weights that can be read safely.
+            CheckpointUnreadable, CheckpointUnsafe, CheckpointIsModule, CheckpointWithoutWeights,
+                WeightTypeUnsupported: The checkpoint holds no weights that can be read safely.
+            CheckpointAmbiguous: The checkpoint holds several networks.
             WeightsNotFinite: A weight is NaN or infinite, or the source network does not return usable embeddings.
             ArchitectureUnknown, LandmarksNeeded, BuilderUnfit: The network is unknown, or the user's builder does not
                 make the network of these weights.
@@ -202,6 +203,8 @@ class Exporter:
         self._progress("reading and recognising", 0, None)
         describe = steps.describe_onnx if self._spec.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._source)
+        self._source = replace(self._source, selection=description.selection)
+        self._notes.extend(description.observations)
         if description.contradiction:
             self._notes.append(f"the colour order is set by {description.color_from}")
         reference = self._reference(description, TEMPLATES[description.template], scratch)

@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from models.backbones import recognise
-from models.checkpoint import Checkpoint, read_checkpoint
+from models.checkpoint import ANYWHERE, Checkpoint, Selection
 from models.errors import ColorUnknown
 from models.export.color import decide_color
+from models.export.recognition import observations, read_known
 from models.graph.contract import ColorOrder
+from models.text import quoted
+
+_MAX_LISTED = 50  # weights and members beside the network
 
 
-def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str, Any]:
+def inspect_checkpoint(path: Path, color: ColorOrder | None = None, selection: Selection = ANYWHERE) -> dict[str, Any]:
     """Read a checkpoint, recognise its network and describe both.
 
     Args:
         path: A file or directory that `read_checkpoint` accepts.
         color: The user's colour order; None if the user gave none.
+        selection: What the user says about the place of the network in the file.
 
     Returns:
         A description that can be written as JSON. If the colour order is unknown, `color` is None and `color from`
@@ -25,8 +29,7 @@ def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str,
         ExportError: The file cannot be read safely, holds no valid weights or holds an unknown network; the subclass
             names the cause.
     """
-    checkpoint = read_checkpoint(path)
-    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
+    checkpoint, plan = read_known(path, selection)
     try:
         order, because, _ = decide_color(checkpoint, plan, color)
     except ColorUnknown as error:
@@ -47,7 +50,17 @@ def inspect_checkpoint(path: Path, color: ColorOrder | None = None) -> dict[str,
         "mean": plan.mean,
         "std": plan.std,
         "norm statistics": _statistics(checkpoint),
+        "passed over": _passed_over(checkpoint),
+        "other members": [quoted(name) for name in checkpoint.others[:_MAX_LISTED]],
+        "notes": observations(checkpoint, plan),
     }
+
+
+def _passed_over(checkpoint: Checkpoint) -> list[str]:
+    """Return the weights beside the network with their sizes, and a count of those beyond a limit."""
+    entries = list(checkpoint.beside.items())
+    shown = [f"{quoted(key)} {'x'.join(map(str, shape)) or 'a single number'}" for key, shape in entries[:_MAX_LISTED]]
+    return [*shown, f"and {len(entries) - _MAX_LISTED} more"] if len(entries) > _MAX_LISTED else shown
 
 
 def _statistics(checkpoint: Checkpoint) -> dict[str, float] | str | None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.alignment import TEMPLATES
 from models.backbones import Plan
 from models.checkpoint import Weights
+from models.checkpoint.elements import is_floating
 from models.errors import ArchitectureUnknown, BuilderUnfit
 from models.graph import Preprocessing
 from models.types import Progress, no_progress
@@ -186,7 +187,7 @@ def _build(plan: Plan, on_meta: bool) -> nn.Module:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+    if is_floating(array.dtype):
         return torch.from_numpy(array if array.dtype == np.float32 else array.astype(np.float32))
     return torch.from_numpy(np.array(array))
 

@@ -7,6 +7,7 @@ load it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from onnx import TensorProto
 from models.alignment import TEMPLATES
 from models.artefact.card import NormStatistics
 from models.artefact.digests import file_digest, value_digest
-from models.checkpoint import Checkpoint, Head, read_checkpoint
+from models.checkpoint import ANYWHERE, Checkpoint, Head, Selection, read_checkpoint
+from models.checkpoint.keys import locate_named
 from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
 from models.graph import (
     Preprocessing,
@@ -56,6 +58,7 @@ class SourceSpec:
             graph, the template of its input size.
         mirror: Add the embedding of the mirror image before normalisation.
         builder: `package.module:callable` that returns the user's own network; None to recognise the network.
+        selection: Where in the checkpoint the network is, as far as it is known.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class SourceSpec:
     template: str | None = None
     mirror: bool = False
     builder: str | None = None
+    selection: Selection = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Description:
         source: File name, SHA-256 and form of the file.
         head: Norm statistics of AdaFace's training; None if the file has none.
         contradiction: The user's colour order differs from the one that the file implies.
+        selection: Where in the checkpoint the network is, so that no other step has to find it.
+        observations: Sentences for the user about what else the file holds or leaves open.
     """
 
     family: str
@@ -92,6 +98,8 @@ class Description:
     source: dict[str, str]
     head: Head | None = None
     contradiction: bool = False
+    selection: Selection = ANYWHERE
+    observations: tuple[str, ...] = ()
 
     def norm_statistics(self) -> NormStatistics | None:
         """Return the norm statistics for quality, or None if the file has none that describe the artefact's norm."""
@@ -114,7 +122,9 @@ def describe_checkpoint(source: SourceSpec) -> Description:
         CheckpointUnreadable: The file is missing, truncated, corrupt or in an unsupported format.
         CheckpointUnsafe: The file attempts to run code.
         CheckpointIsModule: The file is a pickled module instead of weights.
-        CheckpointWithoutWeights: The file holds no network.
+        CheckpointWithoutWeights: The file holds no network, or not where the user says.
+        CheckpointAmbiguous: The file holds several networks.
+        WeightTypeUnsupported: A weight is of a type that is not read.
         WeightsNotFinite: A weight is NaN or infinite.
         ArchitectureUnknown: No known network has these keys and shapes.
         LandmarksNeeded: The network requires landmarks as a second input.
@@ -122,9 +132,9 @@ def describe_checkpoint(source: SourceSpec) -> Description:
         BuilderUnfit: The user's builder cannot be imported or called, or colour order, mean or deviation is missing.
     """
     from models.export.color import decide_color
+    from models.export.recognition import observations
 
-    checkpoint = read_checkpoint(source.path)
-    plan = _plan(checkpoint, source)
+    checkpoint, plan = _read(source)
     color, because, contradiction = decide_color(checkpoint, plan, source.color)
     weights = checkpoint.weights_digest()
     return Description(
@@ -137,6 +147,8 @@ def describe_checkpoint(source: SourceSpec) -> Description:
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "form": checkpoint.wrapper},
         head=checkpoint.head,
         contradiction=contradiction,
+        selection=_found(checkpoint, source),
+        observations=tuple(observations(checkpoint, plan)),
     )
 
 
@@ -168,9 +180,8 @@ def embed_by_checkpoint(
 
     from models.export.network import SourceNetwork, graph_without_weights
 
-    checkpoint = read_checkpoint(source.path)
-    plan = _plan(checkpoint, source)
-    network = SourceNetwork(plan, checkpoint.weights, checkpoint.stored)
+    checkpoint, plan = _read(source)
+    network = SourceNetwork(plan, checkpoint.weights, checkpoint.stored if source.builder else None)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, progress) for path in files]
     onnx.save(graph_without_weights(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
@@ -199,18 +210,20 @@ def write_graph(
         OSError: The file cannot be written.
     """
     model = onnx.load(skeleton, load_external_data=False)
-    external = _fill_from(source.path, model)
+    external = _fill_from(source, model)
     simplify_in_place(model, external)
     _write_contract(model, preprocessing, target, layout, notes, external)
 
 
-def _fill_from(path: Path, skeleton: onnx.ModelProto) -> ExternalWeights:
+def _fill_from(source: SourceSpec, skeleton: onnx.ModelProto) -> ExternalWeights:
     """Fill a graph with the weights of a checkpoint and return the large ones.
 
     The checkpoint goes out of scope here, because a mapped file counts as memory until it is unmapped.
     """
-    checkpoint = read_checkpoint(path)
     named = {tensor.name for tensor in skeleton.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
+    prefix = source.selection.prefix
+    locate = None if source.builder or prefix is None else partial(locate_named, prefix, named)
+    checkpoint = read_checkpoint(source.path, source.selection, locate)
     return fill_weights(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
 
 
@@ -302,13 +315,12 @@ def write_imported(
         raise GraphUnsupported(f"{source.path.name} cannot be brought to the contract: {error}") from error
 
 
-def _plan(checkpoint: Checkpoint, source: SourceSpec) -> "Plan":
-    """Return the plan of the recognised network or of the user's builder, with the user's values where given."""
-    from models.backbones import recognise
-
-    shapes = {key: array.shape for key, array in checkpoint.weights.items()}
+def _read(source: SourceSpec) -> tuple[Checkpoint, "Plan"]:
+    """Read a checkpoint, and the plan of its network or of the user's builder, with the user's values where given."""
     if source.builder is None:
-        plan = recognise(shapes)
+        from models.export.recognition import read_known
+
+        checkpoint, plan = read_known(source.path, source.selection)
     else:
         from models.export.network import builder_plan
 
@@ -317,13 +329,19 @@ def _plan(checkpoint: Checkpoint, source: SourceSpec) -> "Plan":
                 f"the preprocessing of the network that --builder {source.builder} makes is unknown; "
                 "give --color, --mean and --std (for 0..255 values)"
             )
+        checkpoint = read_checkpoint(source.path, source.selection)
         plan = builder_plan(source.builder, source.template or "arcface-112")
-    return replace(
+    return checkpoint, replace(
         plan,
         mean=plan.mean if source.mean is None else source.mean,
         std=plan.std if source.std is None else source.std,
         template=source.template or plan.template,
     )
+
+
+def _found(checkpoint: Checkpoint, source: SourceSpec) -> Selection:
+    """Return where the network was found; a user's builder may use keys beside the usual prefix as well."""
+    return Selection(checkpoint.member, source.selection.prefix if source.builder else checkpoint.prefix)
 
 
 def _published(path: Path) -> onnx.ModelProto:

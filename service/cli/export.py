@@ -12,6 +12,7 @@ from rich.table import Table
 
 from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.proof import LabelledScore, Proof
+from models.checkpoint import Selection
 from models.errors import ParityFailed
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.steps import SourceSpec
@@ -19,6 +20,7 @@ from models.graph.quantize import WeightBits
 from models.packs import PackStore, find_manifest
 from models.pipeline import FaceCropper
 from models.serving.load import load_detector
+from service.cli.options import Member, Prefix
 from service.cli.output import err, out, progress_bars, say
 from service.settings import load_settings
 
@@ -27,7 +29,7 @@ Color = Literal["rgb", "bgr"]
 _TERMINATED = 143  # 128 + SIGTERM, the convention of shells
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
-Checkpoint = Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt or .safetensors file, or directory with model.pt.")]
+Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint file of any name, or directory with model.pt.")]
 Published = Annotated[Path, typer.Argument(help="Recognizer in ONNX: input float [N, 3, H, W], output [N, D].")]
 Out = Annotated[Path, typer.Option("--out", help="Directory to write the artefact to.")]
 Name = Annotated[str | None, typer.Option(help="Name on the card; default: the name of the directory.")]
@@ -77,6 +79,8 @@ def export(
     builder: Annotated[
         str | None, typer.Option(help="package.module:callable that builds a network of an unknown architecture.")
     ] = None,
+    member: Member = None,
+    prefix: Prefix = None,
     layout: LayoutOption = "vultus",
     calibration: Calibration = None,
     weight_bits: WeightBitsOption = None,
@@ -85,9 +89,9 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained checkpoint into a proven artefact."""
-    source = SourceSpec(
-        checkpoint, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, builder
-    )
+    numbers = _numbers(mean), _numbers(std, positive=True)
+    selection = Selection(member, prefix)
+    source = SourceSpec(checkpoint, color, *numbers, _template(template), mirror, builder, selection)
     precisions = _precisions(precision)
     bits = _weight_bits(weight_bits, precisions)
     spec = ExportSpec(

@@ -1,11 +1,14 @@
 """Networks are identified by an exact match of keys and shapes."""
 
+import time
+
 import numpy as np
 import pytest
 
-from models.backbones import Plan, adaface_ir, iresnet, mobilefacenet, recognise, vit
+from models.backbones import Plan, adaface_ir, iresnet, locate, mobilefacenet, recognise, vit
 from models.backbones.catalogue import expected_shapes
-from models.errors import ArchitectureUnknown, LandmarksNeeded
+from models.checkpoint.keys import unwrapped
+from models.errors import ArchitectureUnknown, CheckpointAmbiguous, LandmarksNeeded
 
 KNOWN = [*iresnet.KNOWN, *adaface_ir.KNOWN, *mobilefacenet.KNOWN, *vit.KNOWN]
 
@@ -98,19 +101,126 @@ def test_a_wrong_embedding_size_is_named(shapes: dict[str, dict[str, tuple[int, 
         recognise({**shapes["iresnet-18"], "features.weight": (256,)})
 
 
-def test_names_the_nearest_network_for_unrelated_weights() -> None:
-    with pytest.raises(ArchitectureUnknown, match="the nearest is"):
-        recognise({"encoder.weight": (10, 10)})
+def test_names_no_nearest_network_for_unrelated_weights_but_some_of_their_keys() -> None:
+    with pytest.raises(ArchitectureUnknown, match=r"they share no weight with any; their keys include stem\.kernel; "):
+        recognise({"stem.kernel": (10, 10)})
 
 
-@pytest.mark.parametrize("prefix", ["encoder.", "ema."])
-def test_finds_the_nearest_network_under_an_unknown_prefix(
-    prefix: str, shapes: dict[str, dict[str, tuple[int, ...]]]
-) -> None:
-    prefixed = {**{prefix + key: shape for key, shape in shapes["mbf"].items()}, "criterion.weight": (3,)}
+@pytest.mark.parametrize("before", ["encoder.", "ema._orig_mod.", "module.student.backbone."])
+def test_finds_the_nearest_network_under_any_prefix(before: str, shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:
+    prefixed = {**{before + key: shape for key, shape in shapes["mbf"].items()}, "criterion.weight": (3,)}
+    del prefixed[f"{before}conv_sep.layers.1.bias"]
     with pytest.raises(ArchitectureUnknown) as caught:
         recognise(prefixed)
-    assert f"the nearest is mbf, under the prefix {prefix}, but criterion.weight is not part of it" in str(caught.value)
+    shown = before.replace("_orig_mod.", "").replace("module.", "")
+    assert f"the nearest is mbf, under the prefix {shown}, but conv_sep.layers.1.bias is missing;" in str(caught.value)
+
+
+def test_the_nearest_network_is_the_one_that_shares_the_most_weights(
+    shapes: dict[str, dict[str, tuple[int, ...]]],
+) -> None:
+    """An iresnet-200 holds all keys of an iresnet-100, so the number of shared keys alone would not decide."""
+    for name in ("iresnet-18", "iresnet-100", "ir-50", "vit-s"):
+        found = {f"net.{key}": shape for key, shape in shapes[name].items() if "1.0.bn1" not in key}
+        found["net.added.kernel"] = (3,)
+        with pytest.raises(ArchitectureUnknown, match=rf"the nearest is {name}, under the prefix net\., but "):
+            recognise(found)
+
+
+def test_weights_flattened_by_fsdp_are_named() -> None:
+    with pytest.raises(ArchitectureUnknown, match="FULL_STATE_DICT"):
+        recognise({"_fsdp_wrapped_module._flat_param": (1000,)})
+
+
+def between(shapes: dict[str, tuple[int, ...]], wrapper: str, depth: int) -> dict[str, tuple[int, ...]]:
+    """Insert the name of a wrapper into every key that has more components than `depth`."""
+    parts = {key: key.split(".") for key in shapes}
+    return {
+        ".".join([*part[:depth], wrapper, *part[depth:]]) if len(part) > depth else key: shapes[key]
+        for key, part in parts.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["iresnet-18", "ir-18", "mbf", "mobilefacenet-112x96", "vit-small"])
+@pytest.mark.parametrize(
+    ("wrapper", "depth"),
+    [
+        *(("_orig_mod", 0), ("_orig_mod", 1), ("_orig_mod", 2), ("_fsdp_wrapped_module", 1), ("module", 2)),
+        *(("_checkpoint_wrapped_module", 1), ("_fsdp_wrapped_module._checkpoint_wrapped_module", 2)),
+    ],
+)
+def test_the_names_of_wrappers_are_taken_away_anywhere_in_a_key(
+    name: str, wrapper: str, depth: int, shapes: dict[str, dict[str, tuple[int, ...]]]
+) -> None:
+    wrapped = between(shapes[name], wrapper, depth)
+    (found,) = locate(wrapped)
+    assert found.keys.keys() == shapes[name].keys()
+    assert set(found.keys.values()) == wrapped.keys()
+    assert found.prefix == ("" if depth else f"{wrapper}.")
+
+
+def test_a_component_that_only_contains_the_name_of_a_wrapper_stays() -> None:
+    assert unwrapped("submodule.modules.my_orig_mod.weight") == "submodule.modules.my_orig_mod.weight"
+
+
+@pytest.mark.parametrize("prefix", ["encoder.", "features.module.", "student.backbone.", "a.b.c.d.e.f.", "arcface."])
+@pytest.mark.parametrize("head", ["arcface.weight", "metric_fc.weight", "loss_fn.W", "fc.weight", "anything.at.all"])
+def test_a_network_under_any_prefix_is_found_and_what_lies_beside_it_is_passed_over(
+    prefix: str, head: str, shapes: dict[str, dict[str, tuple[int, ...]]]
+) -> None:
+    beside = {f"other.{head}": (100, 512), "n_averaged": ()}
+    (found,) = locate({**beside, **{prefix + key: shape for key, shape in shapes["mbf"].items()}})
+    assert found.prefix == prefix
+    assert found.keys == {key: prefix + key for key in shapes["mbf"]}
+
+
+@pytest.mark.parametrize(
+    "head", ["head.kernel", "arcface.weight", "metric_fc.weight", "loss_fn.W", "partial_fc.weight"]
+)
+def test_a_head_with_a_usual_name_may_lie_among_the_keys_of_the_network(
+    head: str, shapes: dict[str, dict[str, tuple[int, ...]]]
+) -> None:
+    for prefix in ("", "model."):
+        prefixed = {prefix + key: shape for key, shape in shapes["mbf"].items()}
+        (found,) = locate({**prefixed, prefix + head: (512, 100)})
+        assert found.keys.keys() == shapes["mbf"].keys()
+
+
+def test_several_networks_are_found_each_without_the_keys_of_the_others(
+    shapes: dict[str, dict[str, tuple[int, ...]]],
+) -> None:
+    outer, inner, other = shapes["mbf"], shapes["iresnet-18"], shapes["ir-18"]
+    found = locate(
+        {
+            **outer,
+            **{f"module.{key}": shape for key, shape in inner.items()},
+            **{f"teacher.{key}": shape for key, shape in other.items()},
+        }
+    )
+    assert [network.prefix for network in found] == ["", "module.", "teacher."]
+    assert [network.keys.keys() for network in found] == [outer.keys(), inner.keys(), other.keys()]
+
+
+def test_two_keys_that_differ_in_the_names_of_wrappers_only_are_refused(
+    shapes: dict[str, dict[str, tuple[int, ...]]],
+) -> None:
+    doubled = {**shapes["mbf"], "features.module.layers.3.bias": (512,)}
+    with pytest.raises(
+        CheckpointAmbiguous, match=r"features\.layers\.3\.bias and features\.module\.layers\.3\.bias are"
+    ):
+        locate(doubled)
+
+
+def test_keys_that_a_malicious_file_may_hold_take_linear_time_and_stay_readable() -> None:
+    long = {"x" * 10**6 + ".fc.weight": (2,), "a." * 500_000 + "layer1.0.conv1.weight": (2,), "module." * 10**5: (2,)}
+    anchors = {f"a{number}.layer1.0.conv1.weight": (2,) for number in range(20_000)}
+    for keys in (long, anchors, {"\x1b[31m\n\0": (2,)}):
+        start = time.monotonic()
+        with pytest.raises(ArchitectureUnknown) as caught:
+            recognise(keys)
+        assert time.monotonic() - start < 5
+        assert len(str(caught.value)) < 1000
+        assert str(caught.value).isprintable()
 
 
 def test_refuses_degenerate_shapes(shapes: dict[str, dict[str, tuple[int, ...]]]) -> None:

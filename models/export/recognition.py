@@ -1,0 +1,57 @@
+"""Read a checkpoint and recognise its network, with the preprocessing of the project that trained it."""
+
+from pathlib import Path
+
+from models.backbones import Plan, iresnet, locate, recognise
+from models.checkpoint import Checkpoint, Selection, read_checkpoint
+from models.checkpoint.keys import unwrapped
+from models.text import listed, quoted
+
+_MAGFACE_PREFIX = "features."
+
+
+def read_known(path: Path, selection: Selection) -> tuple[Checkpoint, Plan]:
+    """Read the checkpoint of a known network, wherever in the file it is.
+
+    Args:
+        path: A file or directory that `read_checkpoint` accepts.
+        selection: What the user says about the place of the network in the file.
+
+    Returns:
+        The checkpoint and the plan of its network.
+
+    Raises:
+        ExportError: The file cannot be read safely, or holds no known network or several; the subclass names the
+            cause.
+    """
+    checkpoint = read_checkpoint(path, selection, locate)
+    plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
+    return checkpoint, iresnet.magface(plan) if _is_of_magface(checkpoint, plan) else plan
+
+
+def observations(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """Return sentences about what the file holds besides the network, and about what its form leaves open."""
+    said = []
+    if unexpected := checkpoint.unexpected():
+        place = f"under the prefix {quoted(checkpoint.prefix)}" if checkpoint.prefix else "at the top level"
+        said.append(f"the network {place} was taken; the file also holds {listed(unexpected, 5)}")
+    if _may_be_of_magface(checkpoint, plan) and not plan.project:
+        said.append(
+            "MagFace trains networks of this form in BGR, with other scaling; "
+            "if it trained this one, give --color bgr --mean 0 --std 255"
+        )
+    return said
+
+
+def _may_be_of_magface(checkpoint: Checkpoint, plan: Plan) -> bool:
+    return plan.family == "iresnet" and checkpoint.unwrapped_prefix == _MAGFACE_PREFIX
+
+
+def _is_of_magface(checkpoint: Checkpoint, plan: Plan) -> bool:
+    """Return whether the file has a head of MagFace's training, a matrix with a row for each embedding number."""
+    if not _may_be_of_magface(checkpoint, plan):
+        return False
+    dimensions = len(checkpoint.weights["features.bias"])
+    heads = {unwrapped(key): shape for key, shape in checkpoint.beside.items()}
+    shape = heads.get("fc.weight", ())
+    return "parallel_fc.weight" in heads or (len(shape) == 2 and shape[0] == dimensions != shape[1])
