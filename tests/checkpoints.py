@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.backbones import Plan, adaface_ir, iresnet
+from models.backbones import Plan, adaface_ir, iresnet, mobilefacenet
 from models.backbones.catalogue import expected_shapes
 
 Weights = dict[str, NDArray[Any]]
@@ -24,6 +24,11 @@ def small_iresnet() -> Plan:
 
 def small_adaface() -> Plan:
     return adaface_ir.plan(SMALL, DIMENSIONS)
+
+
+def small_mobilefacenet() -> Plan:
+    """The smallest network of a known family: its file has 3 MB."""
+    return mobilefacenet.arcface_plan(scale=1, depths=(1, 1, 1, 1), dimensions=8)
 
 
 def weights_for(plan: Plan, seed: int = 0) -> Weights:

@@ -10,7 +10,7 @@ from models.pickles import Sealed, SealedType
 # What training code stores in checkpoints besides the weights, by the module that a pickle names. It is not read.
 DESCRIPTIONS = {
     "argparse": {"Namespace"},
-    "builtins": {"bytearray", "complex", "frozenset", "object", "range", "set", "slice"},
+    "builtins": {"bytearray", "complex", "frozenset", "object", "range", "set", "slice", "xrange"},
     "collections": {"Counter", "deque"},
     "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "decimal": {"Decimal"},

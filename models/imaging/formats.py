@@ -27,12 +27,6 @@ except ImportError:  # the extra `heic` is not installed
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` replaces Pillow's limit; it is checked as soon as the header is read
 
-SUFFIXES = {
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
-    *(".jp2", ".j2k", ".jpc", ".j2c", ".jpf", ".jpx"),
-}
-"""Suffixes by which photos in a directory are recognised; the format itself is detected from the bytes."""
-
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 
 

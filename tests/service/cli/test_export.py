@@ -85,6 +85,29 @@ def test_inspect_describes_an_artefact_and_a_checkpoint(
     assert "before training" in vultus_here(capsys, "inspect", tmp_path / "b.ckpt").stdout
 
 
+@pytest.mark.usefixtures("in_one_process")
+def test_inspect_and_export_take_the_member_and_the_prefix_of_the_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = weights_for(small_iresnet())
+    averaged = {**tensors(weights, "student.net."), "teacher.[bold]x": torch.zeros(2)}
+    torch.save({"state_dict": tensors(weights_for(small_iresnet(), 1)), "ema": averaged}, tmp_path / "a.bin")
+    for command in (["inspect", tmp_path / "a.bin"], ["export", tmp_path / "a.bin", "--out", tmp_path / "out"]):
+        done = vultus_here(capsys, *command)
+        assert done.returncode == 2
+        assert "holds 2 networks, in the members state_dict with no prefix" in done.stderr
+        assert "ema with the prefix student.net.; name one with --member and --prefix" in done.stderr
+        done = vultus_here(capsys, *command, "--member", "ema", "--prefix", "teacher")
+        assert "no known network has these weights" in done.stderr
+        done = vultus_here(capsys, *command, "--member", "emma")
+        assert "no member emma with weights; members with weights: state_dict, ema" in done.stderr
+    for options in (["--member", "ema"], ["--prefix", "student"]):
+        done = vultus_here(capsys, "inspect", tmp_path / "a.bin", *options)
+        assert done.returncode == 0, done.stderr
+        assert "member ema, prefix student.net." in done.stdout
+        assert "teacher.[bold]x 2" in done.stdout  # no markup of the terminal
+
+
 Bad = Callable[..., str]
 
 
