@@ -92,7 +92,11 @@ def test_inspect_and_export_take_the_member_and_the_prefix_of_the_network(
     weights = weights_for(small_iresnet())
     averaged = {**tensors(weights, "student.net."), "teacher.[bold]x": torch.zeros(2)}
     torch.save({"state_dict": tensors(weights_for(small_iresnet(), 1)), "ema": averaged}, tmp_path / "a.bin")
-    for command in (["inspect", tmp_path / "a.bin"], ["export", tmp_path / "a.bin", "--out", tmp_path / "out"]):
+    commands: list[list[str | Path]] = [
+        ["inspect", tmp_path / "a.bin"],
+        ["export", tmp_path / "a.bin", "--out", tmp_path / "out"],
+    ]
+    for command in commands:
         done = vultus_here(capsys, *command)
         assert done.returncode == 2
         assert "holds 2 networks, in the members state_dict with no prefix" in done.stderr
