@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from models.deadline import Deadline
 from models.detection import DetectionOptions, Face, FaceDetector
 from models.detection.policy import FacePolicy, select_faces
 from models.embedding import Embedder
-from models.errors import CancellationError, VultusError
+from models.errors import CancellationError, EngineStopped, VultusError
 from models.imaging import ImageLimits, Photo, Raster
 
 PIPELINE_REVISION = 2
@@ -92,7 +92,8 @@ class FaceCropper:
     """Decodes images, detects faces and aligns them. Thread-safe.
 
     Several photos are processed concurrently, so that one is decoded while another is in the detector. Each photo has
-    its own outcome: an error in one photo does not affect the others.
+    its own outcome: an error in one photo does not affect the others. Its worker threads end when it is closed, which
+    `with` does at the end of the block.
     """
 
     def __init__(
@@ -117,6 +118,18 @@ class FaceCropper:
         self.limits = limits or ImageLimits()
         self._max_faces = max_faces
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="photo")
+
+    def __enter__(self) -> Self:
+        """Return the cropper itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """See `close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Finish the accepted photos and end the worker threads. May be called again."""
+        self._workers.shutdown()
 
     def detect(
         self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
@@ -176,7 +189,10 @@ class FaceCropper:
             except VultusError as error:
                 return error
 
-        others = [self._workers.submit(attempt, image) for image in encoded[1:]]
+        try:
+            others = [self._workers.submit(attempt, image) for image in encoded[1:]]
+        except RuntimeError as error:  # the only cause: the workers were shut down
+            raise EngineStopped("the pipeline is closed and accepts no more photos") from error
         return [attempt(image) for image in encoded[:1]] + [other.result() for other in others]
 
     def _find(self, encoded: bytes, policy: FacePolicy, deadline: Deadline) -> tuple[Photo, DetectedPhoto]:

@@ -120,8 +120,24 @@ def models_without_weights(dimensions: int = 128) -> Models:
 def fake_calibration(contract_id: str = "ec1-x") -> Calibration:
     """Return a plausible calibration; the norms of the fake session are 11.3 ± 0.7."""
     points = (
-        OperatingPoint("fmr_1e-2", 1e-2, 0.3, (0.007, 0.014), (0.29, 0.31), 0.006, (0.004, 0.008), 3000, "a test"),
-        OperatingPoint("fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), (0.38, 0.43), 0.013, (0.01, 0.02), 300, "a test"),
+        OperatingPoint(
+            "fmr_1e-2",
+            1e-2,
+            0.3,
+            (0.007, 0.014),
+            (0.29, 0.31),
+            0.006,
+            (0.004, 0.008),
+            3000,
+            "a test",
+            0.01,
+            0.01,
+            0.02,
+            (0.01, 0.04),
+        ),
+        OperatingPoint(
+            "fmr_1e-3", 1e-3, 0.4, (0.0002, 0.003), (0.38, 0.43), 0.013, (0.01, 0.02), 300, "a test", 0.001, 0.02
+        ),
     )
     return Calibration(
         contract_id=contract_id,

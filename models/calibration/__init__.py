@@ -1,6 +1,7 @@
 """The calibration of an embedding contract and the decisions that follow from it."""
 
-from models.calibration.files import read_calibration, write_calibration
+from models.calibration.conditions import closest, differences
+from models.calibration.files import read_calibrations, write_calibrations
 from models.calibration.records import MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Decision",
     "OperatingPoint",
     "ScoreMap",
-    "read_calibration",
-    "write_calibration",
+    "closest",
+    "differences",
+    "read_calibrations",
+    "write_calibrations",
 ]

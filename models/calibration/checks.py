@@ -35,11 +35,16 @@ def check(calibration: Calibration) -> None:
 
 
 def _check_point(point: OperatingPoint) -> None:
-    rates = (point.rate, point.fnmr, *point.interval, *point.fnmr_interval)
+    rates = [point.rate, point.fnmr, *point.interval, *point.fnmr_interval, point.gfar, point.gfrr]
+    intervals = [point.interval, point.fnmr_interval, point.threshold_interval]
+    _require((point.fnmr_by_subject is None) == (point.fnmr_by_subject_interval is None))
+    if point.fnmr_by_subject is not None and point.fnmr_by_subject_interval is not None:
+        rates += [point.fnmr_by_subject, *point.fnmr_by_subject_interval]
+        intervals.append(point.fnmr_by_subject_interval)
     _require(_is_text(point.name) and isinstance(point.measured_on, str))
     _require(_finite((*rates, point.threshold, *point.threshold_interval)))
     _require(all(0 <= rate <= 1 for rate in rates) and 0 < point.rate < 1)
-    for low, high in (point.interval, point.fnmr_interval, point.threshold_interval):
+    for low, high in intervals:
         _require(low <= high)
     _require(abs(point.threshold) <= _LARGEST_SIMILARITY)
     _require(type(point.errors) is int and point.errors >= MIN_ERRORS)

@@ -1,6 +1,11 @@
-"""Read and write `calibration.json`, which holds a calibration and a digest of its content."""
+"""Read and write `calibration.json`.
+
+The file holds the calibrations of one embedding contract, one for each condition under which it was measured, and a
+digest of the content.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +18,24 @@ from models.calibration.records import Bound, Calibration, OperatingPoint, Score
 from models.errors import CalibrationUnfit, StorageFailed
 from models.quality import GeometryRange, QualityScale
 
-_VERSION = 2
+_VERSION = 3  # 2: one condition, and bounds over pairs as if they were independent
 
 
-def write_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration atomically.
+def write_calibrations(path: Path, calibrations: Sequence[Calibration]) -> None:
+    """Write the calibrations of one embedding contract atomically.
+
+    Args:
+        path: File to write.
+        calibrations: At least one calibration; all have the same contract and differ in their conditions.
 
     Raises:
         StorageFailed: The file cannot be written.
     """
-    content: dict[str, Any] = {"version": _VERSION, **asdict(calibration)}
-    seen = calibration.quality.seen
-    content["quality"]["seen"] = seen._asdict() if seen else None
+    content: dict[str, Any] = {
+        "version": _VERSION,
+        "contract_id": calibrations[0].contract_id,
+        "measured": [_record(calibration) for calibration in calibrations],
+    }
     content["digest"] = value_digest(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,12 +44,15 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_calibration(path: Path, contract_id: str) -> Calibration:
-    """Read a calibration and check its values, its digest and its embedding contract.
+def read_calibrations(path: Path, contract_id: str) -> tuple[Calibration, ...]:
+    """Read the calibrations of a file and check their values, the digest and the embedding contract.
 
     Args:
         path: File to read.
-        contract_id: Embedding contract of the model that will use the calibration.
+        contract_id: Embedding contract of the model that will use a calibration.
+
+    Returns:
+        At least one calibration.
 
     Raises:
         CalibrationUnfit: The file is missing, malformed, altered, of another version or measured for another embedding
@@ -57,15 +71,27 @@ def read_calibration(path: Path, contract_id: str) -> Calibration:
             f"{path.name} has version {version}; this program reads version {_VERSION}; run vultus calibrate again"
         )
     try:
-        calibration = _calibration(content)
-        check(calibration)
+        of_contract, measured = content.pop("contract_id"), content.pop("measured")
+        calibrations = tuple(_calibration({"contract_id": of_contract, **one}) for one in measured)
+        for calibration in calibrations:
+            check(calibration)
+        if content or not calibrations:
+            raise ValueError("the file has unknown members or no calibration")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CalibrationUnfit(f"{path.name} cannot be read as a calibration") from error
-    if calibration.contract_id != contract_id:
+    if of_contract != contract_id:
         raise CalibrationUnfit(
-            f"{path.name} was measured for embedding contract {calibration.contract_id}; this model has {contract_id}"
+            f"{path.name} was measured for embedding contract {of_contract}; this model has {contract_id}"
         )
-    return calibration
+    return calibrations
+
+
+def _record(calibration: Calibration) -> dict[str, Any]:
+    record = asdict(calibration)
+    record.pop("contract_id")
+    seen = calibration.quality.seen
+    record["quality"]["seen"] = seen._asdict() if seen else None
+    return record
 
 
 def _calibration(content: dict[str, Any]) -> Calibration:
@@ -87,7 +113,8 @@ def _calibration(content: dict[str, Any]) -> Calibration:
 
 
 def _point(content: dict[str, Any]) -> OperatingPoint:
-    for name in ("interval", "threshold_interval", "fnmr_interval"):
-        low, high = content[name]
-        content[name] = (float(low), float(high))
+    for name in ("interval", "threshold_interval", "fnmr_interval", "fnmr_by_subject_interval"):
+        if content[name] is not None:
+            low, high = content[name]
+            content[name] = (float(low), float(high))
     return OperatingPoint(**content)

@@ -29,10 +29,16 @@ class OperatingPoint:
         interval: 95 % confidence interval of the false match rate at this threshold.
         threshold_interval: 95 % confidence interval of the threshold for this rate. The data does not determine on
             which side of the threshold a similarity within it lies.
-        fnmr: False non-match rate at this threshold on the same data, in [0, 1].
+        fnmr: False non-match rate at this threshold on the same data, in [0, 1], over completed comparisons.
         fnmr_interval: 95 % confidence interval of `fnmr`.
         errors: Number of observed false matches, at least 30.
         measured_on: Name of the evaluation set.
+        gfar: Generalized false accept rate: the false match rate over all attempted comparisons, of which those with a
+            face that was not acquired are not accepted.
+        gfrr: Generalized false reject rate: the share of all attempted comparisons that are not accepted.
+        fnmr_by_subject: False non-match rate with equal weight for each subject, however many pictures it has; None if
+            the subjects are unknown.
+        fnmr_by_subject_interval: 95 % confidence interval of `fnmr_by_subject`.
     """
 
     name: str
@@ -44,6 +50,10 @@ class OperatingPoint:
     fnmr_interval: tuple[float, float]
     errors: int
     measured_on: str
+    gfar: float
+    gfrr: float
+    fnmr_by_subject: float | None = None
+    fnmr_by_subject_interval: tuple[float, float] | None = None
 
     def decide(self, similarity: float, allow_inconclusive: bool = False) -> Decision:
         """Compare a similarity with the threshold.
@@ -71,7 +81,7 @@ class ScoreMap:
             beyond them.
         cost: Cllr on held-out subjects in bits (N. Brümmer, J. du Preez, Computer Speech and Language 20, 2006); 0 is
             perfect, 1 is uninformative.
-        least_cost: Cllr of the best monotone map, which is fitted to the held-out subjects themselves.
+        least_cost: Cllr of the best monotone map on the same pairs, to which it is fitted itself.
         calibration_error: Expected calibration error of the probability on held-out subjects, with equal weight for
             both classes.
         folds: Number of folds of the cross-validation by subject.
@@ -108,8 +118,9 @@ class Bound:
 
     Attributes:
         similarity: Highest similarity of a non-mated comparison.
-        fmr: Upper 95 % bound of the false match rate above `similarity`, by the rule of 3 for N comparisons without an
-            error.
+        fmr: Upper 95 % bound of the false match rate above `similarity`, by the rule of 3 for as many comparisons
+            without an error as share no subject. It holds however the errors are spread over subjects; the intervals
+            of the operating points, which are lower, take the compared subjects as typical.
     """
 
     similarity: float

@@ -247,7 +247,8 @@ class Exporter:
             faces = Faces(crops, about)
         if spec.labelled is not None:
             progress("reading the labelled set", 0, None)
-            labelled = labelled_faces(spec.labelled, scratch, self._make_cropper(template), progress)
+            with self._make_cropper(template) as cropper:
+                labelled = labelled_faces(spec.labelled, scratch, cropper, progress)
         stored = scratch / "faces.npy"
         np.save(stored, faces.crops)
         files = [stored, *([labelled.faces] if labelled else [])]

@@ -38,15 +38,16 @@ class Labelled:
     def score(self, embeddings: Floats) -> "LabelledScore":
         """Return the accuracy over the pairs, and the FNMR at FMR 1e-3 where the set supports that rate.
 
-        A pair with a missing face gets similarity -1.
+        For the accuracy, a pair with a missing face has similarity -1. FNMR is over completed comparisons.
 
         Args:
             embeddings: (N, D) float32, unit embeddings of the faces.
         """
         similarity = (embeddings[self.first] * embeddings[self.second]).sum(axis=1)
-        similarity[(self.first < 0) | (self.second < 0)] = -1
-        threshold = _threshold(embeddings, self.subjects)
-        fnmr = None if threshold is None else float((similarity[self.mated] < threshold).mean())
+        completed = (self.first >= 0) & (self.second >= 0)
+        similarity[~completed] = -1
+        threshold, compared = _threshold(embeddings, self.subjects), similarity[self.mated & completed]
+        fnmr = None if threshold is None or not len(compared) else float((compared < threshold).mean())
         return LabelledScore(ten_fold_accuracy(distances_of(similarity), self.mated).mean, fnmr, threshold)
 
 

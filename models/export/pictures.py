@@ -1,6 +1,7 @@
 """Faces for calibration and proof: synthetic pictures, the user's images, and labelled sets."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +79,14 @@ def calibration_faces(
     chosen = [found[index] for index in spread]
     crops: list[Crops] = []
     cropper: FaceCropper | None = None
-    for position, path in enumerate(chosen):
-        crop = _as_crop(path, template)
-        if crop is None:
-            cropper = cropper or make_cropper()
-            crop = _from_photo(path, cropper, "largest")
-        crops.extend([] if crop is None else [crop])
-        progress("reading calibration faces", position + 1, len(chosen))
+    with ExitStack() as opened:
+        for position, path in enumerate(chosen):
+            crop = _as_crop(path, template)
+            if crop is None:
+                cropper = cropper or opened.enter_context(make_cropper())
+                crop = _from_photo(path, cropper, "largest")
+            crops.extend([] if crop is None else [crop])
+            progress("reading calibration faces", position + 1, len(chosen))
     if len(crops) < MIN_CALIBRATION_FACES:
         raise ImagesUnfit(
             f"int8 calibration needs at least {MIN_CALIBRATION_FACES} faces; "

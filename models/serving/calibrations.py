@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.artefact.card import CALIBRATION
-from models.calibration import Calibration, read_calibration
+from models.calibration import Calibration, read_calibrations
 from models.errors import CalibrationUnfit
 from models.packs.manifest import calibration_file
 
@@ -26,12 +26,12 @@ def user_calibration(directory: Path, contract_id: str) -> Path:
     return directory / f"{contract_id}.json"
 
 
-def find_calibration(
+def find_calibrations(
     artefact: Path, pack: str | None, contract_id: str, places: CalibrationPlaces | None
-) -> tuple[Calibration | None, str | None]:
-    """Read the calibration of a model.
+) -> tuple[tuple[Calibration, ...], str | None]:
+    """Read the calibrations of a model, one for each condition under which it was measured.
 
-    A named calibration is used if there is one. Otherwise the first existing file is used: the calibration in the
+    A named file is used if there is one. Otherwise the first existing file is used: the calibration in the
     artefact, the user's calibration of this contract id, the calibration shipped with the program for this pack.
 
     Args:
@@ -41,21 +41,21 @@ def find_calibration(
         places: Locations of the user's calibrations, if any.
 
     Returns:
-        The calibration and None, or None and the reason why the model has no calibration.
+        The calibrations and None, or none and the reason why the model has no calibration.
 
     Raises:
         CalibrationUnfit: The named calibration cannot be read, or belongs to another model.
     """
     if places is not None and places.named is not None:
-        return read_calibration(places.named, contract_id), None
+        return read_calibrations(places.named, contract_id), None
     candidates = [artefact / CALIBRATION]
     candidates += [user_calibration(places.directory, contract_id)] if places is not None else []
     shipped = calibration_file(pack) if pack else None
     candidates += [shipped] if shipped else []
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
-        return None, "this model was never calibrated: run vultus calibrate"
+        return (), "this model was never calibrated: run vultus calibrate"
     try:
-        return read_calibration(path, contract_id), None
+        return read_calibrations(path, contract_id), None
     except CalibrationUnfit as error:
-        return None, str(error)
+        return (), str(error)

@@ -22,7 +22,7 @@ from models.pipeline import Pipeline
 from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, open_session
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device
-from models.serving.calibrations import CalibrationPlaces, find_calibration
+from models.serving.calibrations import CalibrationPlaces, find_calibrations
 from models.serving.models import Models
 from models.serving.recognizer import open_recognizer
 from models.serving.tuning import Tuning, TuningKey, read_tuning
@@ -93,7 +93,7 @@ def load_models(
     card, proof = open_artefact(directory)
     detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
     contract_id = card.contract_id(detector_card.family)
-    calibration, uncalibrated_because = find_calibration(  # before the engines, which take seconds to load
+    measured, uncalibrated_because = find_calibrations(  # before the engines, which take seconds to load
         directory, None if model else manifest.name, contract_id, calibrations
     )
     open_embedder = partial(open_recognizer, directory, card, proof, comparisons=comparisons)
@@ -112,14 +112,14 @@ def load_models(
         embedder_session, detector_session = shared
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
-    return Models(
+    models = Models(
         pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS, detection.max_faces),
         pack=manifest.name,
         recognizer=card,
         detector=detector_card,
         contract_id=contract_id,
-        calibration=calibration,
-        uncalibrated_because=uncalibrated_because,
+        calibration=None,
+        uncalibrated_because=None,
         embedder_session=embedder_session.describe(),
         detector_session=detector.session.describe(),
         shared=shared,
@@ -129,6 +129,7 @@ def load_models(
         recognizer_training_data=_training_data(None if model else manifest.recognizer),
         detector_training_data=_training_data(manifest.detector),
     )
+    return models.calibrated(measured, uncalibrated_because)
 
 
 def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOptions | None = None) -> AnchorDetector:

@@ -1,10 +1,11 @@
 """The served models: pipeline, cards, calibration, tuning and engine sessions."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.artefact.card import Card, DetectorCard
-from models.calibration import Calibration, OperatingPoint
+from models.calibration import Calibration, OperatingPoint, closest, differences
 from models.detection import Face
 from models.errors import CalibrationUnfit, EngineStopped
 from models.packs.manifest import NOT_STATED
@@ -61,9 +62,10 @@ class Models:
             raise EngineStopped("a worker of an engine has ended; restart the service")
 
     def close(self) -> None:
-        """Finish the accepted work and end the workers of the engines."""
+        """Finish the accepted work and end the workers of the pipeline and of the engines."""
         if self.warm_up is not None:
             self.warm_up.stop()
+        self.pipeline.close()  # first, because its accepted work runs on the engines
         for session in self.shared:
             session.close()
 
@@ -80,13 +82,18 @@ class Models:
         """Return how the calibration's conditions differ from what runs, or None."""
         if self.calibration is None:
             return None
-        measured = self.calibration.conditions
-        differences = [
-            f"{name} {measured[name]}, now {value}"
-            for name, value in self.running.items()
-            if name != "engine_version" and measured.get(name, value) != value
-        ]
-        return f"the calibration was measured with {'; '.join(differences)}" if differences else None
+        found = differences(self.calibration, self.running)
+        return f"the calibration was measured with {'; '.join(found.values())}" if found else None
+
+    def calibrated(self, calibrations: Sequence[Calibration], uncalibrated_because: str | None) -> "Models":
+        """Return these models with the calibration whose conditions differ least from what runs.
+
+        Args:
+            calibrations: Calibrations of this contract, each measured under other conditions; may be empty.
+            uncalibrated_because: Reason why there is none.
+        """
+        calibration = closest(calibrations, self.running) if calibrations else None
+        return replace(self, calibration=calibration, uncalibrated_because=uncalibrated_because)
 
     @property
     def running(self) -> dict[str, Any]:

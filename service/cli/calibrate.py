@@ -1,29 +1,37 @@
 """`vultus calibrate`: operating points, score map and quality of the served model, measured on your own pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from models.artefact.card import CALIBRATION
-from models.calibration import write_calibration
+from models.calibration import Calibration, write_calibrations
 from models.errors import StorageFailed
+from models.evaluation.acquire.pictures import FaceTable
 from models.evaluation.calibrate.calibrating import calibrate as measure
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.calibration import describe_calibration
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.sections import add_acquisition, add_duplicates, add_reading
 from models.evaluation.sets.copies import without_copies
-from models.evaluation.sets.user_pictures import read_set
+from models.evaluation.sets.user_pictures import PictureSet, read_set
 from models.serving.calibrations import user_calibration
-from service.cli.measuring import TERMINAL, DirectoryArgument, ListedOption, PolicyOption, measured, require_place
+from service.cli.measuring import (
+    TERMINAL,
+    DirectoryArgument,
+    ListedOption,
+    PolicyOption,
+    measured_in_all_precisions,
+    require_place,
+)
 from service.settings import load_settings
 
 
-@measured
+@measured_in_all_precisions
 def calibrate(
-    model: EvaluatedModel,
+    models: Iterable[EvaluatedModel],
     directory: DirectoryArgument,
     listed: ListedOption = None,
     faces: PolicyOption = "single",
@@ -37,21 +45,35 @@ def calibrate(
     """Measure the error rates of thresholds on your own pictures.
 
     DIRECTORY has a folder for each subject. Copies of one photo, such as thumbnails, count as one photo. By default,
-    the service uses the calibration from its next start.
+    the service uses the calibration from its next start. On a processor with bfloat16, float32 is measured too, so that
+    the file also holds for processors without; --precision measures one precision only.
     """
-    path = out or _place(model)
-    if path == TERMINAL:
+    if out == TERMINAL:
         raise typer.BadParameter("a calibration is written to a file; use --json - to print its contents")
-    require_place(path)
-    pictures = without_copies(read_set(directory, listed), model.models.pipeline.limits, model.progress)
-    calibration, acquired = measure(model, pictures._replace(name=title or pictures.name), faces, default)
-    write_calibration(path, calibration)
+    if out is not None:
+        require_place(out)
+    found, pictures = read_set(directory, listed), None
+    path, calibrations, evaluations = out, list[Calibration](), list[Evaluation]()
+    for model in models:
+        path = path or _place(model)
+        require_place(path)
+        if pictures is None:
+            pictures = without_copies(found, model.models.pipeline.limits, model.progress)
+        calibration, acquired = measure(model, pictures._replace(name=title or pictures.name), faces, default)
+        calibrations.append(calibration)
+        evaluations.append(_report(calibration, acquired, pictures, path))
+    assert path is not None  # because `models` loads at least one
+    write_calibrations(path, calibrations)
+    return evaluations
+
+
+def _report(calibration: Calibration, acquired: FaceTable, pictures: PictureSet, path: Path) -> Evaluation:
     evaluation = describe_calibration(calibration)
     add_acquisition(evaluation, acquired.names, acquired.failures)
     add_duplicates(evaluation, acquired.names, acquired.contents, pictures.subjects)
     add_reading(evaluation, pictures, acquired.found)
     evaluation.notes.append(f"Written to {path}.")
-    return [evaluation]
+    return evaluation
 
 
 def _place(model: EvaluatedModel) -> Path:

@@ -3,8 +3,8 @@
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,14 +81,43 @@ def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None
         A function whose signature has the specific and the shared options, for Typer.
     """
 
+    def measure(choice: dict[str, Any], arguments: dict[str, Any]) -> Sequence[Evaluation]:
+        with evaluated_model(**choice) as model:
+            return command(model, **arguments)
+
+    return _command(command, measure)
+
+
+def measured_in_all_precisions(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
+    """Return a command that measures the model in every precision that the machine can serve it in.
+
+    Args:
+        command: Measures models. Its parameters are an iterable that loads one model after the other, and its specific
+            options.
+
+    Returns:
+        A function whose signature has the specific and the shared options, for Typer.
+    """
+
+    def measure(choice: dict[str, Any], arguments: dict[str, Any]) -> Sequence[Evaluation]:
+        with closing(_in_all_precisions(choice)) as models:
+            return command(models, **arguments)
+
+    return _command(command, measure)
+
+
+def _command(
+    command: Callable[..., Sequence[Evaluation]],
+    measure: Callable[[dict[str, Any], dict[str, Any]], Sequence[Evaluation]],
+) -> Callable[..., None]:
+    """Return the function for Typer; `measure` gets the choice of the model and the specific options."""
+
     def run(**options: Any) -> None:
         arguments = {name: value for name, value in options.items() if name not in shared}
         html, json_file = options["html"], options["json_file"]
         _require_writable(html, json_file)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
-        with evaluated_model(**choice) as model:
-            evaluations = command(model, **arguments)
-        _report(evaluations, html, json_file)
+        _report(measure(choice, arguments), html, json_file)
 
     shared = inspect.signature(_shared_options).parameters
     _, *specific = inspect.signature(command).parameters.values()
@@ -141,9 +170,27 @@ def evaluated_model(
         artefact,
         comparisons=settings.comparisons_dir,
     )
-    with progress_bars() as progress:
+    with closing(models), progress_bars() as progress:
         cache = None if no_cache else settings.data_dir / "evaluations"
         yield EvaluatedModel(models, cache, progress, max_missing, artefact)
+
+
+def _in_all_precisions(choice: dict[str, Any]) -> Generator[EvaluatedModel]:
+    """Load the model in the precision that this machine serves by default, and then in float32.
+
+    Processors without bfloat16 serve in float32. If the options or the settings name a precision, only that one is
+    loaded.
+
+    Args:
+        choice: Arguments of `evaluated_model`.
+    """
+    with evaluated_model(**choice) as model:
+        sessions = (model.models.embedder_session, model.models.detector_session)
+        yield model
+    named = choice["precision"] or load_settings().runtime_options.precision
+    if named == "auto" and any(session.precision == "bf16" for session in sessions):
+        with evaluated_model(**{**choice, "precision": "fp32"}) as model:
+            yield model
 
 
 def _require_writable(html: Path | None, json_file: Path | None) -> None:

@@ -1,6 +1,6 @@
 """`vultus tune`: find the fastest way to run the model on this machine; the service uses the result."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +60,9 @@ def tune(
     card, proof = open_artefact(directory)
     detection, device = settings.detection.options(), settings.runtime.device
     files = _photos(settings, photos)
-    faces, canvases = _faces(models, files), _on_canvas(files, common_canvas(detection))
+    with closing(models):  # the measurement opens its own engines
+        faces = _faces(models, files)
+    canvases = _on_canvas(files, common_canvas(detection))
     recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _SYNTHETIC)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)

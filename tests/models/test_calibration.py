@@ -7,7 +7,7 @@ import pytest
 
 from models.artefact.card import Card, DetectorCard, read_card
 from models.artefact.digests import value_digest
-from models.calibration import read_calibration, write_calibration
+from models.calibration import Calibration, closest, differences, read_calibrations, write_calibrations
 from models.errors import CalibrationUnfit, OperatingPointUnknown, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.manifest import calibration_file
@@ -56,39 +56,39 @@ def test_the_probability_follows_from_the_likelihood_ratio_and_the_prior() -> No
 
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
-    write_calibration(tmp_path / "c.json", fake_calibration())
-    assert read_calibration(tmp_path / "c.json", "ec1-x") == fake_calibration()
+    write_calibrations(tmp_path / "c.json", [fake_calibration()])
+    assert read_calibrations(tmp_path / "c.json", "ec1-x") == (fake_calibration(),)
     assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
 
 def test_an_unwritable_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageFailed, match="cannot be written"):
-        write_calibration(tmp_path / "file" / "c.json", fake_calibration())
+        write_calibrations(tmp_path / "file" / "c.json", [fake_calibration()])
 
 
 def test_rejects_another_contract_and_altered_content(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    write_calibration(path, fake_calibration())
+    write_calibrations(path, [fake_calibration()])
     with pytest.raises(CalibrationUnfit, match="ec1-y"):
-        read_calibration(path, "ec1-y")
+        read_calibrations(path, "ec1-y")
     content = json.loads(path.read_text())
-    content["points"][0]["threshold"] = -1
+    content["measured"][0]["points"][0]["threshold"] = -1
     path.write_text(json.dumps(content))
     with pytest.raises(CalibrationUnfit, match="altered"):
-        read_calibration(path, "ec1-x")
-    for text in ("{}", "[]", "", '{"version": 2, "points": [{}]}'):
+        read_calibrations(path, "ec1-x")
+    for text in ("{}", "[]", "", '{"version": 3, "measured": [{}]}'):
         path.write_text(text)
         with pytest.raises(CalibrationUnfit, match="cannot be read"):
-            read_calibration(path, "ec1-x")
+            read_calibrations(path, "ec1-x")
 
 
 def altered(path: Path, place: str, value: object) -> Path:
     """Write a calibration with the value at a dotted place replaced and with a correct digest."""
-    write_calibration(path, fake_calibration())
+    write_calibrations(path, [fake_calibration()])
     content = json.loads(path.read_text())
     *parents, last = place.split(".")
-    part = content
+    part = content if place in content else content["measured"][0]
     for step in parents:
         part = part[int(step)] if step.isdigit() else part[step]
     part[int(last) if last.isdigit() else last] = value
@@ -132,36 +132,93 @@ def altered(path: Path, place: str, value: object) -> Path:
         ("conditions", None),
         ("conditions.engine", ["openvino"]),
         ("contract_id", 7),
+        ("measured", []),
+        ("measured", None),
+        ("points.0.gfrr", 1.5),
+        ("points.0.gfar", None),
+        ("points.0.fnmr_by_subject", None),
+        ("points.0.fnmr_by_subject", -0.1),
+        ("points.0.fnmr_by_subject_interval", [0.2, 0.1]),
     ],
 )
 def test_implausible_values_are_rejected_despite_a_correct_digest(tmp_path: Path, place: str, value: object) -> None:
     path = altered(tmp_path / "c.json", place, value)
     if place == "quality.because":
-        path = altered(tmp_path / "c.json", "quality", {**json.loads(path.read_text())["quality"], "validated": False})
+        path = altered(
+            tmp_path / "c.json",
+            "quality",
+            {**json.loads(path.read_text())["measured"][0]["quality"], "validated": False},
+        )
     with pytest.raises(CalibrationUnfit, match=r"c\.json cannot be read as a calibration"):
-        read_calibration(path, "ec1-x")
+        read_calibrations(path, "ec1-x")
 
 
 def test_rejects_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[" * 200_000)
     with pytest.raises(CalibrationUnfit):
-        read_calibration(tmp_path / "c.json", "ec1-x")
+        read_calibrations(tmp_path / "c.json", "ec1-x")
 
 
 def test_the_error_for_an_older_version_states_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.json"
-    monkeypatch.setattr("models.calibration.files._VERSION", 1)
-    write_calibration(path, fake_calibration())
+    monkeypatch.setattr("models.calibration.files._VERSION", 2)
+    write_calibrations(path, [fake_calibration()])
     monkeypatch.undo()
     with pytest.raises(CalibrationUnfit, match="run vultus calibrate"):
-        read_calibration(path, "ec1-x")
+        read_calibrations(path, "ec1-x")
+
+
+def measured_in(precision: str, detector_precision: str = "fp32", **more: object) -> Calibration:
+    conditions = {"engine": "openvino", "precision": precision, "detector_precision": detector_precision, **more}
+    return replace(fake_calibration(), conditions=conditions)
+
+
+def test_a_file_holds_the_calibrations_of_several_conditions(tmp_path: Path) -> None:
+    written = (measured_in("bf16", "bf16"), measured_in("fp32"))
+    write_calibrations(tmp_path / "c.json", written)
+    assert read_calibrations(tmp_path / "c.json", "ec1-x") == written
+
+
+@pytest.mark.parametrize(
+    ("running", "expected", "different"),
+    [
+        ({"precision": "fp32", "detector_precision": "fp32"}, 1, set()),
+        ({"precision": "bf16", "detector_precision": "bf16"}, 0, set()),
+        ({"precision": "fp32", "detector_precision": "fp32", "engine": "onnxruntime"}, 1, {"engine"}),
+        ({"precision": "bf16", "detector_precision": "bf16", "engine": "onnxruntime"}, 0, {"engine"}),
+        ({"precision": "int8", "detector_precision": "bf16"}, 0, {"precision"}),
+        ({"precision": "int8", "detector_precision": "fp32"}, 1, {"precision"}),
+        ({"precision": "fp32", "detector_precision": "bf16"}, 0, {"precision"}),
+    ],
+)
+def test_the_calibration_whose_conditions_are_closest_is_chosen(
+    running: dict[str, str], expected: int, different: set[str]
+) -> None:
+    calibrations = [measured_in("bf16", "bf16"), measured_in("fp32")]
+    running = {"engine": "openvino", "engine_version": "2027.0", **running}
+    chosen = closest(calibrations, running)
+    assert chosen is calibrations[expected]
+    assert set(differences(chosen, running)) == different
+
+
+def test_precision_counts_more_than_all_other_conditions() -> None:
+    far = measured_in("fp32", engine="onnxruntime", detector="scrfd", detector_max_side_px=1280)
+    near = measured_in("bf16", engine="openvino", detector="yunet", detector_max_side_px=640)
+    running = {
+        "engine": "openvino",
+        "precision": "fp32",
+        "detector_precision": "fp32",
+        "detector": "yunet",
+        "detector_max_side_px": 640,
+    }
+    assert closest([near, far], running) is far
 
 
 def test_unvalidated_quality_is_stored_with_its_reason(tmp_path: Path) -> None:
     calibration = fake_calibration()
     quality = replace(calibration.quality, validated=False, because="small faces look good to it")
-    write_calibration(tmp_path / "c.json", replace(calibration, quality=quality))
-    assert read_calibration(tmp_path / "c.json", "ec1-x").quality == quality
+    write_calibrations(tmp_path / "c.json", [replace(calibration, quality=quality)])
+    assert read_calibrations(tmp_path / "c.json", "ec1-x")[0].quality == quality
 
 
 def test_the_default_pack_has_a_calibration_for_its_contract(store: PackStore) -> None:
@@ -169,7 +226,7 @@ def test_the_default_pack_has_a_calibration_for_its_contract(store: PackStore) -
     assert path is not None
     pack = store.path(find_manifest("opencv-zoo"))
     detector = read_card(pack / "detector", DetectorCard)
-    found = read_calibration(path, read_card(pack / "recognizer", Card).contract_id(detector.family))
+    (found, *_) = read_calibrations(path, read_card(pack / "recognizer", Card).contract_id(detector.family))
     assert [point.rate for point in found.points] == [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     assert all(low < point.rate < high for point in found.points for low, high in [point.interval])
     assert all(low < point.threshold < high for point in found.points for low, high in [point.threshold_interval])

@@ -1,3 +1,5 @@
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,12 @@ from models.alignment import alignment_matrix, crop_scale
 from models.deadline import Deadline
 from models.detection import Face
 from models.detection.policy import FacePolicy, select_faces
-from models.errors import ImageUnreadable, NoFace, SeveralFaces
+from models.errors import EngineStopped, ImageUnreadable, NoFace, SeveralFaces
 from models.imaging import ImageLimits, Photo, Raster
 from models.pipeline import EmbeddedFace, EmbeddedPhoto, Pipeline
 from models.serving.models import Models
 from models.types import Embeddings
+from tests.conftest import models_without_weights
 from tests.pictures import encode, faces_png
 
 
@@ -133,3 +136,16 @@ def test_a_large_photo_has_the_embedding_of_a_small_photo(real_models: Models, p
         photo = encode(portrait.resize((side, side)), "JPEG", quality=95)
         embeddings.append(embed_one(pipeline, photo, "single", Deadline())[0].embedding)
     assert embeddings[0] @ embeddings[1] > 0.95
+
+
+def test_a_closed_pipeline_leaves_no_worker_thread_and_accepts_no_more_photos() -> None:
+    before = {thread.ident for thread in threading.enumerate()}
+    models = models_without_weights()
+    photos = [faces_png(1)] * 4
+    with closing(models), models.pipeline as pipeline:
+        assert len(pipeline.detect(photos, "all", Deadline())) == 4
+        assert {thread.ident for thread in threading.enumerate()} - before
+    assert not {thread.ident for thread in threading.enumerate()} - before
+    with pytest.raises(EngineStopped, match="accepts no more photos"):
+        models.pipeline.detect(photos, "all", Deadline())
+    models.close()

@@ -67,6 +67,14 @@ class FaceTable:
     failures: list[Failure] = field(default_factory=list)
     inferred: int = 0
 
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(N,) bool, whether the file can be read.
+
+        A picture that is present and has no face is a failure to acquire; one that is not present was not attempted.
+        """
+        return np.array([content is not None for content in self.contents], np.bool_)
+
     def where(self, chosen: NDArray[np.bool_]) -> "FaceTable":
         """Return a table of the chosen pictures only, without the failures.
 

@@ -11,13 +11,13 @@ from models.errors import CalibrationUnfit, ImageMissing
 from models.evaluation.acquire.pictures import FaceTable, Picture
 from models.evaluation.calibrate.quality_validation import MAX_SUBJECTS, compare_degraded, validate_quality
 from models.evaluation.calibrate.score_map import FOLDS, fit_score_map
-from models.evaluation.metrics.all_pairs import assign_folds, compare_all
+from models.evaluation.metrics.all_pairs import add_incomplete, assign_folds, compare_all
 from models.evaluation.metrics.operating_points import (
     RATES,
+    bound_beyond,
     operating_points,
     point_name,
     require_points,
-    rule_of_three_bound,
 )
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.sets.user_pictures import PictureSet
@@ -66,6 +66,7 @@ def calibrate(
     subjects = acquired.numbers()
     folds = assign_folds(subjects, FOLDS)
     pairs = compare_all(faces.embedding, subjects, folds, model.progress)
+    pairs = add_incomplete(pairs, pictures.where(all_faces.present).numbers())
     measured_on = (
         f"{pictures.name}: {len(faces.names):,} pictures of {len(set(acquired.subjects)):,} subjects, "
         f"{pairs.non_mated.count:,} non-mated and {len(pairs.mated.scores):,} mated pairs"
@@ -78,7 +79,7 @@ def calibrate(
         contract_id=model.models.contract_id,
         default=chosen.name,
         points=tuple(points),
-        bound=rule_of_three_bound(pairs),
+        bound=bound_beyond(pairs),
         score_map=fit_score_map(pairs.by_fold, measured_on),
         quality=measure_quality(model, faces, acquired, policy, chosen.threshold),
         conditions=model.conditions(

@@ -4,6 +4,7 @@ The 87 million pairs of LFW take seconds and a few hundred megabytes.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +79,7 @@ def compare_all(
     ends = np.searchsorted(np.arange(len(owner)), _ends(owner))
     tail = _Tail(min(MAX_TAIL_PAIRS, max(MIN_TAIL_PAIRS, int(np.ceil(TAIL_RATE * other_count)) + 1)))
     mated = _Mated(mated_count)
-    count = int(fold.max()) + 1
-    histograms = FoldHistograms(np.zeros((count, BINS), np.int64), np.zeros((count, count, BINS), np.int64))
+    histograms = _empty_histograms(owner, fold)
     for start, stop in _pieces(fold, 0, _ROWS):
         beyond = int(ends[stop - 1])  # all later columns are of other subjects, hence of non-mated pairs
         near = vectors[start:stop] @ vectors[start:beyond].T
@@ -100,7 +100,7 @@ def compare_all(
     picture = order.astype(np.int32)  # index of the picture that each row of `vectors` belongs to
     return PairScores(
         MatedPairs(mated.scores, picture[mated.first], picture[mated.second]),
-        NonMatedPairs(other_count, scores, picture[first], picture[second], histograms.all()[1]),
+        NonMatedPairs(other_count, scores, picture[first], picture[second], histograms.all().non_mated),
         subjects,
         all_pairs=True,
         by_fold=None if folds is None else histograms,
@@ -121,9 +121,7 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
         SingleClass: Both kinds of pairs are required, and one is missing.
         TooManyPairs: The number of mated pairs exceeds `MAX_MATED_PAIRS`.
     """
-    sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
-    mated = int((sizes * (sizes - 1) // 2).sum())
-    other = len(subjects) * (len(subjects) - 1) // 2 - mated
+    mated, other = _numbers_of_pairs(subjects)
     if both_classes and not mated:
         raise SingleClass("there are no mated pairs: no subject has two pictures with a face")
     if both_classes and not other:
@@ -133,6 +131,29 @@ def count_pairs(subjects: NDArray[np.int64], both_classes: bool = True) -> tuple
             f"{mated:,} mated pairs exceed the maximum of {MAX_MATED_PAIRS:,}; compare a sample instead (--pairs)"
         )
     return mated, other
+
+
+def add_incomplete(pairs: PairScores, attempted: NDArray[np.int64]) -> PairScores:
+    """Return the scores of all completed comparisons with the number of those that were not completed.
+
+    Args:
+        pairs: Scores of all pairs of pictures with a face.
+        attempted: Subject of each picture, with or without a face.
+    """
+    assert pairs.subjects is not None  # because all pairs were compared
+    (mated, other), (of_mated, of_other) = _numbers_of_pairs(attempted), _numbers_of_pairs(pairs.subjects)
+    return replace(
+        pairs,
+        mated=replace(pairs.mated, incomplete=mated - of_mated),
+        non_mated=replace(pairs.non_mated, incomplete=other - of_other),
+    )
+
+
+def _numbers_of_pairs(subjects: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the numbers of mated and of non-mated pairs among all pictures."""
+    sizes = np.unique(subjects, return_counts=True)[1].astype(np.int64)
+    mated = int((sizes * (sizes - 1) // 2).sum())
+    return mated, len(subjects) * (len(subjects) - 1) // 2 - mated
 
 
 def sample_pairs(subjects: NDArray[np.int64], count: int, seed: int) -> tuple[Indices, Indices, NDArray[np.bool_]]:
@@ -263,6 +284,17 @@ class _Mated:
         part = slice(self._filled, self._filled + len(scores))
         self.scores[part], self.first[part], self.second[part] = scores, first, second
         self._filled += len(scores)
+
+
+def _empty_histograms(owner: NDArray[np.int64], fold: NDArray[np.int64]) -> FoldHistograms:
+    count = int(fold.max()) + 1
+    _, first, sizes = np.unique(owner, return_index=True, return_counts=True)
+    return FoldHistograms(
+        np.zeros((count, BINS), np.int64),
+        np.zeros((count, count, BINS), np.int64),
+        np.bincount(fold[first[sizes > 1]], minlength=count),
+        np.bincount(fold[first], minlength=count),
+    )
 
 
 def _ends(owner: NDArray[np.int64]) -> NDArray[np.int64]:

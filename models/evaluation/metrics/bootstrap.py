@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import MIN_ERRORS
 from models.evaluation.metrics.pair_scores import PairScores
+from models.evaluation.metrics.subject_bounds import CONFIDENCE, disjoint_pairs, upper_bound
 from models.types import Progress, no_progress
 
 REPLICATES = 1000
-CONFIDENCE = 0.95
 
 Interval = tuple[float, float]
 
@@ -28,14 +29,17 @@ class PointIntervals(NamedTuple):
     Attributes:
         fmr: Interval of the false match rate at the threshold.
         threshold: Interval of the threshold for the rate.
-        fnmr: Interval of the false non-match rate at the threshold. Without errors every replicate is without errors
-            too, so the upper end is taken from the rule of 3, over the subjects with mated pairs. If all mated pairs
-            are errors, the lower end is taken from the same rule.
+        fnmr: Interval of the false non-match rate at the threshold. The fewer errors, the less the replicates vary, so
+            the upper end is at least the bound of `upper_bound` for the number of subjects with mated pairs, which is
+            the rule of 3 without an error. If nearly all mated pairs are errors, the same holds for the lower end.
+        fnmr_by_subject: Interval of the false non-match rate with equal weight for each subject, with the same bounds.
+            None if the subjects are unknown.
     """
 
     fmr: Interval
     threshold: Interval
     fnmr: Interval
+    fnmr_by_subject: Interval | None
 
 
 def point_intervals(
@@ -64,8 +68,9 @@ def point_intervals(
     missed = np.stack(
         [np.bincount(of_mated, mated.scores < np.float32(threshold), minlength=len(names)) for _, threshold in points]
     )
+    own_rates = missed / np.maximum(pairs_of, 1)
     rates = np.array([rate for rate, _ in points])
-    drawn = np.empty((replicates, len(points), 3))
+    drawn = np.empty((replicates, len(points), 4))
     rng = np.random.default_rng(seed)
     for replicate in range(replicates):
         weight = _draw(rng, len(names))
@@ -82,16 +87,74 @@ def point_intervals(
         drawn[replicate, last < 1, 1] = np.nextafter(tail.scores[0], np.float32(2))  # the rate allows no error
         compared = float(pairs_of @ weight)
         drawn[replicate, :, 2] = (missed @ weight) / compared if compared else np.nan
+        represented = float((pairs_of > 0) @ weight)
+        drawn[replicate, :, 3] = (own_rates @ weight) / represented if represented else np.nan
         progress("bootstrap over subjects", replicate + 1, replicates)
     edge = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(drawn, [edge, 1 - edge], axis=0)
-    rule_of_three = min(1.0, 3 / max(1, (pairs_of > 0).sum()))
-    high[missed.sum(axis=1) == 0, 2] = rule_of_three
-    low[missed.sum(axis=1) == pairs_of.sum(), 2] = 1 - rule_of_three
+    with_mated = int((pairs_of > 0).sum())
+    measured = np.stack([missed.sum(axis=1) / pairs_of.sum(), own_rates.sum(axis=1) / with_mated], axis=1)
+    high[:, 2:] = np.maximum(high[:, 2:], upper_bound(measured, with_mated))
+    low[:, 2:] = np.minimum(low[:, 2:], 1 - upper_bound(1 - measured, with_mated))
     return [
-        PointIntervals(*((float(low[point, kind]), float(high[point, kind])) for kind in range(3)))
+        PointIntervals(*((float(low[point, kind]), float(high[point, kind])) for kind in range(4)))
         for point in range(len(points))
     ]
+
+
+def rate_intervals(
+    pairs: PairScores, threshold: float, replicates: int = REPLICATES, seed: int = 0
+) -> tuple[Interval | None, Interval | None]:
+    """Compute the confidence intervals of both error rates at a threshold that may have few errors or none.
+
+    With fewer than 30 false matches, the upper end of FMR is at least the bound over disjoint pairs of subjects.
+
+    Args:
+        pairs: Similarities of pairs of known subjects.
+        threshold: Similarity from which a comparison is a match.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the draws.
+
+    Returns:
+        95 % confidence intervals of FMR and of FNMR; None without a non-mated, or without a mated, pair.
+    """
+    assert pairs.subjects is not None  # for the type checker; callers pass pairs with subjects
+    names, owner = np.unique(pairs.subjects, return_inverse=True)
+    sizes = np.bincount(owner, minlength=len(names)).astype(np.float64)
+    tail, of_mated = pairs.non_mated, owner[pairs.mated.first]
+    first, second = owner[tail.first], owner[tail.second]
+    errors = min(tail.errors(threshold), len(first))
+    pairs_of = np.bincount(of_mated, minlength=len(names)).astype(np.float64)
+    missed = np.bincount(of_mated, pairs.mated.missed(threshold), minlength=len(names))
+    shares = np.full((replicates, 2), np.nan)
+    rng = np.random.default_rng(seed)
+    for share in shares:
+        weight = _draw(rng, len(names)) if len(names) > 1 else np.ones(1)
+        total = _all_pairs(weight * sizes) if pairs.all_pairs else float(weight[first] @ weight[second])
+        compared = float(pairs_of @ weight)
+        share[0] = float(weight[first[:errors]] @ weight[second[:errors]]) / total if total else np.nan
+        share[1] = float(missed @ weight) / compared if compared else np.nan
+    fmr = fnmr = None
+    edge = (1 - CONFIDENCE) / 2
+    if tail.count:
+        low, high = np.nanquantile(shares[:, 0], [edge, 1 - edge])
+        few = errors < MIN_ERRORS
+        bound = upper_bound(np.array([tail.fmr(threshold)]), disjoint_pairs(pairs))[0] if few else 0.0
+        fmr = (float(low), float(max(high, bound)))
+    if len(of_mated):
+        low, high = np.nanquantile(shares[:, 1], [edge, 1 - edge])
+        rate, with_mated = np.array([pairs.mated.fnmr(threshold)]), int((pairs_of > 0).sum())
+        least, most = 1 - upper_bound(1 - rate, with_mated)[0], upper_bound(rate, with_mated)[0]
+        fnmr = (float(min(low, least)), float(max(high, most)))
+    return fmr, fnmr
+
+
+def fnmr_by_subject(pairs: PairScores, threshold: float) -> float | None:
+    """Return the false non-match rate with equal weight for each subject; None if the subjects are unknown."""
+    if pairs.subjects is None:
+        return None
+    owner = np.unique(pairs.subjects[pairs.mated.first], return_inverse=True)[1]
+    return float((np.bincount(owner, pairs.mated.missed(threshold)) / np.bincount(owner)).mean())
 
 
 def _draw(rng: np.random.Generator, subjects: int) -> NDArray[np.float64]:

@@ -1,7 +1,9 @@
 """1:N identification: rank rates, and true positive identification rates (TPIR) at a given FPIR.
 
 Two definitions exist. In ISO/IEC 19795-1, a non-mated probe is a probe whose subject is not enrolled, and FPIR is the
-share of non-mated probes that return any candidate. In the official code of IJB (`eval_helper_identification.py` of
+share of non-mated probes that return any candidate. A subject whose enrolment was attempted and failed is enrolled in
+this sense: the system cannot find the person, so each of their probes is a miss (FNIR) and none is non-mated. Failures
+to acquire a probe count too, as in that standard. In the official code of IJB (`eval_helper_identification.py` of
 AdaFace, `ijb_1n.py` of insightface), all probes are enrolled. The threshold is the k-th largest of all scores with
 other subjects, where k is FPIR times the number of probes. A probe is identified if its score with its own subject
 exceeds the threshold, at any rank.
@@ -49,7 +51,8 @@ class Identification(NamedTuple):
         ranks: Share of mated probes whose subject is among the first 1, 5 and 10 candidates.
         rates: Identification rates at the FPIRs that the number of non-mated probes supports.
         mated, non_mated: Numbers of probes.
-        own: (M,) float32, similarity of each mated probe to its own subject; -1 if no face was acquired.
+        unenrolled: Number of mated probes whose subject failed to enrol.
+        own: (M,) float32, similarity of each mated probe to its own subject; -1 if no face was acquired or enrolled.
         place: (M,) int64, rank of each mated probe's own subject, from 0.
         best_other: (K,) float32, highest similarity of each non-mated probe to any subject.
     """
@@ -58,6 +61,7 @@ class Identification(NamedTuple):
     rates: list[RateAtFpir]
     mated: int
     non_mated: int
+    unenrolled: int
     own: Floats
     place: NDArray[np.int64]
     best_other: Floats
@@ -69,16 +73,19 @@ def search(
     """Search every probe in an open-set gallery and compute the rates of ISO/IEC 19795-1.
 
     Args:
-        gallery: (G, D) float32, embeddings of length 1. Of several embeddings of a subject, the most similar one
-            counts.
+        gallery: (G, D) float32, embeddings of length 1; zero if no face was acquired. Of several embeddings of a
+            subject, the most similar one counts. A subject without an embedding failed to enrol.
         gallery_subjects: (G,) int64, subject of each embedding.
         probes: (P, D) float32, embeddings of length 1; zero if no face was acquired. Such a probe has no candidates.
         probe_subjects: (P,) int64, subject of each probe.
         progress: Called after each block of probes.
 
     Raises:
-        SingleClass: No probe is of an enrolled subject.
+        SingleClass: No probe is of a subject of the gallery, or no embedding of the gallery was acquired.
     """
+    acquired = gallery.any(axis=1)
+    if not acquired.any():
+        raise SingleClass("no subject is enrolled: no picture of the gallery has a face")
     subjects, owner = np.unique(gallery_subjects, return_inverse=True)
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
@@ -86,10 +93,13 @@ def search(
     if not enrolled.any():
         raise SingleClass("no probe is of an enrolled subject, so no identification rate can be measured")
     target = np.searchsorted(subjects, probe_subjects)
+    failed = ~np.isin(subjects, gallery_subjects[acquired])
     own, place, best_other = [], [], []
     for start in range(0, len(probes), _PROBES):
         part = slice(start, start + _PROBES)
-        best = np.maximum.reduceat((probes[part] @ gallery.T)[:, order], starts, axis=1)
+        similarity = probes[part] @ gallery.T
+        similarity[:, ~acquired] = -1
+        best = np.maximum.reduceat(similarity[:, order], starts, axis=1)
         best[~probes[part].any(axis=1)] = -1
         mated = enrolled[part]
         own_scores = best[mated, target[part][mated]]
@@ -98,10 +108,11 @@ def search(
         best_other.append(best[~mated].max(axis=1))
         progress("searching", min(start + _PROBES, len(probes)), len(probes))
     scores, places, others = np.concatenate(own), np.concatenate(place), np.concatenate(best_other)
-    places[~probes[enrolled].any(axis=1)] = len(subjects)  # beyond every rank, because no face was acquired
+    unfound = failed[target[enrolled]]
+    places[~probes[enrolled].any(axis=1) | unfound] = len(subjects) + max(RANKS)  # beyond every rank
     rates = [] if not len(others) else [rate for fpir in FPIRS if (rate := _rate_at(fpir, scores, places, others))]
     ranks = {rank: float((places < rank).mean()) for rank in RANKS}
-    return Identification(ranks, rates, len(scores), len(others), scores, places, others)
+    return Identification(ranks, rates, len(scores), len(others), int(unfound.sum()), scores, places, others)
 
 
 def search_ijb_protocol(

@@ -2,21 +2,22 @@
 
 Rule of 30 (G. Doddington, M. Przybocki, A. Martin, D. Reynolds, "The NIST speaker recognition evaluation", Speech
 Communication 31, 2000): with 30 errors, the true rate is within 30 % of the measured rate with 90 % confidence, if the
-trials are independent. A rate with fewer errors gets no operating point. Rule of 3: with no error in N trials, the rate
-is below 3 / N with 95 % confidence.
+trials are independent. A rate with fewer errors gets no operating point; how far the trials are from independence, the
+interval of a point shows. Rule of 3: with no error in N independent trials, the rate is below 3 / N with 95 %
+confidence. Pairs that share a subject are not independent, so N is a number of disjoint pairs (see `subject_bounds`).
 """
 
 from collections.abc import Sequence
 from math import ceil
 
-import numpy as np
 from scipy.special import betaincinv
 
 from models.calibration import MIN_ERRORS, Bound, OperatingPoint
 from models.calibration.records import bound_text
 from models.errors import CalibrationUnfit, SingleClass
-from models.evaluation.metrics.bootstrap import CONFIDENCE, REPLICATES, PointIntervals, point_intervals
+from models.evaluation.metrics.bootstrap import REPLICATES, PointIntervals, fnmr_by_subject, point_intervals
 from models.evaluation.metrics.pair_scores import PairScores
+from models.evaluation.metrics.subject_bounds import CONFIDENCE, bound_without_errors, disjoint_pairs
 from models.types import Progress, no_progress
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -69,6 +70,10 @@ def operating_points(
             fnmr_interval=interval.fnmr,
             errors=pairs.non_mated.errors(threshold),
             measured_on=measured_on,
+            gfar=pairs.non_mated.gfar(threshold),
+            gfrr=pairs.mated.gfrr(threshold),
+            fnmr_by_subject=fnmr_by_subject(pairs, threshold),
+            fnmr_by_subject_interval=interval.fnmr_by_subject,
         )
         for (rate, threshold), interval in zip(supported, intervals, strict=True)
     ]
@@ -100,8 +105,7 @@ def unsupported_rate_notes(
     if any(not supports(pairs, rate) for rate in rates):
         notes.append(
             f"{count:,} non-mated comparisons support no rate below {MIN_ERRORS / count:.3g} (30 errors). Above the "
-            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most "
-            f"{bound_text(3 / count)} (rule of 3)."
+            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most {_rule_of_three(pairs)}."
         )
     for rate in rates:
         if supports(pairs, rate) and rate not in measured:
@@ -122,14 +126,19 @@ def require_points(points: Sequence[OperatingPoint], pairs: PairScores) -> None:
         count = pairs.non_mated.count
         raise CalibrationUnfit(
             f"{count:,} non-mated comparisons support no operating point: a false match rate of {max(RATES):g} needs "
-            f"{ceil(MIN_ERRORS / max(RATES)):,} comparisons (30 errors); without an error among the {count:,}, the "
-            f"rate is at most {bound_text(min(1.0, 3 / max(count, 1)))} (rule of 3)"
+            f"{ceil(MIN_ERRORS / max(RATES)):,} comparisons (30 errors); above their highest similarity the rate is at "
+            f"most {_rule_of_three(pairs)}"
         )
 
 
-def rule_of_three_bound(pairs: PairScores) -> Bound:
-    """Return the bound on the false match rate above the highest non-mated similarity, by the rule of 3."""
-    return Bound(float(pairs.non_mated.scores[0]), 3 / pairs.non_mated.count)
+def bound_beyond(pairs: PairScores) -> Bound:
+    """Return the bound on the false match rate above the highest non-mated similarity."""
+    return Bound(float(pairs.non_mated.scores[0]), bound_without_errors(pairs))
+
+
+def _rule_of_three(pairs: PairScores) -> str:
+    what = "pairs of subjects" if pairs.subjects is not None else "pairs of pictures"
+    return f"{bound_text(bound_without_errors(pairs))} (rule of 3 over {disjoint_pairs(pairs):,} disjoint {what})"
 
 
 def require_both_classes(pairs: PairScores) -> None:
@@ -140,7 +149,7 @@ def require_both_classes(pairs: PairScores) -> None:
     """
     for kind, count in (("mated", len(pairs.mated.scores)), ("non-mated", pairs.non_mated.count)):
         if not count:
-            raise SingleClass(f"no error rate can be measured without {kind} comparisons")
+            raise SingleClass(f"no error rate can be measured without completed {kind} comparisons")
 
 
 def point_name(rate: float) -> str:
@@ -162,7 +171,6 @@ def _binomial(pairs: PairScores, threshold: float) -> PointIntervals:
     low, high = binomial_interval(errors, trials)
     scores = pairs.non_mated.scores
     ends = [scores[min(len(scores) - 1, max(0, int(rate * trials) - 1))] for rate in (high, low)]
-    missed = int((pairs.mated.scores < np.float32(threshold)).sum())
-    return PointIntervals(
-        (low, high), (float(ends[0]), float(ends[1])), binomial_interval(missed, len(pairs.mated.scores))
-    )
+    missed = int(pairs.mated.missed(threshold).sum())
+    fnmr = binomial_interval(missed, len(pairs.mated.scores))
+    return PointIntervals((low, high), (float(ends[0]), float(ends[1])), fnmr, None)

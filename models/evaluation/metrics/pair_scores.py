@@ -1,11 +1,16 @@
 """Similarities of mated and non-mated pairs, stored so that low false match rates are exact.
 
-The terms follow ISO/IEC 19795-1. Non-mated pairs are numerous, so only the most similar ones (the tail) are stored one
-by one, and all of them are counted in a histogram. False match rates in the tail are exact to the pair; higher rates
-are exact to the width of a histogram bin.
+The terms follow ISO/IEC 19795-1. FMR and FNMR are over completed comparisons. The generalized rates GFAR and GFRR are
+over all attempted ones: a pair with a face that was not acquired was attempted and not completed, so it is never
+accepted. A pair with a missing file was not attempted and counts nowhere.
+
+Non-mated pairs are numerous, so only the most similar ones (the tail) are stored one by one, and all of them are
+counted in a histogram. False match rates in the tail are exact to the pair; higher rates are exact to the width of a
+histogram bin.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +28,28 @@ class MatedPairs:
     """All mated pairs.
 
     Attributes:
-        scores: (M,) float32, similarities; -1 if a face was not acquired.
+        scores: (M,) float32, similarities of the completed comparisons.
         first, second: (M,) int32, indices of the two pictures.
+        incomplete: Number of comparisons that were not completed, because a face was not acquired.
     """
 
     scores: Floats
     first: Indices
     second: Indices
+    incomplete: int = 0
+
+    def missed(self, threshold: float) -> NDArray[np.bool_]:
+        """Return (M,) bool, whether the similarity of each pair is below a threshold."""
+        below: NDArray[np.bool_] = self.scores < np.float32(threshold)
+        return below
 
     def fnmr(self, threshold: float) -> float:
-        """Return the share of mated pairs below a threshold."""
-        return float((self.scores < np.float32(threshold)).mean())
+        """Return the false non-match rate: the share of completed comparisons below a threshold."""
+        return float(self.missed(threshold).mean())
+
+    def gfrr(self, threshold: float) -> float:
+        """Return the generalized false reject rate: the share of attempted comparisons that are not accepted."""
+        return (int(self.missed(threshold).sum()) + self.incomplete) / (len(self.scores) + self.incomplete)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +57,11 @@ class NonMatedPairs:
     """Non-mated pairs.
 
     Attributes:
-        count: Number of all non-mated pairs.
+        count: Number of all completed comparisons.
         scores: (K,) float32, the K highest similarities in descending order (the tail).
         first, second: (K,) int32, indices of the two pictures.
         histogram: (BINS,) int64, histogram of all similarities over [-1, 1].
+        incomplete: Number of comparisons that were not completed, because a face was not acquired.
     """
 
     count: int
@@ -52,6 +69,7 @@ class NonMatedPairs:
     first: Indices
     second: Indices
     histogram: NDArray[np.int64]
+    incomplete: int = 0
 
     def errors(self, threshold: float) -> int:
         """Return the number of pairs that reach a threshold.
@@ -65,8 +83,12 @@ class NonMatedPairs:
         return int(self.histogram[max(0, first) :].sum())
 
     def fmr(self, threshold: float) -> float:
-        """Return the share of non-mated pairs that reach a threshold."""
+        """Return the false match rate: the share of completed comparisons that reach a threshold."""
         return self.errors(threshold) / self.count
+
+    def gfar(self, threshold: float) -> float:
+        """Return the generalized false accept rate: the share of attempted comparisons that reach a threshold."""
+        return self.errors(threshold) / (self.count + self.incomplete)
 
     def threshold(self, rate: float) -> float | None:
         """Return the lowest similarity of the tail that at most the share `rate` of the pairs reach.
@@ -101,6 +123,21 @@ class PairScores:
     by_fold: "FoldHistograms | None" = None
 
 
+class Histograms(NamedTuple):
+    """Histograms of similarities.
+
+    Attributes:
+        mated, non_mated: (BINS,) int64.
+        mated_subjects: Number of subjects with mated pairs.
+        subjects: Number of all subjects.
+    """
+
+    mated: NDArray[np.int64]
+    non_mated: NDArray[np.int64]
+    mated_subjects: int
+    subjects: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldHistograms:
     """Histograms of similarities by the folds of the two subjects of a pair.
@@ -108,23 +145,34 @@ class FoldHistograms:
     Attributes:
         mated: (F, BINS) int64; both pictures of a mated pair are in the same fold.
         non_mated: (F, F, BINS) int64, upper triangle over the two folds.
+        mated_subjects: (F,) int64, number of subjects with mated pairs.
+        subjects: (F,) int64, number of subjects.
     """
 
     mated: NDArray[np.int64]
     non_mated: NDArray[np.int64]
+    mated_subjects: NDArray[np.int64]
+    subjects: NDArray[np.int64]
 
-    def of(self, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the mated and non-mated histograms of pairs whose subjects are both in a fold."""
-        return self.mated[fold], self.non_mated[fold, fold]
+    def of(self, fold: int) -> Histograms:
+        """Return the histograms of pairs whose subjects are both in a fold."""
+        return self._within(np.arange(len(self.mated)) == fold)
 
-    def without(self, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the mated and non-mated histograms of pairs without a subject of a fold."""
-        others = np.arange(len(self.mated)) != fold
-        return self.mated[others].sum(axis=0), self.non_mated[others][:, others].sum(axis=(0, 1))
+    def without(self, fold: int) -> Histograms:
+        """Return the histograms of pairs without a subject of a fold."""
+        return self._within(np.arange(len(self.mated)) != fold)
 
-    def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the mated and non-mated histograms of all pairs."""
-        return self.mated.sum(axis=0), self.non_mated.sum(axis=(0, 1))
+    def all(self) -> Histograms:
+        """Return the histograms of all pairs."""
+        return self._within(np.ones(len(self.mated), np.bool_))
+
+    def _within(self, folds: NDArray[np.bool_]) -> Histograms:
+        return Histograms(
+            self.mated[folds].sum(axis=0),
+            self.non_mated[folds][:, folds].sum(axis=(0, 1)),
+            int(self.mated_subjects[folds].sum()),
+            int(self.subjects[folds].sum()),
+        )
 
 
 def bins_of(scores: Floats) -> NDArray[np.intp]:
@@ -139,22 +187,25 @@ def listed_pairs(
     first: Indices,
     second: Indices,
     subjects: NDArray[np.int64] | None = None,
+    present: NDArray[np.bool_] | None = None,
 ) -> PairScores:
     """Return the scores of listed pairs; all non-mated pairs are stored one by one.
 
     Args:
-        scores: (P,) float32, similarities; NaN if a face was not acquired. Such a mated pair is stored as -1, a false
-            non-match at every threshold above -1. Such a non-mated pair is dropped, because nothing was compared.
+        scores: (P,) float32, similarities; NaN if a face was not acquired, so that nothing was compared.
         mated: (P,) bool, whether a pair is mated.
         first: (P,) int32, first picture of each pair.
         second: (P,) int32, second picture of each pair.
         subjects: (N,) int64, subject of each picture; None if the subjects are unknown.
+        present: (P,) bool, whether both files of a pair can be read; None means all. Other pairs were not attempted.
     """
-    others = np.flatnonzero(~mated & ~np.isnan(scores))
+    completed = ~np.isnan(scores)
+    failed = ~completed if present is None else ~completed & present
+    own, others = mated & completed, np.flatnonzero(~mated & completed)
     order = others[np.argsort(-scores[others], kind="stable")]
     histogram = np.bincount(bins_of(scores[others]), minlength=BINS).astype(np.int64)
     return PairScores(
-        MatedPairs(np.nan_to_num(scores[mated], nan=-1), first[mated], second[mated]),
-        NonMatedPairs(len(order), scores[order], first[order], second[order], histogram),
+        MatedPairs(scores[own], first[own], second[own], int((mated & failed).sum())),
+        NonMatedPairs(len(order), scores[order], first[order], second[order], histogram, int((~mated & failed).sum())),
         subjects,
     )

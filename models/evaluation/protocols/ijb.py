@@ -52,6 +52,11 @@ class Templates(NamedTuple):
     failures: list[Failure]
     images: list[str]
 
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Whether each template has an image that could be embedded."""
+        return np.asarray(self.vectors.any(axis=1), np.bool_)
+
     def of(self, templates: NDArray[np.int64], what: str) -> NDArray[np.int64]:
         """Return the rows of `vectors` for template ids.
 
@@ -114,7 +119,8 @@ def evaluate_ijb_11(model: EvaluatedModel, directory: Path, name: IjbName, varia
     evaluation = Evaluation("ijb_11", f"{_title(name)} 1:1, {variant}", model.conditions(variant=variant))
     add_acquisition(evaluation, templates.images, templates.failures)
     first, second = templates.of(pairs.first, "pairs"), templates.of(pairs.second, "pairs")
-    add_verification(evaluation, score_pairs(templates.vectors, first, second), pairs.mated, first, second)
+    completed = templates.usable[first] & templates.usable[second]
+    add_verification(evaluation, score_pairs(templates.vectors, first, second), pairs.mated, first, second, completed)
     return evaluation
 
 
@@ -124,8 +130,18 @@ def add_verification(
     mated: NDArray[np.bool_],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
+    completed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Add TAR at FAR as in the official code, and the error rates of ISO/IEC 19795-1."""
+    """Add TAR at FAR as in the official code, and the error rates of ISO/IEC 19795-1.
+
+    Args:
+        evaluation: The evaluation to add to.
+        scores: (P,) float32, similarities; 0 with a template without a usable image, as in the official code.
+        mated: (P,) bool, whether a pair is mated.
+        first: (P,) int64, first template of each pair.
+        second: (P,) int64, second template of each pair.
+        completed: (P,) bool, whether both templates of a pair have a usable image; None means all.
+    """
     read = tar_at_far(*roc_curve(scores, mated))
     evaluation.figures += [
         Figure(f"tar_at_far_{point.target:.0e}", point.tar, f"TAR {point.tar:.2%} at FAR {point.target:.0e}")
@@ -134,7 +150,8 @@ def add_verification(
     rows = [(point.target, point.tar, point.far) for point in read]
     note = "The ROC point whose FAR is nearest to the target, as in the official code. Its FAR may be higher."
     evaluation.tables.append(Table("tar_at_far", "TAR at FAR", ("target FAR", "TAR", "measured FAR"), [*rows], note))
-    pairs = listed_pairs(scores, mated, first.astype(np.int32), second.astype(np.int32))
+    similarity = scores if completed is None else np.where(completed, scores, np.float32(np.nan))
+    pairs = listed_pairs(similarity, mated, first.astype(np.int32), second.astype(np.int32))
     add_error_rates(evaluation, pairs, evaluation.title)
 
 

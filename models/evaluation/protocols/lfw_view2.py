@@ -54,7 +54,7 @@ def evaluate_lfw_view2(
     first = np.array([index[pair.first] for pair in pairs], np.int32)
     second = np.array([index[pair.second] for pair in pairs], np.int32)
     mated = np.array([pair.mated for pair in pairs])
-    acquired = faces.found[first] & faces.found[second]
+    acquired, present = faces.found[first] & faces.found[second], faces.present[first] & faces.present[second]
     similarity = np.where(acquired, np.einsum("ij,ij->i", faces.embedding[first], faces.embedding[second]), np.nan)
     owners = [name.partition("/")[0] for name in names]
     subjects = np.unique(owners, return_inverse=True)[1].astype(np.int64)
@@ -62,7 +62,7 @@ def evaluate_lfw_view2(
     evaluation = Evaluation("lfw_view2", "LFW View 2", model.conditions(face_policy=policy))
     add_accuracy(evaluation, ten_fold_accuracy(distances_of(similarity), mated, acquired))
     add_acquisition(evaluation, names, faces.failures)
-    scores = listed_pairs(similarity.astype(np.float32), mated, first, second, subjects)
+    scores = listed_pairs(similarity.astype(np.float32), mated, first, second, subjects, present)
     points = add_error_rates(evaluation, scores, "LFW View 2")
     add_discard(evaluation, scores, faces.norms[:, 0], points)
     if cohorts is not None:
@@ -70,8 +70,7 @@ def evaluate_lfw_view2(
     add_mistakes(evaluation, scores, names)
     add_duplicates(evaluation, faces.names, faces.contents, owners)
     evaluation.notes.append(
-        "A pair with a face that was not acquired counts as an error of the accuracy and, if mated, as a false "
-        "non-match. LFW consists of press photos of celebrities and is easy. On other data the same threshold has "
-        "different error rates."
+        "A pair with a face that was not acquired counts as an error of the accuracy. LFW consists of press photos of "
+        "celebrities and is easy. On other data the same threshold has different error rates."
     )
     return evaluation

@@ -5,7 +5,7 @@ from typing import Any
 from models.calibration import MIN_ERRORS, Calibration
 from models.calibration.records import bound_text
 from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
-from models.evaluation.reports.sections import points_table
+from models.evaluation.reports.sections import points_table, weighting_table
 
 
 def describe_calibration(calibration: Calibration) -> Evaluation:
@@ -13,7 +13,7 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
     fitted, quality, bound = calibration.score_map, calibration.quality, calibration.bound
     measured_on = calibration.points[0].measured_on
     verdict = "validated, may gate" if quality.validated else f"NOT validated, cannot gate: {quality.because}"
-    statistics = quality.statistics
+    statistics, strictest = quality.statistics, calibration.points[-1]
     evaluation = Evaluation("calibration", f"Calibration of {calibration.conditions.get('recognizer', 'a model')}", {})
     evaluation.conditions |= calibration.conditions
     evaluation.figures += [
@@ -22,7 +22,8 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
             "bound",
             bound.fmr,
             f"above {bound.similarity:.3f}, the highest non-mated similarity, FMR is at most "
-            f"{bound_text(bound.fmr)} (rule of 3)",
+            f"{bound_text(bound.fmr)} (rule of 3 over disjoint pairs of subjects, however the errors are spread; "
+            f"if these subjects are typical, {bound_text(strictest.interval[1])} by the interval of {strictest.name})",
         ),
         Figure(
             "cost",
@@ -38,6 +39,7 @@ def describe_calibration(calibration: Calibration) -> Evaluation:
     ]
     evaluation.points = list(calibration.points)
     evaluation.tables.append(points_table(calibration.points, "* marks the default point.", calibration.default))
+    evaluation.tables.append(weighting_table(calibration.points))
     evaluation.charts.append(_score_map(calibration))
     kinds = {kind: found for kind, found in quality.evidence.items() if isinstance(found, dict)}
     if kinds:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.calibration import OperatingPoint
 from models.evaluation.acquire.pictures import FaceTable
 from models.evaluation.metrics.all_pairs import compare_all
+from models.evaluation.metrics.bootstrap import Interval, rate_intervals
 from models.evaluation.metrics.operating_points import binomial_interval
 from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
 from models.evaluation.reports.document import Evaluation, Table
@@ -28,20 +29,18 @@ def add_cohorts(
         for value in sorted({cohort for cohort in values if cohort is not None}):
             inside = np.array([cohort == value for cohort in values])
             scores = _within(pairs, faces, inside)
-            row: list[Any] = [value, int(inside.sum())]
-            if scores is None:
-                rows.append((*row, 0, 0, None, "", None, ""))
-                continue
-            errors, trials = scores.non_mated.errors(point.threshold), scores.non_mated.count
-            missed = int((scores.mated.scores < np.float32(point.threshold)).sum())
-            row += [trials, len(scores.mated.scores)]
-            row += [errors / trials if trials else None, _binomial(errors, trials)]
-            row += [missed / len(scores.mated.scores) if len(scores.mated.scores) else None]
-            rows.append((*row, _binomial(missed, len(scores.mated.scores))))
-        columns = (attribute, "pictures", "non-mated", "mated", "FMR", "FMR 95 %", "FNMR", "FNMR 95 %")
+            counts: list[Any] = [0, 0, None, "", None, ""] if scores is None else _rates(scores, point.threshold)
+            rows.append((value, int(inside.sum()), *counts, _failures(faces, inside)))
+        columns = (attribute, "pictures", "non-mated", "mated", "FMR", "FMR 95 %", "FNMR", "FNMR 95 %", "FTA")
+        how = (
+            "Intervals are from a bootstrap over the subjects of the cohort."
+            if pairs.subjects is not None
+            else "Intervals treat pairs as independent, because subjects are unknown, and are too narrow."
+        )
         note = (
             f"Both pictures of a pair belong to the cohort. The threshold is {point.threshold:.3f}, at which the FMR "
-            f"of all pairs is {point.rate:g}. Intervals treat pairs as independent and are too narrow."
+            f"of all pairs is {point.rate:g}. FMR and FNMR are over completed comparisons; FTA is the rate of "
+            f"failures to acquire a face. {how}"
         )
         evaluation.tables.append(Table(f"cohort_{attribute}", f"Error rates by {attribute}", columns, rows, note))
 
@@ -63,11 +62,28 @@ def _within(pairs: PairScores, faces: FaceTable, inside: NDArray[np.bool_]) -> P
         np.concatenate([np.ones(same.sum(), np.bool_), np.zeros(different.sum(), np.bool_)]),
         np.concatenate([mated.first[same], others.first[different]]),
         np.concatenate([mated.second[same], others.second[different]]),
+        pairs.subjects,
     )
 
 
-def _binomial(errors: int, trials: int) -> str:
-    if not trials:
-        return ""
-    low, high = binomial_interval(errors, trials)
-    return f"{low:.2g}–{high:.2g}"
+def _rates(scores: PairScores, threshold: float) -> list[Any]:
+    """Return the cells of one cohort: both numbers of pairs, and both rates with their intervals."""
+    errors, trials, mated = scores.non_mated.errors(threshold), scores.non_mated.count, len(scores.mated.scores)
+    missed = int(scores.mated.missed(threshold).sum())
+    if scores.subjects is not None:
+        of_errors, of_missed = rate_intervals(scores, threshold)
+    else:
+        of_errors = binomial_interval(errors, trials) if trials else None
+        of_missed = binomial_interval(missed, mated) if mated else None
+    fmr, fnmr = errors / trials if trials else None, missed / mated if mated else None
+    return [trials, mated, fmr, _text(of_errors), fnmr, _text(of_missed)]
+
+
+def _failures(faces: FaceTable, inside: NDArray[np.bool_]) -> float | None:
+    """Return the failure-to-acquire rate within a cohort; None without a picture."""
+    present = inside & faces.present
+    return float((~faces.found[present]).mean()) if present.any() else None
+
+
+def _text(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2g}–{interval[1]:.2g}"

@@ -18,6 +18,7 @@ from models.evaluation.sets.user_pictures import PictureSet
 from models.photo_folders import listed
 
 _WORST = 20
+_NOTABLE = 5  # times the share of a subject if all had equally many mated comparisons
 
 Names = Sequence[str]
 
@@ -30,7 +31,7 @@ def add_acquisition(evaluation: Evaluation, names: Names, failures: Sequence[Fai
     rate = failed / present if present else 0.0
     evaluation.figures += [
         Figure("pictures", present, f"{present:,} pictures"),
-        Figure("failure_to_acquire", rate, f"failure to acquire: {failed:,} of {present:,} pictures ({rate:.2%})"),
+        Figure("failure_to_acquire", rate, f"failure to acquire: {failed:,} of {present:,} pictures (FTA {rate:.2%})"),
     ]
     if missing:
         evaluation.figures.append(Figure("missing", missing, f"{missing:,} pictures of the set are missing"))
@@ -93,11 +94,13 @@ def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str)
     evaluation.figures += [
         Figure("mated", mated, f"{mated:,} mated comparisons"),
         Figure("non_mated", others, f"{others:,} non-mated comparisons"),
+        *_incomplete_figures(pairs),
+        *_share_figures(pairs),
     ]
     points = operating_points(pairs, measured_on)
     evaluation.points = points
     how = "bootstrap over subjects" if pairs.subjects is not None else "exact binomial, because subjects are unknown"
-    evaluation.tables.append(points_table(points, f"95 % confidence intervals: {how}."))
+    evaluation.tables += [points_table(points, f"95 % confidence intervals: {how}."), weighting_table(points)]
     evaluation.notes += unsupported_rate_notes(pairs, points)
     evaluation.charts += [histogram_chart(pairs), *error_charts(pairs, points)]
     return points
@@ -118,7 +121,52 @@ def points_table(points: Sequence[OperatingPoint], note: str, default: str | Non
         for point in points
     ]
     columns = ("point", "threshold", "threshold 95 %", "false matches", "FMR 95 %", "FNMR", "FNMR 95 %")
-    return Table("points", "Operating points", columns, [*rows], note)
+    return Table("points", "Operating points", columns, [*rows], f"{note} FMR and FNMR are over completed comparisons.")
+
+
+def weighting_table(points: Sequence[OperatingPoint]) -> Table:
+    """Return the table of FNMR by weight of the subjects, and of the rates that include failures to acquire."""
+    rows = [
+        (
+            point.name,
+            point.fnmr,
+            point.fnmr_by_subject,
+            _interval(point.fnmr_by_subject_interval, ".4f") if point.fnmr_by_subject_interval else "",
+            point.gfar,
+            point.gfrr,
+        )
+        for point in points
+    ]
+    columns = ("point", "FNMR", "FNMR by subject", "FNMR by subject 95 %", "GFAR", "GFRR")
+    note = (
+        "In FNMR each mated pair counts the same, so a subject with many pictures dominates; by subject, each subject "
+        "counts the same. GFAR and GFRR are over attempted comparisons: one with a face that was not acquired is "
+        "rejected."
+    )
+    return Table("weighting", "Weight of the subjects, and failures to acquire", columns, [*rows], note)
+
+
+def _incomplete_figures(pairs: PairScores) -> list[Figure]:
+    counts = {"mated": pairs.mated.incomplete, "non_mated": pairs.non_mated.incomplete}
+    return [
+        Figure(
+            f"incomplete_{kind}",
+            count,
+            f"{count:,} {kind.replace('_', '-')} comparisons not completed, because a face was not acquired",
+        )
+        for kind, count in counts.items()
+        if count
+    ]
+
+
+def _share_figures(pairs: PairScores) -> list[Figure]:
+    """Return the share of the mated pairs that the subject with the most of them supplies."""
+    if pairs.subjects is None or not len(pairs.mated.first):
+        return []
+    counts = np.unique(pairs.subjects[pairs.mated.first], return_counts=True)[1]
+    share = float(counts.max() / counts.sum())
+    text = f"one of {len(counts):,} subjects supplies {share:.0%} of the mated comparisons; see FNMR by subject"
+    return [Figure("largest_share", share, text if share > _NOTABLE / len(counts) else "")]
 
 
 def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> None:
@@ -144,7 +192,6 @@ def add_mistakes(evaluation: Evaluation, pairs: PairScores, names: Names) -> Non
             "Least similar mated pairs",
             columns,
             [(float(mated.scores[index]), names[mated.first[index]], names[mated.second[index]]) for index in lowest],
-            "A similarity of -1 marks a face that was not acquired.",
         ),
     ]
 

@@ -342,6 +342,26 @@ def test_a_calibration_under_other_conditions_is_reported(fake_models: Models, g
     assert info["quality"]["norm_mean"] == 11.3
 
 
+def test_the_calibration_that_was_measured_in_what_runs_is_served(fake_models: Models, galleries: Galleries) -> None:
+    """The file holds bf16 and fp32; a processor without bf16 serves fp32 and reports no mismatch."""
+    assert fake_models.calibration is not None
+    measured = [
+        replace(fake_models.calibration, default=name, conditions={"engine": "fake", "precision": precision})
+        for precision, name in (("bf16", "fmr_1e-2"), ("fp32", "fmr_1e-3"))
+    ]
+    for calibrations, mismatch in (
+        (measured, None),
+        (measured[:1], "the calibration was measured with precision bf16, now fp32"),
+    ):
+        with served(fake_models.calibrated(calibrations, None), galleries) as client:
+            info = client.get("/v1/info").json()
+        assert info["calibration_mismatch"] == mismatch
+        assert info["calibration_conditions"]["precision"] == ("bf16" if mismatch else "fp32")
+        assert info["default_operating_point"] == ("fmr_1e-2" if mismatch else "fmr_1e-3")
+    with served(fake_models.calibrated((), "never"), galleries) as client:
+        assert client.get("/v1/info").json()["uncalibrated_because"] == "never"
+
+
 def test_a_store_without_the_column_of_quality_has_no_minimum(fake_models: Models, tmp_path: Path) -> None:
     import sqlite3
 

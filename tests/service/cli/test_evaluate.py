@@ -3,6 +3,8 @@
 import json
 import pickle
 import re
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,18 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from models.calibration import write_calibration
+from models.calibration import read_calibrations, write_calibrations
 from models.deadline import Deadline
-from models.errors import CalibrationUnfit, SetIncomplete, SetUnsafe, SingleClass, StorageFailed
+from models.errors import CalibrationUnfit, SetIncomplete, SetUnsafe, SingleClass, StorageFailed, TooFewSubjects
 from models.evaluation.calibrate.degradation import degrade
 from models.pipeline import CroppedPhoto
+from models.runtime import Precision, RuntimeOptions
 from models.serving.models import Models
 from service.cli.main import app
 from service.settings import load_settings
 from service.startup import load_configured_models
 from tests.conftest import fake_calibration
+from tests.models.evaluation.people import models_by_color, write_people
 from tests.pictures import encode
 from tests.service.cli.command import vultus
 
@@ -172,20 +176,81 @@ def test_the_calibration_of_the_user_is_found_or_named(
 ) -> None:
     """A calibration in the data directory precedes the shipped one; a named calibration must match the model."""
     expected = fake_calibration(real_models.contract_id)
-    write_calibration(data_dir / "calibrations" / f"{real_models.contract_id}.json", expected)
+    write_calibrations(data_dir / "calibrations" / f"{real_models.contract_id}.json", [expected])
     assert load_configured_models(load_settings()).calibration == expected
     other = tmp_path / "other.json"
-    write_calibration(other, fake_calibration("ec1-of-another-model"))
+    write_calibrations(other, [fake_calibration("ec1-of-another-model")])
     monkeypatch.setenv("VULTUS_CALIBRATION", str(other))
     with pytest.raises(CalibrationUnfit, match="ec1-of-another-model"):
         load_configured_models(load_settings())
     named = tmp_path / "named.json"
-    write_calibration(named, expected)
+    write_calibrations(named, [expected])
     monkeypatch.setenv("VULTUS_CALIBRATION", str(named))
     assert load_configured_models(load_settings()).calibration == expected
     monkeypatch.setenv("VULTUS_CALIBRATION", str(tmp_path / "gone.json"))
     with pytest.raises(CalibrationUnfit, match=r"gone\.json cannot be read"):
         load_configured_models(load_settings())
+
+
+def with_fake_models(monkeypatch: pytest.MonkeyPatch, default: Precision) -> list[str]:
+    """Let commands load models without weights that run in `default` unless another precision is requested.
+
+    Returns:
+        The requested precisions, in order.
+    """
+    requested: list[str] = []
+
+    def load(_store: object, _manifest: object, runtime: RuntimeOptions, *_: object) -> Models:
+        requested.append(runtime.precision)
+        models = models_by_color()
+        precision = default if runtime.precision == "auto" else runtime.precision
+        session = replace(models.embedder_session, precision=precision)
+        return replace(models, embedder_session=session, detector_session=session)
+
+    monkeypatch.setattr("service.cli.measuring.load_models", load)
+    return requested
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize(
+    ("default", "options", "requested", "measured"),
+    [
+        ("bf16", (), ["auto", "fp32"], ["bf16", "fp32"]),
+        ("fp32", (), ["auto"], ["fp32"]),
+        ("bf16", ("--precision", "bf16"), ["bf16"], ["bf16"]),
+        ("int8", ("--precision", "int8"), ["int8"], ["int8"]),
+    ],
+)
+def test_calibrate_measures_every_precision_of_the_default_and_otherwise_the_named_one(
+    default: Precision,
+    options: tuple[str, ...],
+    requested: list[str],
+    measured: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = with_fake_models(monkeypatch, default)
+    monkeypatch.setattr("models.evaluation.calibrate.quality_validation.MIN_SUBJECTS", 10_000)  # saves seconds
+    threads = set(threading.enumerate())
+    path = tmp_path / "c.json"
+    out = run("calibrate", write_people(tmp_path / "people", 40, 2), "--out", path, *options)
+    assert asked == requested
+    found = read_calibrations(path, models_by_color().contract_id)
+    assert [calibration.conditions["precision"] for calibration in found] == measured
+    assert out.count("Calibration of") == len(measured)
+    assert set(threading.enumerate()) <= threads, "the models are closed"
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_precision_of_the_settings_is_the_only_one_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = with_fake_models(monkeypatch, "bf16")
+    monkeypatch.setenv("VULTUS_RUNTIME__PRECISION", "bf16")
+    with pytest.raises(TooFewSubjects):
+        run("calibrate", write_people(tmp_path / "people", 10, 2), "--out", tmp_path / "c.json")
+    assert asked == ["bf16"]
+    assert not (tmp_path / "c.json").exists()
 
 
 @pytest.mark.usefixtures("data_dir")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +17,12 @@ def histograms(mated: NDArray[np.float64], others: NDArray[np.float64]) -> FoldH
     def count(scores: NDArray[np.float64]) -> NDArray[np.int64]:
         return np.bincount(bins_of(scores.astype(np.float32)), minlength=BINS).astype(np.int64)
 
-    by_fold = FoldHistograms(np.zeros((FOLDS, BINS), np.int64), np.zeros((FOLDS, FOLDS, BINS), np.int64))
+    by_fold = FoldHistograms(
+        np.zeros((FOLDS, BINS), np.int64),
+        np.zeros((FOLDS, FOLDS, BINS), np.int64),
+        np.array([len(mated[fold::FOLDS]) for fold in range(FOLDS)]),
+        np.array([2 * len(others[fold::FOLDS]) for fold in range(FOLDS)]),
+    )
     for fold in range(FOLDS):
         by_fold.mated[fold] = count(mated[fold::FOLDS])
         by_fold.non_mated[fold, fold] = count(others[fold::FOLDS])
@@ -65,9 +72,8 @@ def test_is_monotone_for_random_scores() -> None:
 def test_ratios_stay_within_what_the_data_supports() -> None:
     """Separate classes would yield an infinite ratio; 3,000 comparisons support a ratio of 1,000."""
     found = fit(normal(0.8, 0.01, 600, 0), normal(0.0, 0.01, 3000, 1))
-    three = -np.log(0.05)  # the rule of 3 rounds this number to 3
-    assert found.log_likelihood_ratio(1.0) <= np.log(3000 / three) + 1e-9
-    assert found.log_likelihood_ratio(-1.0) >= -np.log(600 / three) - 1e-9
+    assert found.log_likelihood_ratio(1.0) <= -np.log(1 - 0.05 ** (1 / 3000)) + 1e-9, "the rule of 3"
+    assert found.log_likelihood_ratio(-1.0) >= np.log(1 - 0.05 ** (1 / 600)) - 1e-9
     assert found.log_likelihood_ratio(1.0) > 3
 
 
@@ -86,3 +92,25 @@ def test_a_line_outside_the_limits_is_clipped_to_them() -> None:
     similarities, ratios = zip(*found.knots, strict=True)
     assert list(similarities) == sorted(set(similarities))
     assert max(map(abs, ratios)) <= np.log(10)
+
+
+def test_the_cost_and_the_least_cost_are_over_the_same_pairs() -> None:
+    """Pairs of two folds are in no held-out set. If they alone are hard, both costs stay low."""
+    by_fold = histograms(normal(0.7, 0.05, 5000, 0), normal(0.0, 0.05, 5000, 1))
+    for fold in range(FOLDS - 1):
+        by_fold.non_mated[fold, fold + 1] += np.bincount(
+            bins_of(normal(0.7, 0.05, 2000, fold).astype(np.float32)), minlength=BINS
+        )
+    found = fit_score_map(by_fold, "a test")
+    assert found.least_cost < 0.001
+    assert found.least_cost <= found.cost
+
+
+def test_ratios_are_limited_by_subjects_and_not_by_pairs() -> None:
+    """The same separate classes, once from many subjects and once from 40."""
+    many = histograms(normal(0.8, 0.01, 600, 0), normal(0.0, 0.01, 3000, 1))
+    few = replace(many, mated_subjects=np.full(FOLDS, 8), subjects=np.full(FOLDS, 8))
+    found = fit_score_map(few, "a test")
+    assert found.log_likelihood_ratio(1.0) <= -np.log(1 - 0.05 ** (1 / 20)) + 1e-9, "20 disjoint pairs of 40 subjects"
+    assert found.log_likelihood_ratio(-1.0) >= np.log(1 - 0.05 ** (1 / 40)) - 1e-9
+    assert fit_score_map(many, "a test").log_likelihood_ratio(1.0) > 3

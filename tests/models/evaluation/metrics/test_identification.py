@@ -75,3 +75,29 @@ def test_official_rates_equal_those_of_the_official_definition() -> None:
     assert ranks == {rank: pytest.approx((place < rank).mean()) for rank in (1, 5, 10)}
     with pytest.raises(SingleClass):
         search_ijb_protocol(gallery[:5], owners[:5], probes, subjects)
+
+
+def test_a_probe_of_a_subject_who_failed_to_enrol_is_a_miss_and_not_a_stranger() -> None:
+    """Of subject 3, both gallery pictures have no face; of subject 4, one of the two."""
+    gallery, owners, probes, subjects = split(40)
+    failed = gallery.copy()
+    failed[owners == 3] = 0
+    failed[np.flatnonzero(owners == 4)[0]] = 0
+    found, complete = search(failed, owners, probes, subjects), search(gallery, owners, probes, subjects)
+    assert (found.mated, found.non_mated) == (complete.mated, complete.non_mated)
+    assert (found.unenrolled, complete.unenrolled) == (4, 0), "each subject has four probes"
+    mated = subjects[subjects < 40]
+    assert (found.own[mated == 3] == -1).all()
+    assert (found.place[mated == 3] >= max(found.ranks)).all()
+    assert (found.own[mated == 4] > -1).all()
+    assert found.rates[0].threshold <= complete.rates[0].threshold, "its probes are not among the non-mated ones"
+
+
+def test_a_gallery_of_few_subjects_does_not_rank_a_subject_who_failed_to_enrol() -> None:
+    gallery, owners, probes, subjects = split(3)
+    failed = gallery.copy()
+    failed[owners == 1] = 0
+    found = search(failed, owners, probes, subjects)
+    assert found.ranks[10] == pytest.approx(2 / 3)
+    with pytest.raises(SingleClass, match="no picture of the gallery has a face"):
+        search(np.zeros_like(gallery), owners, probes, subjects)

@@ -82,7 +82,9 @@ def test_a_photo_without_a_face_counts_as_an_error_and_is_listed(model: Evaluate
     assert figures(found)["failure_to_acquire"] == pytest.approx(1 / 40)
     assert table(found, "failures").rows == [("P_03/P_03_0001.jpg", "no_face", "no face was found in the image")]
     assert figures(found)["accuracy"] == pytest.approx(0.95), "its mated and its non-mated pair"
-    assert table(found, "farthest_mated").rows[0][0] == -1
+    assert figures(found)["mated"] == figures(found)["non_mated"] == 19, "only completed comparisons have rates"
+    assert figures(found)["incomplete_mated"] == figures(found)["incomplete_non_mated"] == 1
+    assert float(table(found, "farthest_mated").rows[0][0] or 0) > -1
 
 
 def bin_file(path: Path, subjects: int = 20) -> Path:
@@ -263,6 +265,7 @@ def test_a_cohort_with_one_picture_per_subject_has_an_fmr(model: EvaluatedModel,
     assert row[1:4] == (20, 190, 0)
     assert row[4] is not None
     assert row[6] is None
+    assert row[8] == 0
 
 
 def test_listed_pairs_with_a_face_that_was_not_acquired(model: EvaluatedModel, tmp_path: Path) -> None:
@@ -275,10 +278,9 @@ def test_listed_pairs_with_a_face_that_was_not_acquired(model: EvaluatedModel, t
     listing = tmp_path / "pairs.csv"
     listing.write_text("\n".join(rows))
     found = evaluate_pairs(model, read_pair_list(listing, people), "single")
-    assert (figures(found)["mated"], figures(found)["non_mated"]) == (6, 5), (
-        "a non-mated pair without a face is left out"
-    )
-    assert table(found, "farthest_mated").rows[0] == (-1.0, "subject 00/0.png", "subject 00/1.png")
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (5, 5), "one of each kind is not completed"
+    assert figures(found)["incomplete_mated"] == figures(found)["incomplete_non_mated"] == 1
+    assert "subject 00/0.png" not in {name for row in table(found, "farthest_mated").rows for name in row}
     assert table(found, "points").rows == [], "six pairs support no operating point"
 
 
@@ -329,6 +331,101 @@ def test_a_search_without_a_probe_face_has_a_rank_1_rate_of_0(model: EvaluatedMo
     found = evaluate_search(model, read_folders(gallery), read_folders(tmp_path / "probes"), "single")
     assert figures(found)["rank_1"] == 0
     assert figures(found)["failure_to_acquire"] == 0.5
+
+
+def _search_set(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a gallery of six subjects with two pictures each, and one probe of each and of six others."""
+    people = write_people(tmp_path / "all", 12, 3)
+    for folder in sorted(people.iterdir()):
+        for path in sorted(folder.iterdir()):
+            kind = "probes" if path.stem == "0" else "gallery" if int(folder.name.split()[1]) < 6 else None
+            if kind is not None:
+                target = tmp_path / kind / folder.name / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+    return tmp_path / "gallery", tmp_path / "probes"
+
+
+def test_a_failed_enrolment_makes_misses_and_no_strangers(model: EvaluatedModel, tmp_path: Path) -> None:
+    gallery, probes = _search_set(tmp_path)
+    for name in ("1.png", "2.png"):
+        (gallery / "subject 00" / name).write_bytes(faces_png(0))
+    (gallery / "subject 01" / "1.png").write_bytes(faces_png(0))
+    found = evaluate_search(model, read_folders(gallery), read_folders(probes), "single")
+    assert figures(found)["failure_to_enrol"] == pytest.approx(1 / 6), "one picture is enough to enrol"
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (6, 6)
+    assert figures(found)["mated_not_enrolled"] == 1
+    assert figures(found)["rank_1"] == pytest.approx(5 / 6)
+    assert figures(found)["enrolled"] == 5
+
+
+def test_missing_files_are_no_failures_to_enrol_and_no_misses(model: EvaluatedModel, tmp_path: Path) -> None:
+    gallery, probes = _search_set(tmp_path)
+    enrolled, searched = read_folders(gallery), read_folders(probes)
+    for path in (gallery / "subject 00/1.png", gallery / "subject 00/2.png", probes / "subject 01/0.png"):
+        path.unlink()
+    model.max_missing = 2
+    found = evaluate_search(model, enrolled, searched, "single")
+    assert figures(found)["failure_to_enrol"] == 0
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (4, 6)
+    assert figures(found)["left_out"] == 2
+    assert figures(found)["rank_1"] == 1
+
+
+def test_generalized_rates_count_failures_to_acquire_and_the_others_do_not(
+    model: EvaluatedModel, tmp_path: Path
+) -> None:
+    """Of 41 subjects with three pictures, one picture of each of ten subjects has no face."""
+    people = write_people(tmp_path / "people", 41, 3, noise=70)
+    for subject in range(10):
+        (people / f"subject {subject:02}/0.png").write_bytes(faces_png(0))
+    pictures = read_folders(people)
+    found = evaluate_pictures(model, pictures, "single")
+    (point,) = found.points
+    faces = model.embed(model.photos("single"), pictures.pictures)
+    subjects = pictures.numbers()
+    first, second = np.triu_indices(len(subjects), 1)
+    mated, completed = subjects[first] == subjects[second], faces.found[first] & faces.found[second]
+    accepted = completed & (np.einsum("ij,ij->i", faces.embedding[first], faces.embedding[second]) >= point.threshold)
+    assert point.fnmr == pytest.approx(1 - accepted[mated & completed].mean(), abs=1e-9)
+    assert point.gfrr == pytest.approx(1 - accepted[mated].mean(), abs=1e-9)
+    assert point.gfar == pytest.approx(accepted[~mated].mean(), abs=1e-9)
+    assert point.gfar < accepted[~mated & completed].mean()
+    assert point.gfrr > point.fnmr
+    assert figures(found)["incomplete_mated"] == (mated & ~completed).sum()
+    own = [1 - accepted[mated & completed & (subjects[first] == one)].mean() for one in range(41)]
+    assert point.fnmr_by_subject == pytest.approx(np.mean(own))
+    sampled = evaluate_pictures(model, pictures, "single", sample=10_000)
+    assert figures(sampled)["incomplete_mated"] == (mated & ~completed).sum(), "the sample holds all pairs"
+    row = table(found, "weighting").rows[0]
+    assert row[:3] == (point.name, point.fnmr, point.fnmr_by_subject)
+    assert row[4:] == (point.gfar, point.gfrr)
+    write_report(tmp_path / "report.html", [found], "Vultus test")
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in ("GFAR", "GFRR", "FNMR by subject", "FTA 8.13%"))
+
+
+def test_a_subject_with_most_of_the_mated_pairs_is_named_by_its_share(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 30, 2)
+    for picture in range(2, 12):
+        Image.fromarray(draw(0, picture)).save(people / "subject 00" / f"{picture}.png")
+    found = evaluate_pictures(model, read_folders(people), "single")
+    assert figures(found)["largest_share"] == pytest.approx(66 / 95)
+    assert any("one of 30 subjects supplies 69% of the mated comparisons" in figure.text for figure in found.figures)
+
+
+def test_a_missing_file_of_listed_pairs_is_in_no_rate(model: EvaluatedModel, tmp_path: Path) -> None:
+    people = write_people(tmp_path / "people", 6, 2)
+    (people / "subject 00/0.png").write_bytes(faces_png(0))
+    (people / "subject 01/0.png").unlink()
+    names = [f"subject {subject:02}" for subject in range(6)]
+    rows = [f"{name}/0.png,{name}/1.png,1" for name in names]
+    rows += [f"{name}/0.png,{other}/1.png,0" for name in names for other in names if name != other]
+    (tmp_path / "pairs.csv").write_text("\n".join(["first,second,mated", *rows]))
+    model.max_missing = 1
+    found = evaluate_pairs(model, read_pair_list(tmp_path / "pairs.csv", people), "single")
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (4, 20)
+    assert (figures(found)["incomplete_mated"], figures(found)["incomplete_non_mated"]) == (1, 5)
 
 
 def test_invalid_file_names_count_as_missing_files(model: EvaluatedModel, tmp_path: Path) -> None:
@@ -470,7 +567,7 @@ def test_cohorts_of_listed_pairs_count_only_pairs_within_the_cohort(model: Evalu
     compared = listed_pairs(
         similarities(faces.embedding, pairs.first, pairs.second), pairs.mated, pairs.first, pairs.second
     )
-    point = OperatingPoint("fmr_1e-1", 0.1, 0.5, (0.0, 1.0), (0.0, 1.0), 0.0, (0.0, 1.0), 30, "a test")
+    point = OperatingPoint("fmr_1e-1", 0.1, 0.5, (0.0, 1.0), (0.0, 1.0), 0.0, (0.0, 1.0), 30, "a test", 0.1, 0.0)
     evaluation = Evaluation("pairs", "a test", {})
     halves = ["a" if picture.name < "subject 03" else "b" for picture in pairs.pictures]
     add_cohorts(evaluation, compared, faces, {"half": [*halves]}, [point])

@@ -1,0 +1,43 @@
+"""The conditions of a calibration, and the choice among calibrations of one contract that were measured under several.
+
+Another precision changes similarities by some thousandths, so a calibration is exact only for the precision, engine and
+detector that it was measured with.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models.calibration.records import Calibration
+
+_FREE = ("engine_version",)  # conditions that differ between installations and change no similarity noticeably
+_DECISIVE = ("precision", "detector_precision")  # conditions that change similarities most
+
+
+def differences(calibration: Calibration, running: Mapping[str, Any]) -> dict[str, str]:
+    """Return how the conditions of a calibration differ from what runs, by the name of the condition.
+
+    Args:
+        calibration: The calibration.
+        running: Engine, precision and detector that run, with the keys of `Calibration.conditions`.
+    """
+    measured = calibration.conditions
+    return {
+        name: f"{name} {measured[name]}, now {value}"
+        for name, value in running.items()
+        if name not in _FREE and measured.get(name, value) != value
+    }
+
+
+def closest(calibrations: Sequence[Calibration], running: Mapping[str, Any]) -> Calibration:
+    """Return the calibration whose conditions differ least from what runs; among equal ones, the first.
+
+    Args:
+        calibrations: At least one calibration.
+        running: Engine, precision and detector that run, with the keys of `Calibration.conditions`.
+    """
+
+    def distance(calibration: Calibration) -> tuple[int, int]:
+        found = differences(calibration, running)
+        return sum(name in found for name in _DECISIVE), len(found)
+
+    return min(calibrations, key=distance)
