@@ -34,7 +34,7 @@ help:
 	@echo "make bench-openset   measure 1:N over HTTP on LFW; compare with a numpy search (LFW=directory)"
 	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
 	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
-	@echo "make calibrate       measure the default pack on all pairs of LFW (LFW=directory)"
+	@echo "make calibrate       measure the default pack on all pairs of LFW, in bf16 and float32 (LFW=directory)"
 
 # The locks list every package with its hash. --no-deps prevents a second OpenCV or ONNX Runtime.
 $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml

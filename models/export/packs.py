@@ -24,10 +24,9 @@ from models.alignment import TEMPLATES
 from models.artefact.card import CARD, CONVERSION, DETECTOR_GRAPH, EMBEDDER_GRAPH, PROOF, Card, DetectorCard, write_card
 from models.artefact.digests import directory_digests, file_digest
 from models.artefact.directories import replace_directory
-from models.artefact.parity import MAX_DETECTOR_DIFFERENCE
 from models.artefact.proof import Proof
-from models.detection.detector import DETECTOR_OUTPUTS
 from models.errors import ArtefactUnfit, StorageFailed
+from models.export.detector_proof import proof_pictures, prove_detector
 from models.export.isolation import run_here
 from models.export.proof import Reference, prove
 from models.graph import (
@@ -39,15 +38,15 @@ from models.graph import (
     save_checked,
     simplify,
 )
-from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry
+from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry, find_manifest
 from models.packs.sources import fetch_published
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, PackStore
-from models.runtime import RuntimeOptions, open_session
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
 _SCRATCH = "+"  # not allowed in pack names, so that fetching `a` does not remove the scratch directory of `a-b`
-_FACES, _CANVAS_PX = 8, 640  # synthetic faces for a recognizer's proof; side of the picture for a detector's
+_FACES = 8  # synthetic faces for a recognizer's proof
+_PHOTOS = "demo-photos"  # pack of photos for a detector's proof
 
 
 def fetch_pack(store: PackStore, manifest: Manifest, progress: Progress, mirror: Path | None = None) -> Path:
@@ -97,17 +96,24 @@ def _fetch(root: Path, manifest: Manifest, progress: Progress, mirror: Path | No
         else:
             new.mkdir()
             progress("converting and comparing", 0, None)
-            build_models(manifest, published, new)
+            build_models(manifest, published, new, _demo_photos(PackStore(root)))
         replace_directory(new, root / manifest.name, Path(scratch))
 
 
-def build_models(manifest: Manifest, published: Path, target: Path) -> None:
+def _demo_photos(store: PackStore) -> Path | None:
+    """Return the directory of the demonstration photos, or None if they are not fetched."""
+    manifest = find_manifest(_PHOTOS)
+    return store.path(manifest) if store.is_intact(manifest) else None
+
+
+def build_models(manifest: Manifest, published: Path, target: Path, photos: Path | None = None) -> None:
     """Convert the published detector and recognizer of a pack.
 
     Args:
         manifest: The manifest of the pack.
         published: Directory of the published files.
         target: Existing directory, in which `detector/` and `recognizer/` are written.
+        photos: Directory of photos with faces, on which the detector is proven too; None if there is none.
 
     Raises:
         ArtefactUnfit: The manifest lacks a detector or a recognizer, a published graph is unsupported, or the outputs
@@ -116,19 +122,20 @@ def build_models(manifest: Manifest, published: Path, target: Path) -> None:
     if manifest.detector is None or manifest.recognizer is None:
         raise ArtefactUnfit(f"the pack {manifest.name} has no detector or no recognizer")
     try:
-        build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR_DIRECTORY)
+        build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR_DIRECTORY, photos)
         build_recognizer(manifest.recognizer, published / manifest.recognizer.file, target / RECOGNIZER_DIRECTORY)
     except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError) as error:
         raise ArtefactUnfit(f"the pack {manifest.name} cannot be converted: {error}") from error
 
 
-def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
-    """Convert a published detector, compare both graphs, and write graph and card.
+def build_detector(entry: DetectorEntry, published: Path, target: Path, photos: Path | None = None) -> None:
+    """Convert a published detector, prove parity, and write graph, proof and card.
 
     Args:
         entry: The detector's entry in the manifest.
         published: The published ONNX file.
-        target: Directory to create.
+        target: Directory to create. It has a graph and a proof, but no card, if the proof fails.
+        photos: Directory of photos with faces, on which both graphs are compared too; None if there is none.
 
     Raises:
         ArtefactUnfit: The outputs of the converted graph differ from those of the published one.
@@ -139,12 +146,14 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path) -> None:
     source = simplify(onnx.load(published))
     outputs = _outputs(entry.family, source)
     save_checked(detector_graph(source, _preprocessing(entry), outputs), path)
-    picture = synthetic_pictures(1, _CANVAS_PX, _CANVAS_PX)
-    reference = _join(_run_published(published, _network_input(picture, entry)), outputs)
-    candidate = _run(path, picture, DETECTOR_OUTPUTS)
-    worst = float(np.max([np.abs(candidate[name] - reference[name]).max() for name in DETECTOR_OUTPUTS]))
-    if not worst <= MAX_DETECTOR_DIFFERENCE:  # written so that NaN fails
-        raise ArtefactUnfit(f"the converted detector differs from {entry.file} by {worst:.2g}")
+
+    def run_published(picture: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return _join(_run_published(published, _network_input(picture, entry)), outputs)
+
+    proof = prove_detector(path, _about(entry, file_digest(published)), run_published, proof_pictures(photos))
+    (target / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
+    if proof.failures:
+        raise ArtefactUnfit(f"the converted detector differs from {entry.file}: {'; '.join(proof.failures)}")
     write_card(
         target,
         DetectorCard(entry.family, entry.licence, file_digest(published), CONVERSION, directory_digests(target, CARD)),
@@ -198,12 +207,21 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
 def _prove(
     graph: Path, entry: RecognizerEntry, sha256: str, faces: NDArray[np.uint8], reference: NDArray[np.float32]
 ) -> Proof:
-    about = {"file": entry.file, "sha256": sha256, "runtime": f"onnx reference {onnx.__version__}"}
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch, "faces.npy")
         np.save(stored, faces)
         pictures = f"{len(faces)} synthetic, seed 0"
-        return prove({"fp32": graph}, Reference(about, stored, pictures, len(faces), reference), no_progress, run_here)
+        return prove(
+            {"fp32": graph},
+            Reference(_about(entry, sha256), stored, pictures, len(faces), reference),
+            no_progress,
+            run_here,
+        )
+
+
+def _about(entry: DetectorEntry | RecognizerEntry, sha256: str) -> dict[str, str]:
+    """Return the description of a published graph as the reference of a proof."""
+    return {"file": entry.file, "sha256": sha256, "runtime": f"onnx reference {onnx.__version__}"}
 
 
 def _preprocessing(entry: DetectorEntry | RecognizerEntry) -> Preprocessing:
@@ -261,11 +279,6 @@ def _embed_published(graph: Path, face: NDArray[np.float32]) -> NDArray[np.float
 def _input_name(graph: Path) -> str:
     """Return the name of the image input, also if the file lists its weights as inputs."""
     return str(simplify(onnx.load(graph)).graph.input[0].name)
-
-
-def _run(graph: Path, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-    session = open_session(graph, outputs, (images.shape[1:3],), RuntimeOptions(engine="onnxruntime"))
-    return dict(zip(outputs, session.run(images), strict=True))
 
 
 def _join(raw: dict[str, NDArray[np.float32]], outputs: DetectorOutputs) -> dict[str, NDArray[np.float32]]:

@@ -99,7 +99,7 @@ def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., 
     candidate = isolate(embed_as_insightface, graph, reference.faces)
     parity = compare(reference.embeddings, candidate)
     why = tuple(parity.failures("fp32"))
-    measured_with = ("onnxruntime", _version("onnxruntime"), instruction_set("onnxruntime"))
+    measured_with = ("onnxruntime", engine_version("onnxruntime"), instruction_set("onnxruntime"))
     row = ProofRow("fp32", *measured_with, True, parity, None, why)
     return Proof(reference.about, reference.pictures, None, None, (row,))
 
@@ -140,7 +140,7 @@ def _measure(
     files = [reference.faces, *([labelled.faces] if labelled else [])]
     engine = options.engine
     assert engine != "auto"
-    measured_with = (engine, _version(engine), instruction_set(engine))
+    measured_with = (engine, engine_version(engine), instruction_set(engine))
     try:
         candidate, *of_labelled = isolate(embed_files, graph, files, options, f"proving {precision} on {engine}")
     except VultusError as error:
@@ -189,7 +189,8 @@ def embed_files(
     return embedded
 
 
-def _version(engine: str) -> str:
+def engine_version(engine: str) -> str:
+    """Return the version of the installed package of an engine."""
     try:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:

@@ -95,7 +95,8 @@ def point_intervals(
     with_mated = int((pairs_of > 0).sum())
     measured = np.stack([missed.sum(axis=1) / pairs_of.sum(), own_rates.sum(axis=1) / with_mated], axis=1)
     high[:, 2:] = np.maximum(high[:, 2:], upper_bound(measured, with_mated))
-    low[:, 2:] = np.minimum(low[:, 2:], 1 - upper_bound(1 - measured, with_mated))
+    nearly_all = measured > 0.5
+    low[:, 2:][nearly_all] = np.minimum(low[:, 2:], 1 - upper_bound(1 - measured, with_mated))[nearly_all]
     return [
         PointIntervals(*((float(low[point, kind]), float(high[point, kind])) for kind in range(4)))
         for point in range(len(points))
@@ -144,8 +145,8 @@ def rate_intervals(
     if len(of_mated):
         low, high = np.nanquantile(shares[:, 1], [edge, 1 - edge])
         rate, with_mated = np.array([pairs.mated.fnmr(threshold)]), int((pairs_of > 0).sum())
-        least, most = 1 - upper_bound(1 - rate, with_mated)[0], upper_bound(rate, with_mated)[0]
-        fnmr = (float(min(low, least)), float(max(high, most)))
+        least = 1 - upper_bound(1 - rate, with_mated)[0] if rate[0] > 0.5 else low
+        fnmr = (float(min(low, least)), float(max(high, upper_bound(rate, with_mated)[0])))
     return fmr, fnmr
 
 

@@ -178,6 +178,21 @@ def test_a_labelled_set_measures_accuracy_and_errors_over_all_different_subjects
     assert labelled.score(unit).accuracy < score.accuracy
 
 
+def test_the_fnmr_of_a_labelled_set_is_over_completed_comparisons(tmp_path: Path) -> None:
+    """Of 200 subjects with two faces each, the first five have a face that is like no other."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(200), 2)
+    faces = rng.normal(size=(200, 32))[subjects] + 0.1 * rng.normal(size=(400, 32))
+    faces[:10:2] = rng.normal(size=(5, 32))
+    unit = (faces / np.linalg.norm(faces, axis=1, keepdims=True)).astype(np.float32)
+    first, second = np.arange(0, 400, 2), np.arange(1, 400, 2)
+    pairs = (np.append(first, first), np.append(second, np.roll(second, 2)), np.arange(400) < 200)
+    labelled = Labelled("a test", tmp_path / "none.npy", *pairs, subjects)
+    assert labelled.score(unit).fnmr == pytest.approx(5 / 200)
+    labelled.first[[0, 100]] = -1
+    assert labelled.score(unit).fnmr == pytest.approx(4 / 198), "one of the five and one other are not completed"
+
+
 def test_limits_the_loss_of_accuracy_by_int8() -> None:
     reference = LabelledScore(0.99, 0.02, 0.3)
     assert LabelledScore(0.9891, 0.0219, 0.3).failures(reference) == []
