@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from models.detection.policy import FacePolicy
 from models.evaluation.acquire.pictures import FaceTable
-from models.evaluation.metrics.all_pairs import add_incomplete, compare_all, sample_pairs, similarities
+from models.evaluation.metrics.all_pairs import add_incomplete, compare_all, similarities
 from models.evaluation.metrics.identification import Identification, search
 from models.evaluation.metrics.pair_scores import Floats, Indices, PairScores, listed_pairs
+from models.evaluation.metrics.sampling import sample_pairs
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.cohorts import add_cohorts
 from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table

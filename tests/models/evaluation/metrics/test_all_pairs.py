@@ -4,8 +4,9 @@ from numpy.typing import NDArray
 
 from models.errors import SingleClass, TooFewSubjects, TooManyPairs
 from models.evaluation.metrics import all_pairs
-from models.evaluation.metrics.all_pairs import assign_folds, compare_all, count_pairs, sample_pairs, similarities
+from models.evaluation.metrics.all_pairs import assign_folds, compare_all, count_pairs, similarities
 from models.evaluation.metrics.pair_scores import BINS, Histograms, MatedPairs, NonMatedPairs, PairScores, bins_of
+from models.evaluation.metrics.sampling import sample_pairs
 from tests.models.evaluation.people import people
 
 Pairs = dict[tuple[int, int], float]
