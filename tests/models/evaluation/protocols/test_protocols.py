@@ -248,6 +248,9 @@ def test_each_cohort_has_a_row(model: EvaluatedModel, tmp_path: Path) -> None:
     inside = sum(float(row[4]) * int(row[2]) for row in (north, south) if row[4] is not None and row[2])
     assert inside <= int(point[3] or 0), "errors within the two cohorts are a subset of all errors"
     assert 0 < inside < non_mated
+    assert "bootstrap over the subjects" in table(found, "cohort_site").note
+    high = [float(str(row[7]).partition("–")[2]) for row in (north, south)]
+    assert all(end >= 0.13 for end in high), "without an error, the rule of 3 over 20 subjects, not over 60 pairs"
     alone = table(found, "cohort_own").rows[0]
     assert alone[1:5] == (3, 0, 3, None), "one subject has mated pairs only"
 
@@ -519,6 +522,17 @@ def test_ijb_in_the_official_layout(model: EvaluatedModel, tmp_path: Path) -> No
         assert figures(searched)["rank_1"] == 1
         assert figures(searched)["tpir_at_fpir_0.1"] == 1
         assert [row[0] for row in table(searched, "tpir_at_fpir").rows][:2] == ["both (official)"] * 2
+
+
+def test_a_template_without_a_usable_image_is_in_no_completed_comparison(model: EvaluatedModel, tmp_path: Path) -> None:
+    """The official TAR keeps its similarity of 0, so that it stays the official number."""
+    directory = ijb(tmp_path / "IJBB")
+    for picture in range(2):
+        (directory / f"loose_crop/0_1_{picture}.png").write_bytes(b"no image")
+    found = evaluate_ijb_11(model, directory, "ijbb", "adaface")
+    assert (figures(found)["mated"], figures(found)["non_mated"]) == (9, 81), "template 1 was in one and nine pairs"
+    assert (figures(found)["incomplete_mated"], figures(found)["incomplete_non_mated"]) == (1, 9)
+    assert figures(found)["tar_at_far_1e-02"] == pytest.approx(0.9)
 
 
 def test_the_two_ijb_variants_build_different_templates(model: EvaluatedModel, tmp_path: Path) -> None:
