@@ -3,12 +3,10 @@
 Only this module and the definitions in `models.backbones` run torch.
 """
 
-import importlib
 import logging
-import sys
 import warnings
 from collections.abc import Collection
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from models.backbones import Plan
 from models.checkpoint import Weights
 from models.checkpoint.elements import is_floating
 from models.errors import ArchitectureUnknown, BuilderUnfit
+from models.export.builder import Builder, first_lines
 from models.graph import Preprocessing
 from models.types import Progress, no_progress
 
@@ -50,6 +49,7 @@ class SourceNetwork:
             BuilderUnfit: The user's builder fails or does not return an `nn.Module`.
         """
         self._module = _build(plan, on_meta=plan.family != "own")
+        self._plan = plan
         required = {key for key in self._module.state_dict() if not key.endswith(".num_batches_tracked")}
         if stored is not None and required <= stored.keys():
             weights = stored
@@ -58,7 +58,7 @@ class SourceNetwork:
         try:
             self._module.load_state_dict(tensors, strict=True, assign=True)
         except RuntimeError as error:
-            raise ArchitectureUnknown(f"the weights do not fit {plan.architecture}: {_first_lines(error)}") from error
+            raise ArchitectureUnknown(f"the weights do not fit {plan.architecture}: {first_lines(error)}") from error
         self._module.eval()
 
     def embed(
@@ -96,11 +96,12 @@ class SourceNetwork:
 
     def _run(self, planes: Tensor) -> Tensor:
         try:
-            output = self._module(planes)
+            with _modules(self._plan):
+                output = self._module(planes)
             _refuse_other_pairs(output)
             raw = _raw_embedding(output)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise BuilderUnfit(f"the network does not run on [N, 3, H, W]: {_first_lines(error)}") from error
+            raise BuilderUnfit(f"the network does not run on [N, 3, H, W]: {first_lines(error)}") from error
         if raw.ndim != 2 or len(raw) != len(planes):
             raise BuilderUnfit(f"the network returns {list(raw.shape)} for {len(planes)} faces instead of [N, D]")
         return raw
@@ -131,7 +132,7 @@ def graph_without_weights(plan: Plan) -> onnx.ModelProto:
     module = _Raw(_build(plan, on_meta=known)).eval()
     example = torch.zeros(2, 3, template.height, template.width, device="meta" if known else "cpu")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torch warns about optional packages
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _modules(plan):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -144,7 +145,7 @@ def graph_without_weights(plan: Plan) -> onnx.ModelProto:
                 optimize=False,
             )
         except Exception as error:  # torch's exporter raises many classes for code that it cannot trace
-            raise BuilderUnfit(f"torch cannot export the network: {_first_lines(error)}") from error
+            raise BuilderUnfit(f"torch cannot export the network: {first_lines(error)}") from error
     assert program is not None
     return _without_values(program.model, module.state_dict().keys())
 
@@ -160,17 +161,12 @@ def builder_plan(reference: str, template: str) -> Plan:
     Raises:
         BuilderUnfit: The module cannot be imported or has no such callable.
     """
-    module_name, _, name = reference.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # find modules in the working directory, as `python -m` does
-    try:
-        build = getattr(importlib.import_module(module_name), name)
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise BuilderUnfit(f"the builder {reference} cannot be imported: {_first_lines(error)}") from error
-    finally:
-        sys.path.pop(0)
-    if not callable(build):
-        raise BuilderUnfit(f"the builder {reference} cannot be called; name a function or class")
-    return Plan("own", reference, build, template)
+    return Plan("own", reference, Builder(reference), template)
+
+
+def _modules(plan: Plan) -> AbstractContextManager[None]:
+    """Return the context in which the code of a network finds the modules that it imports."""
+    return plan.build.modules() if isinstance(plan.build, Builder) else nullcontext()
 
 
 def _build(plan: Plan, on_meta: bool) -> nn.Module:
@@ -180,7 +176,7 @@ def _build(plan: Plan, on_meta: bool) -> nn.Module:
     try:
         module = plan.build()
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        raise BuilderUnfit(f"the builder {plan.architecture} failed: {_first_lines(error)}") from error
+        raise BuilderUnfit(f"the builder {plan.architecture} failed: {first_lines(error)}") from error
     if not isinstance(module, nn.Module):
         raise BuilderUnfit(f"the builder {plan.architecture} returns a {type(module).__name__}, not an nn.Module")
     return module
@@ -243,8 +239,3 @@ def _without_values(model: onnx_ir.Model, keys: Collection[str]) -> onnx.ModelPr
     for value_info in skeleton.graph.value_info:
         value_info.name = value_info.name.removeprefix(_WRAPPER)
     return skeleton
-
-
-def _first_lines(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:400] or type(error).__name__
