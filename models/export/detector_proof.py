@@ -19,7 +19,8 @@ from models.artefact.parity import MAX_DETECTOR_DIFFERENCE
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.errors import ImageError, VultusError
 from models.export.proof import engine_version
-from models.imaging import SUFFIXES, Photo
+from models.imaging import Photo
+from models.photo_folders import find_photos
 from models.runtime import RuntimeOptions, cpu_options, open_session
 from models.synthetic import synthetic_pictures
 
@@ -104,13 +105,12 @@ def proof_pictures(photos: Path | None) -> list[ProofPicture]:
         ProofPicture(f"synthetic, seed {seed}, {width} x {height}", synthetic_pictures(1, height, width, seed))
         for seed, (height, width) in enumerate(_SIZES)
     ]
-    for path in sorted(photos.iterdir()) if photos is not None else ():
-        if path.suffix.lower() in SUFFIXES:
-            try:
-                pixels = _on_canvas(Photo(path.read_bytes()).raster().pixels)
-            except (ImageError, OSError):
-                continue
-            pictures.append(ProofPicture(f"{path.name}, {pixels.shape[2]} x {pixels.shape[1]}", pixels))
+    for path in find_photos(photos).paths if photos is not None else ():
+        try:
+            pixels = _on_canvas(Photo(path.read_bytes()).raster().pixels)
+        except (ImageError, OSError):
+            continue
+        pictures.append(ProofPicture(f"{path.name}, {pixels.shape[2]} x {pixels.shape[1]}", pixels))
     return pictures
 
 

@@ -40,7 +40,7 @@ from models.errors import (
     StorageFailed,
     WeightsNotFinite,
 )
-from models.export import steps
+from models.export import published, steps
 from models.export.isolation import run_in_subprocess
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.precision.float16 import write_float16
@@ -201,12 +201,19 @@ class Exporter:
         new = scratch / "artefact"
         new.mkdir()
         self._progress("reading and recognising", 0, None)
-        describe = steps.describe_onnx if self._spec.published else steps.describe_checkpoint
+        describe = published.describe_onnx if self._spec.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._source)
         self._source = replace(self._source, selection=description.selection)
         self._notes.extend(description.observations)
         if description.contradiction:
             self._notes.append(f"the colour order is set by {description.color_from}")
+        self._notes.extend(description.notes)
+        if (
+            description.published
+            and description.published.precision == "int8"
+            and set(self._spec.precisions) - {"fp32"}
+        ):
+            raise GraphUnsupported(f"{self._source.path.name} is quantised already; omit --precision")
         reference = self._reference(description, TEMPLATES[description.template], scratch)
         _refuse_broken(reference)
         graphs, higher_precision = self._graphs(description, reference, scratch, new)
@@ -255,7 +262,7 @@ class Exporter:
         progress("embedding with the source network", 0, None)
         if spec.published:
             embeddings, runtime = self._isolate(
-                steps.embed_by_published, self._source, description.preprocessing, files, progress=progress
+                published.embed_by_published, self._source, description, files, progress=progress
             )
         else:
             embeddings, runtime = self._isolate(
@@ -268,7 +275,8 @@ class Exporter:
             )
         source = {**description.source, "runtime": runtime}
         of_labelled = embeddings[1] if labelled else None
-        return Reference(source, stored, faces.about, synthetic, embeddings[0], labelled, of_labelled)
+        precision = description.published.precision if description.published else None
+        return Reference(source, stored, faces.about, synthetic, embeddings[0], labelled, of_labelled, precision)
 
     def _graphs(
         self, description: Description, reference: Reference, scratch: Path, new: Path
@@ -288,11 +296,11 @@ class Exporter:
         graphs: dict[GraphKind, Path] = {"fp32": new / GRAPH_FILES["fp32"]}
         notes = self._metadata(description)
         progress("writing fp32", 0, None)
-        common = (description.preprocessing, graphs["fp32"], spec.layout, notes)
+        common = (graphs["fp32"], spec.layout, notes)
         if spec.published:
-            self._isolate(steps.write_imported, self._source, *common)
+            self._isolate(published.write_imported, self._source, description, *common)
         else:
-            self._isolate(steps.write_graph, self._source, scratch / _SKELETON, *common)
+            self._isolate(steps.write_graph, self._source, scratch / _SKELETON, description.preprocessing, *common)
         if weights_file(graphs["fp32"]).exists() and set(spec.precisions) - {"fp32"}:
             raise GraphUnsupported("a network larger than 2 GB can be exported in fp32 only; omit --precision")
         if "fp16" in spec.precisions:

@@ -38,6 +38,8 @@ class Reference:
         embeddings: (N, D) float32, embeddings before normalisation.
         labelled: A labelled set; None if the user gave none.
         labelled_embeddings: (M, D) float32, embeddings of the set's faces before normalisation.
+        published: Arithmetic of the published graph that ONNX Runtime ran; None for a checkpoint, and for the graphs of
+            packs. No graph is held to closer limits, and an engine that lacks operators of the graph is not required.
     """
 
     about: Mapping[str, str]
@@ -47,6 +49,7 @@ class Reference:
     embeddings: Floats
     labelled: Labelled | None = None
     labelled_embeddings: Floats | None = None
+    published: GraphKind | None = None
 
 
 def prove(
@@ -98,7 +101,7 @@ def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., 
     """
     candidate = isolate(embed_as_insightface, graph, reference.faces)
     parity = compare(reference.embeddings, candidate)
-    why = tuple(parity.failures("fp32"))
+    why = tuple(parity.failures(_coarser("fp32", reference.published)))
     measured_with = ("onnxruntime", engine_version("onnxruntime"), instruction_set("onnxruntime"))
     row = ProofRow("fp32", *measured_with, True, parity, None, why)
     return Proof(reference.about, reference.pictures, None, None, (row,))
@@ -115,6 +118,12 @@ def embed_as_insightface(graph: Path, file: Path) -> Embeddings:
 def arithmetic(kind: GraphKind) -> Precision:
     """Return the precision in which an engine runs a graph: both int8 graphs run in int8."""
     return "int8" if kind == "int8-cpu" else kind
+
+
+def _coarser(precision: GraphKind, source: GraphKind | None) -> GraphKind:
+    """Return the precision whose limits hold: a float32 graph cannot be closer to a float16 one than its rounding."""
+    order: tuple[GraphKind, ...] = ("fp32", "fp16", "bf16", "int8", "int8-cpu")
+    return max(precision, source or "fp32", key=order.index)
 
 
 def _runs(graphs: Mapping[GraphKind, Path]) -> list[tuple[GraphKind, Path, bool]]:
@@ -144,13 +153,14 @@ def _measure(
     try:
         candidate, *of_labelled = isolate(embed_files, graph, files, options, f"proving {precision} on {engine}")
     except VultusError as error:
+        required = required and (reference.published is None or engine == "onnxruntime")
         return ProofRow(precision, *measured_with, required, None, None, (str(error),))
     threshold = labelled_reference.threshold if labelled_reference else None
     first = reference.drawn if arithmetic(precision) == "int8" and reference.drawn < len(reference.embeddings) else 0
     parity = compare(
         reference.embeddings[first:], Embeddings(candidate.embedding[first:], candidate.norm[first:]), threshold
     )
-    why = parity.failures(precision)
+    why = parity.failures(_coarser(precision, reference.published))
     score = labelled.score(of_labelled[0].embedding) if labelled else None
     if score is not None and labelled_reference is not None:
         why += score.failures(labelled_reference)

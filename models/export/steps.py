@@ -13,36 +13,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from models.alignment import TEMPLATES
 from models.artefact.card import NormStatistics
-from models.artefact.digests import file_digest, value_digest
+from models.artefact.digests import value_digest
+from models.artefact.parity import GraphKind
 from models.checkpoint import ANYWHERE, Checkpoint, Head, Selection, read_checkpoint
 from models.checkpoint.keys import locate_named
-from models.errors import BuilderUnfit, ColorUnknown, GraphUnsupported
+from models.errors import BuilderUnfit
 from models.graph import (
     Preprocessing,
-    UnsupportedGraph,
     annotate,
     fold_batch_norms,
     insightface_graph,
     recognizer_graph,
     save_checked,
-    simplify,
     simplify_in_place,
 )
 from models.graph.contract import ColorOrder
+from models.graph.form import RecognizerForm
 from models.graph.weights import ExternalWeights, fill_weights
-from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from models.backbones import Plan
-
-EMBEDDING_STEP = "embedding with the published graph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +54,7 @@ class SourceSpec:
         mirror: Add the embedding of the mirror image before normalisation.
         builder: `package.module:callable` that returns the user's own network; None to recognise the network.
         selection: Where in the checkpoint the network is, as far as it is known.
+        output: Name of the published graph's output with the embedding; None to find it.
     """
 
     path: Path
@@ -69,6 +65,22 @@ class SourceSpec:
     mirror: bool = False
     builder: str | None = None
     selection: Selection = ANYWHERE
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How a published graph runs.
+
+    Attributes:
+        form: The form in which it takes faces and returns embeddings.
+        precision: Its coarsest arithmetic.
+        mended: ONNX Runtime runs it only after `models.graph.legacy` has mended it.
+    """
+
+    form: RecognizerForm
+    precision: GraphKind
+    mended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,8 @@ class Description:
         contradiction: The user's colour order differs from the one that the file implies.
         selection: Where in the checkpoint the network is, so that no other step has to find it.
         observations: Sentences for the user about what else the file holds or leaves open.
+        notes: Sentences for the user about what was decided.
+        published: How a published graph runs; None for a checkpoint.
     """
 
     family: str
@@ -100,6 +114,8 @@ class Description:
     contradiction: bool = False
     selection: Selection = ANYWHERE
     observations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    published: Published | None = None
 
     def norm_statistics(self) -> NormStatistics | None:
         """Return the norm statistics for quality, or None if the file has none that describe the artefact's norm."""
@@ -212,7 +228,7 @@ def write_graph(
     model = onnx.load(skeleton, load_external_data=False)
     external = _fill_from(source, model)
     simplify_in_place(model, external)
-    _write_contract(model, preprocessing, target, layout, notes, external)
+    write_contract(model, preprocessing, target, layout, notes, external)
 
 
 def _fill_from(source: SourceSpec, skeleton: onnx.ModelProto) -> ExternalWeights:
@@ -225,94 +241,6 @@ def _fill_from(source: SourceSpec, skeleton: onnx.ModelProto) -> ExternalWeights
     locate = None if source.builder or prefix is None else partial(locate_named, prefix, named)
     checkpoint = read_checkpoint(source.path, source.selection, locate)
     return fill_weights(skeleton, checkpoint.weights if named <= checkpoint.weights.keys() else checkpoint.stored)
-
-
-def describe_onnx(source: SourceSpec) -> Description:
-    """Check that a published graph is a recognizer and describe it.
-
-    An ONNX file does not state its preprocessing, so the user must give colour order, mean and deviation.
-
-    Args:
-        source: The graph, and what the user states about it.
-
-    Raises:
-        ColorUnknown: The colour order, mean or deviation is missing.
-        GraphUnsupported: The file is not an ONNX graph with one float32 input of a template's size.
-    """
-    if source.color is None or source.mean is None or source.std is None:
-        raise ColorUnknown(
-            f"{source.path.name} does not state its preprocessing; give --color rgb or --color bgr, and --mean and "
-            "--std for 0..255 values (127.5 and 127.5 for most networks, 0 and 1 for no scaling)"
-        )
-    model = _published(source.path)
-    tensor = _image_input(model, source.path).type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
-        dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise GraphUnsupported(f"{source.path.name} takes {dtype} input; only float32 graphs can be imported")
-    sizes = [dim.dim_value or "any" for dim in tensor.shape.dim]
-    fitting = {item.name for item in TEMPLATES.values() if [3, item.height, item.width] == sizes[1:]}
-    template = source.template or next(iter(fitting), None)
-    if template not in fitting:
-        known = ", ".join(f"{item.height}x{item.width} ({item.name})" for item in TEMPLATES.values())
-        raise GraphUnsupported(
-            f"{source.path.name} takes [{', '.join(map(str, sizes))}]; a recognizer takes [N, 3, H, W] in the size "
-            f"of its template: {known}"
-        )
-    assert template is not None
-    digest = file_digest(source.path)
-    return Description(
-        family="imported",
-        architecture=model.graph.name or "onnx",
-        template=template,
-        preprocessing=Preprocessing(source.color, source.mean, source.std, source.mirror),
-        color_from="the user",
-        weights=digest,
-        source={"file": source.path.name, "sha256": digest, "form": "onnx"},
-    )
-
-
-def embed_by_published(
-    source: SourceSpec, preprocessing: Preprocessing, files: Sequence[Path], progress: Progress = no_progress
-) -> tuple[list[NDArray[np.float32]], str]:
-    """Embed faces with a published graph, unconverted, in ONNX Runtime.
-
-    Args:
-        source: The graph.
-        preprocessing: Preprocessing of the graph's input, computed outside of the graph.
-        files: `.npy` files of faces, each (N, H, W, 3) uint8, RGB.
-        progress: Called after each batch with the number of faces done.
-
-    Returns:
-        (N, D) float32 for each file, embeddings before normalisation, and the runtime that computed them.
-
-    Raises:
-        InferenceFailed: ONNX Runtime cannot load or run the graph.
-    """
-    recognizer = PlainGraph(source.path)
-    faces = [np.load(path, mmap_mode="r") for path in files]
-    return [_embed_published(recognizer, array, preprocessing, progress) for array in faces], recognizer.version
-
-
-def write_imported(
-    source: SourceSpec, preprocessing: Preprocessing, target: Path, layout: str, notes: Mapping[str, str]
-) -> None:
-    """Write the float32 graph of a published graph, brought to the contract.
-
-    Args:
-        source: The published graph.
-        preprocessing: Preprocessing to move into the graph.
-        target: ONNX file to write.
-        layout: `vultus` for the contract of the service, `insightface` for the layout of insightface's `ArcFaceONNX`.
-        notes: Metadata to write into the file.
-
-    Raises:
-        GraphUnsupported: The file cannot be read as ONNX, or its graph does not have a supported form.
-        OSError: The file cannot be written.
-    """
-    try:
-        _write_contract(simplify(_published(source.path)), preprocessing, target, layout, notes)
-    except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphUnsupported(f"{source.path.name} cannot be brought to the contract: {error}") from error
 
 
 def _read(source: SourceSpec) -> tuple[Checkpoint, "Plan"]:
@@ -344,52 +272,7 @@ def _found(checkpoint: Checkpoint, source: SourceSpec) -> Selection:
     return Selection(checkpoint.member, source.selection.prefix if source.builder else checkpoint.prefix)
 
 
-def _published(path: Path) -> onnx.ModelProto:
-    try:
-        model: onnx.ModelProto = onnx.load(path)
-    except (OSError, DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise GraphUnsupported(f"{path.name}, or a file of weights beside it, cannot be read as ONNX") from error
-    return model
-
-
-def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    """Return the only input that is not a weight; some exporters list every weight as an input as well."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        raise GraphUnsupported(f"{path.name} is not an ONNX graph with exactly one input")
-    return inputs[0]
-
-
-def _embed_published(
-    recognizer: PlainGraph, faces: NDArray[np.uint8], preprocessing: Preprocessing, progress: Progress
-) -> NDArray[np.float32]:
-    """Embed faces with preprocessing outside of the graph, independently of the one that the conversion puts inside.
-
-    Args:
-        recognizer: The published graph.
-        faces: (N, H, W, 3) uint8, RGB.
-        preprocessing: Colour order and scaling of the graph's input, and mirror fusion.
-        progress: Called after each batch with the number of faces done.
-
-    Returns:
-        (N, D) float32, embeddings before normalisation.
-    """
-    mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
-    parts = []
-    for start in range(0, len(faces), recognizer.batch):
-        batch = faces[start : start + recognizer.batch]
-        ordered = batch if preprocessing.color == "rgb" else batch[..., ::-1]
-        planes = ((ordered.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2)
-        raw = recognizer.run(np.ascontiguousarray(planes))[0]
-        if preprocessing.mirror:
-            raw = raw + recognizer.run(np.ascontiguousarray(planes[..., ::-1]))[0]
-        parts.append(raw)
-        progress(EMBEDDING_STEP, start + len(batch), len(faces))
-    return np.concatenate(parts)
-
-
-def _write_contract(
+def write_contract(
     model: onnx.ModelProto,
     preprocessing: Preprocessing,
     target: Path,
@@ -397,7 +280,16 @@ def _write_contract(
     notes: Mapping[str, str],
     external: ExternalWeights | None = None,
 ) -> None:
-    """Fold batch-norms, bring a simplified graph to the contract of its layout, and write it."""
+    """Fold batch-norms, bring a simplified graph to the contract of its layout, and write it.
+
+    Args:
+        model: A simplified model from float32 `[N, 3, H, W]` to `[N, D]`. It is changed.
+        preprocessing: Preprocessing to move into the graph.
+        target: ONNX file to write.
+        layout: `vultus` for the contract of the service, `insightface` for the layout of insightface's `ArcFaceONNX`.
+        notes: Metadata to write into the file.
+        external: Large weights stored outside the model; see `models.graph.weights`.
+    """
     fold_batch_norms(model, external)
     convert = insightface_graph if layout == "insightface" else recognizer_graph
     convert(model, preprocessing, external)

@@ -32,7 +32,7 @@ def fold_batch_norms(model: onnx.ModelProto, external: ExternalWeights | None = 
     graph = _Graph(model.graph, Weights(model.graph, external))
     nodes = []
     for node in model.graph.node:
-        if node.op_type != "BatchNormalization":
+        if node.op_type != "BatchNormalization" or not graph.has_fixed_statistics(node):
             nodes.append(node)
         elif not graph.fold_into_layer_before(node) and not graph.fold_into_layer_after(node):
             nodes.extend(graph.as_affine(node) if graph.precedes_convolution(node) else [node])
@@ -51,6 +51,9 @@ class _Graph:
         self._reads.update(value.name for value in graph.output)
         self._writer = {name: node for node in graph.node for name in node.output}
         self._readers = {name: node for node in graph.node for name in node.input}  # unique if `_reads` is 1
+
+    def has_fixed_statistics(self, norm: onnx.NodeProto) -> bool:
+        return not _attribute(norm, "training_mode", 0) and all(name in self._weights for name in norm.input[1:5])
 
     def fold_into_layer_before(self, norm: onnx.NodeProto) -> bool:
         layer = self._writer.get(norm.input[0])

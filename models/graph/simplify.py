@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from models.graph.weights import ExternalWeights, Weights
 
 OPSET = 17  # the lowest with all operators that `models.graph.contract` adds; models of later opsets keep theirs
+_DEQUANTIZE_OPSET = 19
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -23,7 +24,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
 
     ONNX's reference evaluator computes the folded values. Nodes that depend on an input are not folded.
     """
-    simple = _with_minimum_opset(OPSET, model)
+    simple = with_minimum_opset(OPSET, model)
     simplify_in_place(simple)
     return simple
 
@@ -40,16 +41,21 @@ def simplify_in_place(model: onnx.ModelProto, external: ExternalWeights | None =
     read = {name for node in graph.node for name in node.input}
     _replace(graph.input, [value for value in graph.input if value.name in read - weights])
     _resolve_types(graph)
-    _remove_no_ops(graph)
+    remove_no_ops(graph)
     _fold_constants(model, external)
     _fix_reshapes(graph)
     drop_unused(graph)
     del graph.value_info[:]
 
 
-def _with_minimum_opset(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
-    declared = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if declared < opset:
+def declared_opset(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's operators that a model uses; 1 if it names none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+
+
+def with_minimum_opset(opset: int, model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a model in at least this opset."""
+    if declared_opset(model) < opset:
         return version_converter.convert_version(model, opset)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -74,18 +80,20 @@ def _resolve_types(graph: onnx.GraphProto) -> None:
                 node.CopyFrom(onnx.helper.make_node("Constant", [], [node.output[0]], value=constant))
 
 
-def _remove_no_ops(graph: onnx.GraphProto) -> None:
+def remove_no_ops(graph: onnx.GraphProto) -> None:
     """Remove Dropout and Identity, which do nothing at inference.
 
     Some files hold Dropout nodes that ONNX's checker rejects.
     """
     outputs = {value.name for value in graph.output}
+    read = {name for node in graph.node for name in node.input} | outputs
     source: dict[str, str] = {}
     remaining = []
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = source.get(name, name)
-        if node.op_type in ("Dropout", "Identity") and node.output[0] not in outputs:
+        unread = node.output[0] not in outputs and not read.intersection(node.output[1:])  # a mask may be read
+        if node.op_type in ("Dropout", "Identity") and unread:
             source[node.output[0]] = node.input[0]
         else:
             remaining.append(node)
@@ -97,12 +105,14 @@ def _fold_constants(model: onnx.ModelProto, external: ExternalWeights | None) ->
     weights = Weights(graph, external)
     folded: dict[str, NDArray[np.generic]] = {}
     outputs = {value.name for value in graph.output}
+    quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
     remaining: list[onnx.NodeProto] = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
         constant = all(name in folded or name in weights for name in inputs)
         random = not inputs and node.op_type != "Constant"  # other nodes without inputs draw random numbers
-        if constant and not random and not outputs.intersection(node.output):
+        kept = node.domain not in ("", "ai.onnx") or (quantised and _is_layer_weight(node))
+        if constant and not random and not kept and not outputs.intersection(node.output):
             feeds = {name: folded[name] if name in folded else weights[name] for name in inputs}
             folded.update(_evaluate(model, node, feeds))
         else:
@@ -111,6 +121,11 @@ def _fold_constants(model: onnx.ModelProto, external: ExternalWeights | None) ->
     _replace(graph.node, remaining)
     for name in folded.keys() & read:
         weights[name] = folded[name]
+
+
+def _is_layer_weight(node: onnx.NodeProto) -> bool:
+    """Return whether a node dequantises by channel or as a whole; engines then compute the layer in integers."""
+    return node.op_type == "DequantizeLinear" and not any(item.name == "block_size" for item in node.attribute)
 
 
 def _fix_reshapes(graph: onnx.GraphProto) -> None:
@@ -137,9 +152,10 @@ def _evaluate(
         for name, array in feeds.items()
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    single = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "constant", inputs, outputs), opset_imports=model.opset_import
-    )
+    opsets = list(model.opset_import)
+    if node.op_type == "DequantizeLinear":  # the evaluator lacks earlier versions, which mean the same
+        opsets = [onnx.helper.make_opsetid("", max(declared_opset(model), _DEQUANTIZE_OPSET))]
+    single = onnx.helper.make_model(onnx.helper.make_graph([node], "constant", inputs, outputs), opset_imports=opsets)
     arrays = ReferenceEvaluator(single).run(None, feeds)
     return {value.name: np.asarray(array) for value, array in zip(outputs, arrays, strict=True)}
 

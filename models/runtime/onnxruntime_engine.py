@@ -1,6 +1,8 @@
 """ONNX Runtime on the CPU, on CUDA or on TensorRT, in the precision of the graph."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,13 @@ from models.runtime.session import (
 
 ENGINE: EngineName = "onnxruntime"
 _CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _NOTHING = 3, 4  # severities of the log
+_KINDS = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
 _WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT uses all memory of the device
 
 
@@ -96,12 +104,28 @@ class OrtSession(BucketedSession):
         return tuple(np.asarray(array, dtype=np.float32) for array in arrays)
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a graph.
+
+    Attributes:
+        name: Its name.
+        kind: numpy name of the element type; the engine's own text if it is not a tensor that numpy holds.
+        shape: Sizes of the axes, as far as the file states them; a text or None for a free axis.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int | str | None, ...]
+
+
 class PlainGraph:
     """An unmodified graph on the CPU, in batches of the caller's choice, for proofs and calibration.
 
     Attributes:
+        inputs, outputs: What the graph takes and returns; weights that the file lists as inputs are left out.
         batch: Maximum number of images of one run; 1 for a graph published with a fixed batch of one.
-        version: Name, version and precision of the engine.
+        version: Name and version of the engine.
     """
 
     def __init__(self, graph: Path | bytes) -> None:
@@ -111,16 +135,17 @@ class PlainGraph:
             InferenceFailed: ONNX Runtime cannot load the graph.
         """
         options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _NOTHING  # what fails is raised as well
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
             self._session = ort.InferenceSession(source, options, providers=[_CPU])
+            self.inputs = _ports(self._session.get_inputs())
+            self.outputs = _ports(self._session.get_outputs())
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_first_line(error)}") from error
-        self._input = self._session.get_inputs()[0]  # get_inputs() leaves out weights that the graph lists as inputs
-        first = self._input.shape[0]
-        self.batch = first if isinstance(first, int) and first > 0 else max(BATCH_BUCKETS)
-        self.version = f"onnxruntime {ort.__version__} float32"
+            raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_cause(error)}") from error
+        first = self.inputs[0].shape[:1] if self.inputs else ()
+        self.batch = next((size for size in first if isinstance(size, int) and size > 0), max(BATCH_BUCKETS))
+        self.version = f"onnxruntime {ort.__version__}"
 
     def run(self, pictures: NDArray[Any], names: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
         """Run the graph and return the outputs with these names, or all outputs if None.
@@ -129,14 +154,43 @@ class PlainGraph:
             InferenceFailed: ONNX Runtime cannot run the graph on this input.
         """
         try:
-            arrays = self._session.run(names, {self._input.name: pictures})
+            arrays = self._session.run(names, {self.inputs[0].name: pictures})
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
-            raise InferenceFailed(f"ONNX Runtime could not run the graph: {_first_line(error)}") from error
+            raise InferenceFailed(f"ONNX Runtime could not run the graph: {_cause(error)}") from error
         return [np.asarray(array, dtype=np.float32) for array in arrays]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
+def write_as_onnx(graph: bytes, target: Path) -> None:
+    """Write a graph of ONNX Runtime's own format (`.ort`) as an ONNX file.
+
+    Raises:
+        InferenceFailed: ONNX Runtime cannot load or write the graph.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = _NOTHING
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.save_model_format", "ONNX")
+    try:
+        ort.InferenceSession(graph, options, providers=[_CPU])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise InferenceFailed(f"ONNX Runtime cannot load the graph: {_cause(error)}") from error
+
+
+def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
+    return tuple(
+        Port(item.name, _KINDS.get(item.type, item.type), tuple(getattr(item, "shape", None) or ()))
+        for item in arguments
+    )
+
+
+def _cause(error: Exception) -> str:
+    """Return the first line of an error without the engine's codes and source files."""
+    line = str(error).strip().partition("\n")[0]
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
+    line = re.sub(r"^Load model from .* failed:", "", line)
+    line = re.sub(r"Name:'[^']*' Status Message: (\S*onnxruntime\S*:\d+ .*?\) )?", "", line)
+    return line[:300].strip()
 
 
 def _provider_options(

@@ -44,7 +44,7 @@ class OpenVinoSession(BucketedSession):
         if precision == "bf16" and not has_bf16():
             raise PrecisionUnsupported("this processor has no bfloat16 arithmetic; use the precision fp32 or auto")
         chosen: Precision = precision or ("bf16" if has_bf16() else "fp32")
-        self._core, self._model, self._outputs = core, core.read_model(graph), outputs
+        self._core, self._model, self._outputs = core, _read(core, graph), outputs
         self._config = {
             "NUM_STREAMS": streams,
             "INFERENCE_PRECISION_HINT": "bf16" if chosen == "bf16" else "f32",
@@ -116,6 +116,14 @@ class _RequestPool:
             raise InferenceFailed(f"OpenVINO could not run the graph: {error}") from error
         finally:
             self._free.put(request)
+
+
+def _read(core: ov.Core, graph: Path) -> ov.Model:
+    try:
+        return core.read_model(graph)
+    except RuntimeError as error:  # several lines; the last one that says something names the operators
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        raise InferenceFailed(f"OpenVINO could not read the graph: {lines[-1][:300]}") from error
 
 
 def _convert_before_transposing(model: ov.Model) -> None:

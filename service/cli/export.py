@@ -30,7 +30,10 @@ _TERMINATED = 143  # 128 + SIGTERM, the convention of shells
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint file of any name, or directory with model.pt.")]
-Published = Annotated[Path, typer.Argument(help="Recognizer in ONNX: input float [N, 3, H, W], output [N, D].")]
+Published = Annotated[Path, typer.Argument(help="Recognizer in ONNX, from one image to an embedding.")]
+OutputName = Annotated[
+    str | None, typer.Option("--output", help="Output with the embedding, if the file has several that may be it.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Directory to write the artefact to.")]
 Name = Annotated[str | None, typer.Option(help="Name on the card; default: the name of the directory.")]
 Licence = Annotated[str, typer.Option(help="Licence of the weights, for the card.")]
@@ -111,6 +114,7 @@ def import_onnx(
     std: Numbers = None,
     template: TemplateName = None,
     mirror: Mirror = False,
+    output: OutputName = None,
     layout: LayoutOption = "vultus",
     calibration: Calibration = None,
     weight_bits: WeightBitsOption = None,
@@ -119,7 +123,9 @@ def import_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Turn an ONNX recognizer into a proven artefact."""
-    source = SourceSpec(graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror)
+    source = SourceSpec(
+        graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, output=output
+    )
     precisions = _precisions(precision)
     bits = _weight_bits(weight_bits, precisions)
     spec = ExportSpec(

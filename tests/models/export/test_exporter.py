@@ -532,11 +532,10 @@ def test_a_step_that_the_system_ends_is_an_error() -> None:
         run_in_subprocess(die)
 
 
-def published(path: Path, output: list[int | str], kind: int = onnx.TensorProto.FLOAT, listed: bool = False) -> Path:
+def published(path: Path, output: list[int | str], listed: bool = False) -> Path:
     """Write an ONNX recognizer in the form of a published graph."""
-    helper = onnx.helper
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weights = onnx.numpy_helper.from_array(np.ones((4, 3, 112, 112), dtype), "w")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weights = onnx.numpy_helper.from_array(np.ones((4, 3, 112, 112), np.float32), "w")
     inputs = [helper.make_tensor_value_info("x", kind, ["N", 3, 112, 112])]
     if listed:
         inputs.insert(0, helper.make_tensor_value_info("w", kind, [4, 3, 112, 112]))
@@ -555,21 +554,7 @@ def test_weights_that_are_listed_as_inputs_are_not_taken_for_the_image(tmp_path:
     assert export(order(graph, tmp_path / "out", published=True, **ABOUT)).proof.passed
 
 
-def test_unsupported_graphs_are_refused_in_one_line(tmp_path: Path) -> None:
-    cases = {
-        "takes float16": published(tmp_path / "half.onnx", ["N", 4], onnx.TensorProto.FLOAT16),
-        "with a fixed D": published(tmp_path / "free.onnx", ["N", "D"]),
-    }
-    for said, graph in cases.items():
-        with pytest.raises(GraphUnsupported, match=said) as caught:
-            export(order(graph, tmp_path / "out", published=True, mirror=True, **ABOUT))
-        assert "\n" not in str(caught.value)
+def test_a_template_of_another_size_is_refused(tmp_path: Path) -> None:
+    graph = published(tmp_path / "a.onnx", ["N", 4])
     with pytest.raises(GraphUnsupported, match="112x96"):
-        graph = published(tmp_path / "a.onnx", ["N", 4])
         export(order(graph, tmp_path / "out", published=True, template="arcface-112x96", **ABOUT))
-    onnx.save(
-        onnx.load(graph), tmp_path / "far.onnx", save_as_external_data=True, location="far.data", size_threshold=0
-    )
-    (tmp_path / "far.data").unlink()
-    with pytest.raises(GraphUnsupported, match="weights beside it"):
-        export(order(tmp_path / "far.onnx", tmp_path / "out", published=True, **ABOUT))
