@@ -17,9 +17,9 @@ from {package}.blocks import Block
 from .blocks import Block as Same
 
 def build():
-    from {package}.late import NAME
+    from {package}.late import NAME, Late
     inspect.getframeinfo(sys._getframe())
-    return Block, Same, NAME
+    return Block, Same, NAME, Late
 """
 
 
@@ -33,18 +33,21 @@ def test_the_packages_of_the_user_win_while_their_code_runs(
     folder.mkdir()
     (folder / "net.py").write_text(NET.format(package=package))
     (folder / "blocks.py").write_text("class Block: pass")
-    (folder / "late.py").write_text("NAME = __name__")
+    (folder / "late.py").write_text("NAME = __name__\nclass Late: pass")
     if regular:
         (folder / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     before = {name: sys.modules[name] for name in ("models", "models.export", "service")}
     builder = Builder(f"{package}.net:build")
+    loaded_late = set()
     for _ in range(2):
-        block, same, late = builder()
+        block, same, late, late_class = builder()
+        loaded_late.add(late_class)
         assert block is same
         assert late == f"{package}.late"
         assert {name: sys.modules[name] for name in before} == before
         assert f"{package}.net" not in sys.modules
+    assert len(loaded_late) == 1, "a module of the user was loaded twice"
     assert str(tmp_path) not in sys.path
     assert sys.modules["service"] is service
     assert sys.modules["models.export"] is models.export

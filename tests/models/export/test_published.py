@@ -211,7 +211,7 @@ def test_graphs_of_mxnet_are_mended_and_the_proof_says_so(tmp_path: Path) -> Non
 
 def test_a_slope_for_the_last_axis_is_not_mended(tmp_path: Path) -> None:
     nodes = [Node("Conv", ["x", "w"], ["a"], strides=[12, 12]), Node("PRelu", ["a", "slope"], ["b"])]
-    nodes += [Node("GlobalMaxPool", ["b"], ["m"]), Node("Flatten", ["m"], ["y"])]
+    nodes += [Node("GlobalAveragePool", ["b"], ["m"]), Node("Flatten", ["m"], ["y"])]
     published = model(nodes, returns={"y": [1, 8]})  # eight channels of 8 x 8: valid for the last axis
     embedding, norm, _ = imported(saved(published, tmp_path / "a.onnx"))
     np.testing.assert_allclose(embedding * norm[:, None], in_onnxruntime(published), rtol=1e-3, atol=1e-4)
