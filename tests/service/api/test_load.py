@@ -136,7 +136,7 @@ def test_refuses_requests_without_a_free_place_at_once(
         inside = [clients.submit(embed, served.port, seed=seed) for seed in range(3)]
         until(lambda: served.backend.admission._inside == 3)
         with socket.create_connection(("127.0.0.1", served.port)) as slow:  # refused before its body arrives
-            slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+            slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
             answer = slow.recv(4096)
         assert answer.startswith(b"HTTP/1.1 429")
         refused = embed(served.port)
@@ -154,7 +154,7 @@ def test_requests_of_disconnected_clients_are_not_computed(
     gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor
 ) -> None:
     photo = faces_png(3, 7)
-    head = f"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
+    head = f"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
     with running(sharing_models(gated), tmp_path, concurrency=4) as served:
         first = clients.submit(embed, served.port)
         gated.entered.acquire()
@@ -189,7 +189,7 @@ def test_the_time_limit_of_the_service_includes_the_body(gated: GatedSession, tm
         running(sharing_models(gated), tmp_path, timeout_s=0.3) as served,
         socket.create_connection(("127.0.0.1", served.port)) as slow,
     ):
-        slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         answer = slow.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_too_slow" in answer
@@ -220,7 +220,7 @@ def test_a_failed_request_frees_its_place(gated: GatedSession, tmp_path: Path) -
 def unfinished(port: int, path: str, media_type: str) -> socket.socket:
     """Send a request that declares a body of 1,000 bytes, and only the first byte of the body."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
     connection.sendall(head.encode() + b"{")
     return connection
 
@@ -261,7 +261,7 @@ def test_bodies_in_memory_are_bounded(gated: GatedSession, tmp_path: Path) -> No
     gated.gate.set()
     with running(sharing_models(gated), tmp_path, buffered_bytes=100_000) as served:
         address = ("127.0.0.1", served.port)
-        head = b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 90000\r\n\r\n"
+        head = b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 90000\r\n\r\n"
         with socket.create_connection(address) as first, socket.create_connection(address) as second:
             first.sendall(head + bytes(80_000))
             until(lambda: served.backend.bodies._left <= 20_000)
@@ -312,7 +312,7 @@ def test_an_enrolment_that_exceeds_its_deadline_stores_nothing(gated: GatedSessi
         assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
 
 
-EXPECTING = b"Host: x\r\nExpect: 100-continue\r\n"
+EXPECTING = b"Host: localhost\r\nExpect: 100-continue\r\n"
 
 
 def test_a_refused_client_that_expects_100_continue_must_close(gated: GatedSession, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_of_uploads_that_start_together_only_as_many_are_read_as_there_are_place
     now = 0.0
     monkeypatch.setattr("service.app.Admission", lambda all_, pressed: Admission(all_, pressed, lambda: now))
     photo = faces_png(1)
-    head = b"POST /v1/embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nConnection: close\r\n"
+    head = b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nConnection: close\r\n"
     head += b"Content-Length: %d\r\n\r\n" % len(photo)
     with running(sharing_models(gated), tmp_path, concurrency=1, waiting=1) as served, ExitStack() as open_:
 
