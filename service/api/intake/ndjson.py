@@ -1,6 +1,5 @@
 """NDJSON bodies of any length, read and answered line by line in bounded memory."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -41,14 +40,13 @@ class LineResponse(StreamingResponse):
 
 
 async def _begun(lines: AsyncContentStream) -> AsyncIterator[Any]:
-    """Begin to read the body before the response starts, because the client sends none before it receives 100."""
+    """Wait for the first line before the response starts, because the client sends no body before it receives 100."""
     iterator = aiter(lines)
-    first = asyncio.ensure_future(anext(iterator, None))
-    await asyncio.sleep(0)
+    first = await anext(iterator, None)
 
     async def all_lines() -> AsyncIterator[Any]:
-        if (line := await first) is not None:
-            yield line
+        if first is not None:
+            yield first
         async for line in iterator:
             yield line
 

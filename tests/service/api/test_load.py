@@ -154,7 +154,9 @@ def test_requests_of_disconnected_clients_are_not_computed(
     gated: GatedSession, tmp_path: Path, clients: ThreadPoolExecutor
 ) -> None:
     photo = faces_png(3, 7)
-    head = f"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
+    head = (
+        f"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(photo)}\r\n\r\n"
+    )
     with running(sharing_models(gated), tmp_path, concurrency=4) as served:
         first = clients.submit(embed, served.port)
         gated.entered.acquire()

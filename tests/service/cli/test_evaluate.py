@@ -200,7 +200,7 @@ def with_fake_models(monkeypatch: pytest.MonkeyPatch, default: Precision) -> lis
     """
     requested: list[str] = []
 
-    def load(_store: object, _manifest: object, runtime: RuntimeOptions, *_: object) -> Models:
+    def load(_store: object, _manifest: object, runtime: RuntimeOptions, *_: object, **_more: object) -> Models:
         requested.append(runtime.precision)
         models = models_by_color()
         precision = default if runtime.precision == "auto" else runtime.precision

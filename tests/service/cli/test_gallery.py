@@ -138,7 +138,7 @@ def test_folders_as_they_lie_on_real_disks_are_enrolled_without_the_files_of_sys
     assert re.search(r"enrolled +│ 3", out)
     assert "3 system folders (@eaDir, .Trash-1000), 2 system files (._1.jfif, Thumbs.db)" in out
     assert "1 file that is no photo (ann/notes.txt)" in out
-    assert "eve/damaged.jpg: the bytes are not an image" in out
+    assert "eve/damaged.jpg: the bytes are HTML" in out
     assert "2 people gave no template: cid, eve" in out
     shutil.rmtree(people / "eve")
     again = run("enrol", people, "--gallery", "staff")
