@@ -14,6 +14,7 @@ from models.artefact.card import PROOF, DetectorCard, read_card
 from models.errors import ArtefactUnfit
 from models.export import packs
 from models.export.detector_proof import Outputs, ProofPicture, proof_pictures, prove_detector
+from models.graph import UnsupportedGraph
 from models.packs import find_manifest
 
 ABOUT = {"file": "small.onnx", "sha256": "0", "runtime": "numpy"}
@@ -50,11 +51,26 @@ def test_a_detector_is_proven_on_pictures_of_several_sizes_on_every_engine(graph
     assert proof.failures == []
     record = proof.record()
     assert record["passed"]
-    assert len(record["pictures"]) == len({name.split(", ")[-1] for name in record["pictures"]}) == 3
+    assert len(record["pictures"]) == 4
+    assert len({name.split(", ")[-1] for name in record["pictures"]}) == 3
     rows = {(row["precision"], row["engine"]): row for row in record["measured"]}
     assert set(rows) >= {("fp32", "onnxruntime"), ("fp32", "openvino")}
     assert all(row["worst"]["scores"] < 1e-3 for (precision, _), row in rows.items() if precision == "fp32")
     assert json.loads(json.dumps(record)) == record
+
+
+def test_a_published_graph_of_one_size_is_compared_in_this_size(graph: Path) -> None:
+    def fixed(picture: NDArray[np.uint8]) -> Outputs:
+        if picture.shape[1:3] != (640, 640):
+            raise UnsupportedGraph("the shapes do not fit")
+        return mean_color(picture)
+
+    pictures = proof_pictures(None)
+    proof = prove_detector(graph, ABOUT, fixed, pictures)
+    assert proof.failures == []
+    assert len(proof.pictures) == 2
+    with pytest.raises(UnsupportedGraph):
+        prove_detector(graph, ABOUT, fixed, pictures[2:])
 
 
 @pytest.mark.parametrize("output", ["scores", "boxes", "landmarks"])
@@ -87,7 +103,7 @@ def test_photos_are_scaled_to_multiples_of_32_and_unreadable_ones_left_out(tmp_p
     Image.new("RGB", (50, 40), "red").save(tmp_path / "b.jpg")
     (tmp_path / "c.jpg").write_bytes(b"no picture")
     (tmp_path / "d.txt").write_text("text")
-    found = proof_pictures(tmp_path)[3:]
+    found = proof_pictures(tmp_path)[len(proof_pictures(None)) :]
     assert [picture.name for picture in found] == ["a.png, 384 x 256", "b.jpg, 64 x 32"]
     assert [picture.pixels.shape for picture in found] == [(1, 256, 384, 3), (1, 32, 64, 3)]
 
