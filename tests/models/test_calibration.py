@@ -231,5 +231,5 @@ def test_the_default_pack_has_a_calibration_for_its_contract(store: PackStore) -
     assert all(low < point.rate < high for point in found.points for low, high in [point.interval])
     assert all(low < point.threshold < high for point in found.points for low, high in [point.threshold_interval])
     assert all(point.errors >= 30 for point in found.points)
-    assert found.conditions["non_mated"] == 87_307_271
+    assert found.conditions["non_mated"] == 87_189_422
     assert found.quality.validated
