@@ -42,6 +42,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         admission=Admission(settings.request.places, settings.request.overload_places),
         bodies=BodyBudget(settings.request.buffered_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
+        stream_workers=anyio.CapacityLimiter(max(1, settings.request.workers // 2)),
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),
         store_workers=anyio.CapacityLimiter(_STORE_WORKERS),
         upkeep_workers=anyio.CapacityLimiter(_UPKEEP_WORKERS),

@@ -38,6 +38,7 @@ VultusError                  base of the tree in `models.errors`, which continue
     ├── EmbeddingZero
     ├── DuplicateOfAnother
     ├── LineMalformed
+    ├── LinesMissing
     ├── GalleriesInUse
     ├── StoreUnfit
     ├── SnapshotUnfit
@@ -285,6 +286,12 @@ class LineMalformed(GalleryError):
     code = "line_malformed"
 
 
+class LinesMissing(GalleryError):
+    """The body has no lines of NDJSON."""
+
+    code = "lines_missing"
+
+
 class GalleriesInUse(GalleryError):
     """Another process owns the galleries of this data directory."""
 
@@ -378,6 +385,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     EmbeddingZero: 422,
     DuplicateOfAnother: 409,
     LineMalformed: 422,
+    LinesMissing: 422,
     StorageFull: 507,
     StoreBusy: 503,
     StoreFailed: 500,

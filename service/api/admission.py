@@ -124,22 +124,39 @@ class BodyBudget:
         self._left = max_bytes
 
     @contextmanager
-    def account(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes bytes from the budget; the end of the block returns them.
+    def account(self) -> Iterator["BodyAccount"]:
+        """Yield the account of a body; the end of the block returns its bytes."""
+        account = BodyAccount(self)
+        try:
+            yield account
+        finally:
+            account.close()
+
+
+class BodyAccount:
+    """The bytes of one body in a budget. Not thread-safe; for use on the event loop only."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        """Start without bytes."""
+        self._budget = budget
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """Take bytes from the budget.
 
         Raises:
-            Overloaded: The function was called with more bytes than are left.
+            Overloaded: Fewer bytes are left.
         """
-        taken = 0
+        if count > self._budget._left:
+            raise Overloaded("the bodies of concurrent requests exceed the memory budget; retry later", 1)
+        self._budget._left -= count
+        self._taken += count
 
-        def take(count: int) -> None:
-            nonlocal taken
-            if count > self._left:
-                raise Overloaded("the bodies of concurrent requests exceed the memory budget; retry later", 1)
-            self._left -= count
-            taken += count
+    def give_back(self, count: int) -> None:
+        """Return bytes to the budget, as the lines of a stream that are answered."""
+        self._budget._left += count
+        self._taken -= count
 
-        try:
-            yield take
-        finally:
-            self._left += taken
+    def close(self) -> None:
+        """Return all bytes to the budget."""
+        self.give_back(self._taken)

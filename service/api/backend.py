@@ -42,6 +42,7 @@ class Backend:
         admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
+        stream_workers: Limits the streams whose lines compute at the same time, so that requests find free workers.
         gallery_workers: Limits the requests that read galleries at the same time.
         store_workers: Limits the requests that change galleries, or wait to change them, at the same time.
         upkeep_workers: Limits the checks of galleries at the same time, which wait for index builds.
@@ -55,6 +56,7 @@ class Backend:
     admission: Admission
     bodies: BodyBudget
     inference_workers: anyio.CapacityLimiter
+    stream_workers: anyio.CapacityLimiter
     gallery_workers: anyio.CapacityLimiter
     store_workers: anyio.CapacityLimiter
     upkeep_workers: anyio.CapacityLimiter
@@ -105,9 +107,9 @@ class Backend:
 
     @asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, object]]:
-        with self.admission.arrival() as arrived, self.bodies.account() as take:  # refused before the body is read
+        with self.admission.arrival() as arrived, self.bodies.account() as account:  # refused before the body is read
             deadline = self.deadline(request)
-            received = await receive(request, self.settings.request, take, deadline)
+            received = await receive(request, self.settings.request, account.take, deadline)
             with cancelled_on_disconnect(request, deadline):
                 yield received, deadline, arrived
 
@@ -116,7 +118,6 @@ class Backend:
         deadline: Deadline,
         work: Callable[..., Answer],
         *arguments: object,
-        admitted: bool = False,
         arrived: object = None,
     ) -> Answer:
         """Run blocking work in an inference worker, and wait for it until the deadline.
@@ -128,7 +129,6 @@ class Backend:
             deadline: Deadline of the request.
             work: Blocking function to run.
             arguments: Arguments of the function.
-            admitted: Whether the request was already admitted, as a stream is.
             arrived: What the admission yielded for a request whose body arrived.
 
         Raises:
@@ -140,8 +140,25 @@ class Backend:
         """
 
         async def run() -> Answer:
-            with self.admission.place(admitted, arrived):
+            with self.admission.place(arrived=arrived):
                 return await in_worker(deadline, self.inference_workers, work, arguments)
+
+        return await until_deadline(deadline, run())
+
+    async def infer_lines(self, deadline: Deadline, work: Callable[..., Answer], *arguments: object) -> Answer:
+        """Run blocking work on lines of an admitted stream like `infer`; it waits for its turn and is never refused.
+
+        Raises:
+            DeadlineExceeded: The deadline passed.
+            RequestCancelled: The client disconnected.
+            EngineStopped: The service is shutting down.
+            VultusError: The work failed.
+        """
+
+        async def run() -> Answer:
+            async with self.stream_workers:
+                with self.admission.place(admitted=True):
+                    return await in_worker(deadline, self.inference_workers, work, arguments)
 
         return await until_deadline(deadline, run())
 
@@ -218,8 +235,8 @@ class Backend:
             EngineStopped: The service is shutting down.
         """
         limits = self.settings.request
-        with self.bodies.account() as take:
-            received = await receive(request, limits, take, deadline)
+        with self.bodies.account() as account:
+            received = await receive(request, limits, account.take, deadline)
             return await self.call_gallery(read_members, received, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:

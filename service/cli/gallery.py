@@ -154,8 +154,8 @@ def import_(
             try:
                 for done in import_lines(galleries, name, file):  # noqa: B007  # the counts are cumulative
                     progress("importing", file.tell(), size)
-            except ContractMismatch:
-                if created:
+            except (ContractMismatch, LineMalformed):
+                if created and not read_gallery(galleries, name)[1]:  # nothing of the file is stored
                     erase_gallery(galleries, name)
                 raise
     except OSError as error:

@@ -65,6 +65,7 @@ class LineReader:
         """
         self.settings: GallerySettings | None = None
         self._galleries = galleries
+        self._begun = False
         self._announced = False
         self._exported = False
         self._ended = False
@@ -81,6 +82,7 @@ class LineReader:
             EmbeddingNotFinite: The embedding contains NaN or infinity.
             EmbeddingZero: The embedding is zero.
         """
+        self._begun = True
         try:
             members = parse_object(line)
         except RequestError as error:
@@ -99,8 +101,10 @@ class LineReader:
         """Refuse a truncated export.
 
         Raises:
-            LineMalformed: The file has a header but no end line.
+            LineMalformed: The file has no lines, or a header but no end line.
         """
+        if not self._begun:
+            raise LineMalformed("the export is truncated: it has no lines; even an empty gallery has two in its export")
         if self._announced and not self._ended:
             raise LineMalformed("the export is truncated: its end line is missing; the templates before it are stored")
 

@@ -1,22 +1,20 @@
 """NDJSON bodies of any length, read and answered line by line in bounded memory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import AsyncContentStream
 from starlette.types import Receive, Scope, Send
 
 from models.deadline import Deadline
-from models.errors import RequestCancelled, VultusError
-from service.api.expectation import expects_continue
+from models.errors import EngineStopped, RequestCancelled, VultusError
+from service.api.admission import BodyAccount, BodyBudget
 from service.api.intake.body import arriving_pieces, shutdown_as_error
 from service.api.intake.members import NDJSON
 from service.api.workers import ReceiveAhead
-from service.errors import BodyTooLarge
+from service.errors import BodyTooLarge, BodyTooSlow, LinesMissing
 from service.settings import RequestSettings
 
 _GROUP_LINES = 16
@@ -31,109 +29,147 @@ class LineResponse(StreamingResponse):
 
     media_type = NDJSON
 
+    def __init__(self, lines: AsyncIterator[bytes], account: BodyAccount, status_code: int = 200) -> None:
+        """Send lines, and close the account of the body at their end."""
+        super().__init__(lines, status_code)
+        self._account = account
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        del receive
-        if expects_continue(Headers(scope=scope)):
-            self.body_iterator = await _begun(self.body_iterator)
-        await self.stream_response(send)
+        del scope, receive
+        try:
+            await self.stream_response(send)
+        finally:
+            self._account.close()
 
 
-async def _begun(lines: AsyncContentStream) -> AsyncIterator[Any]:
-    """Wait for the first line before the response starts, because the client sends no body before it receives 100."""
-    iterator = aiter(lines)
-    first = await anext(iterator, None)
-
-    async def all_lines() -> AsyncIterator[Any]:
-        if first is not None:
-            yield first
-        async for line in iterator:
-            yield line
-
-    return all_lines()
-
-
-async def read_lines(request: Request, max_line_bytes: int) -> AsyncIterator[list[bytes]]:
+async def read_lines(
+    request: Request, max_line_bytes: int, limit_s: float, account: BodyAccount, may_pause: bool = False
+) -> AsyncIterator[list[bytes]]:
     """Yield the lines of a body that are not empty, in groups as they arrive.
+
+    The bytes of the lines are taken from the memory budget; whoever has used lines returns theirs.
 
     Args:
         request: The request.
         max_line_bytes: Maximum size of a line in bytes.
+        limit_s: Time within which each line must be complete, in seconds after the one before it.
+        account: Account of the body in the memory budget.
+        may_pause: Whether the client may wait between lines as long as it likes, once the first has arrived.
 
     Raises:
         MediaTypeUnsupported: The body is compressed.
         BodyIncomplete: The server delivered less than the client declared.
         BodyTooLarge: A line is longer than allowed.
+        BodyTooSlow: A line is not complete within the time limit.
+        Overloaded: A line does not fit into the memory budget.
         EngineStopped: The service is shutting down.
         ClientDisconnect: The client disconnected.
     """
     partial: list[bytes] = []  # pieces of a line whose end has not arrived yet
     size = 0
+    waiting: Deadline | None = Deadline(limit_s)
     arriving = arriving_pieces(request)
     while True:
-        with shutdown_as_error():
-            chunk = await anext(arriving, None)
+        try:
+            with shutdown_as_error():
+                async with asyncio.timeout(waiting.remaining_s if waiting else None):
+                    chunk = await anext(arriving, None)
+        except TimeoutError as error:
+            raise BodyTooSlow("a line did not arrive within the time limit") from error
         if chunk is None:
             break
+        account.take(len(chunk))
         first, *others = chunk.split(b"\n")
         partial.append(first)
         size += len(first)
         if size > max_line_bytes:
             raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
         if not others:
+            waiting = waiting or Deadline(limit_s)
             continue
         lines = [b"".join(partial), *others[:-1]]
         partial, size = [others[-1]], len(others[-1])
         if any(len(line) > max_line_bytes for line in lines):
             raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
-        if filled := [line for line in lines if line.strip()]:
+        filled = [line for line in lines if line.strip()]
+        account.give_back(sum(map(len, lines)) - sum(map(len, filled)) + len(lines))  # blank lines and line ends
+        if filled:
             yield filled
+        waiting = None if may_pause and not size else Deadline(limit_s)
         if size > max_line_bytes:  # after the complete lines before it
             raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
     if (line := b"".join(partial)).strip():
         yield [line]
 
 
-def answer_lines(
+async def answer_lines(
     request: Request,
     limits: RequestSettings,
     limit_s: float,
+    bodies: BodyBudget,
     answer_group: Callable[[list[bytes], Deadline], Awaitable[bytes]],
-    answer_error: Callable[[VultusError], bytes],
+    answer_failed: Callable[[VultusError, list[bytes]], Awaitable[bytes]],
 ) -> LineResponse:
     """Answer the lines of a request in groups, while its body is still being received.
+
+    The response starts when the first line has arrived, so a body without lines has an error as its response. If a
+    group fails, each of its lines is answered with the error, and the next group follows. Only what ends the body
+    ends the response, with one line more: a line that is too long or too slow, or the end of the service.
 
     Args:
         request: The request.
         limits: Limits of requests.
-        limit_s: Time limit of each group of lines in seconds.
+        limit_s: Time limit of each group of lines, and of the arrival of a line, in seconds.
+        bodies: Budget of the bytes that request bodies hold in memory.
         answer_group: Returns the response lines of a group of lines. Its deadline is cancelled if the client
             disconnects.
-        answer_error: Returns the response line of an error. If a group fails, each of its lines is answered with the
-            error and the response ends. If the body cannot be read any further, the error is the last line.
+        answer_failed: Returns the response lines of lines that failed with an error; without lines, one line.
+
+    Raises:
+        LinesMissing: The body has no lines.
+        BodyTooLarge: The first line is longer than allowed.
+        BodyTooSlow: The first line did not arrive within the time limit.
+        Overloaded: The first line does not fit into the memory budget.
+        EngineStopped: The service is shutting down.
+        ClientDisconnect: The client disconnected before the first line.
     """
+    account = BodyAccount(bodies)
+    ahead = ReceiveAhead(request.receive)
+    arriving = read_lines(Request(request.scope, ahead), limits.max_bytes, limit_s, account, may_pause=True)
+    groups = in_groups(arriving, _GROUP_LINES, limits.max_bytes)
+    try:
+        first: list[bytes] | None = await anext(groups, None)
+        if first is None:
+            raise LinesMissing("the body has no lines; send one JSON object in each line")
+    except BaseException:
+        account.close()
+        raise
+
+    async def answer(group: list[bytes]) -> bytes:
+        deadline = Deadline(limit_s)
+        try:
+            with ahead.cancelled_on_disconnect(deadline):
+                return await answer_group(group, deadline)
+        except (RequestCancelled, EngineStopped):
+            raise
+        except VultusError as error:
+            return await answer_failed(error, group)
+        finally:
+            account.give_back(sum(map(len, group)))
 
     async def answers() -> AsyncIterator[bytes]:
-        ahead = ReceiveAhead(request.receive)
-        arriving = read_lines(Request(request.scope, ahead), limits.max_bytes)
+        group: list[bytes] | None = first
         try:
-            async for group in in_groups(arriving, _GROUP_LINES, limits.max_bytes):
-                deadline = Deadline(limit_s)
-                try:
-                    with ahead.cancelled_on_disconnect(deadline):
-                        answer = await answer_group(group, deadline)
-                    yield answer
-                except RequestCancelled:
-                    return  # no client reads the response
-                except VultusError as error:  # for example, the gallery was erased; later lines are not read
-                    yield answer_error(error) * len(group)
-                    return
-        except VultusError as error:
-            yield answer_error(error)
-        except ClientDisconnect:
+            while group is not None:
+                yield await answer(group)
+                group = await anext(groups, None)
+        except (RequestCancelled, ClientDisconnect):
             return  # no client reads the response; templates that are already stored remain
+        except VultusError as error:
+            yield await answer_failed(error, [])
 
-    return LineResponse(answers())
+    return LineResponse(answers(), account)
 
 
 async def in_groups(arriving: AsyncIterator[list[bytes]], max_lines: int, max_bytes: int) -> AsyncIterator[list[bytes]]:

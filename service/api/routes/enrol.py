@@ -72,7 +72,13 @@ async def enrol_subject(gallery: str, subject: str, request: Request, backend: U
     response_class=LineResponse,
     responses={
         **documented_problems(
-            errors.MediaTypeUnsupported, errors.MemberInvalid, errors.MemberUnknown, *_ENTRY_ERRORS, *LOAD_ERRORS
+            errors.MediaTypeUnsupported,
+            errors.BodyTooLarge,
+            errors.LinesMissing,
+            errors.MemberInvalid,
+            errors.MemberUnknown,
+            *_ENTRY_ERRORS,
+            *LOAD_ERRORS,
         ),
         200: {"description": "One item for each line, in order.", "content": {NDJSON: {"schema": {"type": "string"}}}},
     },
@@ -82,7 +88,8 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     """Enrol any number of photos or embeddings as NDJSON, one in each line.
 
     Each line is answered as soon as its template is stored on disk. The response starts before the request body has
-    ended, so read it while you send. The time limit applies to each group of lines.
+    ended, so read it while you send. The time limit applies to each group of lines. Lines that exceed it are answered
+    with an error, and the next lines follow. A body without lines is refused.
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send one JSON object in each line, with the media type {NDJSON}")
@@ -93,14 +100,15 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     backend.admission.require_room()
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
-        parsed, prepared = await backend.infer(
-            deadline, _prepare_group, backend, gallery, group, options, deadline, admitted=True
+        parsed, prepared = await backend.infer_lines(
+            deadline, _prepare_group, backend, gallery, group, options, deadline
         )
         return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
 
-    return answer_lines(
-        request, backend.settings.request, limit_s, answer_group, lambda error: _line(_item(error, request_id))
-    )
+    async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
+        return _line(_item(error, request_id)) * max(1, len(group))
+
+    return await answer_lines(request, backend.settings.request, limit_s, backend.bodies, answer_group, answer_failed)
 
 
 def _prepare_subject(

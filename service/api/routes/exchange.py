@@ -51,6 +51,8 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
         errors.MediaTypeUnsupported,
         errors.BodyIncomplete,
         errors.BodyTooLarge,
+        errors.BodyTooSlow,
+        errors.Overloaded,
         errors.LineMalformed,
         errors.NameInvalid,
         errors.EmbeddingWrongDimension,
@@ -75,12 +77,12 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
     limit_s = time_limit(request.headers, backend.settings.request)
     ahead = ReceiveAhead(request.receive)
-    arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES)
-    async for lines in in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
-        deadline = Deadline(limit_s)
-        with ahead.cancelled_on_disconnect(deadline):
-            await backend.change(
-                deadline, importer.store, lines, deadline
-            )  # a slow client occupies no worker meanwhile
+    with backend.bodies.account() as account:
+        arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES, limit_s, account)
+        async for lines in in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
+            deadline = Deadline(limit_s)
+            with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile
+                await backend.change(deadline, importer.store, lines, deadline)
+            account.give_back(sum(map(len, lines)))
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

@@ -1,6 +1,7 @@
 """`POST /v1/identify`: search galleries for the subjects in photos."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,7 +16,7 @@ from service.api.intake.members import is_ndjson, read_images, read_query, time_
 from service.api.intake.ndjson import LineResponse, answer_lines
 from service.api.openapi import images_body
 from service.api.problems import assign_parts, documented_problems, problem_of
-from service.api.wire.gallery_requests import IdentifyLine, IdentifyOptions, IdentifyRequest
+from service.api.wire.gallery_requests import MAX_ID_CHARACTERS, IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.wire.gallery_responses import IdentifyItem, IdentifyLineItem, IdentifyResponse
 from service.api.wire.requests import REPEATABLE
 from service.operations.faces import Content
@@ -28,6 +29,7 @@ _MANY = {"gallery", *REPEATABLE}
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,
+    errors.LinesMissing,
     errors.TooManyImages,
     errors.TooManyEmbeddings,
     *IMAGE_ERRORS,
@@ -57,7 +59,8 @@ async def identify_faces(request: Request, backend: UsesBackend) -> Response:
     fails, the request fails. With several, each item has its own status.
 
     A body of NDJSON may have any number of lines, with the options in the query. Each line is answered with one line as
-    soon as it is searched for. The response starts before the request body has ended, so read it while you send.
+    soon as it is searched for. The response starts before the request body has ended, so read it while you send. A body
+    of NDJSON without lines is refused.
     """
     if is_ndjson(request):
         return await _answer_lines(request, backend)
@@ -82,35 +85,46 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     backend.admission.require_room()
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
-        return await backend.infer(
-            deadline, _identify_group, backend, group, options, request_id, deadline, admitted=True
-        )
+        return await backend.infer_lines(deadline, _identify_group, backend, group, options, request_id, deadline)
 
-    return answer_lines(
-        request, backend.settings.request, limit_s, answer_group, lambda error: _line(None, _item(error, request_id))
-    )
+    async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
+        ids = await backend.call_gallery(_ids_of, group) if group else [None]
+        return b"".join(_line(line_id, _item(error, request_id)) for line_id in ids)
+
+    return await answer_lines(request, backend.settings.request, limit_s, backend.bodies, answer_group, answer_failed)
 
 
 def _identify_group(
     backend: Backend, lines: Sequence[bytes], options: IdentifyOptions, request_id: str, deadline: Deadline
 ) -> bytes:
     parsed = [_parse_line(line) for line in lines]
-    contents = [line[1] for line in parsed if not isinstance(line, VultusError)]
+    contents = [content for _, content in parsed if not isinstance(content, VultusError)]
     probes = iter(identify(backend.galleries, backend.models, contents, options.search(), deadline).probes)
     return b"".join(
-        _line(None, _item(line, request_id))
-        if isinstance(line, VultusError)
-        else _line(line[0], _item(next(probes), request_id))
-        for line in parsed
+        _line(line_id, _item(content if isinstance(content, VultusError) else next(probes), request_id))
+        for line_id, content in parsed
     )
 
 
-def _parse_line(line: bytes) -> tuple[str | None, Content] | VultusError:
+def _parse_line(line: bytes) -> tuple[str | None, Content | VultusError]:
+    """Return the id of a line, as far as it has one, and its content or what is wrong with the line."""
     try:
-        entry = validate(IdentifyLine, parse_object(line))
+        members = parse_object(line)
     except VultusError as error:
-        return error
-    return entry.id, entry.content()
+        return None, error
+    try:
+        return _id_of(members), validate(IdentifyLine, members).content()
+    except VultusError as error:
+        return _id_of(members), error
+
+
+def _id_of(members: dict[str, Any]) -> str | None:
+    line_id = members.get("id")
+    return line_id if isinstance(line_id, str) and len(line_id) <= MAX_ID_CHARACTERS else None
+
+
+def _ids_of(lines: Sequence[bytes]) -> list[str | None]:
+    return [_parse_line(line)[0] for line in lines]
 
 
 def _item(probe: IdentifiedProbe | VultusError, request_id: str) -> IdentifyItem:

@@ -138,6 +138,9 @@ class EnrolRequest(EnrolOptions):
         return self
 
 
+MAX_ID_CHARACTERS = 200
+
+
 class EnrolLine(RequestModel):
     """One line of an NDJSON enrolment: a photo or an embedding."""
 
@@ -218,7 +221,7 @@ class IdentifyRequest(IdentifyOptions):
 class IdentifyLine(RequestModel):
     """One line of an NDJSON identification: a photo or an embedding."""
 
-    id: Annotated[str | None, Field(max_length=200, description="Returned in the response line.")] = None
+    id: Annotated[str | None, Field(max_length=MAX_ID_CHARACTERS, description="Returned in the response line.")] = None
     image: EncodedImage | None = None
     embedding: Vector | None = None
     contract_id: str | None = None

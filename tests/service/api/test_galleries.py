@@ -403,6 +403,23 @@ def test_export_and_import_copy_a_gallery(staff: TestClient) -> None:
     problem(staff.get("/v1/galleries/none/export"), 404, "gallery_unknown")
 
 
+@pytest.mark.parametrize("content", [b"", b"\n\n", b" \r\n\t"], ids=["empty", "newlines", "blank"])
+def test_bodies_without_lines_are_refused(staff: TestClient, content: bytes) -> None:
+    detail = problem(staff.post(f"{STAFF}/import", content=content, headers=NDJSON), 422, "line_malformed")["detail"]
+    assert "it has no lines" in detail
+    for path in (f"{STAFF}/templates", "/v1/identify?gallery=staff"):
+        problem(staff.post(path, content=content, headers=NDJSON), 422, "lines_missing")
+    header = staff.get(f"{STAFF}/export").content.splitlines()[0]
+    problem(staff.post(f"{STAFF}/import", content=header, headers=NDJSON), 422, "line_malformed")
+    assert staff.post(f"{STAFF}/import", content=staff.get(f"{STAFF}/export").content, headers=NDJSON).is_success
+
+
+def test_a_first_line_that_is_too_long_is_the_error_of_the_request(fake_models: Models, galleries: Galleries) -> None:
+    with api_client(create_app(fake_models, galleries, Settings(request=RequestSettings(max_bytes=20_000)))) as client:
+        client.post("/v1/galleries", json={"gallery": "staff"})
+        problem(client.post(f"{STAFF}/templates", content=b"x" * 20_001, headers=NDJSON), 413, "body_too_large")
+
+
 def test_long_batches_are_answered_line_by_line(staff: TestClient) -> None:
     people: list[dict[str, Any]] = [{"subject": f"s{seed}", "image": b64(faces_png(1, seed))} for seed in range(40)]
     sent: list[dict[str, Any]] = [

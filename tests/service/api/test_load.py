@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import httpx2 as httpx
 import numpy as np
@@ -219,11 +219,11 @@ def test_a_failed_request_frees_its_place(gated: GatedSession, tmp_path: Path) -
         assert embed(served.port).status_code == 200
 
 
-def unfinished(port: int, path: str, media_type: str) -> socket.socket:
-    """Send a request that declares a body of 1,000 bytes, and only the first byte of the body."""
+def unfinished(port: int, path: str, media_type: str, begun: bytes = b"{") -> socket.socket:
+    """Send a request that declares a body of 50,000 bytes, and only the beginning of the body."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: 1000\r\n\r\n"
-    connection.sendall(head.encode() + b"{")
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: 50000\r\n\r\n"
+    connection.sendall(head.encode() + begun)
     return connection
 
 
@@ -243,19 +243,20 @@ def test_requests_that_shutdown_cancels_get_an_error(gated: GatedSession, tmp_pa
             galleries = f"http://127.0.0.1:{served.port}/v1/galleries"
             httpx.post(galleries, json={"gallery": "g"}).raise_for_status()
             cancelled = [
-                connections.enter_context(unfinished(served.port, path, media_type))
-                for path, media_type in (
-                    ("/v1/detect", "image/jpeg"),
-                    ("/v1/galleries", "application/json"),
-                    ("/v1/galleries/g/import", "application/x-ndjson"),
-                    ("/v1/galleries/g/templates", "application/x-ndjson"),
+                connections.enter_context(unfinished(served.port, path, media_type, begun))
+                for path, media_type, begun in (
+                    ("/v1/detect", "image/jpeg", b"{"),
+                    ("/v1/galleries", "application/json", b"{"),
+                    ("/v1/galleries/g/import", "application/x-ndjson", b"{"),
+                    ("/v1/galleries/g/templates", "application/x-ndjson", b"{"),
+                    ("/v1/galleries/g/templates", "application/x-ndjson", b"{}\n{"),
                 )
             ]
             until(lambda: len(served.server.server_state.tasks) == len(cancelled))
         answers = [connection.makefile("rb").read() for connection in cancelled]
     *plain, lines = answers
-    assert [answer[:12] for answer in plain] == [b"HTTP/1.1 503"] * 3
-    assert lines.startswith(b"HTTP/1.1 200")  # the response had started; its last line is the error
+    assert [answer[:12] for answer in plain] == [b"HTTP/1.1 503"] * 4
+    assert lines.startswith(b"HTTP/1.1 200")  # the response started with the first line; its last line is the error
     assert all(b"engine_stopped" in answer for answer in answers)
 
 
@@ -312,6 +313,96 @@ def test_an_enrolment_that_exceeds_its_deadline_stores_nothing(gated: GatedSessi
         until(lambda: served.backend.admission._inside == 0)
         assert httpx.get(f"{address}/g").json()["template_count"] == 0
         assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
+
+
+LINES = "application/x-ndjson"
+
+
+def probe_line(line_id: str, faces: int = 1) -> bytes:
+    return orjson.dumps({"id": line_id, "image": base64.b64encode(faces_png(faces)).decode()}) + b"\n"
+
+
+def test_a_late_group_fails_alone_and_its_lines_keep_their_ids(gated: GatedSession, tmp_path: Path) -> None:
+    """The engine is held during the first group of lines."""
+    content, last = b"".join(probe_line(f"line {number}") for number in range(4)), probe_line("last")
+    with running(sharing_models(gated), tmp_path) as served:
+        httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        head = (
+            f"POST /v1/identify?gallery=g HTTP/1.1\r\nHost: localhost\r\nContent-Type: {LINES}\r\nConnection: close\r\n"
+        )
+        head += f"X-Request-Timeout-Ms: 300\r\nContent-Length: {len(content) + len(last)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as stream:
+            stream.sendall(head.encode() + content)
+            received = stream.makefile("rb")
+            late = read_answers(received, 4)
+            gated.gate.set()
+            stream.sendall(last)
+            (answered,) = read_answers(received, 1)
+    assert [line["id"] for line in late] == [f"line {number}" for number in range(4)]
+    assert {line["problem"]["code"] for line in late} == {"deadline_exceeded"}
+    assert (answered["id"], answered["status"]) == ("last", "ok")
+
+
+def read_answers(received: BinaryIO, count: int) -> list[dict[str, Any]]:
+    """Read lines of a chunked response that are JSON objects."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        line = received.readline()
+        assert line
+        if line.startswith(b"{"):
+            found.append(orjson.loads(line))
+    return found
+
+
+def test_the_unfinished_lines_of_streams_are_in_the_memory_budget(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    limits = {"buffered_bytes": 100_000, "max_bytes": 100_000}
+    with running(sharing_models(gated), tmp_path, **limits) as served, ExitStack() as open_:
+        address = f"http://127.0.0.1:{served.port}/v1"
+        httpx.post(f"{address}/galleries", json={"gallery": "g"}).raise_for_status()
+        free = served.backend.bodies._left
+        for path in ("identify?gallery=g", "galleries/g/templates", "galleries/g/import"):
+            stream = open_.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+            head = (
+                f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {LINES}\r\nContent-Length: 90000\r\n\r\n"
+            )
+            stream.sendall(head.encode() + b'{"id": "' + b"x" * 30_000)
+        until(lambda: served.backend.bodies._left < free - 90_000)
+        assert httpx.post(f"{address}/embed", content=b"x" * 20_000).status_code == 429
+        open_.close()
+        until(lambda: served.backend.bodies._left == free)
+        assert httpx.post(f"{address}/embed", content=b"x" * 20_000).status_code == 415
+
+
+@pytest.mark.parametrize("path", ["identify?gallery=g", "galleries/g/templates", "galleries/g/import"])
+def test_a_line_that_does_not_arrive_in_time_ends_the_stream(gated: GatedSession, tmp_path: Path, path: str) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, timeout_s=0.3) as served:
+        httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        free = served.backend.bodies._left
+        complete = (b'{"id": "a"}\n{', 200) if "import" not in path else (b'{"format": "vultus-templates/2"', 408)
+        for begun, status in ((b"", 408), (b"{", 408), complete):
+            with unfinished(served.port, f"/v1/{path}", LINES, begun) as stream:
+                received = stream.makefile("rb")
+                assert received.readline().startswith(b"HTTP/1.1 %d" % status)
+                assert any(b"body_too_slow" in line for line in iter(received.readline, b""))
+        until(lambda: served.backend.bodies._left == free)
+
+
+def test_streams_leave_workers_to_requests(gated: GatedSession, tmp_path: Path) -> None:
+    """Of four workers, streams hold two; a request is admitted, however many streams wait."""
+    with running(sharing_models(gated), tmp_path, concurrency=4, waiting=1) as served, ExitStack() as open_:
+        httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        streams = [
+            open_.enter_context(unfinished(served.port, "/v1/identify?gallery=g", LINES, probe_line(str(number))))
+            for number in range(6)
+        ]
+        until(lambda: served.backend.stream_workers.statistics().tasks_waiting == 4)
+        assert served.backend.admission._inside == 2
+        gated.gate.set()
+        assert embed(served.port).status_code == 200
+        for stream in streams:
+            assert read_answers(stream.makefile("rb"), 1)[0]["status"] == "ok"
 
 
 EXPECTING = b"Host: localhost\r\nExpect: 100-continue\r\n"

@@ -202,7 +202,12 @@ def test_unwritable_paths_are_refused_and_markup_in_names_is_printed(folders: Pa
     other = tmp_path / "other.ndjson"
     other.write_text('{"subject": "x", "contract_id": "ec1-other"}\n')
     assert refused("gallery", "import", "fresh", other).code == "contract_mismatch"
-    assert "fresh" not in run("gallery", "list")
+    run("gallery", "export", "[red]Zo\u00eb", "--out", other)
+    header = other.read_text().splitlines()[0]
+    for content in ("", "\n\n", header):
+        other.write_text(content)
+        assert "truncated" in str(refused("gallery", "import", "fresh", other))
+    assert "fresh" not in run("gallery", "list"), "a gallery that received nothing does not stay"
 
 
 def test_a_killed_enrolment_can_be_resumed(data_dir: Path, folders: Path, tmp_path: Path) -> None:
@@ -238,6 +243,7 @@ def test_slow_clients_do_not_block_others() -> None:
     def slow_import() -> Iterator[bytes]:
         yield b"\n"
         assert resume.wait(20)
+        yield b'{"end": {"templates": 0}}\n'
 
     def interrupted_search() -> Iterator[bytes]:
         yield probe

@@ -10,7 +10,7 @@ from models.errors import VultusError
 from service.gallery import exchange
 from service.gallery.administration import create_gallery, create_subject, list_subjects, read_gallery, read_subject
 from service.gallery.consistency import check_consistency
-from service.gallery.exchange import export_lines, import_lines
+from service.gallery.exchange import Importer, export_lines, import_lines
 from service.gallery.exchange_format import FORMAT
 from service.gallery.galleries import Galleries
 from service.gallery.identification import templates_of
@@ -168,6 +168,22 @@ def test_a_truncated_export_is_refused(galleries: Galleries) -> None:
     assert read_gallery(galleries, "copy")[2] == 9
     with pytest.raises(VultusError, match="after the end"):
         list(import_lines(galleries, "copy", [*lines, line()]))
+
+
+@pytest.mark.parametrize("lines", [[], [b"\n", b"\n"], [b"", b"  \r\n"]], ids=["empty", "newlines", "blank"])
+def test_a_file_without_lines_is_refused_as_truncated(galleries: Galleries, lines: list[bytes]) -> None:
+    create_gallery(galleries, "staff")
+    with pytest.raises(VultusError, match="truncated: it has no lines") as raised:
+        list(import_lines(galleries, "staff", lines))
+    assert raised.value.code == "line_malformed"
+
+
+def test_the_export_of_an_empty_gallery_is_imported(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    lines = list(export_lines(galleries, "staff"))
+    assert len(lines) == 2
+    assert Importer(galleries, "staff").store(lines).enrolled == 0
+    list(import_lines(galleries, "staff", lines))
 
 
 BAD: list[tuple[bytes, str, str]] = [
