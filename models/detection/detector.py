@@ -22,19 +22,17 @@ from models.deadline import Deadline
 from models.detection.face import Face
 from models.detection.heads import STRIDES, DetectorHead, Floats
 from models.detection.tiles import distinct_heads, longest_tile_side, show_same_head, tiles_of
-from models.detection.tilt import VIEW_SIDE, look_again
+from models.detection.tilt import COARSE_VIEW, FINE_VIEW, look_again
 from models.runtime import Session
 
 DETECTOR_OUTPUTS = ("scores", "boxes", "landmarks")
 
 _NMS_IOU = 0.3  # default of OpenCV's FaceDetectorYN
-_COARSE_SIDE, _COARSE_PADDING = (
-    160,
-    (VIEW_SIDE - 160) // 2,
-)  # most accurate on LFW close-ups at this cost; 128 px is clearly worse
-_COARSE_CANVAS = (VIEW_SIDE, VIEW_SIDE)
+_COARSE_SIDE = 160  # most accurate on LFW close-ups at this cost; 128 px is clearly worse
+_COARSE_PADDING = (COARSE_VIEW.side - _COARSE_SIDE) // 2
+_COARSE_CANVAS = (COARSE_VIEW.side, COARSE_VIEW.side)
 _LARGE_FACE_PX = 416  # side in the full photo above which the reduced copy yields better landmarks
-_MIN_SIDE = 384  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 % without, 99.5 % with)
+_MIN_SIDE = FINE_VIEW.side  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 % without, 99.5 % with)
 _TURN_MARGIN = 0.02  # minimum score gain of another orientation over the original one
 _TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
