@@ -7,16 +7,21 @@ from typing import Any
 
 from service.errors import JsonMalformed, MemberRepeated
 
+_MAX_VALUES = 2_000_000  # 1,024 embeddings of 1,024 numbers are a million
+
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        JsonMalformed: The text is not a JSON object in UTF-8, or it contains NaN, infinity or an unpaired surrogate.
+        JsonMalformed: The text is not a JSON object in UTF-8, it contains NaN, infinity or an unpaired surrogate, or it
+            has so many values that they would fill the memory.
         MemberRepeated: A member is given more than once; `part` names it.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
+        if sum(map(text.count, ",[{")) > _MAX_VALUES:  # each value follows one of these
+            raise JsonMalformed(f"the body has more than {_MAX_VALUES:,} values")
         members = json.loads(
             text, object_pairs_hook=_refuse_repetition, parse_constant=_refuse_constant, parse_float=_parse_finite
         )

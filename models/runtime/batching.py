@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,6 +86,18 @@ class _Entry:
             self.fail(error)
 
 
+class RunProgress(NamedTuple):
+    """The progress of a session.
+
+    Attributes:
+        completed_runs: Number of runs that ended since the start.
+        busy: Whether a run is in progress or an entry waits for one.
+    """
+
+    completed_runs: int
+    busy: bool
+
+
 class BatchedSession:
     """A session that runs the images of several callers together. Thread-safe."""
 
@@ -102,6 +115,7 @@ class BatchedSession:
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._completed_runs = 0
         self._arrivals = Arrivals(batching.wait_s)
         self._alive_workers = self._free = batching.workers
         self._workers = [
@@ -115,6 +129,11 @@ class BatchedSession:
     def alive(self) -> bool:
         """Whether every worker is alive and the session is open."""
         return self._alive_workers == self._batching.workers and not self._closing
+
+    def progress(self) -> "RunProgress":
+        """Return what was done so far, and whether there is more to do."""
+        with self._changed:
+            return RunProgress(self._completed_runs, bool(self._queue) or self._free < self._alive_workers)
 
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
@@ -166,6 +185,7 @@ class BatchedSession:
             return False
         with self._changed:
             self._free += 1
+            self._completed_runs += 1
             if self._queue or self._closing:
                 self._changed.notify_all()
         return True

@@ -12,6 +12,7 @@ from models.packs.manifest import NOT_STATED
 from models.pipeline import Pipeline
 from models.quality import Assessment, Gate, QualityScale, assess
 from models.runtime import BatchedSession, SessionDescription
+from models.runtime.batching import RunProgress
 from models.serving.tuning import Tuning
 from models.serving.warmup import DetectorWarmUp
 
@@ -51,6 +52,20 @@ class Models:
     warm_up: DetectorWarmUp | None = None
     recognizer_training_data: str = NOT_STATED
     detector_training_data: str = NOT_STATED
+
+    def progress(self) -> tuple[RunProgress, ...]:
+        """Return the progress of recognizer and detector, if requests share runs."""
+        return tuple(session.progress() for session in self.shared)
+
+    def moved_since(self, earlier: tuple[RunProgress, ...]) -> bool:
+        """Return whether each session that has work has ended a run since an earlier `progress`.
+
+        Without shared runs nothing is known, and the result is False.
+        """
+        return bool(earlier) and all(
+            now.completed_runs > before.completed_runs or not now.busy
+            for before, now in zip(earlier, self.progress(), strict=True)
+        )
 
     def require_alive(self) -> None:
         """Raise an error unless every worker of the engines is alive.

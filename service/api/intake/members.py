@@ -35,6 +35,8 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 _MULTIPART, _JSON, _URLENCODED = "multipart/form-data", "application/json", "application/x-www-form-urlencoded"
 _BINARY = {"application/octet-stream", "binary/octet-stream", "image", "*/*"}
+_MAX_MEMBERS = 64  # of an object; more than any schema has
+_MAX_DEPTH = 3  # of objects in objects, as in schemas
 _MAX_DIGITS = 9  # maximum length of the header of the time limit
 _ERRORS: dict[str, type[RequestError]] = {
     "missing": MemberMissing,
@@ -133,6 +135,7 @@ def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
     Raises:
         RequestError: A member is invalid; the subclass says how, and `part` names the member.
     """
+    _refuse_large_objects(members)
     try:
         return schema.model_validate(members)
     except ValidationError as error:
@@ -146,6 +149,24 @@ def validate(schema: type[Schema], members: dict[str, Any]) -> Schema:
             raise unknown("member", place, schema.model_fields if len(first["loc"]) == 1 else ()) from error
         sentence = f"{place!r} is missing" if kind is MemberMissing else f"{place!r}: {first['msg']}"
         raise at(kind(sentence), place) from error
+
+
+def _refuse_large_objects(members: dict[str, Any], place: str = "", depth: int = 1) -> None:
+    """Reject objects with many members before each of them becomes an error of its own, which takes much memory.
+
+    Raises:
+        MemberInvalid: An object has more members than any schema.
+    """
+    if len(members) > _MAX_MEMBERS:
+        owner = repr(place) if place else "the body"
+        raise at(MemberInvalid(f"{owner} has {len(members)} members; at most {_MAX_MEMBERS} are accepted"), place)
+    for name, value in members.items():
+        if name == "metadata" or depth > _MAX_DEPTH:  # metadata have their own limit
+            continue
+        for number, entry in enumerate(value if isinstance(value, list) else (value,)):
+            if isinstance(entry, dict):
+                inner = f"{name}.{number}" if isinstance(value, list) else name
+                _refuse_large_objects(entry, f"{place}.{inner}".lstrip("."), depth + 1)
 
 
 def refuse_too_many(members: dict[str, Any], limits: RequestSettings) -> None:

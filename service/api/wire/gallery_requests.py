@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.wire.requests import (
@@ -129,8 +129,8 @@ class EnrolOptions(GateOptions):
 class EnrolRequest(EnrolOptions):
     """Photos or embeddings of one subject to enrol."""
 
-    images: tuple[EncodedImage, ...] = ()
-    embeddings: tuple[AnyEmbedding, ...] = ()
+    images: Annotated[tuple[EncodedImage, ...], FailFast()] = ()
+    embeddings: Annotated[tuple[AnyEmbedding, ...], FailFast()] = ()
 
     @model_validator(mode="after")
     def _has_content(self) -> "EnrolRequest":
@@ -172,6 +172,7 @@ class IdentifyOptions(GateOptions):
 
     gallery: Annotated[
         tuple[str, ...],
+        FailFast(),
         BeforeValidator(_read_galleries),
         Field(min_length=1, max_length=16, description="Names of the galleries to search."),
     ]
@@ -209,8 +210,8 @@ class IdentifyOptions(GateOptions):
 class IdentifyRequest(IdentifyOptions):
     """Photos or embeddings to search for."""
 
-    images: tuple[EncodedImage, ...] = ()
-    embeddings: tuple[AnyEmbedding, ...] = ()
+    images: Annotated[tuple[EncodedImage, ...], FailFast()] = ()
+    embeddings: Annotated[tuple[AnyEmbedding, ...], FailFast()] = ()
 
     @model_validator(mode="after")
     def _has_content(self) -> "IdentifyRequest":

@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     PlainValidator,
     ValidationInfo,
@@ -126,11 +127,13 @@ REPEATABLE = ("reject",)  # members that a form or a query may repeat
 
 Rejected = Annotated[
     tuple[Rejectable, ...],
+    FailFast(),
     BeforeValidator(_read_reasons),
     Field(
+        max_length=16,
         description="Reasons for which a face is refused: it is smaller (`face_too_small`), turned further "
         "(`extreme_pose`) or more cut off (`cut_off`) than the faces of the calibration, so no error rate was measured "
-        "for such faces."
+        "for such faces.",
     ),
 ]
 
@@ -246,7 +249,7 @@ class Side(RequestModel):
 class DetectRequest(RequestModel):
     """Photos in which faces are detected."""
 
-    images: Annotated[tuple[EncodedImage, ...], Field(min_length=1)]
+    images: Annotated[tuple[EncodedImage, ...], FailFast(), Field(min_length=1)]
     faces: FacePolicyName = "all"
 
 

@@ -490,6 +490,37 @@ def test_of_uploads_that_start_together_only_as_many_are_read_as_there_are_place
         assert admitted[1].recv(4096).startswith(b"HTTP/1.1 200")
 
 
+class Slow(GatedSession):
+    """A session that needs a tenth of a second for a run."""
+
+    def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
+        time.sleep(0.1)
+        return super().run(images, deadline)
+
+
+def test_a_service_whose_engine_ends_runs_is_ready_and_one_that_is_stuck_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe waits behind ten runs, longer than it may take."""
+    for module in ("service.api.backend", "service.api.routes.info"):
+        monkeypatch.setattr(f"{module}.PROBE_S", 0.5)
+    slow = Slow(fake_embedding)
+    with running(sharing_models(slow), tmp_path) as served, ThreadPoolExecutor(1) as client:
+        slow.gate.set()
+        long = client.submit(embed, served.port, 88)
+        until(lambda: len(served.queue) > 7)
+        ready = f"http://127.0.0.1:{served.port}/readyz"
+        assert httpx.get(ready).status_code == 200
+        assert len(served.queue) > 1, "the probe was not answered by its own run"
+        slow.gate.clear()
+        time.sleep(0.2)  # until the run that had passed the gate has ended
+        stuck = httpx.get(ready)
+        assert (stuck.status_code, stuck.json()["code"]) == (503, "not_ready")
+        slow.gate.set()
+        assert long.result().status_code == 200
+        assert httpx.get(ready).status_code == 200
+
+
 class BreaksOn(GatedSession):
     """A session that dies when a batch has five faces."""
 
