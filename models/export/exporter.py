@@ -12,11 +12,8 @@ Each step that needs much memory runs in its own process, one at a time, so that
 step. The artefact is made in a scratch directory beside its final directory and moved there when it is complete.
 """
 
-import itertools
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -26,21 +23,19 @@ from typing import Any, Literal
 import numpy as np
 
 from models.alignment import TEMPLATES, AlignmentTemplate
-from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, read_card, write_card
+from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, write_card
 from models.artefact.digests import directory_digests
 from models.artefact.directories import replace_directory
 from models.artefact.parity import GraphKind, pair_similarities
 from models.artefact.proof import Proof
 from models.errors import (
-    ArtefactUnfit,
     GraphUnsupported,
     ImagesUnfit,
-    OutputExists,
-    PackDamaged,
     StorageFailed,
     WeightsNotFinite,
 )
 from models.export import published, steps
+from models.export.destination import path_for_unfit, require_destination, scratch_beside
 from models.export.isolation import run_in_subprocess
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.precision.float16 import write_float16
@@ -176,15 +171,7 @@ class Exporter:
             StorageFailed: The file system refused to write.
         """
         out = self._spec.out
-        if out.exists() and not self._spec.force:
-            raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
-        if out.exists() and not _is_replaceable(out):
-            raise OutputExists(f"{out} is not an artefact and --force does not replace it; give another --out")
-        if out.exists() and out.resolve() in self._source.path.resolve().parents:
-            raise OutputExists(f"{out} contains the file to export; give another --out")
-        blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
-        if blocked is not None:
-            raise StorageFailed(f"{out} could not be written: {blocked} is not a directory")
+        require_destination(out, self._source.path, self._spec.force)
         if self._spec.layout == "insightface" and self._spec.labelled is not None:
             raise GraphUnsupported("the layout insightface does not support a labelled set; omit --labelled")
         if self._spec.layout == "insightface" and set(self._spec.precisions) - {"fp32"}:
@@ -192,7 +179,7 @@ class Exporter:
         if "int8" in self._spec.precisions and self._spec.calibration is None:
             raise ImagesUnfit("int8 is calibrated on real faces; give --calibration-images DIR")
         try:
-            with _scratch_beside(out) as scratch:
+            with scratch_beside(out) as scratch:
                 return self._make(scratch)
         except OSError as error:
             raise StorageFailed(f"{out} could not be written: {error.strerror or error}") from error
@@ -204,7 +191,6 @@ class Exporter:
         describe = published.describe_onnx if self._spec.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._source)
         self._source = replace(self._source, selection=description.selection)
-        self._notes.extend(description.observations)
         if description.contradiction:
             self._notes.append(f"the colour order is set by {description.color_from}")
         self._notes.extend(description.notes)
@@ -225,7 +211,7 @@ class Exporter:
         write_card(new, card)
         target = self._spec.out
         if target.exists() and not proof.passed:  # a failed artefact must not replace an existing one
-            target = _beside(target)
+            target = path_for_unfit(target)
         replace_directory(new, target, scratch)
         return Exported(target, card, proof, tuple(self._notes))
 
@@ -383,30 +369,3 @@ def _refuse_broken(reference: Reference) -> None:
         raise WeightsNotFinite("the source network returns NaN, infinity or zero; its weights are broken")
     if pair_similarities(reference.embeddings / norms[:, None]).std() < _MIN_SPREAD:
         raise WeightsNotFinite("the source network returns the same embedding for all faces; its weights are broken")
-
-
-def _is_replaceable(path: Path) -> bool:
-    """Return whether a path is an empty directory, or an artefact without subdirectories."""
-    if not path.is_dir():
-        return False
-    entries = list(path.iterdir())
-    if entries:
-        try:
-            read_card(path, Card)
-        except (ArtefactUnfit, PackDamaged):
-            return False
-    return not any(entry.is_dir() for entry in entries)
-
-
-def _beside(path: Path) -> Path:
-    """Return a free or replaceable path beside an existing artefact, for a new artefact that failed its proof."""
-    names = (path.with_name(f"{path.name}.unfit{number or ''}") for number in itertools.count())
-    return next(name for name in names if not name.exists() or _is_replaceable(name))
-
-
-@contextmanager
-def _scratch_beside(out: Path) -> Iterator[Path]:
-    """Create a scratch directory beside `out`, on the same file system, so that the artefact can be renamed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}+", dir=out.parent) as scratch:
-        yield Path(scratch)

@@ -98,8 +98,7 @@ class Description:
         head: Norm statistics of AdaFace's training; None if the file has none.
         contradiction: The user's colour order differs from the one that the file implies.
         selection: Where in the checkpoint the network is, so that no other step has to find it.
-        observations: Sentences for the user about what else the file holds or leaves open.
-        notes: Sentences for the user about what was decided.
+        notes: Sentences for the user about what was decided, and what else the file holds or leaves open.
         published: How a published graph runs; None for a checkpoint.
     """
 
@@ -113,7 +112,6 @@ class Description:
     head: Head | None = None
     contradiction: bool = False
     selection: Selection = ANYWHERE
-    observations: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     published: Published | None = None
 
@@ -164,7 +162,7 @@ def describe_checkpoint(source: SourceSpec) -> Description:
         head=checkpoint.head,
         contradiction=contradiction,
         selection=_found(checkpoint, source),
-        observations=tuple(observations(checkpoint, plan)),
+        notes=tuple(observations(checkpoint, plan)),
     )
 
 
