@@ -30,6 +30,7 @@ from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
 _QUANTISED = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear", "ConvInteger", "MatMulInteger")
+_SCALING, _PASSING = ("Sub", "Add", "Mul", "Div"), ("Cast", "Transpose", "Identity")
 _CHECKED_FACES = 3  # not the size of any batch that files are fixed to
 # A wrong order of values or of faces is far below; the proof measures the rest. int8 rounds by the scale of the batch.
 _MIN_COSINE: dict[GraphKind, float] = {"fp32": 0.999, "fp16": 0.99, "int8": 0.9}
@@ -70,9 +71,32 @@ def describe_onnx(source: SourceSpec) -> Description:
         color_from="the user",
         weights=digest if source.output is None else value_digest([digest, source.output]),
         source={"file": name, "sha256": file_digest(source.path), "form": _form(mended)},
-        notes=(*(f"{name} runs in ONNX Runtime only after it is mended: {text}" for text in mended), *probed.notes),
+        notes=(
+            *(f"{name} runs in ONNX Runtime only after it is mended: {text}" for text in mended),
+            *probed.notes,
+            *_scaled_twice(model, preprocessing),
+        ),
         published=Published(probed.form, _precision(model), bool(mended)),
     )
+
+
+def _scaled_twice(model: onnx.ModelProto, preprocessing: Preprocessing) -> list[str]:
+    """Return a note if the graph begins with a scaling of its input and the user states another one."""
+    if np.all(np.equal(preprocessing.mean, 0)) and np.all(np.equal(preprocessing.std, 1)):
+        return []
+    names = {value.name for value in model.graph.input} - {weight.name for weight in model.graph.initializer}
+    for node in model.graph.node:  # in the order of execution
+        if not names.intersection(node.input):
+            continue
+        if node.op_type in _SCALING:
+            return [
+                f"the graph itself begins with a scaling ({node.op_type}); if it is that of the preprocessing, "
+                "give --mean 0 --std 1"
+            ]
+        if node.op_type not in _PASSING:
+            return []
+        names = set(node.output)
+    return []
 
 
 def embed_by_published(

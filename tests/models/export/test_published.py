@@ -287,6 +287,18 @@ def pair(factor: float = 1.0) -> onnx.ModelProto:
     return model([*NORMALISED, *scaled], returns=returns, factor=np.array(factor, np.float32))
 
 
+@pytest.mark.parametrize("before", [[], [Node("Transpose", ["x"], ["t"], perm=[0, 1, 2, 3])]])
+def test_a_graph_that_scales_its_input_itself_is_pointed_out(tmp_path: Path, before: list[onnx.NodeProto]) -> None:
+    first = before[-1].output[0] if before else "x"
+    scaling = [Node("Sub", [first, "mean"], ["s"]), Node("Mul", ["s", "factor"], ["m"])]
+    weights: dict[str, Any] = {"mean": np.array([127.5], np.float32), "factor": np.array([1 / 128], np.float32)}
+    path = saved(model([*before, *scaling, *body("m"), FLAT, *head("f")], **weights), tmp_path / "a.onnx")
+    assert any("give --mean 0 --std 1" in note for note in describe_onnx(source(path)).notes)
+    assert describe_onnx(source(path, mean=0, std=1)).notes == ()
+    plain = saved(model(PLAIN), tmp_path / "b.onnx")
+    assert describe_onnx(source(plain)).notes == ()
+
+
 def test_a_unit_embedding_and_its_norm_are_multiplied(tmp_path: Path) -> None:
     path = saved(pair(), tmp_path / "a.onnx")
     raw = in_onnxruntime(model([*body(), FLAT, *head("f")]))
