@@ -19,6 +19,8 @@ from service.api.request_id import HEADER
 from service.errors import HttpMalformed
 
 _MAX_DISCARDED_BYTES = 2**30
+_MAX_HEAD_BYTES = 2**16
+_HEAD_S = 30.0  # from the connection, or from the first byte of a later request, to the end of its head
 _DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
 
 
@@ -29,6 +31,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._discarding: asyncio.TimerHandle | None = None
         self._discarded = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Expect a request."""
+        super().connection_made(transport)
+        self._expect_head()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
@@ -37,6 +46,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             self._refuse(HttpMalformed(_reason(data, error)))
+        if self._head_timer:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._refuse(HttpMalformed(f"the head of the request exceeds {_MAX_HEAD_BYTES} bytes"))
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -59,8 +72,24 @@ class HttpProtocol(HttpToolsProtocol):
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join([*lines, b"", b""])
 
+    def on_message_begin(self) -> None:
+        """Begin the head of a request."""
+        super().on_message_begin()
+        if not self._head_timer:
+            self._expect_head()
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _end_head(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is parsed again."""
+        self._end_head()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
@@ -96,6 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection."""
         self._stop_discarding()
+        self._end_head()
         super().connection_lost(exc)
 
     def _stop_discarding(self) -> None:

@@ -13,7 +13,7 @@ from models.imaging import jpeg2000
 from models.imaging.limits import ImageLimits
 from models.imaging.pillow_image import PillowImage
 from models.imaging.png import PngImage
-from models.imaging.signatures import format_of, refuse_jpeg_process
+from models.imaging.signatures import format_of, refuse_jpeg_process, refuse_many_scans
 from models.imaging.tiff import TiffImage
 
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"]
@@ -75,6 +75,8 @@ def open_image(encoded: bytes, limits: ImageLimits) -> StoredImage:
         return jpeg2000.Jpeg2000Image(encoded, limits)
     image = _open_by_pillow(encoded)
     limits.check_size(*image.size)
+    if image.format in ("JPEG", "MPO"):
+        refuse_many_scans(encoded, *image.size)
     return PngImage(encoded, image) if image.format == "PNG" else PillowImage(encoded, image)
 
 

@@ -17,7 +17,13 @@ TRANSPOSED = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112  # EXIF 2.3, section 4.6.4
 _EXIF_PREFIX = b"Exif\0\0"
 _MAX_ENTRIES = 4096
-_TIFF_NAMESPACE = rb"""xmlns:([\w.-]+)\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']"""
+_MAX_PREFIXES = 4
+_MAX_XMP = 2**18  # bytes; a packet in JPEG has at most 2**16
+# Repetitions are bounded, so that the time grows with the length of the packet only.
+_TIFF_NAMESPACE = re.compile(rb"""xmlns:([\w.-]{1,64})\s{0,8}=\s{0,8}["']http://ns\.adobe\.com/tiff/1\.0/["']""")
+_ORIENTATION = re.compile(
+    rb"""(?<![\w.-])([\w.-]{1,64}):Orientation\s{0,8}(?:=\s{0,8}["']|>)\s{0,8}([1-8])\s{0,8}["'<]"""
+)
 
 
 def valid_orientation(value: float | None) -> int | None:
@@ -31,8 +37,8 @@ def exif_orientation(exif: bytes) -> int | None:
     Args:
         exif: The block, with or without its prefix `Exif` and two zeros.
     """
-    while exif.startswith(_EXIF_PREFIX):  # some writers repeat it
-        exif = exif[len(_EXIF_PREFIX) :]
+    for _ in range(_MAX_PREFIXES):  # some writers repeat it
+        exif = exif.removeprefix(_EXIF_PREFIX)
     try:
         file = Tiff.read(exif)
         block = file.directory(file.first, _MAX_ENTRIES, complete=False, only=_ORIENTATION_TAG)
@@ -44,11 +50,11 @@ def exif_orientation(exif: bytes) -> int | None:
 
 def xmp_orientation(xmp: bytes) -> int | None:
     """Return the orientation that an XMP packet states as an attribute or element `tiff:Orientation`, or None."""
-    xmp = xmp.replace(b"\0", b"")  # UTF-16 and UTF-32
-    namespace = re.search(_TIFF_NAMESPACE, xmp)
-    prefix = re.escape(namespace[1]) if namespace else b"tiff"
-    stated = re.search(prefix + rb""":Orientation\s*(?:=\s*["']|>)\s*([1-8])\s*["'<]""", xmp)
-    return int(stated[1]) if stated else None
+    xmp = xmp[:_MAX_XMP].replace(b"\0", b"")  # UTF-16 and UTF-32
+    namespace = _TIFF_NAMESPACE.search(xmp)
+    prefix = namespace[1] if namespace else b"tiff"
+    stated = next((found[2] for found in _ORIENTATION.finditer(xmp) if found[1] == prefix), None)
+    return int(stated) if stated else None
 
 
 def orientation_from(exif: bytes = b"", xmp: bytes = b"") -> int:

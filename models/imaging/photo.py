@@ -6,6 +6,8 @@ libjpeg-turbo decodes JPEG at any multiple of one eighth of its size, so a large
 the detector needs. All other formats are decoded at full size.
 """
 
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,10 @@ from models.imaging.orientation import TRANSPOSED, turn
 from models.imaging.signatures import refuse_jpeg_process
 
 _JPEG_EIGHTHS = 8
+_LARGE_PIXELS = 16_000_000  # more than the photos of most phones
+_LARGE_DECODING = (
+    threading.Lock()
+)  # decoding takes up to 20 bytes for each pixel, so one large photo is decoded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,16 @@ class Photo:
             ImageEncodingUnsupported: The pixels are of a form that is not supported.
         """
         if self._raster is None or min(self._raster.scale) < min(scale, 1.0):
-            stored = self._decode_jpeg(scale) if self._stored.plain_jpeg else self._stored.decode()
+            stored = self._decode_jpeg(scale) if self._stored.plain_jpeg else self._decode()
             upright = turn(stored, self._stored.orientation)
             height, width = upright.shape[:2]
             self._raster = Raster(upright, (width / self.width, height / self.height))
         return self._raster
+
+    def _decode(self) -> NDArray[np.uint8]:
+        width, height = self._stored.size
+        with _LARGE_DECODING if width * height > _LARGE_PIXELS else nullcontext():
+            return self._stored.decode()
 
     def _decode_jpeg(self, scale: float) -> NDArray[np.uint8]:
         width, height = self._stored.size
@@ -102,6 +113,6 @@ class Photo:
         except ValueError as error:
             refuse_jpeg_process(self._encoded)
             if "subsampling" in str(error):  # simplejpeg knows the common ratios only, Pillow knows all
-                return self._stored.decode()
+                return self._decode()
             raise ImageDamaged("the JPEG image is truncated or corrupt") from error
         return pixels

@@ -1,6 +1,7 @@
 """Photos that Pillow decodes: all formats but TIFF, PNG and JPEG 2000, which have modules of their own."""
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +21,7 @@ class PillowImage:
             encoded: Bytes of the file.
             image: The image as Pillow opened it.
         """
+        self._encoded = encoded
         self._image = image
         self.format = str(image.format)
         self.size = image.size
@@ -35,6 +37,9 @@ class PillowImage:
         return decoded(self.format, self._decode)
 
     def _decode(self) -> NDArray[np.uint8]:
+        if self.format in ("JPEG", "MPO") and self._image.mode == "CMYK":
+            # Pillow decodes a truncated JPEG to the end, in grey
+            simplejpeg.decode_jpeg(self._encoded, "CMYK", min_width=1, min_height=1)
         self._image.load()
         if self._image.size != self.size:
             raise ImageDamaged(f"the {self.format} image is corrupt: header and pixels state two sizes")

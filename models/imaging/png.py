@@ -211,7 +211,7 @@ def _text(kind: bytes, content: bytes) -> bytes:
     elif compressed:
         text = text[1:]
     if not compressed:
-        return text
+        return text[:_MAX_TEXT]
     try:
         return zlib.decompressobj().decompress(text, _MAX_TEXT)
     except zlib.error:

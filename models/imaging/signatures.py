@@ -42,6 +42,10 @@ def format_of(encoded: bytes) -> str | None:
     return "DICOM" if encoded[128:132] == b"DICM" else None
 
 
+_START_OF_SCAN = b"\xff\xda"
+_MAX_SCANNED_PIXELS = 2 * 10**9  # half a second to a second; encoders write some ten scans, and at most 70
+
+
 def refuse_jpeg_process(encoded: bytes) -> None:
     """Raise an error if the bytes are a JPEG of a kind that is not read; see `jpeg_process`.
 
@@ -52,6 +56,22 @@ def refuse_jpeg_process(encoded: bytes) -> None:
     if process:
         raise ImageEncodingUnsupported(
             f"the JPEG image is {process}, which is not supported; save it as baseline or progressive JPEG"
+        )
+
+
+def refuse_many_scans(encoded: bytes, width: int, height: int) -> None:
+    """Raise an error if a progressive JPEG has so many scans that decoding it takes seconds.
+
+    Each scan passes over all pixels, however few bytes it has, and decoders cannot be interrupted.
+
+    Raises:
+        ImageEncodingUnsupported: The image has too many scans.
+    """
+    scans = encoded.count(_START_OF_SCAN)  # the marker cannot occur within a scan
+    if scans * width * height > _MAX_SCANNED_PIXELS:
+        raise ImageEncodingUnsupported(
+            f"the JPEG image has {scans} scans of {width} x {height} pixels, which take too long to decode; save it as "
+            "baseline JPEG"
         )
 
 

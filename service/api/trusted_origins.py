@@ -18,7 +18,7 @@ from service.errors import HostUntrusted, OriginRefused, RequestError
 ANY = "*"
 _LOOPBACK_NAMES = ("localhost", "*.localhost")  # RFC 6761, section 6.3: no name server can point them elsewhere
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")  # RFC 9110, section 9.2.1
-_DEFAULT_PORTS = ("80", "443")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 _SAME_SITE = ("same-origin", "none")  # `none`: typed by the user
 
@@ -77,20 +77,26 @@ class TrustedOriginsMiddleware:
             return True
         if origin is None:
             return False
-        own, theirs = _authority(host), _authority(origin)
-        return origin.lower() in self._origins or (theirs[0] != "" and own == theirs)
+        return origin.lower() in self._origins or _is_same(origin, host)
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Return whether an origin is that of a host; a host without port may be one of HTTP or, behind a proxy, HTTPS."""
+    name, port = _authority(origin)
+    own_name, own_port = _authority(host)
+    scheme = origin.partition(":")[0].lower()
+    port = port or _DEFAULT_PORTS.get(scheme)
+    return (
+        name != "" and name == own_name and (port in _DEFAULT_PORTS.values() if own_port is None else port == own_port)
+    )
 
 
 def _authority(text: str) -> tuple[str, str | None]:
-    """Return the name in lower case and the port of a `Host` or `Origin`; an empty name if it is malformed.
-
-    The default ports of HTTP and HTTPS count as none.
-    """
+    """Return the name in lower case and the port, if any, of a `Host` or `Origin`; an empty name if it is malformed."""
     parts = _AUTHORITY.fullmatch(text)
     if parts is None:
         return "", None
-    name, port = parts[1].lower().strip("[]").rstrip("."), parts[2]
-    return name, None if port in _DEFAULT_PORTS else port
+    return parts[1].lower().strip("[]").rstrip("."), parts[2]
 
 
 def _is_address(name: str) -> bool:

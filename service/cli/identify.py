@@ -11,8 +11,10 @@ from models.calibration.records import bound_text
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
 from models.errors import ImageUnreadable, VultusError
+from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
+from models.text import printable
 from service.cli.output import out
 from service.gallery.galleries import Galleries
 from service.gallery.records import Fusion
@@ -65,7 +67,7 @@ def _identify_paths(galleries: Galleries, models: Models, paths: list[Path], sea
     images: list[bytes | VultusError] = []
     for path in paths:
         try:
-            images.append(path.read_bytes())
+            images.append(read_photo(path))
         except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
             images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     contents = [image for image in images if isinstance(image, bytes)]
@@ -101,16 +103,16 @@ def _show(answers: list[_Answer], found: Identification, models: Models) -> None
         column.overflow = "fold"  # names must not be truncated
     for path, outcome in answers:
         if isinstance(outcome, VultusError):
-            table.add_row(escape(path.name), "", escape(str(outcome)), "")
+            table.add_row(escape(printable(path.name)), "", escape(str(outcome)), "")
             continue
         if not outcome.faces:
-            table.add_row(escape(path.name), "no face", "", "")
+            table.add_row(escape(printable(path.name)), "no face", "", "")
         for face in outcome.faces:
             box = " ".join(f"{edge:4.0f}" for edge in face.judged.face.face.box) if face.judged else ""
             refusal = face.judged.refusal if face.judged else None
             no_candidates = f"rejected: {refusal.code}" if refusal else "unknown"
             table.add_row(
-                escape(path.name),
+                escape(printable(path.name)),
                 box,
                 escape("\n".join(f"{c.gallery}/{c.subject}" for c in face.candidates) or no_candidates),
                 "\n".join(f"{c.similarity:.3f}" for c in face.candidates),

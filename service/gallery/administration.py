@@ -57,6 +57,12 @@ def read_gallery(galleries: Galleries, name: str) -> tuple[Gallery, int, int]:
         return gallery, subject_rows.count(connection, gallery), template_rows.count(connection, gallery)
 
 
+def count_contents(galleries: Galleries, gallery: Gallery) -> tuple[int, int]:
+    """Return the numbers of subjects and templates of a gallery that was read or changed before."""
+    with galleries.database.reading() as connection:
+        return subject_rows.count(connection, gallery), template_rows.count(connection, gallery)
+
+
 def list_galleries(galleries: Galleries, after: str, limit: int) -> list[tuple[Gallery, int, int]]:
     """Read galleries sorted by name, starting after the name `after`, with their counts of subjects and templates."""
     with galleries.database.reading() as connection:

@@ -44,12 +44,16 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
         empty: list[tuple[int, str, NewSubject]] | None = None
         while empty is None or len(empty) == _EXPORTED_AT_ONCE:  # short transactions: the client may read slowly
             with galleries.database.reading() as connection:
+                if not gallery_rows.exists(connection, gallery):
+                    return  # erased meanwhile; without an end line the export is truncated
                 empty = subject_rows.without_templates(connection, gallery, last, _EXPORTED_AT_ONCE)
             for last, subject_name, subject in empty:  # noqa: B007  # `last` is used above
                 yield subject_line(gallery, subject_name, subject)
         last = 0
         while True:
             with galleries.database.reading() as connection:
+                if not gallery_rows.exists(connection, gallery):
+                    return
                 rows = list(template_rows.export_rows(connection, gallery, last, at_once))
             for last, subject_name, subject, template in rows:  # noqa: B007  # `last` is used above
                 yield template_line(gallery, subject_name, subject, template)

@@ -15,12 +15,14 @@ from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import (
     MAX_METADATA_CHARACTERS,
+    MAX_METADATA_DEPTH,
     MAX_NORM,
     GallerySettings,
     IndexKind,
     Metadata,
     NewSubject,
     NewTemplate,
+    is_deep,
 )
 from service.strict_json import parse_object
 
@@ -31,7 +33,7 @@ _MEMBERS = {
 _SETTINGS = {"name", "index", "keep_crops", "min_quality", "metadata", "created"}
 _MAX_QUALITY = 100
 _MAX_CREATED = 253402300799  # last second of the year 9999
-_ENGINE_ERROR = 0.01  # deviation of the length of an embedding as an engine in bf16 returns it
+_ENGINE_ERROR = 0.005  # deviation of the length of an embedding as an engine in bf16 returns it
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -201,6 +203,8 @@ def _metadata(members: dict[str, Any]) -> Metadata:
     metadata = members.get("metadata", {})
     if not isinstance(metadata, dict):
         raise LineMalformed(f"the member 'metadata' is not an object of at most {MAX_METADATA_CHARACTERS} characters")
+    if is_deep(metadata):
+        raise LineMalformed(f"the member 'metadata' is nested deeper than {MAX_METADATA_DEPTH} levels")
     if metadata:
         _require_small(metadata)
     return metadata

@@ -21,6 +21,7 @@ _REFUSED = {
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
 }
+_REPLACEMENT = "\ufffd"
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
 
@@ -50,6 +51,8 @@ def clean_name(name: str, what: str) -> str:
     for character in name:
         if character in "/\\":
             raise _invalid(what, "contains a slash, which a URL path segment cannot carry")
+        if character == _REPLACEMENT:  # two names that are not UTF-8 would become one
+            raise _invalid(what, "contains bytes that are not UTF-8, or the character U+FFFD")
         if character in _BIDI_CONTROLS:
             raise _invalid(what, "contains a character that changes the text direction")
         if kind := _REFUSED.get(unicodedata.category(character)):

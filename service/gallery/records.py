@@ -13,6 +13,7 @@ Outcome = Literal["enrolled", "duplicate", "refused"]
 
 Metadata = dict[str, Any]
 
+MAX_METADATA_DEPTH = 64  # objects and lists in one another; JSON encoders have limits of some hundred
 MAX_METADATA_CHARACTERS = 16384  # characters of the metadata as JSON
 MAX_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
 
@@ -214,3 +215,18 @@ class Candidate:
     subject: str
     key: int
     similarity: float
+
+
+def is_deep(metadata: object) -> bool:
+    """Return whether objects and lists are nested deeper than `MAX_METADATA_DEPTH`."""
+    level: list[object] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH + 1):
+        level = [
+            entry
+            for value in level
+            if isinstance(value, dict | list)
+            for entry in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return False
+    return True

@@ -16,6 +16,7 @@ from models.errors import ImageMissing, VultusError
 from models.evaluation.acquire.acquisition import Acquisition, Crop, Landmarked
 from models.evaluation.acquire.embedding_cache import Cached, CachedFace, CachedFailure, EmbeddingCache
 from models.evaluation.acquire.pictures import FaceTable, Failure, Picture
+from models.photo_folders import read_photo
 from models.types import Progress, no_progress
 
 _GROUP = 32  # pictures; the largest batch of the engines
@@ -133,7 +134,7 @@ class EmbeddingRun:
         files: dict[int, bytes] = {}
         for index, picture in enumerate(pictures):
             try:
-                files[index] = picture.source if isinstance(picture.source, bytes) else picture.source.read_bytes()
+                files[index] = picture.source if isinstance(picture.source, bytes) else read_photo(picture.source)
             except (OSError, ValueError) as error:  # ValueError: the name is not a valid file name
                 why = getattr(error, "strerror", None) or error
                 outcomes[index] = CachedFailure(ImageMissing.code, f"the file cannot be read: {why}")

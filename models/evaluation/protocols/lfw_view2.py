@@ -60,7 +60,7 @@ def evaluate_lfw_view2(
     subjects = np.unique(owners, return_inverse=True)[1].astype(np.int64)
 
     evaluation = Evaluation("lfw_view2", "LFW View 2", model.conditions(face_policy=policy))
-    add_accuracy(evaluation, ten_fold_accuracy(distances_of(similarity), mated, acquired))
+    add_accuracy(evaluation, ten_fold_accuracy(distances_of(similarity)[present], mated[present], acquired[present]))
     add_acquisition(evaluation, names, faces.failures)
     scores = listed_pairs(similarity.astype(np.float32), mated, first, second, subjects, present)
     points = add_error_rates(evaluation, scores, "LFW View 2")
@@ -70,7 +70,8 @@ def evaluate_lfw_view2(
     add_mistakes(evaluation, scores, names)
     add_duplicates(evaluation, faces.names, faces.contents, owners)
     evaluation.notes.append(
-        "A pair with a face that was not acquired counts as an error of the accuracy. LFW consists of press photos of "
+        "A pair with a face that was not acquired counts as an error of the accuracy; one with a missing file is left "
+        "out. LFW consists of press photos of "
         "celebrities and is easy. On other data the same threshold has different error rates."
     )
     return evaluation

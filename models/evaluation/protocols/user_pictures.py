@@ -96,6 +96,7 @@ def evaluate_pairs(
     present = faces.present[pairs.first] & faces.present[pairs.second]
     similarity = _similarities(faces, pairs.first, pairs.second)
     evaluation = Evaluation("pairs", pairs.name, model.conditions(face_policy=policy))
+    evaluation.notes.extend(pairs.notes)
     scores = listed_pairs(similarity, pairs.mated, pairs.first, pairs.second, present=present)
     add_acquisition(evaluation, faces.names, faces.failures)
     _add_error_sections(evaluation, faces, scores, None, cohorts)

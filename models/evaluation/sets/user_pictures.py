@@ -63,6 +63,7 @@ class PairSet(NamedTuple):
         pictures: N pictures, each once.
         first, second: (P,) int32, indices in `pictures`.
         mated: (P,) bool, whether both pictures of a pair show the same subject.
+        notes: Sentences for the user about what was read.
     """
 
     name: str
@@ -70,6 +71,7 @@ class PairSet(NamedTuple):
     first: NDArray[np.int32]
     second: NDArray[np.int32]
     mated: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
 
 
 Cohorts = dict[str, list[str | None]]
@@ -115,9 +117,10 @@ def read_listed(path: Path, directory: Path) -> PictureSet:
     """Read a CSV file with the columns `image` (path relative to `directory`) and `subject`.
 
     Raises:
-        SetUnreadable: The file is missing, is empty or lacks a column.
+        SetUnreadable: The file is missing, is empty or lacks a column, or a row has no image or subject.
     """
     rows = _rows(path, ("image", "subject"))
+    _require_values(path, rows, ("image", "subject"))
     pictures = [Picture(row["image"], directory / row["image"]) for row in rows]
     names = [row["subject"] for row in rows]
     return PictureSet(path.stem, pictures, [*map(_composed, names)], notes=tuple(_remarks_on_names(names)))
@@ -143,23 +146,34 @@ def read_pair_list(path: Path, directory: Path) -> PairSet:
     non-mated pairs.
 
     Raises:
-        SetUnreadable: The file is missing, is empty or lacks a column, or the `mated` of a pair has another value.
+        SetUnreadable: The file is missing, is empty or lacks a column, a value is missing, the `mated` of a pair has
+            another value, or a pair is listed both as mated and as non-mated, or has the same picture twice.
     """
     rows = _rows(path, ("first", "second", "mated"))
+    _require_values(path, rows, ("first", "second", "mated"))
     names = sorted({row[side] for row in rows for side in ("first", "second")})
     index_of = {name: index for index, name in enumerate(names)}
-    mated = []
+    mated_of: dict[tuple[int, int], bool] = {}
     for number, row in enumerate(rows, start=2):
         value = row["mated"].strip().lower()
         if value not in _TRUE | _FALSE:
             raise SetUnreadable(f"line {number} of {path.name}: mated is {row['mated']!r}, expected 1 or 0")
-        mated.append(value in _TRUE)
+        first, second = index_of[row["first"]], index_of[row["second"]]
+        if first == second:
+            raise SetUnreadable(f"line {number} of {path.name}: the pair has the same picture twice")
+        if mated_of.get((second, first), mated_of.get((first, second), value in _TRUE)) != (value in _TRUE):
+            raise SetUnreadable(f"line {number} of {path.name}: the pair was listed as mated and as non-mated")
+        if (second, first) not in mated_of:
+            mated_of[first, second] = value in _TRUE
+    repeated = len(rows) - len(mated_of)
+    pairs = np.array(list(mated_of), np.int32)
     return PairSet(
         path.stem,
         [Picture(name, directory / name) for name in names],
-        np.array([index_of[row["first"]] for row in rows], np.int32),
-        np.array([index_of[row["second"]] for row in rows], np.int32),
-        np.array(mated, np.bool_),
+        pairs[:, 0],
+        pairs[:, 1],
+        np.array(list(mated_of.values()), np.bool_),
+        (f"{repeated:,} rows repeat a pair; each pair counts once",) if repeated else (),
     )
 
 
@@ -194,6 +208,15 @@ def read_cohorts(path: Path, names: Sequence[str], subjects: Sequence[str] | Non
         attribute: [(row_of[key][attribute] or None) if key in row_of else None for key in keys]
         for attribute in attributes
     }
+
+
+def _require_values(path: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> None:
+    for number, row in enumerate(rows, start=2):
+        for column in columns:
+            if not row.get(column, "").strip():
+                raise SetUnreadable(f"line {number} of {path.name} has no {column}")
+            if column == "subject" and row[column] != row[column].strip():
+                raise SetUnreadable(f"line {number} of {path.name}: the subject begins or ends with a space")
 
 
 def _composed(name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.errors import ImageDamaged, ImageEncodingUnsupported, ImageSeveralPages
+from models.errors import ImageDamaged, ImageEncodingUnsupported, ImageSeveralPages, ImageTooManyPixels
 from models.imaging.boxes import Box, read_boxes
 from models.imaging.depth import to_8_bits, white_of
 from models.imaging.jpeg2000.codestream import SIGNATURE, check_codestream, read_codestream
@@ -21,6 +21,7 @@ _SRGB, _GREY, _SYCC, _CMYK = 16, 17, 18, 12
 _COLOUR_SPACES = {12: 4, 16: 3, 17: 1, 18: 3}  # colours of a pixel
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_MAX_PILLOW_PIXELS = 4_000_000  # Pillow stops all threads while it decodes, and OpenCV does not
 _ASSOCIATED = 2  # type of a channel: opacity with which the colours are multiplied
 
 
@@ -72,6 +73,13 @@ class Jpeg2000Image:
     def _space_size(self) -> int:
         return _COLOUR_SPACES.get(self._space or _SRGB, 3)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether OpenCV decodes the image: grey or RGB of 8 or 16 bits. Pillow keeps the upper 8 of 16 bits only."""
+        bits = self._stream.bits
+        space = (None, _GREY) if len(bits) == 1 else (None, _SRGB)
+        return len(bits) in (1, 3) and set(bits) in ({8}, {16}) and self._space in space and self._palette is None
+
     def decode(self) -> NDArray[np.uint8]:
         """Decode to (H, W, 3) uint8, RGB, as stored.
 
@@ -82,10 +90,19 @@ class Jpeg2000Image:
 
     def _decode(self) -> NDArray[np.uint8]:
         bits = self._stream.bits
-        if bits == (16, 16, 16) and self._space in (None, _SRGB):  # Pillow keeps the upper 8 bits only
-            wide = cv2.imdecode(np.frombuffer(self._encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-            if wide is not None and wide.dtype == np.uint16 and wide.shape == (*self.size[::-1], 3):
-                return to_8_bits(wide[..., ::-1], white_of(wide, 16))
+        if self._is_plain:
+            pixels = cv2.imdecode(np.frombuffer(self._encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+            shape = self.size[::-1] if len(bits) == 1 else (*self.size[::-1], 3)
+            if pixels is not None and pixels.shape == shape:
+                narrow = to_8_bits(pixels, white_of(pixels, 16)) if pixels.dtype == np.uint16 else pixels
+                return cv2.cvtColor(narrow, cv2.COLOR_GRAY2RGB if len(bits) == 1 else cv2.COLOR_BGR2RGB).astype(
+                    np.uint8, copy=False
+                )
+        if self.size[0] * self.size[1] > _MAX_PILLOW_PIXELS:
+            raise ImageTooManyPixels(
+                f"the JPEG 2000 image has {self.size[0]} x {self.size[1]} pixels; of its form at most "
+                f"{_MAX_PILLOW_PIXELS} are accepted"
+            )
         image = Image.open(BytesIO(self._encoded), formats=["JPEG2000"])
         image.load()
         if self._palette is not None:

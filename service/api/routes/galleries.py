@@ -14,7 +14,13 @@ from service.api.problems import documented_problems
 from service.api.wire.cursors import cursor_of, last_name
 from service.api.wire.gallery_requests import ConsistencyRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.wire.gallery_responses import ConsistencyResponse, GalleryOut, GalleryPage, ReceiptOut
-from service.gallery.administration import change_gallery, create_gallery, list_galleries, read_gallery
+from service.gallery.administration import (
+    change_gallery,
+    count_contents,
+    create_gallery,
+    list_galleries,
+    read_gallery,
+)
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery
 from service.gallery.galleries import Galleries
@@ -84,7 +90,8 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
     metadata = None if body.metadata is None else dict(body.metadata)
     changes = (body.gallery, body.index, metadata, body.min_quality)
     changed = await backend.change_for(request, deadline, change_gallery, backend.galleries, gallery, *changes)
-    return await _describe(backend, changed.name)
+    counts = await backend.call_gallery(count_contents, backend.galleries, changed)  # it may have been renamed since
+    return GalleryOut.of(changed, *counts, backend.galleries.live(changed))
 
 
 @router.delete("/{gallery}", responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS))

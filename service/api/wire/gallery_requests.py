@@ -19,7 +19,7 @@ from service.api.wire.requests import (
     RequestModel,
     Vector,
 )
-from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_NORM, IndexKind
+from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_METADATA_DEPTH, MAX_NORM, IndexKind, is_deep
 from service.operations.acquire import Requirements
 from service.operations.faces import Content, ReceivedEmbedding
 from service.operations.identify import Search
@@ -35,6 +35,8 @@ IndexName = Annotated[
 
 
 def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if is_deep(value):
+        raise PydanticCustomError("member_invalid", f"the metadata are nested deeper than {MAX_METADATA_DEPTH} levels")
     if len(json.dumps(value)) > MAX_METADATA_CHARACTERS:
         raise PydanticCustomError("member_invalid", "the metadata exceeds 16 KiB")
     return value

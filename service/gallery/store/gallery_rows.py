@@ -50,6 +50,11 @@ def find(connection: sqlite3.Connection, name: str) -> Gallery:
     return _gallery(row)
 
 
+def exists(connection: sqlite3.Connection, gallery: Gallery) -> bool:
+    """Return whether a gallery that was read earlier still exists, under any name."""
+    return connection.execute("SELECT 1 FROM galleries WHERE key = ?", (gallery.key,)).fetchone() is not None
+
+
 def page(connection: sqlite3.Connection, after: str, limit: int) -> list[Gallery]:
     """Read at most `limit` galleries sorted by name, starting after the name `after`; -1 means no limit."""
     rows = connection.execute(
