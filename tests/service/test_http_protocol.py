@@ -213,3 +213,23 @@ def test_only_so_much_of_an_unread_body_is_discarded(monkeypatch: pytest.MonkeyP
     assert asyncio.run(send_slowly([500, 501])).closed
     monkeypatch.setattr(http_protocol, "_DISCARD_S", 0.01)
     assert asyncio.run(send_slowly([500], 0.05)).closed
+
+
+def test_the_head_of_a_request_has_a_size_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = converse(b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 2**16)
+    ((status, body),) = responses(transport.written)
+    assert (status, body["code"]) == (400, "http_malformed")
+    assert transport.closed
+    monkeypatch.setattr(http_protocol, "_HEAD_S", 0.05)
+
+    async def wait(sent: bytes) -> bool:
+        protocol, transport = connect()
+        protocol.data_received(sent)
+        await asyncio.sleep(0.2)
+        return transport.closed
+
+    assert asyncio.run(wait(b""))
+    assert asyncio.run(wait(b"GET / HTTP/1.1\r\nHost: x\r\n"))
+    assert asyncio.run(wait(request(b"first") + b"GET / HT"))
+    assert not asyncio.run(wait(request(b"first")))
+    assert not asyncio.run(wait(request(bytes(100_000))[:-1])), "the time of a body is another one"

@@ -1,7 +1,9 @@
 """Every place in which a format states its orientation, in one table."""
 
 import io
+import re
 import struct
+import time
 import zlib
 from collections.abc import Callable
 
@@ -154,3 +156,15 @@ def test_a_corrupt_exif_block_states_no_orientation(block: bytes) -> None:
 def test_reads_every_form_of_xmp(form: int) -> None:
     assert xmp_orientation(xmp(6, form)) == 6
     assert xmp_orientation(xmp(6, form).decode().encode("utf-16-le")) == 6
+
+
+def test_a_packet_costs_time_by_its_length_only() -> None:
+    """A prefix from the file was compiled as a pattern, and each repeated EXIF prefix copied the rest."""
+    long = b"<x xmlns:" + b"A" * 2**20 + b'="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    names = b"A" * 2**20 + b':Orientation="6"'
+    start = time.thread_time()
+    assert xmp_orientation(long) is None
+    assert xmp_orientation(names) is None
+    assert exif_orientation(b"Exif\0\0" * 200_000) is None
+    assert time.thread_time() - start < 2
+    assert not any(len(str(key)) > 2**16 for key in re._cache)  # type: ignore[attr-defined]  # private, but the point

@@ -1,3 +1,4 @@
+import io
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from models import imaging
 from models.errors import (
     ImageDamaged,
     ImageEmpty,
+    ImageEncodingUnsupported,
     ImageError,
     ImageTooManyBytes,
     ImageTooManyPixels,
@@ -309,3 +311,25 @@ def test_mutated_images_are_decoded_or_rejected_with_a_code(data: st.DataObject)
         assert raster.dtype == np.uint8
         assert raster.ndim == 3
         assert raster.shape[2] == 3
+
+
+def test_a_progressive_jpeg_with_many_scans_is_refused_before_it_is_decoded() -> None:
+    """Each scan passes over all pixels, however few bytes it has."""
+    ok, encoded = cv2.imencode(".jpg", np.zeros((2000, 2000), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert ok
+    photo = encoded.tobytes()
+    assert Photo(photo).raster().pixels.shape == (2000, 2000, 3)
+    last = photo.rindex(b"\xff\xda")
+    with pytest.raises(ImageEncodingUnsupported, match="scans of 2000 x 2000 pixels"):
+        Photo(photo[:-2] + photo[last:-2] * 500 + photo[-2:])
+
+
+def test_a_cut_cmyk_jpeg_is_damaged() -> None:
+    """Pillow fills the missing rows with grey."""
+    stored = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
+    Image.fromarray(pixels).convert("CMYK").save(stored, "JPEG")
+    encoded = stored.getvalue()
+    assert Photo(encoded).raster().pixels.shape == (200, 300, 3)
+    with pytest.raises(ImageDamaged):
+        Photo(encoded[: len(encoded) // 2] + b"\xff\xd9").raster()

@@ -555,3 +555,18 @@ def test_the_fake_engine_has_the_properties_that_these_tests_need() -> None:
     (first, norm), (second, _) = (fake_embedding(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2))
     assert abs(float(first @ second)) < 0.3
     assert 8 < float(norm) < 15
+
+
+def test_names_that_are_not_utf8_do_not_become_one_name(staff: TestClient) -> None:
+    for name in ("m%FCller", "m%F6ller", "%ed%a0%80"):
+        sent = staff.post(f"{STAFF}/subjects/{name}/templates", files={"images": faces_png(1)})
+        assert problem(sent, 422, "name_invalid")["detail"].endswith(
+            "contains bytes that are not UTF-8, or the character U+FFFD"
+        )
+
+
+def test_metadata_are_not_nested_without_end(staff: TestClient) -> None:
+    deep: Any = 1
+    for _ in range(80):
+        deep = {"a": deep}
+    problem(staff.post(f"{STAFF}/subjects", json={"subject": "deep", "metadata": {"a": deep}}), 422, "member_invalid")

@@ -99,6 +99,19 @@ def test_pages_of_other_origins_change_nothing(client: TestClient, headers: dict
     assert client.get("/v1/galleries").json()["galleries"] == []
 
 
+def test_an_origin_has_the_port_of_its_scheme(client: TestClient) -> None:
+    for host, origin, status in (
+        ("127.0.0.1:80", "https://127.0.0.1", 403),
+        ("127.0.0.1:443", "http://127.0.0.1", 403),
+        ("127.0.0.1:443", "https://127.0.0.1", 422),
+        ("127.0.0.1", "https://127.0.0.1", 422),  # behind a proxy that ends TLS
+        ("127.0.0.1:8000", "http://127.0.0.1:8000", 422),
+        ("127.0.0.1:8000", "http://127.0.0.1", 403),
+    ):
+        sent = client.post("/v1/galleries", headers={"Host": host, "Origin": origin}, json={})
+        assert sent.status_code == status, (host, origin)
+
+
 @pytest.mark.parametrize("headers", [{}, {"Origin": "http://localhost"}, {"Origin": "https://LOCALHOST:443"}])
 def test_programs_and_own_pages_may_write(client: TestClient, headers: dict[str, str]) -> None:
     assert client.post("/v1/galleries", headers=headers, json=GALLERY).status_code == 201

@@ -10,6 +10,7 @@ from models.errors import VultusError
 from service.gallery import exchange
 from service.gallery.administration import create_gallery, create_subject, list_subjects, read_gallery, read_subject
 from service.gallery.consistency import check_consistency
+from service.gallery.erasure import erase_gallery
 from service.gallery.exchange import Importer, export_lines, import_lines
 from service.gallery.exchange_format import FORMAT
 from service.gallery.galleries import Galleries
@@ -256,3 +257,26 @@ def test_handwritten_lines_are_accepted_and_normalised(galleries: Galleries) -> 
     np.testing.assert_allclose(templates_of(galleries, "staff", "ann").vectors[0], VECTOR, atol=1e-6)
     (stored,) = read_subject(galleries, "staff", "ann")[1]
     assert stored.norm == pytest.approx(2.5)
+
+
+def test_metadata_that_no_response_can_hold_are_refused(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    deep = '{"a":' * 100 + "1" + "}" * 100
+    for line in (f'{{"subject": "ann", "contract_id": "{CONTRACT}", "metadata": {deep}}}',):
+        with pytest.raises(VultusError, match="nested deeper than 64 levels") as raised:
+            list(import_lines(galleries, "staff", [line.encode()]))
+        assert raised.value.code == "line_malformed"
+    assert list_subjects(galleries, "staff", "", 10) == []
+
+
+def test_the_export_of_a_gallery_that_is_erased_meanwhile_has_no_end(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_gallery(galleries, "staff")
+    vectors = people(3, 1)[:, 0]
+    store_templates(galleries, "staff", [(name, template(vector)) for name, vector in zip("abc", vectors, strict=True)])
+    monkeypatch.setattr(exchange, "_EXPORTED_AT_ONCE", 1)
+    lines = export_lines(galleries, "staff")
+    begun = [next(lines), next(lines)]
+    erase_gallery(galleries, "staff")
+    assert not any(b'"end"' in line for line in [*begun, *lines])

@@ -185,3 +185,34 @@ def test_refuses_malformed_lists_of_ijb(tmp_path: Path) -> None:
     file(tmp_path / "meta/ijbc_1N_probe_mixed.csv", "TEMPLATE_ID\n11\n")
     with pytest.raises(SetUnreadable, match="CSV of templates"):
         read_probes(tmp_path, "ijbc")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("image,subject\na.jpg,ann\nb.jpg,\n", "line 3 of set.csv has no subject"),
+        ("image,subject\na.jpg,ann\n,bea\n", "line 3 of set.csv has no image"),
+        ("image,subject\na.jpg\n", "line 2 of set.csv has no subject"),
+        ("image,subject\na.jpg,ann\nb.jpg,ann \n", "line 3 of set.csv: the subject begins or ends with a space"),
+    ],
+)
+def test_rows_without_a_value_are_not_one_subject(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "set.csv").write_text(content)
+    with pytest.raises(SetUnreadable, match=sentence):
+        read_listed(tmp_path / "set.csv", tmp_path)
+
+
+def test_a_pair_counts_once_and_contradictions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("first,second,mated\na,b,1\nb,a,1\na,b,yes\na,c,0\n")
+    pairs = read_pair_list(path, tmp_path)
+    assert pairs.mated.tolist() == [True, False]
+    assert pairs.notes == ("2 rows repeat a pair; each pair counts once",)
+    for row, sentence in (
+        ("b,a,0", "as mated and as non-mated"),
+        ("a,a,1", "same picture twice"),
+        ("a,,1", "no second"),
+    ):
+        path.write_text(f"first,second,mated\na,b,1\n{row}\n")
+        with pytest.raises(SetUnreadable, match=f"line 3 .*{sentence}"):
+            read_pair_list(path, tmp_path)
