@@ -221,7 +221,8 @@ def _head(beside: Mapping[str, Tensor], prefix: str, tree: Any) -> Head | None:
         return None  # not valid statistics
     training = tree.get("hyper_parameters") if isinstance(tree, dict) else None
     h = training.get("h", 0.333) if isinstance(training, dict) else 0.333
-    return Head(mean, deviation, float(h) if isinstance(h, int | float) else 0.333, _is_fresh(mean, deviation))
+    usable = isinstance(h, int | float) and 0 < h <= 1  # 0.333 in the paper; also refuses NaN
+    return Head(mean, deviation, float(h) if usable else 0.333, _is_fresh(mean, deviation))
 
 
 def _is_fresh(mean: float, deviation: float) -> bool:

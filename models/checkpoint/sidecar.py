@@ -45,7 +45,9 @@ def _color(path: Path) -> Color | None:
     try:
         text = path.read_text()
         content: Any = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except MemoryError:
+        raise
+    except Exception:  # constructors of YAML raise many classes for values that do not fit their tag
         return None
     if isinstance(content, dict) and isinstance(content.get("conf"), dict):
         content = content["conf"]

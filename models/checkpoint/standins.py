@@ -105,18 +105,32 @@ def _reconstructor(cls: Any, *_: Any) -> Any:
     return cls.__new__(cls)
 
 
-def _rebuild(source: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> TorchTensor:
+def _rebuild(source: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TorchTensor:
     """Replace `torch._utils._rebuild_tensor` (v1, v2): return a record instead of a tensor."""
+    _refuse_lazy(rest)
     view = source if isinstance(source, StorageView) else StorageView(source, 0)
     return _record(view, offset, shape, strides, view.storage.element)
 
 
 def _rebuild_with_type(source: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TorchTensor:
     """Replace `torch._utils._rebuild_tensor_v3`, which states a type that no class of storages has."""
+    _refuse_lazy(rest)
     view = source if isinstance(source, StorageView) else StorageView(source, 0)
     kind = rest[2]
     element = kind.element if isinstance(kind, ElementType) else unread(_name_of(kind))
     return _record(view, offset, shape, strides, element)
+
+
+def _refuse_lazy(rest: tuple[Any, ...]) -> None:
+    """Refuse a tensor whose numbers are to be negated or conjugated when they are read.
+
+    Raises:
+        CheckpointUnreadable: The tensor is marked so.
+    """
+    if any(isinstance(entry, dict) and (entry.get("neg") or entry.get("conj")) for entry in rest):
+        raise CheckpointUnreadable(
+            "the checkpoint has a negated or conjugated view; save `tensor.resolve_neg()` instead"
+        )
 
 
 def _record(view: StorageView, offset: Any, shape: Any, strides: Any, element: Element) -> TorchTensor:

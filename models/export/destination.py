@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.artefact.card import Card, read_card
+from models.artefact.card import CALIBRATION, CARD, Card, read_card
 from models.errors import ArtefactUnfit, OutputExists, PackDamaged, StorageFailed
+
+_ENGINE = ".engine"  # made by `vultus engine`
 
 
 def require_destination(out: Path, source: Path, force: bool) -> None:
@@ -26,8 +28,10 @@ def require_destination(out: Path, source: Path, force: bool) -> None:
     if out.exists() and not force:
         raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
     if out.exists() and not _is_replaceable(out):
-        raise OutputExists(f"{out} is not an artefact and --force does not replace it; give another --out")
-    if out.exists() and out.resolve() in source.resolve().parents:
+        raise OutputExists(
+            f"{out} is not an artefact, or it has other files too, and --force does not replace it; give another --out"
+        )
+    if out.exists() and out.resolve() in (source.resolve(), *source.resolve().parents):
         raise OutputExists(f"{out} contains the file to export; give another --out")
     blocked = next((parent for parent in out.parents if parent.exists() and not parent.is_dir()), None)
     if blocked is not None:
@@ -49,13 +53,15 @@ def scratch_beside(out: Path) -> Iterator[Path]:
 
 
 def _is_replaceable(path: Path) -> bool:
-    """Return whether a path is an empty directory, or an artefact without subdirectories."""
+    """Return whether a path is an empty directory, or an artefact without files of the user's own."""
     if not path.is_dir():
         return False
-    entries = list(path.iterdir())
-    if entries:
-        try:
-            read_card(path, Card)
-        except (ArtefactUnfit, PackDamaged):
-            return False
-    return not any(entry.is_dir() for entry in entries)
+    entries = {entry.name for entry in path.iterdir()}
+    if not entries:
+        return True
+    try:
+        files = read_card(path, Card).files
+    except (ArtefactUnfit, PackDamaged):
+        return False
+    own = entries - {CARD, CALIBRATION, *files}
+    return not any((path / name).is_dir() or not name.endswith(_ENGINE) for name in own)

@@ -24,11 +24,12 @@ import numpy as np
 
 from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, write_card
-from models.artefact.digests import directory_digests
+from models.artefact.digests import directory_digests, file_digest
 from models.artefact.directories import replace_directory
 from models.artefact.parity import GraphKind, pair_similarities
 from models.artefact.proof import Proof
 from models.errors import (
+    CheckpointUnreadable,
     GraphUnsupported,
     ImagesUnfit,
     StorageFailed,
@@ -209,11 +210,26 @@ class Exporter:
         (new / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
         card = replace(card, files=directory_digests(new, CARD))
         write_card(new, card)
+        self._require_unchanged(description)
         target = self._spec.out
+        if target.exists() and proof.passed:
+            require_destination(target, self._source.path, self._spec.force)  # it may have appeared meanwhile
         if target.exists() and not proof.passed:  # a failed artefact must not replace an existing one
             target = path_for_unfit(target)
         replace_directory(new, target, scratch)
         return Exported(target, card, proof, tuple(self._notes))
+
+    def _require_unchanged(self, description: Description) -> None:
+        """Refuse a source that another program replaced between two steps: the artefact would state another one.
+
+        Raises:
+            CheckpointUnreadable: The file has other contents than at the beginning.
+        """
+        path, source = self._source.path, description.source
+        file = path / source["file"] if path.is_dir() else path
+        weights = published.weights_of(self._source) if self._spec.published else description.weights
+        if file_digest(file) != source["sha256"] or weights != description.weights:
+            raise CheckpointUnreadable(f"{path.name} changed while it was exported; export it again")
 
     def _reference(self, description: Description, template: AlignmentTemplate, scratch: Path) -> Reference:
         """Collect the faces of the proof and embed them with the source network.

@@ -94,14 +94,21 @@ def _check_weights_files(path: Path, model: onnx.ModelProto) -> None:
                 f"the weights of {path.name} are in the file {entry['location']}, which is not beside it; "
                 "put it into the same directory"
             )
-        end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        try:
+            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        except ValueError as error:
+            raise GraphUnsupported(f"{path.name} states an invalid place of its weights in another file") from error
         if file.stat().st_size < end:
             raise GraphUnsupported(f"{entry['location']}, which holds the weights of {path.name}, is truncated")
 
 
 def _external(graph: onnx.GraphProto) -> Iterator[Mapping[str, str]]:
-    """Return location, offset and length of every tensor that is stored in another file."""
-    constants = (item.t for node in graph.node for item in node.attribute if item.type == onnx.AttributeProto.TENSOR)
+    """Return location, offset and length of every tensor in another file, also in the bodies of If and Loop."""
+    attributes = [item for node in graph.node for item in node.attribute]
+    constants = [item.t for item in attributes if item.type == onnx.AttributeProto.TENSOR]
+    for item in attributes:
+        for body in (*([item.g] if item.type == onnx.AttributeProto.GRAPH else []), *item.graphs):
+            yield from _external(body)
     for tensor in (*graph.initializer, *constants):
         if tensor.data_location == TensorProto.EXTERNAL:
             entry = {item.key: item.value for item in tensor.external_data}

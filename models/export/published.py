@@ -62,15 +62,19 @@ def describe_onnx(source: SourceSpec) -> Description:
     preprocessing = Preprocessing(source.color, source.mean, source.std, source.mirror)
     name, model = source.path.name, read_onnx(source.path)
     probed, mended = _explained(name, lambda: _probe(source, model, preprocessing))
-    digest = weights_digest(source.path)
     return Description(
         family="imported",
         architecture=model.graph.name or "onnx",
         template=probed.template.name,
         preprocessing=preprocessing,
         color_from="the user",
-        weights=digest if source.output is None else value_digest([digest, source.output]),
-        source={"file": name, "sha256": file_digest(source.path), "form": _form(mended)},
+        weights=weights_of(source),
+        source={
+            "file": name,
+            "sha256": file_digest(source.path),
+            "form": _form(mended),
+            "arithmetic": _ARITHMETIC[_precision(model)],
+        },
         notes=(
             *(f"{name} runs in ONNX Runtime only after it is mended: {text}" for text in mended),
             *probed.notes,
@@ -78,6 +82,12 @@ def describe_onnx(source: SourceSpec) -> Description:
         ),
         published=Published(probed.form, _precision(model), bool(mended)),
     )
+
+
+def weights_of(source: SourceSpec) -> str:
+    """Return the digest of the weights, and of the output that is chosen as the embedding."""
+    digest = weights_digest(source.path)
+    return digest if source.output is None else value_digest([digest, source.output])
 
 
 def _scaled_twice(model: onnx.ModelProto, preprocessing: Preprocessing) -> list[str]:
@@ -258,9 +268,19 @@ def _form(mended: Sequence[str]) -> str:
 
 def _precision(model: onnx.ModelProto) -> GraphKind:
     """Return the coarsest arithmetic of a graph, whose rounding limits what a proof can show."""
-    if any(node.op_type.startswith(_QUANTISED) for node in model.graph.node):
+    if any(node.op_type.startswith(_QUANTISED) for node in _used(model.graph)):
         return "int8"
     return "fp16" if is_half(model) else "fp32"
+
+
+def _used(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes on which an output depends; one that nothing reads must not loosen the limits of the proof."""
+    needed, used = {value.name for value in graph.output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            used.append(node)
+            needed.update(node.input)
+    return used
 
 
 def _explained(name: str, step: Callable[[], Returned]) -> Returned:

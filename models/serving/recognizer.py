@@ -8,6 +8,7 @@ from models.artefact.card import Card
 from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit, StorageFailed
 from models.runtime import RuntimeOptions, Session, open_session
+from models.runtime.instructions import instruction_set, saturates
 from models.serving.choice import ProvenRuntime, engine_of, proven_runtimes
 from models.serving.comparison import comparison_key, has_passed, is_proven_here, require_parity, write_passed
 
@@ -52,6 +53,8 @@ def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path
         ArtefactUnfit: The embeddings differ by more than the limits of the precision.
     """
     graph, options = runtime.graph, runtime.options
+    if options.device == "cpu" and card.source.get("arithmetic") == "int8":
+        _refuse_saturation(card, runtime)
     file = engine_of(directory, graph) if options.engine == "tensorrt" else directory / graph
     session = open_session(file, EMBEDDER_OUTPUTS, ((card.height, card.width),), options)
     described = session.describe()
@@ -70,3 +73,21 @@ def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path
             except StorageFailed as error:
                 _log.warning("%s, so the comparison will be repeated at the next start", error)
     return session
+
+
+def _refuse_saturation(card: Card, runtime: ProvenRuntime) -> None:
+    """Refuse a network that was quantised by others where its 8-bit sums saturate and no proof was measured.
+
+    Its float32 graph, with which other networks are compared, saturates as well.
+
+    Raises:
+        ArtefactUnfit: The proof was measured on another instruction set.
+    """
+    engine = runtime.options.engine
+    assert engine != "auto"  # chosen by `proven_runtimes`
+    here = instruction_set(engine)
+    if here != runtime.isa and saturates(engine):
+        raise ArtefactUnfit(
+            f"{card.name} is quantised, and its 8-bit sums saturate on this processor ({here}), unlike on the one of "
+            f"its proof ({runtime.isa or 'unknown'}); import it again here"
+        )

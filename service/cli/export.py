@@ -20,6 +20,7 @@ from models.graph.quantize import WeightBits
 from models.packs import PackStore, find_manifest
 from models.pipeline import FaceCropper
 from models.serving.load import load_detector
+from models.text import printable
 from service.cli.options import Member, Prefix
 from service.cli.output import err, out, progress_bars, say
 from service.settings import load_settings
@@ -139,7 +140,7 @@ def _run(spec: ExportSpec, as_json: bool) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the scratch directory is removed
         exported = Exporter(spec, _make_cropper, progress).run()
     for note in exported.notes:
-        err.print(note, highlight=False, soft_wrap=True)
+        err.print(printable(note), highlight=False, soft_wrap=True, markup=False)
     if as_json:
         out.print_json(data=exported.proof.record())
     else:

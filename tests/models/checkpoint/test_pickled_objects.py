@@ -21,7 +21,7 @@ import torch
 from models.checkpoint import read_checkpoint
 from models.checkpoint.unpickling import unpickle_bytes
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe
-from tests.checkpoints import tensors
+from tests.checkpoints import adaface_checkpoint, small_adaface, tensors, weights_for
 
 WEIGHTS = {"conv.weight": np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3), "bn.bias": np.ones(2, np.float32)}
 
@@ -154,3 +154,28 @@ def test_a_pickle_cannot_encode_or_name_more_than_its_size_allows() -> None:
     names = b"".join(b"cm%d\nN\n0" % number for number in range(10_001))
     with pytest.raises(CheckpointUnreadable, match="more classes"):
         unpickle_bytes(b"\x80\x02" + names + b"].")
+
+
+def test_a_view_that_is_negated_when_it_is_read_is_refused(tmp_path: Path) -> None:
+    """torch.load returns the weight, and the file holds its negation."""
+    weight = torch.from_numpy(WEIGHTS["conv.weight"])
+    torch.save({"conv.weight": torch._neg_view(-weight)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointUnreadable, match="negated or conjugated view"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("h", [float("nan"), -1.0, 0, 10**400, "0.3"])
+def test_an_impossible_constant_of_adaface_is_replaced_by_that_of_the_paper(tmp_path: Path, h: object) -> None:
+    content = adaface_checkpoint(weights_for(small_adaface()), 20.5, 5.0)
+    content.setdefault("hyper_parameters", {})["h"] = h
+    torch.save(content, tmp_path / "a.ckpt")
+    found = read_checkpoint(tmp_path / "a.ckpt").head
+    assert found is not None
+    assert found.h == 0.333
+
+
+@pytest.mark.parametrize("text", ["color_space: !!bool maybe", "a: !!timestamp foo", "a: !!int ''", "[" * 2000])
+def test_a_malformed_description_beside_a_checkpoint_is_passed_over(tmp_path: Path, text: str) -> None:
+    torch.save(tensors(WEIGHTS), tmp_path / "model.pt")
+    (tmp_path / "model.yaml").write_text(text)
+    assert read_checkpoint(tmp_path).weights.keys() == WEIGHTS.keys()

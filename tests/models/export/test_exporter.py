@@ -1,6 +1,7 @@
 """Exports of checkpoints and published graphs: the artefact, its proof, and the errors."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from models.backbones import Plan
 from models.errors import (
     ArtefactUnfit,
     BuilderUnfit,
+    CheckpointUnreadable,
     ColorUnknown,
     ExportProcessKilled,
     GraphUnsupported,
@@ -34,6 +36,7 @@ from models.errors import (
 from models.export import steps
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.isolation import run_here, run_in_subprocess
+from models.export.proof import prove
 from models.export.steps import SourceSpec, describe_checkpoint
 from models.graph import Preprocessing, recognizer_graph
 from models.packs import PackStore, find_manifest
@@ -160,6 +163,39 @@ def test_an_existing_directory_is_replaced_only_with_force(
     with pytest.raises(OutputExists, match="is not an artefact"):
         export(order(checkpoint, out, force=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_files_of_the_user_in_an_artefact_are_not_replaced(
+    artefact: Exported, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(artefact.path, out)
+    mine = shutil.copy(checkpoint, out / "mine.pth")
+    with pytest.raises(OutputExists, match="has other files too"):
+        export(order(checkpoint, out, force=True))
+    (out / "mine.pth").rename(out / "model.pt")
+    with pytest.raises(OutputExists):
+        export(order(out, out, force=True))
+    assert (out / "model.pt").read_bytes() == checkpoint.read_bytes(), mine
+
+
+@pytest.mark.parametrize("appears", ["another checkpoint", "an output"])
+def test_what_changes_during_an_export_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, appears: str) -> None:
+    path, out = save(weights_for(small_iresnet()), tmp_path / "a.pth"), tmp_path / "out"
+
+    def prove_late(*arguments: Any, **more: Any) -> Any:
+        if appears == "an output":
+            out.mkdir()
+            (out / "mine.txt").write_text("x")
+        else:
+            save(weights_for(small_iresnet(), seed=1), path)
+        return prove(*arguments, **more)
+
+    monkeypatch.setattr("models.export.exporter.prove", prove_late)
+    expected = OutputExists if appears == "an output" else CheckpointUnreadable
+    with pytest.raises(expected):
+        export(order(path, out))
+    assert sorted(tmp_path.iterdir()) == sorted({path, *([out] if appears == "an output" else [])})
 
 
 def test_the_checkpoints_own_directory_is_never_replaced(tmp_path: Path) -> None:

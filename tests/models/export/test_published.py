@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.errors import ExportError, GraphUnsupported
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.isolation import run_here
+from models.export.onnx_file import weights_digest
 from models.export.published import describe_onnx, embed_by_published, write_imported
 from models.export.steps import SourceSpec
 from models.runtime.onnxruntime_engine import PlainGraph
@@ -372,6 +373,35 @@ def test_the_contract_covers_weights_in_files_beside_the_graph(tmp_path: Path) -
     (tmp_path / "0/a.data").unlink()
     with pytest.raises(GraphUnsupported, match=r"a\.data, which is not beside it"):
         describe_onnx(source(tmp_path / "0/a.onnx"))
+
+
+def test_the_contract_covers_weights_in_the_bodies_of_branches(tmp_path: Path) -> None:
+    digests = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        body_weight = numpy_helper.from_array(np.full(4, number, np.float32), "inner")
+        (tmp_path / f"{number}/inner.bin").write_bytes(body_weight.raw_data)
+        body_weight.ClearField("raw_data")
+        body_weight.data_location = TensorProto.EXTERNAL
+        body_weight.external_data.add(key="location", value="inner.bin")
+        inside = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [4])
+        branch = helper.make_graph([], "branch", [], [inside], [body_weight])
+        node = helper.make_node("If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch)
+        graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, [4])])
+        (tmp_path / f"{number}/a.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+        digests.append(weights_digest(tmp_path / f"{number}/a.onnx"))
+    assert (tmp_path / "0/a.onnx").read_bytes() == (tmp_path / "1/a.onnx").read_bytes()
+    assert digests[0] != digests[1]
+
+
+def test_a_quantisation_that_nothing_reads_does_not_loosen_the_proof(tmp_path: Path) -> None:
+    unread = Node("QuantizeLinear", ["f", "step", "zero"], ["unread"])
+    weights: dict[str, Any] = {"step": np.array(0.1, np.float32), "zero": np.array(0, np.uint8)}
+    path = saved(model([*body(), FLAT, unread, *head("f")], **weights), tmp_path / "a.onnx")
+    described = describe_onnx(source(path))
+    assert described.published is not None
+    assert described.published.precision == "fp32"
+    assert described.source["arithmetic"] == "float32"
 
 
 TWO_INPUTS = model([*body(), FLAT, Node("Mul", ["f", "keep_prob"], ["g"]), *head("g")])

@@ -108,6 +108,23 @@ def test_a_proof_of_another_or_unknown_instruction_set_is_compared_once(
     assert len(compared) == 3
 
 
+def test_a_quantised_source_is_not_served_where_its_sums_saturate(
+    artefact: tuple[Path, Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its float32 graph is quantised too, so a comparison with it shows nothing."""
+    directory, card = artefact
+    quantised = replace(card, source={**card.source, "arithmetic": "int8"})
+    wanted = RuntimeOptions("onnxruntime", precision="fp32")
+    for saturating, isa, served in ((True, "elsewhere", False), (True, HERE, True), (False, "elsewhere", True)):
+        monkeypatch.setattr(recognizer, "saturates", lambda _, answer=saturating: answer)
+        proof = proof_on(isa, "fp32", engine="onnxruntime")
+        if served:
+            open_recognizer(directory, quantised, proof, wanted, None)
+        else:
+            with pytest.raises(ArtefactUnfit, match="8-bit sums saturate on this processor"):
+                open_recognizer(directory, quantised, proof, wanted, None)
+
+
 def test_float32_on_a_cpu_is_not_compared(artefact: tuple[Path, Card], compared: list[str]) -> None:
     wanted = RuntimeOptions("onnxruntime", precision="fp32")
     open_recognizer(*artefact, proof_on(None, "fp32", engine="onnxruntime"), wanted, None)
