@@ -15,7 +15,7 @@ from models.errors import ArtefactUnfit, PackDamaged
 CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
 EMBEDDER_GRAPH, DETECTOR_GRAPH = "embedder.onnx", "detector.onnx"
 
-CONVERSION = 2
+CONVERSION = 3
 """Version of the conversion in `models.graph`, increased when a published file is converted to a different graph. Packs
 of an earlier conversion must be fetched again."""
 

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.graph.siblings import merge_siblings
 from models.graph.simplify import drop_unused
 from models.graph.weights import ExternalWeights, Weights, write
 
@@ -188,6 +189,7 @@ def detector_graph(model: onnx.ModelProto, preprocessing: Preprocessing, outputs
         ]
     )
     _set_outputs(graph, {"scores": ["N", "A"], "boxes": ["N", "A", 4], "landmarks": ["N", "A", 10]})
+    merge_siblings(model)
     drop_unused(graph)
     return model
 

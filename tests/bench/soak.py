@@ -2,7 +2,9 @@
 
 import argparse
 import io
+import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from tests.bench.speed.serving import serving
 
 _SIZES = ((96, 96), (160, 120), (250, 250), (320, 240), (400, 600), (640, 480), (512, 512), (1024, 768), (1600, 1200))
 _FIRST, _STEP, _CLIENTS = 5_000, 5_000, 8
+_SHOWN_MEGABYTES = 2.0
+_MAPPING = re.compile(r"(?P<addresses>[0-9a-f]+-[0-9a-f]+) \S+ \S+ \S+ \d+ *(?P<file>.*)")
 
 
 def main() -> None:
@@ -25,10 +29,11 @@ def main() -> None:
     total = parser.parse_args().requests
     console, requests = Console(), _mixed_requests()
     with serving() as served:
-        first, start = 0.0, time.perf_counter()
+        first, start, before = 0.0, time.perf_counter(), Counter[str]()
         for sent in range(_STEP, total + 1, _STEP):
             outcome = closed_loop(served.port, requests, _CLIENTS, most=_STEP)
-            resident = _resident_megabytes(served.process.pid)
+            mapped = _resident_by_mapping(served.process.pid)
+            resident = mapped.total() / 1024
             first = resident if sent == _FIRST else first
             console.print(
                 f"{sent:7} requests, {time.perf_counter() - start:5.0f} s: {resident:.1f} MB, "
@@ -37,6 +42,12 @@ def main() -> None:
                 highlight=False,
                 soft_wrap=True,
             )
+            if sent > _FIRST:
+                for mapping in sorted(mapped | before):
+                    change = (mapped[mapping] - before[mapping]) / 1024
+                    if abs(change) >= _SHOWN_MEGABYTES:
+                        console.print(f"{'':9}{change:+.1f} MB in {mapping}", highlight=False, soft_wrap=True)
+            before = mapped
 
 
 def _mixed_requests() -> list[Request]:
@@ -69,9 +80,17 @@ def _photo(path: Path, size: tuple[int, int], number: int) -> bytes:
     return stream.getvalue()
 
 
-def _resident_megabytes(process: int) -> float:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+def _resident_by_mapping(process: int) -> Counter[str]:
+    """Return the resident kilobytes of each mapping: by its file, or by its first address and size if it has none."""
+    resident, mapping = Counter[str](), ""
+    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
+        head = _MAPPING.match(line)
+        if head:
+            first, last = (int(address, 16) for address in head["addresses"].split("-"))
+            mapping = head["file"] or f"memory without a file at {first:x}, {(last - first) >> 20} MiB mapped"
+        elif line.startswith("Rss:"):
+            resident[mapping] += int(line.split()[1])
+    return resident
 
 
 if __name__ == "__main__":
