@@ -22,9 +22,16 @@ def to_colours(page: Page, samples: NDArray[Any]) -> NDArray[np.uint8]:
     """
     bits, own = page.bits[0], samples[..., : page.colours]
     if page.photometric in (tags.CMYK, tags.CIELAB, tags.ICCLAB):
-        return _inks(own, bits) if page.photometric == tags.CMYK else _lab(own, bits, page.photometric)
+        white = 2.0**bits - 1
+        pixels = _inks(own, white) if page.photometric == tags.CMYK else _lab(own, bits, page.photometric)
+        return _on_white(page, pixels, samples, white)
     signed = page.formats[0] == tags.SIGNED
-    white = float(2**7 - 1) if signed and bits == 8 else white_of(own, bits - signed, page.stated_white)
+    black, stated_white = page.stated_range
+    if black is not None and black < 0 and stated_white is not None and own.max(initial=0) <= stated_white:
+        samples = samples.astype(np.float32) - black  # a smallest value of 0 or more is a statistic, not black
+        own, white = samples[..., : page.colours], stated_white - black
+    else:
+        white = float(2**7 - 1) if signed and bits == 8 else white_of(own, bits - signed, stated_white)
     if page.formats[0] != tags.UNSIGNED and is_signed_range(own, white):
         raise ImageEncodingUnsupported(
             f"the TIFF holds negative samples, and nothing states which value is black; {ADVICE}"
@@ -32,16 +39,23 @@ def to_colours(page: Page, samples: NDArray[Any]) -> NDArray[np.uint8]:
     pixels = to_8_bits(own, white, page.photometric == tags.WHITE_IS_ZERO)
     if page.colours == 1:
         pixels = np.repeat(pixels, 3, axis=2)
+    return _on_white(page, pixels, samples, white)
+
+
+def _on_white(page: Page, pixels: NDArray[np.uint8], samples: NDArray[Any], white: float) -> NDArray[np.uint8]:
+    """Blend pixels with white by the opacity among the samples, whose largest value is that of the colours or all."""
     if page.alpha is None:
         return pixels
     position, kind = page.alpha
     opacity = samples[..., position]
-    opaque = white if opacity.max(initial=0) <= white else 1.0 if page.formats[0] == tags.FLOAT else 2.0**bits - 1
+    opaque = (
+        white if opacity.max(initial=0) <= white else 1.0 if page.formats[0] == tags.FLOAT else 2.0 ** page.bits[0] - 1
+    )
     return over_white(pixels, to_8_bits(opacity, opaque), kind == tags.ASSOCIATED)
 
 
-def _inks(inks: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    light = 255 - to_8_bits(inks, 2**bits - 1).astype(np.uint16)
+def _inks(inks: NDArray[Any], full: float) -> NDArray[np.uint8]:
+    light = 255 - to_8_bits(inks, full).astype(np.uint16)
     return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
 
 
