@@ -2,6 +2,7 @@
 
 from models.errors import ImageEncodingUnsupported
 from models.imaging.tiff import page as tags
+from models.imaging.tiff.jpeg import JPEG, OLD_JPEG, is_one_stream
 from models.imaging.tiff.page import Page
 from models.imaging.tiff.samples import BYTE_COMPRESSIONS, PACKED_BITS, WHOLE_BITS
 
@@ -12,7 +13,6 @@ _NAMES = {tags.PALETTE: "palette", tags.CMYK: "CMYK", tags.YCBCR: "YCbCr", tags.
 _DEPTH = 32997  # of a volume, by SGI
 _INK_SET, _NUMBER_OF_INKS, _DOT_RANGE = 332, 334, 336
 _CMYK_INKS = 1
-_JPEG = (6, 7)  # compressions
 _SUBSAMPLING = 530  # of Cb and Cr, horizontal and vertical (TIFF 6.0, section 21)
 _USUAL_SUBSAMPLING = (2, 2)
 _SUBSAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)}  # those of libtiff
@@ -30,6 +30,8 @@ def is_plain(page: Page) -> bool:
         return False
     depths = {tags.WHITE_IS_ZERO: (1, 2, 4, 8), tags.BLACK_IS_ZERO: (1, 2, 4, 8), tags.PALETTE: (1, 2, 4, 8)}
     if page.bits[0] not in depths.get(page.photometric, (8,)):
+        return False
+    if page.compression == OLD_JPEG and not is_one_stream(page):
         return False
     if page.photometric == tags.YCBCR and _unknown_subsampling(page):
         return False
@@ -55,6 +57,8 @@ def _unsupported(page: Page) -> str:
     bits = ", ".join(map(str, dict.fromkeys(page.bits)))
     if page.photometric in _RAW_SENSOR:
         return _RAW_SENSOR[page.photometric]
+    if page.compression == OLD_JPEG:
+        return "JPEG in the old form, of which parts lie apart"
     if page.photometric == tags.YCBCR and _unknown_subsampling(page):
         return f"YCbCr with the subsampling {_unknown_subsampling(page)}"
     if page.photometric in (tags.PALETTE, tags.YCBCR):
@@ -111,7 +115,7 @@ def _unknown_subsampling(page: Page) -> str:
 
     Pillow reads uncompressed samples itself, as if there were none, and libtiff the other ones.
     """
-    if page.compression in _JPEG:
+    if page.compression in (OLD_JPEG, JPEG):
         return ""
     stated = (*page.directory.numbers(_SUBSAMPLING, 2), *_USUAL_SUBSAMPLING)[:2]
     known = {(1, 1)} if page.compression == 1 else _SUBSAMPLINGS
