@@ -43,7 +43,7 @@ def is_plain(page: Page) -> bool:
 
 
 def refuse_unsupported(page: Page) -> None:
-    """Raise an error if a page is of no form that `read_samples` and `_colours` read.
+    """Raise an error if a page is of no form that `Samples` and `to_colours` read.
 
     Raises:
         ImageEncodingUnsupported: The sentence names what was found.

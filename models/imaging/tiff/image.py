@@ -16,7 +16,7 @@ from models.imaging.tiff.colours import to_colours
 from models.imaging.tiff.forms import ADVICE, is_plain, refuse_unsupported
 from models.imaging.tiff.jpeg import JPEG, OLD_JPEG, check_jpeg
 from models.imaging.tiff.page import Page, full_page
-from models.imaging.tiff.samples import read_samples, tiling
+from models.imaging.tiff.samples import Samples, tiling
 
 _MAX_PARTS = 65_536  # strips or tiles
 _MAX_SAMPLE_BYTES = 8  # for each permitted pixel: RGBA of 16 bits
@@ -60,7 +60,7 @@ class TiffImage:
         """
         if self._by_pillow:
             return decoded("TIFF", lambda: _decode_plain(self._page))
-        return decoded("TIFF", lambda: to_colours(self._page, read_samples(self._page)))
+        return decoded("TIFF", lambda: to_colours(self._page, Samples(self._page)))
 
 
 def _check_parts(page: Page, limits: ImageLimits) -> None:
