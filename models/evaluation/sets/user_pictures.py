@@ -243,6 +243,8 @@ def _remarks_on_names(names: Collection[str]) -> list[str]:
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if path.is_char_device() or path.is_block_device():
+        raise SetUnreadable(f"{path.name} cannot be read as CSV: it is a device")  # whose end may never come
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [{name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)]
