@@ -5,7 +5,7 @@ was trained on, so the detector also runs on a reduced, padded copy of the photo
 NMS merges the candidates of both scales.
 
 In rotated photos the network often finds a face with an ordinary score but with landmarks far from eyes and mouth, so a
-detected face does not prove that the photo is upright. If the best score is below `sure_score` of the family, the
+detected face does not prove that the photo is upright. If the best score is below `turn_score` of the family, the
 detector tries the other orientations and uses the one with the best score. Photos of an extreme shape are also looked
 at in tiles, and tilted faces again, turned upright.
 """
@@ -127,7 +127,7 @@ class AnchorDetector:
         longer = max(image.shape[:2])
         resized = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
         faces = self._detect_two_scales(resized, deadline)
-        if not faces or faces[0].score < self._head.sure_score:
+        if not faces or faces[0].score < self._head.turn_score:
             faces = self._detect_rotated(resized, faces, deadline)
         factor = (image.shape[1] / resized.shape[1], image.shape[0] / resized.shape[0])
         return [face.scaled(factor) for face in faces]

@@ -20,8 +20,8 @@ from models.detection.detector import DETECTOR_OUTPUTS
 from models.errors import ImageError, VultusError
 from models.export.proof import engine_version
 from models.graph import UnsupportedGraph
-from models.imaging import Photo
-from models.photo_folders import find_photos
+from models.imaging import ImageLimits, Photo
+from models.photo_folders import find_photos, read_photo
 from models.runtime import RuntimeOptions, cpu_options, open_session
 from models.synthetic import synthetic_pictures
 
@@ -109,8 +109,8 @@ def proof_pictures(photos: Path | None) -> list[ProofPicture]:
     ]
     for path in find_photos(photos).paths if photos is not None else ():
         try:
-            pixels = _on_canvas(Photo(path.read_bytes()).raster().pixels)
-        except (ImageError, OSError):
+            pixels = _on_canvas(Photo(read_photo(path, ImageLimits().max_bytes)).raster().pixels)
+        except (ImageError, OSError, ValueError):  # ValueError: a pipe or a device
             continue
         pictures.append(ProofPicture(f"{path.name}, {pixels.shape[2]} x {pixels.shape[1]}", pixels))
     return pictures

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from models.alignment import AlignmentTemplate
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
-from models.errors import ImagesUnfit, VultusError
+from models.errors import ImagesUnfit, ImageTooManyBytes, VultusError
 from models.evaluation.sets.lfw import Pair, photos, read_pairs
 from models.export.labelled import Labelled
-from models.imaging import Photo
-from models.photo_folders import find_photos
+from models.imaging import ImageLimits, Photo
+from models.photo_folders import find_photos, read_photo
 from models.pipeline import FaceCropper
 from models.synthetic import synthetic_pictures
 from models.types import Progress
@@ -143,18 +143,18 @@ def _indices(
 def _as_crop(path: Path, template: AlignmentTemplate) -> Crops | None:
     """Return an image of the template's size as an aligned face; None for other sizes and unreadable files."""
     try:
-        photo = Photo(path.read_bytes())
+        photo = Photo(read_photo(path, ImageLimits().max_bytes))
         if (photo.height, photo.width) != (template.height, template.width):
             return None
         return photo.raster().pixels
-    except (VultusError, OSError):
+    except (VultusError, OSError, ValueError):  # ValueError: a pipe or a device
         return None
 
 
 def _from_photo(path: Path, cropper: FaceCropper, policy: FacePolicy) -> Crops | None:
     """Return the aligned face of a photo; None if the photo is unreadable or has no face."""
     try:
-        (outcome,) = cropper.crop([path.read_bytes()], policy, Deadline())
-    except OSError:
+        (outcome,) = cropper.crop([read_photo(path, cropper.limits.max_bytes)], policy, Deadline())
+    except (ImageTooManyBytes, OSError, ValueError):  # ValueError: a pipe or a device
         return None
     return None if isinstance(outcome, VultusError) else outcome.crops[0]

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PERCENTILE = 99.9
-_SAMPLED = 2**22  # values from which the percentile is computed
+SAMPLED = 2**22
+"""Number of values from which the percentile is computed."""
+
 _LEAST_BITS = 8  # values of fewer bits would be amplified noise
-_STRIP_ROWS = 256  # strips limit memory: a float copy is up to four times as large
+_STRIP_VALUES = 2**20  # strips limit memory: a float copy is up to four times as large
 _FLOAT_OVERSHOOT = 2.0  # resampling and highlights exceed 1.0 in pictures of the range 0..1
 _NEGATIVE_SHARE = 1 / 16  # noise around zero stays above this part of the range
 
@@ -53,8 +55,9 @@ def to_8_bits(values: NDArray[Any], white: float, inverted: bool = False) -> NDA
     """
     scaled = np.empty(values.shape, np.uint8)
     factor, offset = (-255 / white, 255.0) if inverted else (255 / white, 0.0)
-    for start in range(0, len(values), _STRIP_ROWS):
-        rows = slice(start, start + _STRIP_ROWS)
+    height = max(1, _STRIP_VALUES * len(values) // max(1, values.size))
+    for start in range(0, len(values), height):
+        rows = slice(start, start + height)
         strip = values[rows]
         if strip.dtype != np.uint16:
             strip = np.nan_to_num(strip.astype(np.float32), copy=False, posinf=white, neginf=0)
@@ -75,7 +78,7 @@ def _float_white(high: float) -> float:
 
 
 def _percentile(values: NDArray[Any], percentile: float) -> float:
-    flat = values[:: max(1, values.size // _SAMPLED)].reshape(-1)
+    flat = values[:: max(1, values.size // SAMPLED)].reshape(-1)
     if np.issubdtype(flat.dtype, np.floating):
         flat = flat[np.isfinite(flat)]
     return float(np.percentile(flat, percentile, method="higher" if percentile > 50 else "lower")) if flat.size else 0.0

@@ -24,7 +24,7 @@ _JPEG_EIGHTHS = 8
 _LARGE_PIXELS = 16_000_000  # more than the photos of most phones
 _LARGE_DECODING = (
     threading.Lock()
-)  # decoding takes up to 20 bytes for each pixel, so one large photo is decoded at a time
+)  # decoding takes up to 16 bytes for each pixel, so one large photo is decoded at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from models.errors import ImageDamaged, ImageError
 from models.imaging.depth import to_8_bits, white_of
 
 WHITE = 255  # background of transparent pixels
-_STRIP_ROWS = 256
+_STRIP_VALUES = 2**20  # strips limit memory: a float copy is four times as large
 
 
 def decoded(file_format: str, decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -62,8 +62,9 @@ def over_white(
         (H, W, 3) uint8.
     """
     pixels = np.empty(colours.shape, np.uint8)
-    for start in range(0, len(colours), _STRIP_ROWS):  # strips limit memory: a float copy is four times as large
-        rows = slice(start, start + _STRIP_ROWS)
+    height = max(1, _STRIP_VALUES * len(colours) // max(1, colours.size))
+    for start in range(0, len(colours), height):
+        rows = slice(start, start + height)
         share = opacity[rows, :, None].astype(np.float32) / 255
         own = colours[rows] if premultiplied else colours[rows] * share
         pixels[rows] = np.clip(np.rint(own + WHITE * (1 - share)), 0, 255)

@@ -43,7 +43,8 @@ def format_of(encoded: bytes) -> str | None:
 
 
 _START_OF_SCAN = b"\xff\xda"
-_MAX_SCANNED_PIXELS = 2 * 10**9  # half a second to a second; encoders write some ten scans, and at most 70
+MAX_SCANNED_PIXELS = 2 * 10**9
+"""Half a second to a second of decoding; encoders write some ten scans, and at most 70."""
 
 
 def refuse_jpeg_process(encoded: bytes) -> None:
@@ -67,12 +68,16 @@ def refuse_many_scans(encoded: bytes, width: int, height: int) -> None:
     Raises:
         ImageEncodingUnsupported: The image has too many scans.
     """
-    scans = encoded.count(_START_OF_SCAN)  # the marker cannot occur within a scan
-    if scans * width * height > _MAX_SCANNED_PIXELS:
+    if scanned_pixels(encoded, width, height) > MAX_SCANNED_PIXELS:
         raise ImageEncodingUnsupported(
-            f"the JPEG image has {scans} scans of {width} x {height} pixels, which take too long to decode; save it as "
-            "baseline JPEG"
+            f"the JPEG image has {encoded.count(_START_OF_SCAN)} scans of {width} x {height} pixels, which take too "
+            "long to decode; save it as baseline JPEG"
         )
+
+
+def scanned_pixels(encoded: bytes, width: int, height: int) -> int:
+    """Return the pixels over which the scans of a JPEG pass; the marker of a scan cannot occur within one."""
+    return encoded.count(_START_OF_SCAN) * width * height
 
 
 def jpeg_process(encoded: bytes) -> str | None:

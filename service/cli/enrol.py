@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from models.deadline import Deadline
-from models.errors import ImageUnreadable, StorageFailed, VultusError
+from models.errors import ImageTooManyBytes, ImageUnreadable, StorageFailed, VultusError
 from models.evaluation.sets.user_pictures import PictureSet, read_set
 from models.photo_folders import listed as listed_names
 from models.photo_folders import read_photo
@@ -125,7 +125,9 @@ def _enrol_batches(
         entries: dict[Found, Entry] = {}
         for photo in batch:
             try:
-                entries[photo] = Entry(photo.subject, read_photo(photo.path))
+                entries[photo] = Entry(photo.subject, read_photo(photo.path, models.pipeline.limits.max_bytes))
+            except ImageTooManyBytes as error:
+                outcomes[photo] = error
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 outcomes[photo] = ImageUnreadable(f"the file cannot be read: {reason}")

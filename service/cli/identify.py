@@ -10,7 +10,7 @@ from rich.table import Table
 from models.calibration.records import bound_text
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
-from models.errors import ImageUnreadable, VultusError
+from models.errors import ImageTooManyBytes, ImageUnreadable, VultusError
 from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
@@ -67,7 +67,9 @@ def _identify_paths(galleries: Galleries, models: Models, paths: list[Path], sea
     images: list[bytes | VultusError] = []
     for path in paths:
         try:
-            images.append(read_photo(path))
+            images.append(read_photo(path, models.pipeline.limits.max_bytes))
+        except ImageTooManyBytes as error:
+            images.append(error)
         except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
             images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     contents = [image for image in images if isinstance(image, bytes)]

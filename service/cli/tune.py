@@ -15,7 +15,7 @@ from rich.table import Table
 from models.artefact.directories import make_directory
 from models.artefact.integrity import open_artefact
 from models.deadline import Deadline
-from models.errors import ImageError, ImagesUnfit, PackDamaged, PackMissing
+from models.errors import ImageError, ImagesUnfit, ImageTooManyBytes, PackDamaged, PackMissing
 from models.imaging import Photo
 from models.packs import PackStore, find_manifest
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
@@ -100,7 +100,10 @@ def _photos(settings: Settings, directory: Path | None) -> list[bytes]:
         raise ImagesUnfit(f"{directory} is not a directory")
     try:
         files, passed_over = find_photos(directory)
-        photos = [read_photo(path) for path in files[:_MAX_PHOTOS]]
+        photos: list[bytes] = []
+        for path in files[:_MAX_PHOTOS]:
+            with suppress(ImageTooManyBytes):  # as photos that cannot be decoded
+                photos.append(read_photo(path, settings.image.max_bytes))
     except OSError as error:
         raise ImagesUnfit(f"{error.filename} cannot be read: {error.strerror}") from error
     if not photos:

@@ -53,6 +53,10 @@ class Acquisition(Protocol):
     """A method that makes crops from pictures. Thread-safe."""
 
     @property
+    def max_bytes(self) -> int:
+        """Maximum size of an image file in bytes."""
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """Everything that a crop depends on, except the picture."""
 
@@ -72,6 +76,11 @@ class FromPhotos:
             detector: Description of the detector, for `conditions`.
         """
         self._cropper, self._policy, self._detector = cropper, policy, detector
+
+    @property
+    def max_bytes(self) -> int:
+        """See `Acquisition`."""
+        return self._cropper.limits.max_bytes
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -98,6 +107,8 @@ class FromCrops:
 
     For a narrower alignment template, the crop is cut at both sides (see `models.alignment`).
     """
+
+    max_bytes = _LIMITS.max_bytes
 
     def __init__(self, template: AlignmentTemplate) -> None:
         """Initialise the acquisition for an alignment template."""
@@ -129,6 +140,8 @@ class FromCrops:
 
 class FromLandmarks:
     """Crops from images with published landmarks, as in the evaluation of IJB."""
+
+    max_bytes = _LIMITS.max_bytes
 
     def __init__(self, template: AlignmentTemplate) -> None:
         """Initialise the acquisition for an alignment template."""

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.embedding import Embedder
-from models.errors import ImageMissing, VultusError
+from models.errors import ImageMissing, ImageTooManyBytes, VultusError
 from models.evaluation.acquire.acquisition import Acquisition, Crop, Landmarked
 from models.evaluation.acquire.embedding_cache import Cached, CachedFace, CachedFailure, EmbeddingCache
 from models.evaluation.acquire.pictures import FaceTable, Failure, Picture
@@ -20,6 +21,7 @@ from models.photo_folders import read_photo
 from models.types import Progress, no_progress
 
 _GROUP = 32  # pictures; the largest batch of the engines
+_BEGINNING = 2**20  # bytes
 _WORKERS = 2  # groups in parallel: one is decoded while another is embedded
 
 
@@ -131,10 +133,14 @@ class EmbeddingRun:
     def _group(self, start: int, pictures: Sequence[Picture]) -> Group:
         outcomes: dict[int, Cached] = {}
         contents: dict[int, bytes] = {}
+        oversize: dict[int, bytes] = {}
         files: dict[int, bytes] = {}
         for index, picture in enumerate(pictures):
             try:
-                files[index] = picture.source if isinstance(picture.source, bytes) else read_photo(picture.source)
+                files[index] = _read(picture, self._acquisition.max_bytes)
+            except ImageTooManyBytes as error:
+                outcomes[index], oversize[index] = CachedFailure(error.code, str(error)), _file_digest(picture)
+                continue
             except (OSError, ValueError) as error:  # ValueError: the name is not a valid file name
                 why = getattr(error, "strerror", None) or error
                 outcomes[index] = CachedFailure(ImageMissing.code, f"the file cannot be read: {why}")
@@ -148,6 +154,7 @@ class EmbeddingRun:
                 self._cache.write(computed)
             entries |= computed
         outcomes |= {index: entries[content] for index, content in contents.items()}
+        contents |= oversize
         indices = range(len(pictures))
         return Group(
             start, [outcomes[index] for index in indices], [contents.get(index) for index in indices], len(uncached)
@@ -201,6 +208,17 @@ def conditions_of(acquisition: Acquisition, recognizer: dict[str, Any], mirror: 
         mirror: Whether the mirror image is embedded as a second view.
     """
     return {**acquisition.conditions, "recognizer": recognizer, "mirror": mirror}
+
+
+def _read(picture: Picture, max_bytes: int) -> bytes:
+    return picture.source if isinstance(picture.source, bytes) else read_photo(picture.source, max_bytes)
+
+
+def _file_digest(picture: Picture) -> bytes:
+    """Return a digest of the size and the beginning of a file that is too large to be read; copies have the same."""
+    path = Path(str(picture.source))
+    with path.open("rb") as file:
+        return hashlib.sha256(b"%d:" % path.stat().st_size + file.read(_BEGINNING)).digest()
 
 
 def _digest(encoded: bytes, landmarks: NDArray[np.float32] | None) -> bytes:

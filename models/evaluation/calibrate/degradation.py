@@ -86,6 +86,11 @@ class Degraded:
         self._acquisition, self._kind = acquisition, kind
 
     @property
+    def max_bytes(self) -> int:
+        """See `Acquisition`."""
+        return self._acquisition.max_bytes
+
+    @property
     def conditions(self) -> dict[str, Any]:
         """See `Acquisition`."""
         return {**self._acquisition.conditions, "degraded": self._kind, "seed": SEED}

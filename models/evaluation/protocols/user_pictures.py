@@ -23,7 +23,7 @@ from models.evaluation.reports.sections import (
     add_mistakes,
     add_reading,
 )
-from models.evaluation.sets.user_pictures import PairSet, PictureSet, read_cohorts
+from models.evaluation.sets.user_pictures import PairSet, PictureSet, read_cohorts, remarks_on_strangers
 
 
 def evaluate_pictures(
@@ -170,6 +170,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
     )
     add_reading(evaluation, gallery, enrolled.found)
     add_reading(evaluation, probes, probed.found)
+    evaluation.notes += remarks_on_strangers(gallery, probes)
     return evaluation
 
 

@@ -103,7 +103,7 @@ def _copies(described: Sequence[_Description | None]) -> list[int]:
 def _describe(limits: ImageLimits, picture: Picture) -> _Description | None:
     """Return what is compared of a picture; None if it cannot be read."""
     try:
-        encoded = picture.source if isinstance(picture.source, bytes) else read_photo(picture.source)
+        encoded = picture.source if isinstance(picture.source, bytes) else read_photo(picture.source, limits.max_bytes)
         photo = Photo(encoded, limits)
         pixels = photo.raster(_DECODED_PX / min(photo.width, photo.height)).pixels
     except (VultusError, OSError, ValueError):  # ValueError: the name is not a valid file name

@@ -242,7 +242,25 @@ def _remarks_on_names(names: Collection[str]) -> list[str]:
     return sentences
 
 
+def remarks_on_strangers(gallery: PictureSet, probes: PictureSet) -> list[str]:
+    """Return a sentence about subjects of probes whose names differ from one of the gallery in case only, if any."""
+    enrolled = {*gallery.subjects, *gallery.empty}
+    spellings = defaultdict(list)
+    for name in sorted(enrolled):
+        spellings[name.casefold()].append(name)
+    pairs = [
+        f"{name} and {other}"
+        for name in sorted({*probes.subjects} - enrolled)
+        for other in spellings.get(name.casefold(), ())
+    ]
+    if not pairs:
+        return []
+    return [f"probes and gallery have names that differ in case only, which count as two subjects: {listed(pairs)}"]
+
+
 def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    if path.is_char_device() or path.is_block_device():
+        raise SetUnreadable(f"{path.name} cannot be read as CSV: it is a device")  # whose end may never come
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [{name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)]

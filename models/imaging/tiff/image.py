@@ -14,12 +14,13 @@ from models.imaging.pixels import decoded, to_rgb
 from models.imaging.tiff import page as tags
 from models.imaging.tiff.colours import to_colours
 from models.imaging.tiff.forms import ADVICE, is_plain, refuse_unsupported
+from models.imaging.tiff.jpeg import JPEG, OLD_JPEG, check_jpeg
 from models.imaging.tiff.page import Page, full_page
-from models.imaging.tiff.samples import read_samples, tiling
+from models.imaging.tiff.samples import Samples, tiling
 
 _MAX_PARTS = 65_536  # strips or tiles
 _MAX_SAMPLE_BYTES = 8  # for each permitted pixel: RGBA of 16 bits
-_SMALL_TILE = 2**20  # pixels of a tile that may be larger than the picture
+_SMALL_TILE = 2**20  # pixels of a tile or a JPEG stream that may be larger than the picture
 _XMP = 700
 _COLOUR_MAP = 320
 _ORIENTATION, _SAMPLE_FORMAT = 274, 339
@@ -59,7 +60,7 @@ class TiffImage:
         """
         if self._by_pillow:
             return decoded("TIFF", lambda: _decode_plain(self._page))
-        return decoded("TIFF", lambda: to_colours(self._page, read_samples(self._page)))
+        return decoded("TIFF", lambda: to_colours(self._page, Samples(self._page)))
 
 
 def _check_parts(page: Page, limits: ImageLimits) -> None:
@@ -86,6 +87,8 @@ def _check_parts(page: Page, limits: ImageLimits) -> None:
 
 
 def _decode_plain(page: Page) -> NDArray[np.uint8]:
+    if page.compression in (OLD_JPEG, JPEG):
+        check_jpeg(page, max(_SMALL_TILE, 4 * page.width * page.height))
     try:
         image = Image.open(BytesIO(_with_first_page(page)), formats=["TIFF"])
     except UnidentifiedImageError as error:

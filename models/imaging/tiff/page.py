@@ -15,6 +15,8 @@ ASSOCIATED, UNASSOCIATED = 1, 2
 _REDUCED, _PAGE = 1, 2  # bits of NewSubfileType
 _OLD_KINDS = {1: 0, 2: _REDUCED, 3: _PAGE}  # SubfileType, which NewSubfileType replaced
 _FAX = (2, 3, 4)
+_MAX, _S_MIN, _S_MAX = 281, 340, 341  # MaxSampleValue, SMinSampleValue, SMaxSampleValue
+_FLOAT_LIMIT = 3.4e38  # a little less than the largest float32
 _UNDEFINED_FORMAT = 4  # a reader treats such samples as unsigned
 
 
@@ -81,13 +83,24 @@ class Page:
         return None
 
     @property
-    def stated_white(self) -> float | None:
-        """Largest value of a colour sample that the file states (SMaxSampleValue, MaxSampleValue)."""
-        for tag in (341, 281):
-            values = self.directory.numbers(tag, self.colours)
-            if values:
-                return float(max(values))
-        return None
+    def stated_range(self) -> tuple[float | None, float | None]:
+        """Smallest and largest value of a colour sample that the file states; None if it does not, or needs not.
+
+        SMinSampleValue and SMaxSampleValue count where the bits leave the range open: beyond unsigned samples of 8
+        bits. MinSampleValue and MaxSampleValue are statistics, which must not affect the picture (TIFF 6.0, section 8).
+        MaxSampleValue is used nevertheless in place of a guess: for 16 bits and more, of which many cameras use fewer.
+        """
+        bits = self.bits[0]
+        if bits <= 8 and self.formats[0] == UNSIGNED:
+            return None, None
+        low, high = (self._stated(tag) for tag in (_S_MIN, _S_MAX))
+        statistic = self._stated(_MAX) if bits >= 16 else ()
+        return min(low, default=None), max(high or statistic, default=None)
+
+    def _stated(self, tag: int) -> tuple[float, ...]:
+        """Return the values of a tag for the colours; none if they are the limits of a float type, its default."""
+        values = self.directory.numbers(tag, self.colours)
+        return tuple(float(value) for value in values) if all(abs(value) < _FLOAT_LIMIT for value in values) else ()
 
 
 def full_page(encoded: bytes) -> Page:

@@ -6,6 +6,7 @@ decompresses; the predictor is undone and the bytes become samples here.
 """
 
 import struct
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -22,6 +23,7 @@ BYTE_COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}
 WHOLE_BITS = (8, 16, 32, 64)
 PACKED_BITS = tuple(range(9, 16))
 
+_BAND_BYTES = 2**22
 _WITH_PREDICTOR = {5, 8, 32946, 34925, 50000}  # the others ignore the tag
 _DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3  # TIFF 6.0, section 14; TIFF Technical Note 3
 _SHORT, _LONG = 3, 4
@@ -29,18 +31,59 @@ _FULL_HEIGHT = 2**32 - 1
 _LETTERS = {UNSIGNED: "u", SIGNED: "i", FLOAT: "f"}
 
 
-def read_samples(page: Page) -> NDArray[Any]:
-    """Return the samples of a page.
+class Samples:
+    """The decompressed samples of a page.
 
-    Returns:
-        (H, W, S) uint8 to uint64, int8 to int64, or float16 to float64.
+    The bytes are kept as Pillow decompressed them, and only bands of rows become numbers, because a small file can hold
+    40 million pixels of 8 bytes each: the numbers of a whole page, their copies and its pixels took 1.3 GB.
 
-    Raises:
-        ImageDamaged: The page is cut off or corrupt.
+    Attributes:
+        height: Number of rows.
     """
-    if page.planes == 2:
-        return np.concatenate([_plane(page, number, 1) for number in range(page.samples)], axis=2)
-    return _plane(page, 0, page.samples)
+
+    def __init__(self, page: Page) -> None:
+        """Decompress a page.
+
+        Raises:
+            ImageDamaged: The page is cut off or corrupt.
+        """
+        self._page = page
+        self._across = tiling(page)[0]
+        self._columns = -(-page.width // self._across)
+        self._samples = 1 if page.planes == 2 else page.samples
+        planes = page.samples if page.planes == 2 else 1
+        bytes_across = -(-self._across * self._samples * page.bits[0] // 8)
+        self._planes = [_bytes(page, number, self._columns, bytes_across) for number in range(planes)]
+        self.height = page.height
+        self._band = max(1, _BAND_BYTES // (planes * self._columns * bytes_across))
+
+    def bands(self, step: int = 1) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield bands of rows, with every `step`-th of their rows.
+
+        Yields:
+            The rows of the band, and (R, W, S) uint8 to uint64, int8 to int64, or float16 to float64.
+        """
+        for start in range(0, self.height, self._band):
+            rows = slice(start, min(start + self._band, self.height))
+            first = -start % step
+            if rows.start + first < rows.stop:
+                planes = [self._numbers(plane, rows, first, step) for plane in self._planes]
+                yield rows, planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+    def some(self, most: int) -> NDArray[Any]:
+        """Return (R, W, S), rows at equal distances with about `most` colour samples, from which white is estimated."""
+        step = max(1, self.height * self._page.width * self._page.colours // most)
+        return np.concatenate([numbers for _, numbers in self.bands(step)])
+
+    def highest(self, position: int) -> float:
+        """Return the largest value of a sample of the pixels; at least 0."""
+        return max((float(numbers[..., position].max(initial=0)) for _, numbers in self.bands()), default=0.0)
+
+    def _numbers(self, plane: Image.Image, rows: slice, first: int, step: int) -> NDArray[Any]:
+        band = np.asarray(plane.crop((0, rows.start, plane.width, rows.stop)))[first::step]
+        tiles = band.reshape(len(band) * self._columns, -1)  # the part of a row in a tile, as a row of its own
+        numbers = _samples(tiles, self._page, self._across, self._samples)
+        return numbers.reshape(len(band), -1, self._samples)[:, : self._page.width]
 
 
 def tiling(page: Page) -> tuple[int, int]:
@@ -51,23 +94,15 @@ def tiling(page: Page) -> tuple[int, int]:
     return page.width, min(max(1, directory.number(278, _FULL_HEIGHT)), page.height)
 
 
-def _plane(page: Page, number: int, samples: int) -> NDArray[Any]:
-    bits, across = page.bits[0], tiling(page)[0]
-    columns = -(-page.width // across)
-    rows = _bytes(page, number, columns, -(-across * samples * bits // 8))
-    parts = [_samples(part, page, across, samples) for part in np.split(rows, columns, axis=1)]
-    return np.concatenate(parts, axis=1)[:, : page.width] if columns > 1 else parts[0][:, : page.width]
-
-
-def _bytes(page: Page, number: int, columns: int, bytes_across: int) -> NDArray[np.uint8]:
-    """Return (H, B) uint8, the decompressed rows of a plane; tiles at the right edge are complete."""
+def _bytes(page: Page, number: int, columns: int, bytes_across: int) -> Image.Image:
+    """Return the decompressed rows of a plane as a grey picture of bytes; tiles at the right edge are complete."""
     restated = Image.open(BytesIO(_restate(page, number, columns, bytes_across)), formats=["TIFF"])
     restated.load()
-    return np.asarray(restated)
+    return restated
 
 
 def _samples(rows: NDArray[np.uint8], page: Page, width: int, samples: int) -> NDArray[Any]:
-    """Turn the rows of a column of tiles, (H, B) uint8, into (H, width, samples)."""
+    """Turn rows of tiles, (N, B) uint8, into (N, width, samples)."""
     bits, predictor = page.bits[0], page.predictor if page.compression in _WITH_PREDICTOR else 1
     if bits in PACKED_BITS:
         return _unpack(rows, bits, width * samples).reshape(len(rows), width, samples)

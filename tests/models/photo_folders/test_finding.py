@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import ImageTooManyBytes
 from models.photo_folders import finding
 from models.photo_folders.finding import find_folders, find_photos
 from models.photo_folders.passed_over import Reason
@@ -111,9 +112,18 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path: Path) -> None:
     assert found.passed_over.counts == {Reason.SPECIAL: 4}
     for name in ("ann/pipe", "ann/zero.jpg"):
         with pytest.raises(ValueError, match="a pipe, a socket or a device"):
-            read_photo(tmp_path / name)
+            read_photo(tmp_path / name, 100)
     with pytest.raises(IsADirectoryError):
-        read_photo(tmp_path / "ann")
+        read_photo(tmp_path / "ann", 100)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "film.jpg"
+    path.write_bytes(b"abc")
+    assert read_photo(path, 3) == b"abc"
+    os.truncate(path, 2**40)  # a tebibyte without blocks
+    with pytest.raises(ImageTooManyBytes, match="the image has 1099511627776 bytes; at most 3 are accepted"):
+        read_photo(path, 3)
 
 
 def test_what_cannot_be_read_is_counted_and_the_rest_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,24 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over_in_silence(
 
 
 @pytest.mark.usefixtures("data_dir")
+def test_large_files_and_devices_are_refused_unread(folders: Path, tmp_path: Path) -> None:
+    people, report = tmp_path / "people", tmp_path / "refused.csv"
+    (people / "ann").mkdir(parents=True)
+    shutil.copy(folders / "astronaut/1.png", people / "ann/1.png")
+    (people / "ann/film.jpg").touch()
+    os.truncate(people / "ann/film.jpg", 2**40)  # without blocks
+    listed = tmp_path / "listed.csv"
+    listed.write_text("image,subject\nann/1.png,ann\nann/film.jpg,ann\n/dev/zero,ann\n")
+    run("enrol", people, "--gallery", "staff", "--csv", listed, "--report", report, status=1)
+    assert [line["code"] for line in csv.DictReader(report.read_text().splitlines())] == [
+        "image_too_many_bytes",
+        "image_unreadable",
+    ]
+    out = run("identify", people / "ann/film.jpg", "/dev/zero", "--gallery", "staff", "--json", status=1)
+    assert [answer["code"] for answer in json.loads(out)] == ["image_too_many_bytes", "image_unreadable"]
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_a_csv_list_of_photos_is_enrolled(folders: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.csv"
     listed.write_text(

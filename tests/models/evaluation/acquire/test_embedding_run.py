@@ -1,4 +1,6 @@
+import os
 import sqlite3
+import tracemalloc
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -148,6 +150,28 @@ def test_failures_are_reported_with_their_reason_and_cached(tmp_path: Path) -> N
         assert faces.contents[4] == faces.contents[5] != faces.contents[0]
         assert faces.contents[3] is None
         assert faces.inferred == inferred
+
+
+def test_a_file_that_is_too_large_is_a_failure_to_acquire_and_not_held_in_memory(
+    pictures: list[Picture], tmp_path: Path
+) -> None:
+    large = [tmp_path / "film 1.jpg", tmp_path / "film 2.jpg"]
+    for path in large:
+        path.touch()
+        os.truncate(path, 2**26)  # without blocks
+    model = EvaluatedModel(models_by_color(), tmp_path / "cache")
+    tracemalloc.start()
+    try:
+        faces = model.embed(model.photos("single"), [*pictures, *(Picture(path.name, path) for path in large)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [(failure.name, failure.code) for failure in faces.failures] == [
+        (path.name, "image_too_many_bytes") for path in large
+    ]
+    assert faces.present.all()
+    assert faces.contents[-2] == faces.contents[-1], "copies of it are told"
+    assert peak < 2**25
 
 
 def test_missing_files_stop_the_run_before_it_begins(tmp_path: Path) -> None:

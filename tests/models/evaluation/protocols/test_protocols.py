@@ -325,6 +325,20 @@ def test_open_set_search_with_non_mated_probes(model: EvaluatedModel, tmp_path: 
         evaluate_search(model, read_folders(tmp_path / "gallery"), read_folders(_write_non_mated(tmp_path)), "single")
 
 
+def test_a_search_points_out_strangers_whose_names_differ_from_the_gallery_in_case_only(
+    model: EvaluatedModel, tmp_path: Path
+) -> None:
+    gallery, probes = _search_set(tmp_path)
+    before = evaluate_search(model, read_folders(gallery), read_folders(probes), "single")
+    (probes / "subject 01").rename(probes / "Subject 01")
+    found = evaluate_search(model, read_folders(gallery), read_folders(probes), "single")
+    assert figures(found)["mated"] == figures(before)["mated"] - 1
+    assert set(found.notes) - set(before.notes) == {
+        "probes and gallery have names that differ in case only, which count as two subjects: "
+        "Subject 01 and subject 01",
+    }
+
+
 def test_a_search_without_a_probe_face_has_a_rank_1_rate_of_0(model: EvaluatedModel, tmp_path: Path) -> None:
     gallery = write_people(tmp_path / "gallery", 4, 1)
     for subject in range(4):

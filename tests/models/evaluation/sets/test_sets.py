@@ -41,6 +41,11 @@ def test_refuses_a_malformed_list_of_pairs(tmp_path: Path) -> None:
         read_pairs(file(tmp_path / "pairs.txt", "10\t300\nAda_L\t1\t4\n"))
 
 
+def test_a_device_is_no_list(tmp_path: Path) -> None:
+    with pytest.raises(SetUnreadable, match="zero cannot be read as CSV: it is a device"):
+        read_listed(Path("/dev/zero"), tmp_path)
+
+
 def test_a_folder_is_a_subject(tmp_path: Path) -> None:
     for name in ("ada/1.jpg", "ada/sub/2.PNG", "bob/1.webp", "ada/notes.txt", ".hidden/1.jpg", "loose.jpg"):
         file(tmp_path / "people" / name, "")

@@ -19,6 +19,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 
 KINDS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "f2", "f4", "f8"]
 SHARES = QUARTERS / 255
 GREY_SHARES = GREY[..., None] / 255
+FOUR = np.dstack([QUARTERS, GREY])
 
 
 def scaled(shares: NDArray[Any], kind: str) -> NDArray[Any]:
@@ -75,6 +76,39 @@ def test_scales_by_the_largest_sample_that_the_file_states(tag: int) -> None:
     values, kind = (GREY[..., None] / 255 * 3000).astype(np.uint16), SHORT
     assert_grey(tiff(TiffPage(values, tags={tag: (kind, [3000])})))
     assert_grey(tiff(TiffPage((values * 20).astype(np.uint16), tags={tag: (kind, [255])})), atol=25)
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(281, "u1"), (341, "u1"), (281, "packed")])
+def test_statistics_do_not_brighten_samples_whose_bits_are_their_range(tag: int, kind: str) -> None:
+    tags: Tags = {280: (SHORT, [10]), tag: (SHORT, [260])}
+    packed = tiff(TiffPage(GREY[..., None].astype(np.uint16) * 16, packed=12, tags=tags))
+    for encoded in (
+        [packed] if kind == "packed" else [tiff(TiffPage(QUARTERS, RGB, p, tags=tags)) for p in (False, True)]
+    ):
+        assert_grey(encoded) if kind == "packed" else assert_upright(encoded, atol=0)
+
+
+def test_the_smallest_sample_that_the_file_states_is_black_if_it_is_negative() -> None:
+    shares, opacity = SHARES * 2 - 1, np.full((48, 80, 1), 1.0)
+    for low, high, samples in (
+        (-1.0, 1.0, shares.astype(np.float32)),
+        (-1.0, 1.0, (shares / 2 + 0.5).astype(np.float32)),
+        (-32768, 32767, (SHARES * 65535 - 32768).astype(np.int16)),
+        (-100, 100, (shares * 100).astype(np.int8)),
+    ):
+        tags: Tags = {
+            tag: (9 if isinstance(value, int) else 11, [value] * 3) for tag, value in ((340, low), (341, high))
+        }
+        expected = (samples.astype(np.float64) - low) / (high - low) * 255
+        for page in (TiffPage(samples, RGB, tags=tags), TiffPage(samples, RGB, True, True, tags=tags)):
+            np.testing.assert_allclose(pixels(tiff(page)), expected, atol=1)
+        opaque = np.dstack([samples, (opacity * high).astype(samples.dtype)])
+        np.testing.assert_allclose(pixels(tiff(TiffPage(opaque, RGB, tags=tags))), expected, atol=1)
+
+
+def test_the_limits_of_a_float_type_state_nothing() -> None:
+    limit = float(np.finfo(np.float32).max)
+    assert_upright(tiff(TiffPage(SHARES.astype(np.float32), RGB, tags={340: (11, [-limit]), 341: (11, [limit])})))
 
 
 @pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
@@ -155,6 +189,32 @@ def test_reads_cmyk_of_any_width() -> None:
             assert_upright(tiff(TiffPage(samples, CMYK, planes)), atol=3)
 
 
+def test_blends_cmyk_and_lab_with_white_by_their_opacity() -> None:
+    opacity = np.full((48, 80, 1), 102, np.uint8)
+    inks = np.asarray(Image.fromarray(QUARTERS).convert("CMYK"))
+    for samples in (np.dstack([inks, opacity]), np.dstack([inks, opacity]).astype(np.uint16) * 257):
+        shown = pixels(
+            tiff(TiffPage(samples, CMYK, tags={336: (SHORT, [0, 2 ** (8 * samples.itemsize) - 1]), 338: (SHORT, [2])}))
+        )
+        np.testing.assert_allclose(shown, QUARTERS * 0.4 + 255 * 0.6, atol=2)
+        spot = pixels(tiff(TiffPage(samples, CMYK, tags={338: (SHORT, [0])})))
+        np.testing.assert_allclose(spot, QUARTERS, atol=2)
+    neutral = np.dstack([np.full((48, 80), 0, np.uint8), np.full((48, 80, 2), 0, np.uint8), opacity])
+    np.testing.assert_allclose(pixels(tiff(TiffPage(neutral, CIELAB, tags={338: (SHORT, [2])}))), 153, atol=2)
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (4, 4), ()])
+def test_reads_the_subsampling_of_ycbcr(subsampling: tuple[int, ...]) -> None:
+    across, down = subsampling or (2, 2)
+    ycbcr = np.asarray(Image.fromarray(QUARTERS).convert("YCbCr"))
+    light = ycbcr[..., 0].reshape(48 // down, down, 80 // across, across).transpose(0, 2, 1, 3)
+    units = np.dstack([light.reshape(48 // down, 80 // across, -1), ycbcr[::down, ::across, 1:]])
+    page: Tags = {256: (4, [80]), 257: (4, [48]), 258: (SHORT, [8] * 3), 277: (SHORT, [3]), 278: (4, [48])}
+    stated: Tags = {530: (SHORT, subsampling)} if subsampling else {}
+    flat = units.reshape(1, -1, 1)
+    assert_upright(tiff(TiffPage(flat, YCBCR, deflate=True, tags={**page, 339: (SHORT, [1] * 3), **stated})))
+
+
 def test_reads_lab() -> None:
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     image = ImageCms.profileToProfile(Image.fromarray(QUARTERS), *profiles, outputMode="LAB")
@@ -196,8 +256,8 @@ def test_undefined_samples_are_unsigned() -> None:
     [
         (TiffPage(SHARES * 2 - 1, RGB), "negative samples"),
         (TiffPage((GREY[..., None].astype(np.int32) * 257 - 32768).astype(np.int16)), "negative samples"),
-        (TiffPage(QUARTERS, YCBCR, planes=True), "YCbCr of 8 bits"),
-        (TiffPage(QUARTERS.astype(np.uint16), YCBCR), "YCbCr of 16 bits"),
+        (TiffPage(QUARTERS, YCBCR, planes=True, tags={530: (SHORT, [1, 1])}), "YCbCr of 8 bits"),
+        (TiffPage(QUARTERS.astype(np.uint16), YCBCR, tags={530: (SHORT, [1, 1])}), "YCbCr of 16 bits"),
         (TiffPage(GREY[..., None].astype(np.uint16), PALETTE), "palette of 16 bits"),
         (TiffPage(QUARTERS, RGB, tags={258: (SHORT, [8, 8, 16])}), "samples of different widths"),
         (TiffPage(QUARTERS, RGB, tags={258: (SHORT, [24] * 3)}), "unsigned samples of 24 bits"),
@@ -207,7 +267,24 @@ def test_undefined_samples_are_unsigned() -> None:
         (TiffPage(QUARTERS.astype(np.uint16), RGB, tags={317: (SHORT, [9])}), "the predictor 9"),
         (TiffPage(QUARTERS, 32845), "the photometric interpretation 32845"),
         (TiffPage(QUARTERS, 4), "the photometric interpretation 4"),
-        (TiffPage(np.dstack([QUARTERS, GREY]), CMYK, tags={332: (SHORT, [2])}), "inks other than CMYK"),
+        (TiffPage(FOUR, CMYK, tags={332: (SHORT, [2])}), "inks other than CMYK"),
+        (TiffPage(FOUR, CMYK, tags={336: (SHORT, [255, 0])}), "CMYK with the dot range 255 to 0"),
+        (
+            TiffPage(FOUR.astype(np.uint16), CMYK, tags={336: (SHORT, [10, 60000])}),
+            "CMYK with the dot range 10 to 60000",
+        ),
+        (TiffPage(FOUR.astype(np.int8), CMYK), "CMYK of signed samples"),
+        (TiffPage(FOUR.astype(np.int16), CMYK, True), "CMYK of signed samples"),
+        (TiffPage(FOUR.astype(np.float16), CMYK), "CMYK of float samples"),
+        (TiffPage(QUARTERS.astype(np.int16), CIELAB), "Lab of signed samples"),
+        (TiffPage(QUARTERS.astype(np.int8), ICCLAB), "Lab of signed samples"),
+        (TiffPage(QUARTERS.astype(np.float32), CIELAB), "Lab of 32 bits"),
+        (TiffPage(QUARTERS, RGB, tags={339: (SHORT, [1, 2, 2])}), "samples of different types .unsigned, signed"),
+        (TiffPage(np.dstack([FOUR, GREY]), CMYK), "CMYK with a further sample"),
+        (TiffPage(np.dstack([FOUR, GREY]), CMYK, tags={338: (SHORT, [1])}), "CMYK with associated opacity"),
+        (TiffPage(QUARTERS, YCBCR), "YCbCr with the subsampling 2 x 2"),
+        (TiffPage(QUARTERS, YCBCR, tags={530: (SHORT, [2, 1])}), "YCbCr with the subsampling 2 x 1"),
+        (TiffPage(QUARTERS, YCBCR, False, True, tags={530: (SHORT, [3, 1])}), "YCbCr with the subsampling 3 x 1"),
         (TiffPage(np.dstack([QUARTERS] * 3), RGB), "9 samples per pixel"),
         (TiffPage(QUARTERS, RGB, tags={32997: (4, [5])}), "a volume"),
     ],
