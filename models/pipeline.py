@@ -20,7 +20,7 @@ from models.embedding import Embedder
 from models.errors import CancellationError, EngineStopped, VultusError
 from models.imaging import ImageLimits, Photo, Raster
 
-PIPELINE_REVISION = 3
+PIPELINE_REVISION = 4
 """Raised when a photo gives other crops than before, because embeddings that were kept for it are then out of date."""
 
 Outcome = TypeVar("Outcome")
