@@ -89,7 +89,8 @@ class Importer:
 
     A gallery without subjects takes over the settings of the exported gallery that it has not set itself. A subject
     that is new has the metadata of all its lines; where they differ, that of the later line. An existing subject gets
-    the members of metadata that it lacks. Crops are stored if the gallery keeps crops.
+    the members of metadata that it lacks. A new subject whose templates are all refused is stored if it has a line of
+    its own. Crops are stored if the gallery keeps crops.
     """
 
     def __init__(self, galleries: Galleries, name: str) -> None:
@@ -129,6 +130,7 @@ class Importer:
         """
         entries: list[tuple[str, NewTemplate]] = []
         subjects: dict[str, NewSubject] = {}
+        own_lines: set[str] = set()
         failed: VultusError | None = None
         for line in lines:
             self._lines += 1
@@ -141,10 +143,12 @@ class Importer:
             except VultusError as error:
                 failed = _at_line(error, self._lines)
                 break
-            if entry.template is not None:
+            if entry.template is None:
+                own_lines.add(entry.name)
+            else:
                 entries.append((entry.name, entry.template))
         stored = store_templates(
-            self._galleries, self._name, entries, subjects, deadline, self._reader.settings, self._newest
+            self._galleries, self._name, entries, subjects, deadline, self._reader.settings, self._newest, own_lines
         )
         outcomes = [template.outcome for template in stored]
         self._done = ImportCounts(

@@ -138,6 +138,25 @@ def test_metadata_of_later_lines_is_kept(galleries: Galleries, monkeypatch: pyte
     assert read_subject(galleries, "staff", "ann")[0].metadata == {"a": 3, "b": [2]}
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4096])
+@pytest.mark.parametrize("own_line_first", [True, False])
+def test_the_own_line_of_a_subject_whose_templates_are_refused_is_stored(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch, batch: int, own_line_first: bool
+) -> None:
+    monkeypatch.setattr(exchange, "IMPORT_BATCH_LINES", batch)
+    create_gallery(galleries, "staff")
+    store_templates(galleries, "staff", [("ann", template(VECTOR))])
+    taken = [line(subject=name, source=template(VECTOR).source.hex()) for name in ("bob", "eve")]
+    own = json.dumps({"subject": "bob", "contract_id": CONTRACT, "metadata": {"badge": 7}, "created": 5.0}).encode()
+    counts = [*import_lines(galleries, "staff", [own, *taken] if own_line_first else [*taken, own])][-1]
+    assert (counts.enrolled, counts.refused) == (0, 2)
+    assert [
+        (subject.name, subject.metadata, subject.template_count)
+        for subject in list_subjects(galleries, "staff", "", -1)
+    ] == [("ann", {}, 1), ("bob", {"badge": 7}, 0)]
+    assert read_subject(galleries, "staff", "bob")[0].created == 5.0
+
+
 def test_an_export_is_imported_completely_and_once(galleries: Galleries) -> None:
     create_gallery(galleries, "staff")
     create_subject(galleries, "staff", "Zoë", {"badge": 7})
