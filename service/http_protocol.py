@@ -23,8 +23,8 @@ _MAX_DISCARDED_BYTES = 2**30
 _MAX_HEAD_BYTES = 2**16
 _HEAD_S = 30.0  # from the connection, or from the first byte of a later request, to the end of its head
 _DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
-_FIRST_PROBE_S = 0.02  # more than the round trip of most networks
-_LAST_PROBE_S = 1.0
+_FIRST_PROBE_S = 0.02  # each later probe waits twice as long
+_LAST_PROBE_S = 0.64  # more than the round trip of any network
 _STILL_WORKING = b"HTTP/1.1 100 Continue\r\n\r\n"  # not 102, which Python's http.client takes for the response
 
 
@@ -152,13 +152,22 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def _probe(self, pause_s: float) -> None:
-        """Write interim responses (RFC 9110, section 15.2) until the response starts, or a write fails."""
-        if self.cycle.response_started or self.transport.is_closing():
+        """Write what changes no response, a few times; the second write fails if the client has left.
+
+        That is an interim response (RFC 9110, section 15.2) before the response, and between its chunks a leading zero
+        of the size of the next chunk (RFC 9112, section 7.1).
+        """
+        cycle = self.cycle
+        if cycle.response_complete or self.transport.is_closing():
             return
-        if not self.pipeline:  # otherwise the response to an earlier request may be half written
+        if self.pipeline:
+            pass  # the response to an earlier request may be half written
+        elif not cycle.response_started:
             self.transport.write(_STILL_WORKING)
-        pause_s = min(2 * pause_s, _LAST_PROBE_S)
-        self._probe_timer = self.loop.call_later(pause_s, self._probe, pause_s)
+        elif cycle.chunked_encoding:
+            self.transport.write(b"0")
+        if pause_s < _LAST_PROBE_S:
+            self._probe_timer = self.loop.call_later(2 * pause_s, self._probe, 2 * pause_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection."""

@@ -1,6 +1,7 @@
 """HTTP/1.1 connections: no body is lost, whatever a request offers and in whatever pieces it arrives."""
 
 import asyncio
+import http.client
 import json
 import socket
 import threading
@@ -29,8 +30,15 @@ OFFERS = [
 ]
 
 
+LEFT = threading.Event()
+
+
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the request as it was received; `/unread` leaves the body unread, `/slow` waits for 0.15 s."""
+    """Answer with the request as it was received.
+
+    `/unread` leaves the body unread, `/slow` waits for 0.15 s, `/stream` answers in two parts, and `/left` and
+    `/left-stream` wait until the client has left, the latter after the start of the response.
+    """
     size, digest = 0, sha256()
     while scope["path"] != "/unread":
         message = await receive()
@@ -38,8 +46,18 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         digest.update(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    if scope["path"] == "/slow":
+    if scope["path"] in ("/stream", "/left-stream"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    if scope["path"].startswith("/left"):
+        assert (await receive())["type"] == "http.disconnect"
+        LEFT.set()
+        return
+    if scope["path"] in ("/slow", "/stream"):
         await asyncio.sleep(0.15)
+    if scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": b"two\n"})
+        return
     body = json.dumps([scope["method"], scope["path"], size, digest.hexdigest()]).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -313,6 +331,23 @@ def test_a_client_that_ends_its_side_after_its_request_gets_its_response(port: i
         client.shutdown(socket.SHUT_WR)
         answers = [answer for answer in responses(client.makefile("rb").read()) if answer[0] != 100]
     assert answers == [echoed(body, path) for body in ([b"photo"] if version == "1.0" else [b"first", b"photo"])]
+
+
+def test_a_client_that_ends_its_side_reads_a_slow_stream(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/stream", b"photo")
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert connection.getresponse().read() == b"one\ntwo\n"
+    connection.close()
+
+
+def test_a_client_that_left_is_noticed(port: int) -> None:
+    for path in ("/left", "/left-stream"):
+        LEFT.clear()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(request(b"photo", path=path))
+            time.sleep(0.05)
+        assert LEFT.wait(2), path
 
 
 def test_an_incomplete_request_ends_with_its_client(port: int) -> None:
