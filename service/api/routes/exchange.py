@@ -37,7 +37,8 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
     """Export all subjects and templates of a gallery as NDJSON.
 
     The header has the settings of the gallery, and the line of a template its crop if the gallery keeps crops. Every
-    line before the end line has the contract id. An export without the end line is truncated.
+    line before the end line has the contract id. An export without the end line is truncated. The export is the gallery
+    as it was when the request began, without what is erased before its line is sent.
     """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
     return StreamingResponse(join_short_lines(lines), media_type=NDJSON)
