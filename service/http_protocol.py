@@ -32,9 +32,14 @@ class _ResponseTransport:
     """The transport as a response uses it: closing it leaves the client time to read the response."""
 
     def __init__(self, protocol: "HttpProtocol") -> None:
-        self.write = protocol.transport.write
+        self._write = protocol.transport.write
         self.close = protocol.close_after_response
         self.is_closing = protocol.is_ending
+
+    def write(self, piece: bytes) -> None:
+        """Write, unless a later request of the connection was refused meanwhile."""
+        if not self.is_closing():
+            self._write(piece)
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -71,9 +71,10 @@ class FakeTransport:
         self.protocol = protocol
         self.written = b""
         self.closed = self.ended = self.paused = False
+        self.late = False  # whether something was written after the end
 
     def write(self, piece: bytes) -> None:
-        assert not (self.closed or self.ended)
+        self.late = self.late or self.closed or self.ended
         self.written += piece
 
     def close(self) -> None:
@@ -118,6 +119,7 @@ async def _converse(pieces: list[bytes]) -> FakeTransport:
             protocol.data_received(piece)
     while protocol.tasks:
         await asyncio.wait(protocol.tasks)
+    assert not transport.late
     return transport
 
 
@@ -216,6 +218,12 @@ def test_an_earlier_request_is_answered_before_the_connection_closes() -> None:
     for malformed in (b"nonsense\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"):
         transport = converse(request(b"first") + malformed)
         assert (list(responses(transport.written)), transport.closed) == ([echoed(b"first")], True)
+
+
+def test_nothing_is_written_after_the_end_of_a_connection() -> None:
+    begun = request(b"first", path="/slow")
+    transport = converse(begun + b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert (transport.written, transport.ended) == (b"", True)
 
 
 def test_a_body_that_nobody_reads_is_discarded_and_the_connection_goes_on() -> None:
