@@ -2,9 +2,10 @@
 
 uvicorn's parser stops at a request that offers an upgrade (`Upgrade: h2c`, as Java's HttpClient and `curl --http2` send
 it, or a websocket) and loses its body. A server may ignore an offer (RFC 9110, section 7.8), so this protocol has the
-request parsed again without it. Three more departures: a request that is not HTTP is answered with a problem document;
-a response that is due to an earlier request of the connection is sent first; and what is left of a body whose request
-is already answered is discarded within limits, so that the client reads the response before the connection ends.
+request parsed again without it. Four more departures: a request that is not HTTP is answered with a problem document;
+a response that is due to an earlier request of the connection is sent first; a client that ends its side of the
+connection after its request gets its response; and what is left of a body whose request is already answered is
+discarded within limits, so that the client reads the response before the connection ends (RFC 9112, section 9.6).
 """
 
 import asyncio
@@ -22,6 +23,23 @@ _MAX_DISCARDED_BYTES = 2**30
 _MAX_HEAD_BYTES = 2**16
 _HEAD_S = 30.0  # from the connection, or from the first byte of a later request, to the end of its head
 _DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
+_FIRST_PROBE_S = 0.02  # each later probe waits twice as long
+_LAST_PROBE_S = 0.64  # more than the round trip of any network
+_STILL_WORKING = b"HTTP/1.1 100 Continue\r\n\r\n"  # not 102, which Python's http.client takes for the response
+
+
+class _ResponseTransport:
+    """The transport as a response uses it: closing it leaves the client time to read the response."""
+
+    def __init__(self, protocol: "HttpProtocol") -> None:
+        self._write = protocol.transport.write
+        self.close = protocol.close_after_response
+        self.is_closing = protocol.is_ending
+
+    def write(self, piece: bytes) -> None:
+        """Write, unless a later request of the connection was refused meanwhile."""
+        if not self.is_closing():
+            self._write(piece)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -33,6 +51,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarded = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._ending = False  # nothing more is sent; what arrives is discarded
+        self._stopping = False
+        self._probe_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Expect a request."""
@@ -41,6 +62,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
+        if self._ending:
+            self._discard(len(data))
+            return
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
@@ -92,15 +116,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._end_head()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            self.cycle.transport = _ResponseTransport(self)  # type: ignore[assignment]  # the part that a cycle uses
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece of the body on, or discard it if the request is already answered."""
         if not self.cycle.response_complete:
             super().on_body(body)
             return
-        self._discarded += len(body)
-        if self._discarded > _MAX_DISCARDED_BYTES:
-            self.transport.close()
+        self._discard(len(body))
 
     def on_message_complete(self) -> None:
         """End the request, unless its head is parsed again."""
@@ -118,15 +141,94 @@ class HttpProtocol(HttpToolsProtocol):
         """Go on with the connection: to its next request, or to the rest of a body that nobody reads."""
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
-            self._discarded = 0
-            self._discarding = self.loop.call_later(_DISCARD_S, self.transport.close)
+            self._begin_discarding()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn always closes
+        """Keep the connection for the response if the client ended its side after a complete request.
+
+        A client that disconnects does the same, so it is probed: only a connection that nobody reads is reset.
+        """
+        cycle = self.cycle
+        if self._ending or cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        if not self._probe_timer and cycle.scope["http_version"] != "1.0":  # which has no interim responses
+            self._probe_timer = self.loop.call_later(_FIRST_PROBE_S, self._probe, _FIRST_PROBE_S)
+        return True
+
+    def _probe(self, pause_s: float) -> None:
+        """Write what changes no response, a few times; the second write fails if the client has left.
+
+        That is an interim response (RFC 9110, section 15.2) before the response, and between its chunks a leading zero
+        of the size of the next chunk (RFC 9112, section 7.1).
+        """
+        cycle = self.cycle
+        if cycle.response_complete or self.transport.is_closing():
+            return
+        if self.pipeline:
+            pass  # the response to an earlier request may be half written
+        elif not cycle.response_started:
+            self.transport.write(_STILL_WORKING)
+        elif cycle.chunked_encoding:
+            self.transport.write(b"0")
+        if pause_s < _LAST_PROBE_S:
+            self._probe_timer = self.loop.call_later(2 * pause_s, self._probe, 2 * pause_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection."""
         self._stop_discarding()
         self._end_head()
+        if self._probe_timer:
+            self._probe_timer.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End the connection as soon as its responses are sent; nothing is discarded once the server stops."""
+        self._stopping = True
+        if self._ending:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def is_ending(self) -> bool:
+        """Return whether nothing more can be sent."""
+        return self._ending or self.transport.is_closing()
+
+    def close_after_response(self) -> None:
+        """Close the connection, at once unless the client still sends; otherwise the kernel would reset it."""
+        if self.cycle.more_body or self.flow.read_paused:
+            self._end()
+        else:
+            self.transport.close()
+
+    def _end(self) -> None:
+        """End this side of the connection, and discard what arrives until the client ends its own, within limits."""
+        if self.is_ending():
+            return
+        if self._stopping:
+            self.transport.close()
+            return
+        self._ending = True
+        self._end_head()
+        self.pipeline.clear()
+        if self.cycle and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._begin_discarding()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # TLS cannot
+            self.transport.write_eof()
+
+    def _begin_discarding(self) -> None:
+        self._unset_keepalive_if_required()
+        if not self._discarding:
+            self._discarded = 0
+            self._discarding = self.loop.call_later(_DISCARD_S, self.transport.close)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _MAX_DISCARDED_BYTES:
+            self.transport.close()
 
     def _stop_discarding(self) -> None:
         if self._discarding:
@@ -144,7 +246,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         elif not (cycle.response_started or self.pipeline):  # the body itself is malformed
             self._send(error)
-        self.transport.close()
+        self._end()
 
     def _send(self, error: HttpMalformed) -> None:
         problem = problem_of(error, uuid.uuid4().hex)

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError, features
 from models.errors import ImageDamaged, ImageEncodingUnsupported, ImageUnreadable
 from models.imaging import jpeg2000
 from models.imaging.limits import ImageLimits
+from models.imaging.messages import silence_decoders
 from models.imaging.pillow_image import PillowImage
 from models.imaging.png import PngImage
 from models.imaging.signatures import format_of, refuse_jpeg_process, refuse_many_scans
@@ -54,8 +55,9 @@ class StoredImage(Protocol):
 
 
 def load_decoders() -> None:
-    """Load the decoders of Pillow, so that the first photo does not have to wait for them."""
+    """Load the decoders of Pillow, so that the first photo does not have to wait for them, and silence all decoders."""
     Image.init()
+    silence_decoders()
 
 
 def open_image(encoded: bytes, limits: ImageLimits) -> StoredImage:

@@ -6,8 +6,8 @@ time. A refusal therefore shortens the queue. The queue returns to its full leng
 refusal.
 
 A request takes its place when its body is complete, because slow uploads must not occupy places that the processor
-could use. A body that arrives promptly is counted from its start, so that of many uploads that start together only as
-many are read as there are places.
+could use. A body that arrives promptly is counted from its first bytes, so that of many uploads that start together
+only as many are read as there are places, and a connection that sends no body counts for nothing.
 """
 
 import math
@@ -36,6 +36,7 @@ class Admission:
         self._places = places
         self._pressed = min(overload_places, places)
         self._inside = 0
+        self._announced: set[object] = set()  # requests without any byte of their bodies yet
         self._arriving: dict[object, float] = {}  # when each body began to arrive, oldest first
         self._clock = clock
         self._refused_at = -math.inf
@@ -56,18 +57,30 @@ class Admission:
 
     @contextmanager
     def arrival(self) -> Iterator[object]:
-        """Count a request whose body arrives, for a short time; yield what `place` needs to know it again.
+        """Expect the body of a request; yield what `begin` and `place` need to know it again.
 
         Raises:
             Overloaded: All places are taken.
         """
         self.require_room()
         arrived = object()
-        self._arriving[arrived] = self._clock()
+        self._announced.add(arrived)
         try:
             yield arrived
         finally:
+            self._announced.discard(arrived)
             self._arriving.pop(arrived, None)
+
+    def begin(self, arrived: object) -> None:
+        """Count a request for a short time from the first bytes of its body; later calls for it have no effect.
+
+        Raises:
+            Overloaded: All places are taken.
+        """
+        if arrived in self._announced:
+            self.require_room()
+            self._announced.remove(arrived)
+            self._arriving[arrived] = self._clock()
 
     @contextmanager
     def place(self, admitted: bool = False, arrived: object = None) -> Iterator[None]:

@@ -108,8 +108,13 @@ class Backend:
     @asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, object]]:
         with self.admission.arrival() as arrived, self.bodies.account() as account:  # refused before the body is read
+
+            def take(size: int) -> None:
+                self.admission.begin(arrived)
+                account.take(size)
+
             deadline = self.deadline(request)
-            received = await receive(request, self.settings.request, account.take, deadline)
+            received = await receive(request, self.settings.request, take, deadline)
             with cancelled_on_disconnect(request, deadline):
                 yield received, deadline, arrived
 

@@ -1,8 +1,12 @@
 """Export and import of galleries as NDJSON, in the format of `exchange_format`."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.deadline import Deadline
 from models.errors import VultusError
@@ -10,7 +14,7 @@ from service.errors import GalleryError, LineMalformed
 from service.gallery.exchange_format import end_line, header_line, subject_line, template_line
 from service.gallery.exchange_reader import LineReader, merged_metadata
 from service.gallery.galleries import Galleries
-from service.gallery.records import NewSubject, NewTemplate
+from service.gallery.records import Gallery, NewSubject, NewTemplate
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 from service.gallery.templates import store_templates
 
@@ -31,38 +35,67 @@ class ImportCounts:
 def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
     """Export a gallery line by line: its settings, subjects and templates, with their crops.
 
+    The export is the gallery as it is now, under the names of now, however long the client reads: what is added later
+    is not in it. What is erased before its line is read is missing. The names and metadata of all subjects, and the
+    subject of each template, stay in memory meanwhile, because an open transaction would keep erased records in the
+    write-ahead log.
+
     Raises:
         GalleryUnknown: No gallery has this name; raised before the first line.
     """
     with galleries.database.reading() as connection:
         gallery = gallery_rows.find(connection, name)
+        subjects = subject_rows.all_of(connection, gallery)
+        keys, owners = template_rows.owners(connection, gallery)
+    return _lines(galleries, gallery, subjects, keys, owners)
+
+
+def _lines(
+    galleries: Galleries,
+    gallery: Gallery,
+    subjects: dict[int, tuple[str, str, float]],
+    keys: NDArray[np.int64],
+    owners: NDArray[np.int64],
+) -> Iterator[bytes]:
+    """Yield the lines of an export, without an end line if the gallery is erased meanwhile.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Gallery to export.
+        subjects: All of its subjects; see `subject_rows.all_of`.
+        keys: (N,) keys of its templates, ascending.
+        owners: (N,) keys of the subjects of these templates.
+    """
+    yield header_line(gallery)
+    owning = set(owners.tolist())
+    empty = [key for key in subjects if key not in owning]
+    for start in range(0, len(empty), _EXPORTED_AT_ONCE):
+        part = empty[start : start + _EXPORTED_AT_ONCE]
+        with galleries.database.reading() as connection:  # short transactions: the client may read slowly
+            if not gallery_rows.exists(connection, gallery):
+                return
+            left = subject_rows.names(connection, part)
+        for key in part:
+            if key in left:
+                yield subject_line(gallery, *_subject(subjects[key]))
     at_once = _CROPS_AT_ONCE if gallery.keep_crops else _EXPORTED_AT_ONCE
+    written = 0
+    for start in range(0, len(keys), at_once):
+        part = keys[start : start + at_once].tolist()
+        owner = dict(zip(part, owners[start : start + at_once].tolist(), strict=True))
+        with galleries.database.reading() as connection:
+            if not gallery_rows.exists(connection, gallery):
+                return
+            rows = list(template_rows.export_rows(connection, gallery, part[0], part[-1]))
+        for key, template in rows:
+            yield template_line(gallery, *_subject(subjects[owner[key]]), template)
+        written += len(rows)
+    yield end_line(written)
 
-    def lines() -> Iterator[bytes]:
-        yield header_line(gallery)
-        last = written = 0
-        empty: list[tuple[int, str, NewSubject]] | None = None
-        while empty is None or len(empty) == _EXPORTED_AT_ONCE:  # short transactions: the client may read slowly
-            with galleries.database.reading() as connection:
-                if not gallery_rows.exists(connection, gallery):
-                    return  # erased meanwhile; without an end line the export is truncated
-                empty = subject_rows.without_templates(connection, gallery, last, _EXPORTED_AT_ONCE)
-            for last, subject_name, subject in empty:  # noqa: B007  # `last` is used above
-                yield subject_line(gallery, subject_name, subject)
-        last = 0
-        while True:
-            with galleries.database.reading() as connection:
-                if not gallery_rows.exists(connection, gallery):
-                    return
-                rows = list(template_rows.export_rows(connection, gallery, last, at_once))
-            for last, subject_name, subject, template in rows:  # noqa: B007  # `last` is used above
-                yield template_line(gallery, subject_name, subject, template)
-            written += len(rows)
-            if len(rows) < at_once:
-                break
-        yield end_line(written)
 
-    return lines()
+def _subject(stored: tuple[str, str, float]) -> tuple[str, NewSubject]:
+    name, metadata, created = stored
+    return name, NewSubject(json.loads(metadata), created)
 
 
 def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Iterator[ImportCounts]:
@@ -89,7 +122,8 @@ class Importer:
 
     A gallery without subjects takes over the settings of the exported gallery that it has not set itself. A subject
     that is new has the metadata of all its lines; where they differ, that of the later line. An existing subject gets
-    the members of metadata that it lacks. Crops are stored if the gallery keeps crops.
+    the members of metadata that it lacks. A new subject whose templates are all refused is stored if it has a line of
+    its own. Crops are stored if the gallery keeps crops.
     """
 
     def __init__(self, galleries: Galleries, name: str) -> None:
@@ -129,6 +163,7 @@ class Importer:
         """
         entries: list[tuple[str, NewTemplate]] = []
         subjects: dict[str, NewSubject] = {}
+        own_lines: set[str] = set()
         failed: VultusError | None = None
         for line in lines:
             self._lines += 1
@@ -141,10 +176,12 @@ class Importer:
             except VultusError as error:
                 failed = _at_line(error, self._lines)
                 break
-            if entry.template is not None:
+            if entry.template is None:
+                own_lines.add(entry.name)
+            else:
                 entries.append((entry.name, entry.template))
         stored = store_templates(
-            self._galleries, self._name, entries, subjects, deadline, self._reader.settings, self._newest
+            self._galleries, self._name, entries, subjects, deadline, self._reader.settings, self._newest, own_lines
         )
         outcomes = [template.outcome for template in stored]
         self._done = ImportCounts(

@@ -1,6 +1,6 @@
 """Storing templates: each source once per gallery, durable on return."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
@@ -17,8 +17,9 @@ def store_templates(
     deadline: Deadline | None = None,
     settings: GallerySettings | None = None,
     newest: int | None = None,
+    kept: Collection[str] = (),
 ) -> list[StoreOutcome]:
-    """Store templates in one transaction; create missing subjects.
+    """Store templates in one transaction; create missing subjects, except those whose templates are all refused.
 
     Args:
         galleries: Galleries of the data directory.
@@ -29,6 +30,7 @@ def store_templates(
         deadline: Deadline of the request.
         settings: Settings for a gallery without subjects, which keeps those that it has set itself.
         newest: Key of a subject; the metadata of newer subjects is replaced where it differs. None: of none.
+        kept: Names of subjects to create even if all their templates are refused.
 
     Returns:
         The outcome of each entry, in order. All of it is on the disk when this returns.
@@ -59,7 +61,9 @@ def store_templates(
                 connection, found, [(keys[name], entry) for name, (_, entry) in zip(names, entries, strict=True)]
             )
             refused = [
-                keys[name] for name, template in zip(names, stored, strict=True) if template.outcome == "refused"
+                keys[name]
+                for name, template in zip(names, stored, strict=True)
+                if template.outcome == "refused" and name not in kept
             ]
             subject_rows.remove_empty(connection, refused, before)
         live = galleries.live(found)

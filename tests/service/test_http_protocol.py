@@ -1,7 +1,11 @@
 """HTTP/1.1 connections: no body is lost, whatever a request offers and in whatever pieces it arrives."""
 
 import asyncio
+import http.client
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
@@ -26,8 +30,15 @@ OFFERS = [
 ]
 
 
+LEFT = threading.Event()
+
+
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the request as it was received; a path `/unread` leaves the body unread."""
+    """Answer with the request as it was received.
+
+    `/unread` leaves the body unread, `/slow` waits for 0.15 s, `/stream` answers in two parts, and `/left` and
+    `/left-stream` wait until the client has left, the latter after the start of the response.
+    """
     size, digest = 0, sha256()
     while scope["path"] != "/unread":
         message = await receive()
@@ -35,6 +46,18 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         digest.update(message.get("body", b""))
         if not message.get("more_body", False):
             break
+    if scope["path"] in ("/stream", "/left-stream"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    if scope["path"].startswith("/left"):
+        assert (await receive())["type"] == "http.disconnect"
+        LEFT.set()
+        return
+    if scope["path"] in ("/slow", "/stream"):
+        await asyncio.sleep(0.15)
+    if scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": b"two\n"})
+        return
     body = json.dumps([scope["method"], scope["path"], size, digest.hexdigest()]).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -47,16 +70,23 @@ class FakeTransport:
     def __init__(self, protocol: HttpProtocol) -> None:
         self.protocol = protocol
         self.written = b""
-        self.closed = self.paused = False
+        self.closed = self.ended = self.paused = False
+        self.late = False  # whether something was written after the end
 
     def write(self, piece: bytes) -> None:
-        assert not self.closed
+        self.late = self.late or self.closed or self.ended
         self.written += piece
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def is_closing(self) -> bool:
         return self.closed
@@ -89,6 +119,7 @@ async def _converse(pieces: list[bytes]) -> FakeTransport:
             protocol.data_received(piece)
     while protocol.tasks:
         await asyncio.wait(protocol.tasks)
+    assert not transport.late
     return transport
 
 
@@ -180,13 +211,19 @@ def test_what_is_not_a_request_is_answered_with_a_problem(sent: bytes, sentence:
     assert (status, problem["code"], problem["status"]) == (400, "http_malformed", 400)
     assert sentence in problem["detail"]
     assert b"content-type: application/problem+json\r\n" in transport.written
-    assert transport.closed
+    assert transport.ended
 
 
 def test_an_earlier_request_is_answered_before_the_connection_closes() -> None:
     for malformed in (b"nonsense\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"):
         transport = converse(request(b"first") + malformed)
         assert (list(responses(transport.written)), transport.closed) == ([echoed(b"first")], True)
+
+
+def test_nothing_is_written_after_the_end_of_a_connection() -> None:
+    begun = request(b"first", path="/slow")
+    transport = converse(begun + b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert (transport.written, transport.ended) == (b"", True)
 
 
 def test_a_body_that_nobody_reads_is_discarded_and_the_connection_goes_on() -> None:
@@ -219,7 +256,7 @@ def test_the_head_of_a_request_has_a_size_and_a_time(monkeypatch: pytest.MonkeyP
     transport = converse(b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 2**16)
     ((status, body),) = responses(transport.written)
     assert (status, body["code"]) == (400, "http_malformed")
-    assert transport.closed
+    assert transport.ended
     monkeypatch.setattr(http_protocol, "_HEAD_S", 0.05)
 
     async def wait(sent: bytes) -> bool:
@@ -233,3 +270,97 @@ def test_the_head_of_a_request_has_a_size_and_a_time(monkeypatch: pytest.MonkeyP
     assert asyncio.run(wait(request(b"first") + b"GET / HT"))
     assert not asyncio.run(wait(request(b"first")))
     assert not asyncio.run(wait(request(bytes(100_000))[:-1])), "the time of a body is another one"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Serve `echo` on either event loop and yield the port."""
+    config = uvicorn.Config(
+        echo, http=HttpProtocol, ws="none", lifespan="off", log_level="critical", loop=request.param
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /unread HTTP/1.0\r\n",
+        "POST /unread HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        f"POST / HTTP/1.1\r\nHost: x\r\nX-Long: {'a' * 2**17}",
+    ],
+    ids=["1.0", "close", "chunk", "head"],
+)
+def test_a_client_that_sends_its_whole_body_first_reads_why_it_is_refused(port: int, head: str) -> None:
+    body = bytes(20_000_000)  # more than the buffers of the kernel hold
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head.encode())
+        client.sendall(f"Content-Length: {len(body)}\r\n\r\n".encode())
+        time.sleep(0.05)  # the response is sent and the rest arrives later
+        client.sendall(body)
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 " + (b"200" if "/unread" in head else b"400"))
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_the_end_of_a_connection_discards_only_so_much(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "_MAX_DISCARDED_BYTES", 1000)
+    monkeypatch.setattr(http_protocol, "_DISCARD_S", 0.1)
+    head = b"POST /unread HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head)
+        assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        client.sendall(bytes(10_000))
+        with pytest.raises(OSError):
+            for _ in range(50):
+                time.sleep(0.01)
+                client.sendall(b"x")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head)
+        time.sleep(0.2)
+        with pytest.raises(OSError):
+            for _ in range(50):
+                client.sendall(b"x")
+                time.sleep(0.01)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("path", ["/", "/slow"])
+def test_a_client_that_ends_its_side_after_its_request_gets_its_response(port: int, version: str, path: str) -> None:
+    sent = request(b"photo", path=path).replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(sent if version == "1.0" else request(b"first", path=path) + sent)
+        client.shutdown(socket.SHUT_WR)
+        answers = [answer for answer in responses(client.makefile("rb").read()) if answer[0] != 100]
+    assert answers == [echoed(body, path) for body in ([b"photo"] if version == "1.0" else [b"first", b"photo"])]
+
+
+def test_a_client_that_ends_its_side_reads_a_slow_stream(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("POST", "/stream", b"photo")
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert connection.getresponse().read() == b"one\ntwo\n"
+    connection.close()
+
+
+def test_a_client_that_left_is_noticed(port: int) -> None:
+    for path in ("/left", "/left-stream"):
+        LEFT.clear()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(request(b"photo", path=path))
+            time.sleep(0.05)
+        assert LEFT.wait(2), path
+
+
+def test_an_incomplete_request_ends_with_its_client(port: int) -> None:
+    for sent in (b"", b"GET / HT", request(b"photo")[:-1], request(bytes(9), chunks=2)[:-2]):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            assert client.makefile("rb").read() == b""

@@ -37,7 +37,8 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
     """Export all subjects and templates of a gallery as NDJSON.
 
     The header has the settings of the gallery, and the line of a template its crop if the gallery keeps crops. Every
-    line before the end line has the contract id. An export without the end line is truncated.
+    line before the end line has the contract id. An export without the end line is truncated. The export is the gallery
+    as it was when the request began, without what is erased before its line is sent.
     """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
     return StreamingResponse(join_short_lines(lines), media_type=NDJSON)
@@ -67,7 +68,9 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
 
     A gallery without subjects takes over the settings of the exported gallery, except those that it has set itself.
     Templates that are already stored are skipped and counted as duplicates. A subject that is new has the metadata of
-    all its lines; an existing subject gets the members that it lacks. Crops are stored if the gallery keeps crops.
+    all its lines; an existing subject gets the members that it lacks. A new subject whose templates are all refused,
+    because another subject has them, is stored if it has a line of its own. Crops are stored if the gallery keeps
+    crops.
 
     After an error, the lines before the line that the error names are stored: correct that line and send all lines
     again. The time limit applies to each group of lines; after a 504, the groups before it are stored.

@@ -114,16 +114,13 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(subjects)
 
 
-def without_templates(
-    connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
-) -> list[tuple[int, str, NewSubject]]:
-    """Read subjects without templates, with key and name, sorted by key, starting after the key `after`."""
+def all_of(connection: sqlite3.Connection, gallery: Gallery) -> dict[int, tuple[str, str, float]]:
+    """Read name, metadata as JSON and time of creation of all subjects by key, sorted by key."""
     rows = connection.execute(
-        "SELECT key, name, metadata, created FROM subjects WHERE gallery = ? AND key > ? "
-        "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key) ORDER BY key LIMIT ?",
-        (gallery.key, after, limit),
+        "SELECT key, name, metadata, created FROM subjects WHERE gallery = ? ORDER BY key", (gallery.key,)
     )
-    return [(key, name, NewSubject(json.loads(metadata), created)) for key, name, metadata, created in rows]
+    same: dict[str, str] = {}  # most subjects have the same metadata: none
+    return {key: (name, same.setdefault(text, text), created) for key, name, text, created in rows}
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:

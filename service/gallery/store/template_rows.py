@@ -1,6 +1,5 @@
 """Rows of the tables `templates` and `crops`."""
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,6 @@ from service.errors import TemplateUnknown
 from service.gallery.records import (
     Block,
     Gallery,
-    NewSubject,
     NewTemplate,
     Outcome,
     Receipt,
@@ -227,24 +225,16 @@ def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receip
 
 
 def export_rows(
-    connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int
-) -> Iterator[tuple[int, str, NewSubject, NewTemplate]]:
-    """Read templates for export, sorted by key, starting after the key `after`.
+    connection: sqlite3.Connection, gallery: Gallery, first: int, last: int
+) -> Iterator[tuple[int, NewTemplate]]:
+    """Read the templates with keys from `first` to `last` for export, sorted by key.
 
     Yields:
-        Key of the template, name and attributes of its subject, and the template.
+        Key of the template, and the template.
     """
-    for key, name, metadata, since, source, norm, quality, created, blob, crop in connection.execute(
-        "SELECT templates.key, subjects.name, subjects.metadata, subjects.created, source, norm, quality, "
-        "templates.created, embedding, png FROM templates JOIN subjects ON subjects.key = subject "
-        "LEFT JOIN crops ON crops.template = templates.key "
-        "WHERE templates.gallery = ? AND templates.key > ? ORDER BY templates.key LIMIT ?",
-        (gallery.key, after, limit),
+    for key, source, norm, quality, created, blob, crop in connection.execute(
+        "SELECT key, source, norm, quality, created, embedding, png FROM templates "
+        "LEFT JOIN crops ON crops.template = key WHERE gallery = ? AND key BETWEEN ? AND ? ORDER BY key",
+        (gallery.key, first, last),
     ):
-        vector = np.frombuffer(blob, _STORED_AS)
-        yield (
-            key,
-            name,
-            NewSubject(json.loads(metadata), since),
-            NewTemplate(vector, source, norm, quality, crop, created),
-        )
+        yield key, NewTemplate(np.frombuffer(blob, _STORED_AS), source, norm, quality, crop, created)

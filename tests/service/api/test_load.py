@@ -548,6 +548,28 @@ def test_a_worker_that_dies_fails_its_own_request_and_readiness(
         assert embed(served.port, faces=2).json()["code"] == "engine_stopped"
 
 
+def test_connections_that_send_no_body_take_no_place(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with running(sharing_models(gated), tmp_path, concurrency=1, waiting=1) as served, ExitStack() as open_:
+        for _ in range(3):
+            open_.enter_context(unfinished(served.port, "/v1/embed", "image/png", begun=b""))
+        until(lambda: len(served.server.server_state.tasks) == 3)
+        assert embed(served.port).status_code == 200
+
+
+def test_a_body_is_counted_once_and_for_a_short_time() -> None:
+    now = 0.0
+    admission = Admission(1, 1, lambda: now)
+    with admission.arrival() as first, admission.arrival() as second:
+        admission.begin(first)
+        with pytest.raises(Overloaded):
+            admission.begin(second)
+        now = 2.0
+        admission.begin(second)
+        admission.begin(first)
+        assert list(admission._arriving) == [second]
+
+
 def test_admission_says_when_to_retry() -> None:
     now = 0.0
     admission = Admission(3, 3, lambda: now)

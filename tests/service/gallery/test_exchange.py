@@ -8,15 +8,24 @@ import pytest
 
 from models.errors import VultusError
 from service.gallery import exchange
-from service.gallery.administration import create_gallery, create_subject, list_subjects, read_gallery, read_subject
+from service.gallery.administration import (
+    change_gallery,
+    change_subject,
+    create_gallery,
+    create_subject,
+    list_subjects,
+    merge_subjects,
+    read_gallery,
+    read_subject,
+)
 from service.gallery.consistency import check_consistency
-from service.gallery.erasure import erase_gallery
+from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import Importer, export_lines, import_lines
 from service.gallery.exchange_format import FORMAT
 from service.gallery.galleries import Galleries
 from service.gallery.identification import templates_of
 from service.gallery.records import NewTemplate
-from service.gallery.store import gallery_rows, template_rows
+from service.gallery.store import gallery_rows, subject_rows, template_rows
 from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
 
@@ -41,11 +50,13 @@ def contents(galleries: Galleries, name: str) -> dict[str, Any]:
     """Return everything that a gallery stores, without the keys of rows."""
     with galleries.database.reading() as connection:
         gallery = gallery_rows.find(connection, name)
-        rows = list(template_rows.export_rows(connection, gallery, 0, -1))
+        rows = list(template_rows.export_rows(connection, gallery, 0, 2**62))
+        owners = dict(zip(*(part.tolist() for part in template_rows.owners(connection, gallery)), strict=True))
+        names = subject_rows.names(connection, sorted(set(owners.values())))
     templates = [
-        (subject, template.source, template.embedding.tobytes(), template.norm, template.quality, template.created,
-         template.crop)
-        for _, subject, _, template in rows
+        (names[owners[key]], template.source, template.embedding.tobytes(), template.norm, template.quality,
+         template.created, template.crop)
+        for key, template in rows
     ]  # fmt: skip
     subjects = [
         (subject.name, subject.metadata, subject.created, subject.template_count)
@@ -136,6 +147,25 @@ def test_metadata_of_later_lines_is_kept(galleries: Galleries, monkeypatch: pyte
     with pytest.raises(VultusError, match="metadata"):
         list(import_lines(galleries, "staff", [large]))
     assert read_subject(galleries, "staff", "ann")[0].metadata == {"a": 3, "b": [2]}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4096])
+@pytest.mark.parametrize("own_line_first", [True, False])
+def test_the_own_line_of_a_subject_whose_templates_are_refused_is_stored(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch, batch: int, own_line_first: bool
+) -> None:
+    monkeypatch.setattr(exchange, "IMPORT_BATCH_LINES", batch)
+    create_gallery(galleries, "staff")
+    store_templates(galleries, "staff", [("ann", template(VECTOR))])
+    taken = [line(subject=name, source=template(VECTOR).source.hex()) for name in ("bob", "eve")]
+    own = json.dumps({"subject": "bob", "contract_id": CONTRACT, "metadata": {"badge": 7}, "created": 5.0}).encode()
+    counts = [*import_lines(galleries, "staff", [own, *taken] if own_line_first else [*taken, own])][-1]
+    assert (counts.enrolled, counts.refused) == (0, 2)
+    assert [
+        (subject.name, subject.metadata, subject.template_count)
+        for subject in list_subjects(galleries, "staff", "", -1)
+    ] == [("ann", {}, 1), ("bob", {"badge": 7}, 0)]
+    assert read_subject(galleries, "staff", "bob")[0].created == 5.0
 
 
 def test_an_export_is_imported_completely_and_once(galleries: Galleries) -> None:
@@ -280,3 +310,42 @@ def test_the_export_of_a_gallery_that_is_erased_meanwhile_has_no_end(
     begun = [next(lines), next(lines)]
     erase_gallery(galleries, "staff")
     assert not any(b'"end"' in line for line in [*begun, *lines])
+
+
+def test_an_export_is_the_gallery_as_it_was_when_it_began(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_EXPORTED_AT_ONCE", 1)
+    vectors = people(6, 2)
+    create_gallery(galleries, "staff")
+    for name in ("empty", "nobody", "erased too"):
+        create_subject(galleries, "staff", name, {"badge": name})
+    enrolled = [(name, template(vector)) for name, pair in zip("abcd", vectors, strict=False) for vector in pair]
+    store_templates(galleries, "staff", enrolled)
+    expected = [json.loads(line) for line in export_lines(galleries, "staff")]
+    lines = export_lines(galleries, "staff")
+    begun = [next(lines) for _ in range(5)]  # the header, the three empty subjects, and the first template
+    change_subject(galleries, "staff", "a", new_name="was a", metadata={"badge": 8})
+    change_subject(galleries, "staff", "b", new_name="a")
+    merge_subjects(galleries, "staff", "a", "c")
+    store_templates(galleries, "staff", [("late", template(vectors[5, 0])), ("d", template(vectors[5, 1]))])
+    change_gallery(galleries, "staff", new_name="renamed")
+    assert [json.loads(line) for line in [*begun, *lines]] == expected
+
+
+def test_an_export_lacks_what_is_erased_before_its_line_is_read(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_EXPORTED_AT_ONCE", 1)
+    create_gallery(galleries, "staff")
+    for name in ("first", "empty"):
+        create_subject(galleries, "staff", name)
+    vectors = people(3, 1)[:, 0]
+    store_templates(galleries, "staff", [(name, template(vector)) for name, vector in zip("abc", vectors, strict=True)])
+    lines = export_lines(galleries, "staff")
+    begun = [next(lines), next(lines)]
+    for name in ("empty", "b"):
+        erase_subject(galleries, "staff", name)
+    read = [json.loads(line) for line in [*begun, *lines]]
+    assert [line.get("subject") for line in read] == [None, "first", "a", "c", None]
+    assert read[-1] == {"end": {"templates": 2}}
