@@ -176,8 +176,7 @@ def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> d
             continue
         activation, layer = found
         largest = channel_largest[depthwise.input[0]]
-        largest = np.maximum(largest, largest.max() * _SMALLEST_CHANNEL)
-        factors = largest / largest.max()
+        factors = equalizing_factors(largest)
         graph.multiply(layer.input[1], 1 / factors)
         graph.multiply(layer.input[2], 1 / factors)
         graph.multiply(depthwise.input[1], factors)
@@ -185,6 +184,12 @@ def equalize(model: onnx.ModelProto, channel_largest: Mapping[str, Floats]) -> d
             activation.CopyFrom(helper.make_node("Relu", [activation.input[0]], list(activation.output)))
         ends[depthwise.input[0]] = float(largest.max())
     return ends
+
+
+def equalizing_factors(largest: Floats) -> Floats:
+    """Return the numbers in (0, 1] by which the channels are divided, given the largest magnitude of each, (C,)."""
+    factors: Floats = np.maximum(largest / max(float(largest.max()), 1e-9), _SMALLEST_CHANNEL)
+    return factors
 
 
 def depthwise_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:

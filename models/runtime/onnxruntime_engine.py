@@ -128,13 +128,20 @@ class PlainGraph:
         version: Name and version of the engine.
     """
 
-    def __init__(self, graph: Path | bytes) -> None:
+    def __init__(self, graph: Path | bytes, *, exact: bool = False) -> None:
         """Load a graph from a file or from its bytes.
+
+        Args:
+            graph: The ONNX file, or its content.
+            exact: Compute int8 layers in float32 from the rounded values, as the graph defines them. Without it, the
+                kernels for int8 run, whose sums saturate on some processors.
 
         Raises:
             InferenceFailed: ONNX Runtime cannot load the graph.
         """
         options = ort.SessionOptions()
+        if exact:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = _NOTHING  # what fails is raised as well
         source = graph if isinstance(graph, bytes) else str(graph)
         try:

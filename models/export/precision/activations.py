@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from models.runtime.onnxruntime_engine import PlainGraph
+from models.types import Progress, no_progress
 
-BINS = 8192
+BINS = 16384  # of which at least a half covers the values
 
 _BATCH = 8
+_SMALLEST = 1e-9  # end of the histogram of a tensor that is always zero
 
 Floats = NDArray[np.float64]
 
@@ -22,22 +24,39 @@ class Activation:
     """Statistics of one tensor over all calibration faces.
 
     Attributes:
-        largest: Largest magnitude of the tensor.
+        end: End of the histogram, at least `largest` and less than twice of it.
         channel_largest: (C,) largest magnitude of each channel.
         channel_mean: (C,) mean of each channel.
-        histogram: (BINS,) counts over [-largest, largest].
+        histogram: (BINS,) counts over [-end, end].
     """
 
-    largest: float
+    end: float
     channel_largest: Floats
     channel_mean: Floats
     histogram: NDArray[np.int64]
 
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of the tensor."""
+        return max(float(self.channel_largest.max()), _SMALLEST)
+
     def centres(self) -> Floats:
         """Return the centre of each bin, (BINS,)."""
-        width = 2 * self.largest / BINS
-        centres: Floats = (np.arange(BINS, dtype=np.float64) + 0.5) * width - self.largest
+        width = 2 * self.end / BINS
+        centres: Floats = (np.arange(BINS, dtype=np.float64) + 0.5) * width - self.end
         return centres
+
+    def add(self, array: NDArray[np.float32], share: float) -> None:
+        """Add the values of a batch, which is a share of all faces. The histogram grows by halving its resolution."""
+        rows = _by_channel(array)
+        self.channel_largest = np.maximum(self.channel_largest, np.abs(rows).max(axis=0))
+        self.channel_mean += rows.mean(axis=0, dtype=np.float64) * share
+        while self.end < self.largest:
+            quarter = np.zeros(BINS // 4, np.int64)
+            self.histogram = np.concatenate([quarter, self.histogram.reshape(-1, 2).sum(axis=1), quarter])
+            self.end *= 2
+        bins = ((array.ravel() + np.float32(self.end)) * np.float32(BINS / 2 / self.end)).astype(np.int32)
+        self.histogram += np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
 
 
 def largest_magnitudes(model: onnx.ModelProto, faces: NDArray[np.uint8]) -> dict[str, float]:
@@ -56,34 +75,33 @@ def largest_magnitudes(model: onnx.ModelProto, faces: NDArray[np.uint8]) -> dict
     return largest
 
 
-def measure(model: onnx.ModelProto, faces: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Activation]:
-    """Measure tensors on faces.
+def measure(
+    model: onnx.ModelProto, faces: NDArray[np.uint8], names: Sequence[str], progress: Progress = no_progress
+) -> dict[str, Activation]:
+    """Measure tensors on faces, in one pass.
 
-    The first pass finds the largest magnitudes, the second fills the histograms and means. The channel axis is 1 for
-    tensors [N, C, H, W] and the last axis for all others.
+    The channel axis is 1 for tensors [N, C, H, W] and the last axis for all others.
 
     Args:
         model: Float32 graph in the contract of `models.graph`.
         faces: (N, H, W, 3) uint8, RGB.
         names: Names of the tensors.
+        progress: Called after each batch with the number of faces done.
 
     Returns:
         Statistics by tensor name.
     """
     found: dict[str, Activation] = {}
+    done = 0
     for arrays in _activations(model, faces, names):
         for name, array in zip(names, arrays, strict=True):
-            channels = np.abs(_by_channel(array)).max(axis=0).astype(np.float64)
-            if name in found:
-                channels = np.maximum(channels, found[name].channel_largest)
-            largest = max(float(channels.max()), 1e-9)
-            found[name] = Activation(largest, channels, np.zeros(len(channels)), np.zeros(BINS, np.int64))
-    for arrays in _activations(model, faces, names):
-        for name, array in zip(names, arrays, strict=True):
-            activation, rows = found[name], _by_channel(array)
-            bins = ((array.ravel() + activation.largest) * (BINS / 2 / activation.largest)).astype(np.int32)
-            activation.histogram += np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
-            activation.channel_mean += rows.mean(axis=0, dtype=np.float64) * len(array) / len(faces)
+            if name not in found:
+                channels = np.zeros(_by_channel(array).shape[1])
+                end = max(float(np.abs(array).max()), _SMALLEST)
+                found[name] = Activation(end, channels, channels.copy(), np.zeros(BINS, np.int64))
+            found[name].add(array, len(array) / len(faces))
+        done += len(arrays[0])
+        progress("writing int8: measuring the layers' inputs", done, len(faces))
     return found
 
 

@@ -1,9 +1,9 @@
 """Quantize a float32 graph to int8, except the layers that would lose too much accuracy.
 
 The range of each activation minimises the squared error of rounding and clipping on real faces; it is not the largest
-value seen. Depthwise layers are equalized, and biases are corrected for the mean error of rounded weights. The losses
-of single layers add up to the loss of all layers together. Therefore each layer is measured alone on a few faces, and
-the worst layers stay in float32 until the sum of the others is within the budget.
+value seen. Depthwise layers are equalized, and biases are corrected for the mean error of rounded weights. If all
+layers together lose too much, each is measured alone on a few faces. The losses of single layers add up to the loss of
+all together, so the worst layers stay in float32 until the rest is within the budget.
 """
 
 import time
@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 
 from models.embedding import EMBEDDER_OUTPUTS
 from models.export.precision.activations import Activation, measure
+from models.export.precision.plan import Int8Plan
 from models.graph import annotate, save_checked
-from models.graph.quantize import LARGEST_INT8, Scale, WeightBits, depthwise_layers, equalize, layers, quantize
+from models.graph.quantize import (
+    LARGEST_INT8,
+    Scale,
+    WeightBits,
+    depthwise_layers,
+    equalize,
+    equalizing_factors,
+    layers,
+)
 from models.runtime import RuntimeOptions, open_session
 from models.runtime.onnxruntime_engine import PlainGraph
 from models.types import Progress, no_progress
@@ -26,7 +35,8 @@ from models.types import Progress, no_progress
 BUDGET = 0.002  # largest sum of 1 - cosine over all layers
 MAX_FLOAT32_SHARE = 0.1  # largest share of layers that stay in float32 to meet the budget
 
-_SENSITIVITY_FACES = 24
+_LOSS_FACES = 24
+_RANKING_FACES = 8  # of which the loss of each layer is measured
 _TIMED_FACES, _TIMED_ROUNDS = 8, 7
 _MAX_TIME_SHARE, _MAX_LOSS_SHARE = 0.95, 0.9  # the CPU variant must be below this share of the other's time or loss
 
@@ -74,14 +84,15 @@ def write_int8(
     """
     model = onnx.load(graph)
     crops = np.load(faces)
-    quantizer = Quantizer(model, crops, weight_bits)
-    chosen = quantizer.choose(crops[:: max(1, len(crops) // _SENSITIVITY_FACES)][:_SENSITIVITY_FACES], progress)
+    quantizer = Quantizer(model, crops, weight_bits, progress)
+    few = crops[:: max(1, len(crops) // _LOSS_FACES)][:_LOSS_FACES]
+    chosen = quantizer.choose(few, progress)
     for path, signed in ((target, True), (cpu_target, False)):
         quantized = quantizer.quantized(chosen, signed)
         annotate(quantized, {**notes, "precision": "int8", "weight_bits": str(weight_bits)})
         save_checked(quantized, path)
     in_float32 = [_readable(node) for name, node in layers(model).items() if name not in chosen]
-    unsigned_is_better, comparison = _compare(graph, target, cpu_target, crops[:64])
+    unsigned_is_better, comparison = _compare(graph, target, cpu_target, few)
     if not unsigned_is_better:
         cpu_target.unlink()
     return Int8Graphs(in_float32, unsigned_is_better, comparison)
@@ -90,61 +101,57 @@ def write_int8(
 class Quantizer:
     """A float32 graph with its measured activations, from which quantized graphs are made."""
 
-    def __init__(self, model: onnx.ModelProto, faces: Faces, weight_bits: WeightBits = 8) -> None:
-        """Measure the activations before and after depthwise layers are equalized.
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        faces: Faces,
+        weight_bits: WeightBits = 8,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Measure the inputs of all layers.
 
         Args:
-            model: Float32 graph in the contract of `models.graph`.
+            model: Float32 graph in the contract of `models.graph`, with folded batch-norms.
             faces: (N, H, W, 3) uint8, RGB.
             weight_bits: Bits of the quantized weights.
+            progress: Called after each batch of faces.
         """
         self._plain, self._weight_bits = model, weight_bits
         inputs = list(dict.fromkeys(node.input[0] for node in layers(model).values()))
-        plain = measure(model, faces, inputs)
-        self._equal = onnx.ModelProto()
-        self._equal.CopyFrom(model)
+        self._measured = measure(model, faces, inputs, progress)
         inner = set(self._inner())
         depthwise = {node.input[0] for node in depthwise_layers(model) if node.output[0] in inner}
-        limits = equalize(self._equal, {name: plain[name].channel_largest for name in depthwise})
-        equal = measure(self._equal, faces, inputs) if limits else plain
-        self._means = {name: activation.channel_mean for name, activation in equal.items()}
-        self._plain_means = {name: activation.channel_mean for name, activation in plain.items()}
-        self._scales = {
-            signed: {
-                name: _fixed_scale(limits[name], signed, self._equal, name)
-                if name in limits
-                else _scale(activation, signed)
-                for name, activation in equal.items()
-            }
-            for signed in (True, False)
-        }
-        self._plain_scales = {name: _scale(activation, signed=True) for name, activation in plain.items()}
-        self._equalized = {node.output[0] for node in depthwise_layers(model) if node.input[0] in limits}
+        equal = onnx.ModelProto()
+        equal.CopyFrom(model)
+        self._limits = equalize(equal, {name: self._measured[name].channel_largest for name in depthwise})
+        self._equalized = {node.output[0] for node in depthwise_layers(model) if node.input[0] in self._limits}
 
     def choose(self, faces: Faces, progress: Progress = no_progress) -> set[str]:
         """Return the layers to compute in int8, by the name of their output.
 
-        The first and the last layer stay in float32. So do the layers with the greatest losses, at most a tenth of the
-        layers, until the sum of the remaining losses is within the budget.
+        The first and the last layer stay in float32. If the loss of all others together exceeds the budget, each is
+        measured alone, and those with the greatest losses, at most a tenth of the layers, stay in float32 too.
 
         Args:
             faces: (N, H, W, 3) uint8, RGB; a few of the calibration faces.
             progress: Called after each measured layer.
         """
         candidates = self._inner()
-        reference = _embed(self._plain, faces)
+        excess = _loss(_embed(self._plain, faces), _embed(self.quantized(candidates, signed=True), faces)) - BUDGET
+        if excess <= 0:
+            return set(candidates)
         # equalized layers are always quantized: 8-bit saturation replaces their clip, and their loss is negligible
         measured = [name for name in candidates if name not in self._equalized]
-        losses = {}
+        few = faces[:: max(1, len(faces) // _RANKING_FACES)][:_RANKING_FACES]
+        reference, losses = _embed(self._plain, few), {}
         for done, name in enumerate(measured, start=1):
-            losses[name] = _loss(reference, _embed(self._alone(name), faces))
+            losses[name] = _loss(reference, _embed(self.quantized([name], signed=True), few))
             progress("writing int8: measuring the loss of each layer", done, len(measured))
-        worst_first = sorted(losses, key=losses.__getitem__, reverse=True)
-        total, in_float32 = sum(losses.values()), set[str]()
-        for name in worst_first[: int(len(candidates) * MAX_FLOAT32_SHARE)]:
-            if total <= BUDGET:
+        in_float32 = set[str]()
+        for name in sorted(losses, key=losses.__getitem__, reverse=True)[: int(len(candidates) * MAX_FLOAT32_SHARE)]:
+            if excess <= 0:
                 break
-            total -= losses[name]
+            excess -= losses[name]
             in_float32.add(name)
         return set(candidates) - in_float32
 
@@ -155,15 +162,34 @@ class Quantizer:
             chosen: Names of the layers' outputs.
             signed: Use int8 activations, else uint8 activations.
         """
-        return quantize(self._equal, self._scales[signed], self._means, chosen, self._weight_bits)
+        return self.plan(chosen, signed).apply(self._plain, self._weight_bits)
+
+    def plan(self, chosen: Collection[str], signed: bool, weights: str = "", measured_on: str = "") -> Int8Plan:
+        """Return what `quantized` needs besides the float32 graph.
+
+        Args:
+            chosen: Names of the layers' outputs.
+            signed: Use int8 activations, else uint8 activations.
+            weights: SHA-256 of the network's file, for a plan that is stored.
+            measured_on: Description of the faces, for a plan that is stored.
+        """
+        found = {name: layer for name, layer in layers(self._plain).items() if name in chosen}
+        read = dict.fromkeys(str(layer.input[0]) for layer in found.values())
+        equal = {name: self._measured[name].channel_largest for name in read if name in self._limits}
+        means = {name: self._measured[name].channel_mean for name in read}
+        means |= {name: means[name] / equalizing_factors(largest) for name, largest in equal.items()}
+        return Int8Plan(
+            weights, measured_on, tuple(found), {name: self._scale(name, signed) for name in read}, means, equal
+        )
+
+    def _scale(self, name: str, signed: bool) -> Scale:
+        if name in self._limits:
+            return _fixed_scale(self._limits[name], signed, self._plain, name)
+        return _scale(self._measured[name], signed)
 
     def _inner(self) -> list[str]:
         """Return the names of all layers but the first and the last, which stay in float32."""
         return list(layers(self._plain))[1:-1]
-
-    def _alone(self, name: str) -> onnx.ModelProto:
-        """Return the graph with a single layer in int8."""
-        return quantize(self._plain, self._plain_scales, self._plain_means, {name}, self._weight_bits)
 
 
 def _readable(layer: onnx.NodeProto) -> str:
@@ -210,7 +236,8 @@ def _squared_error(centres: NDArray[np.float64], counts: NDArray[np.int64], scal
 
 
 def _embed(model: onnx.ModelProto, faces: Faces) -> NDArray[np.float32]:
-    (embeddings,) = PlainGraph(model.SerializeToString()).run(faces, ["embedding"])
+    """Embed faces in exact arithmetic, because the processor that serves need not be the one of the export."""
+    (embeddings,) = PlainGraph(model.SerializeToString(), exact=True).run(faces, ["embedding"])
     return embeddings
 
 

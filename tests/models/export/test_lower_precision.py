@@ -9,9 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.errors import ArtefactUnfit
 from models.export.precision.activations import BINS, Activation, largest_magnitudes, measure
 from models.export.precision.float16 import write_float16
 from models.export.precision.int8 import Quantizer, _scale
+from models.export.precision.plan import read_plan
 from models.graph import Preprocessing, recognizer_graph, save_checked
 from models.graph.float16 import LARGEST
 from models.graph.quantize import equalize, layers, quantize
@@ -56,7 +58,7 @@ def depthwise_network(activation: str, scale: float = 1.0) -> onnx.ModelProto:
 
 
 def embed(model: onnx.ModelProto) -> NDArray[np.float32]:
-    return PlainGraph(model.SerializeToString()).run(FACES, ["embedding"])[0]
+    return PlainGraph(model.SerializeToString(), exact=True).run(FACES, ["embedding"])[0]
 
 
 def loss(model: onnx.ModelProto, other: onnx.ModelProto) -> float:
@@ -112,6 +114,57 @@ def test_weights_of_7_bits_leave_room_for_the_sum_of_two_products() -> None:
         losses[bits] = loss(model, quantized)
     assert losses[8] < losses[7] < 0.01  # the scales fit the bits
     assert 2 * 63 * 255 < 2**15 < 2 * 127 * 255
+
+
+@pytest.mark.parametrize("activation", ["Relu", "PRelu"])
+def test_a_stored_plan_gives_the_same_graph_without_faces(activation: str, tmp_path: Path) -> None:
+    model = depthwise_network(activation)
+    quantizer = Quantizer(model, FACES, 7)
+    everything = set(layers(model))
+    quantizer.plan(everything, signed=False, weights="abc", measured_on="24 faces").write(tmp_path / "plan.json")
+    plan = read_plan(tmp_path / "plan.json")
+    assert (plan.weights, plan.measured_on, plan.layers) == ("abc", "24 faces", ("first", "second", "y"))
+    assert loss(quantizer.quantized(everything, signed=False), plan.apply(model, 7)) < 1e-5
+
+
+def test_a_plan_of_another_network_is_refused() -> None:
+    model = depthwise_network("Relu")
+    plan = Quantizer(model, FACES).plan({"second"}, signed=True)
+    next(node for node in model.graph.node if "second" in node.output).output[0] = "another"
+    with pytest.raises(ArtefactUnfit, match="the network lacks: second"):
+        plan.apply(model, 8)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 2}', '{"version": 1, "tensors": []}'])
+def test_a_file_that_is_no_plan_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ArtefactUnfit, match=r"x\.json is not a plan of int8"):
+        read_plan(tmp_path / "x.json")
+
+
+def test_statistics_do_not_depend_on_the_batches() -> None:
+    """The first batch is dark, so its values end far below those of the others."""
+    model = depthwise_network("Relu")
+    dark = np.concatenate([FACES[:8] // 50, FACES[8:]])
+    (found,) = measure(model, dark, ["active"]).values()
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.append(onnx.ValueInfoProto(name="active"))
+    (values,) = PlainGraph(exposed.SerializeToString()).run(dark, ["active"])
+    np.testing.assert_allclose(found.channel_largest, np.abs(values).max(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(found.channel_mean, values.mean(axis=(0, 2, 3)), rtol=1e-4)
+    assert found.histogram.sum() == values.size
+    assert found.largest <= found.end < 2 * found.largest
+    mean = (found.histogram * found.centres()).sum() / values.size
+    assert abs(mean - values.mean()) < 2 * found.end / BINS
+
+
+def test_no_layer_is_measured_alone_if_all_together_are_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, steps = depthwise_network("Relu"), []
+    quantizer = Quantizer(model, FACES)
+    monkeypatch.setattr("models.export.precision.int8.BUDGET", 0.5)
+    assert quantizer.choose(FACES, lambda *step: steps.append(step)) == {"second"}
+    assert not steps
 
 
 def test_only_the_chosen_layers_are_quantized() -> None:
