@@ -79,10 +79,16 @@ def probe(
     axes, found, batch = _accepted(graph, name, preprocessing, template)
     pictures = network_input(synthetic_pictures(_FACES, found.height, found.width), preprocessing, axes, _kind(graph))
     rows = _rows(graph, pictures, batch)
+    notes = []
     if batch is None and not _independent(graph, pictures, rows):
         batch = 1
         rows = _rows(graph, pictures, batch)
-    embedding, norm, notes = _choose(graph, name, rows, output)
+        notes.append(
+            f"{name} returns another embedding for a face alone than in a batch; the one alone is taken, so "
+            "it is imported as a graph of one face at a time"
+        )
+    embedding, norm, chosen = _choose(graph, name, rows, output)
+    notes += chosen
     if any(isinstance(size, str | None) for size in _sizes(graph, axes)):
         notes.append(f"{name} leaves height and width free; it is imported for {found.height}x{found.width}")
     form = RecognizerForm(

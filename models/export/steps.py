@@ -187,7 +187,8 @@ def embed_by_checkpoint(
 
     Raises:
         ArchitectureUnknown: The weights do not fit the network of the user's builder.
-        BuilderUnfit: The user's network fails, does not return embeddings or cannot be exported.
+        BuilderUnfit: The user's network fails, does not return embeddings, returns embeddings that depend on the other
+            faces of a batch, or cannot be exported.
         ExportError: The checkpoint cannot be read or recognised; see `describe_checkpoint`.
     """
     import torch
@@ -196,6 +197,8 @@ def embed_by_checkpoint(
 
     checkpoint, plan = _read(source)
     network = SourceNetwork(plan, checkpoint.weights, checkpoint.stored if source.builder else None)
+    if source.builder:  # known networks are in evaluation mode and have no such operation
+        network.require_independence(np.load(files[0], mmap_mode="r"), preprocessing)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, progress) for path in files]
     onnx.save(graph_without_weights(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"

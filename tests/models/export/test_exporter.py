@@ -353,6 +353,24 @@ class OneMember(torch.nn.Module):
         return y
 
 
+class Centred(OneMember):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x.mean(0).mean()
+
+
+class AlwaysTraining(OneMember):
+    def train(self, mode: bool = True) -> "AlwaysTraining":  # noqa: ARG002
+        return super().train(True)
+
+
+class OverEight(OneMember):
+    """A network whose batch matters only if it is divided as a reference of eight faces at a time is not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.backbone(x)
+        return y + y[:1] / 8 * (len(x) % 8)
+
+
 def not_a_network() -> int:
     return 3
 
@@ -398,6 +416,18 @@ def test_a_builder_that_fails_is_an_error(builder: str, said: str, tmp_path: Pat
         export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, **CUSTOM_PREPROCESSING))
     with pytest.raises(BuilderUnfit, match="--color, --mean and --std"):
         export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, color="rgb"))
+
+
+@pytest.mark.parametrize("make", [Centred, AlwaysTraining, OverEight])
+def test_a_network_in_which_faces_of_a_batch_affect_each_other_is_refused(
+    make: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
+    torch.save(make().state_dict(), tmp_path / "own.pth")
+    wanted = order(
+        tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{make.__name__}", **CUSTOM_PREPROCESSING
+    )
+    with pytest.raises(BuilderUnfit, match="for a face alone than in a batch"):
+        export(wanted)
 
 
 def test_a_published_graph_is_imported_with_the_stated_preprocessing(tmp_path: Path, artefact: Exported) -> None:
