@@ -440,6 +440,21 @@ REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
 }  # fmt: skip
 
 
+def test_a_graph_that_runs_with_both_orders_of_axes_says_which_is_taken(tmp_path: Path) -> None:
+    flat = [Node("Flatten", ["x"], ["f"]), *head("f")]
+    weights: dict[str, Any] = {"fc": drawn(16, 3 * 112 * 112)}
+    free = saved(model(flat, takes=["N", "a", "b", "c"], **weights), tmp_path / "free.onnx")
+    fixed = saved(model(flat, takes=["N", 3, 112, 112], **weights), tmp_path / "fixed.onnx")
+    said = [
+        any(
+            "[N, 3, H, W] and [N, H, W, 3]" in note
+            for note in describe_onnx(source(path, template="arcface-112")).notes
+        )
+        for path in (free, fixed)
+    ]
+    assert said == [True, False]
+
+
 def test_a_graph_that_is_right_alone_only_is_imported_for_one_face_at_a_time(tmp_path: Path) -> None:
     mixing = model(OTHERS, takes=["N", 3, 112, 112], part=np.array(-0.5, np.float32))
     path = saved(mixing, tmp_path / "a.onnx")
