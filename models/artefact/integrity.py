@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.artefact.card import PROOF, Card, read_card
+from models.artefact.card import CALIBRATION, PROOF, Card, read_card
 from models.artefact.digests import file_digest
 from models.errors import ArtefactUnfit, PackDamaged
 
@@ -31,7 +31,8 @@ def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
         ArtefactUnfit: The proof is missing or did not pass, or the artefact has a layout that is not served.
     """
     card = read_card(directory, Card)
-    check_files(directory, card.files)
+    # `vultus engine` once listed the calibration, which `vultus calibrate` replaces; it is bound by the contract id
+    check_files(directory, {name: digest for name, digest in card.files.items() if name != CALIBRATION})
     if card.layout != "vultus":
         raise ArtefactUnfit(f"{directory.name} has the layout {card.layout}; this service requires the layout vultus")
     missing = {*card.graphs.values(), PROOF} - set(card.files)
