@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -397,6 +398,44 @@ def test_a_builder_exports_a_network_of_an_unknown_architecture(
     assert exported.proof.passed
     assert (exported.card.family, exported.card.architecture) == ("own", f"{__name__}:{name}")
     assert exported.card.preprocessing == {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
+
+
+CHANGING = """
+import torch
+from tests.models.export.test_exporter import own_network
+
+def build():
+    network = own_network()
+    network[2] = torch.nn.{}
+    return network
+"""
+
+
+def test_another_network_of_the_same_builder_and_weights_has_another_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(own_network().state_dict(), tmp_path / "own.pth")
+    ids = []
+    for name, activation in (("a", "ReLU()"), ("b", "ReLU6()"), ("c", "ReLU()"), ("d", "LeakyReLU(0.1)")):
+        (tmp_path / "changing_net.py").write_text(CHANGING.format(activation))
+        sys.modules.pop("changing_net", None)
+        wanted = order(tmp_path / "own.pth", tmp_path / name, builder="changing_net:build", **CUSTOM_PREPROCESSING)
+        ids.append(export(wanted).card.contract_id("yunet"))
+    assert ids[0] == ids[2]
+    assert len(set(ids)) == 3
+
+
+def test_weights_beside_the_backbone_are_in_the_contract_of_a_builder_that_uses_them(tmp_path: Path) -> None:
+    ids = set()
+    weights = WithHead().state_dict()
+    for name, factor in (("a", 1), ("b", 2)):
+        torch.save({**weights, "head.weight": weights["head.weight"] * factor}, tmp_path / f"{name}.pth")
+        wanted = order(
+            tmp_path / f"{name}.pth", tmp_path / name, builder=f"{__name__}:WithHead", **CUSTOM_PREPROCESSING
+        )
+        ids.add(export(wanted).card.contract_id("yunet"))
+    assert len(ids) == 2
 
 
 @pytest.mark.parametrize(
