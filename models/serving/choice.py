@@ -54,8 +54,9 @@ def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -
     for engine in engines:
         rows = {kind: isa for (kind, proven_engine), isa in passed.items() if proven_engine == engine}
         for kind, precision in _kinds(wanted, rows):
-            graph = card.graphs["fp32" if kind == "bf16" else kind]
-            found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
+            graph = card.graphs.get("fp32" if kind == "bf16" else kind)
+            if graph is not None:
+                found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
     if found:
         return found
     available = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "none"
