@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.alignment import TEMPLATES
 from models.artefact.card import CALIBRATION, PROOF, Card, read_card
 from models.artefact.digests import file_digest
 from models.artefact.proof import has_form
@@ -59,10 +58,6 @@ def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
     missing = {*card.graphs.values(), PROOF} - set(card.files)
     if missing:
         raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")
-    template = TEMPLATES.get(card.template)
-    if template is None or (template.height, template.width) != (card.height, card.width):
-        size = f"{card.height}x{card.width}"
-        raise ArtefactUnfit(f"the card in {directory.name} states crops {card.template!r} of {size}, which are unknown")
     proof = read_proof(directory)
     if proof.get("passed") is not True:
         raise ArtefactUnfit(f"the parity proof in {directory.name} did not pass; the model must not be served")

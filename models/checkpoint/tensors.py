@@ -160,9 +160,8 @@ class NumpyArray(metaclass=SealedType):
         """Return the numbers in the byte order of this machine."""
         assert self.element.dtype is not None
         stored = np.ndarray(self.shape, self.element.dtype, self._content, order="F" if self._fortran else "C")
-        return stored.astype(
-            self.element.dtype.newbyteorder("=")
-        )  # a copy: torch warns about what cannot be written to
+        # a copy, because torch warns about arrays that cannot be written to
+        return stored.astype(self.element.dtype.newbyteorder("="))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

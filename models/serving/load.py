@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.alignment import TEMPLATES
-from models.artefact.card import DETECTOR_GRAPH, DetectorCard, read_card
+from models.artefact.card import DETECTOR_GRAPH, Card, DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import DETECTOR_OUTPUTS
@@ -91,6 +91,7 @@ def load_models(
     path = _verified(store, manifest)
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
+    _require_template(directory, card)
     detector_card = _detector_card(path)
     contract_id = card.contract_id(detector_card.family)
     measured, uncalibrated_because = find_calibrations(  # before the engines, which take seconds to load
@@ -149,6 +150,13 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     if manifest.kind != "models":
         raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models")
     return store.verify(manifest)
+
+
+def _require_template(directory: Path, card: Card) -> None:
+    template = TEMPLATES.get(card.template)
+    if template is None or (template.height, template.width) != (card.height, card.width):
+        size = f"{card.height}x{card.width}"
+        raise ArtefactUnfit(f"the card in {directory.name} states crops {card.template!r} of {size}, which are unknown")
 
 
 def _detector_card(pack: Path) -> DetectorCard:

@@ -16,6 +16,7 @@ from models.errors import ArtefactUnfit, PackDamaged, VultusError
 from models.packs import PackStore, find_manifest
 from models.runtime import RuntimeOptions
 from models.serving.choice import proven_runtimes
+from models.serving.load import load_models
 from service.cli.inspect import _describe_artefact
 
 
@@ -133,3 +134,10 @@ def test_the_contract_depends_on_everything_that_changes_an_embedding(artefact: 
     assert len(ids) == 5
     reseal(artefact, licence="another", name="another")
     assert read_card(artefact, Card).contract_id("yunet") == card.contract_id("yunet")
+
+
+def test_crops_that_this_program_does_not_make_are_unfit(store: PackStore, artefact: Path) -> None:
+    for changes in ({"template": "arcface-999"}, {"template": "arcface-112", "height": 96}):
+        reseal(artefact, **changes)
+        with pytest.raises(ArtefactUnfit, match="which are unknown"):
+            load_models(store, find_manifest("opencv-zoo"), model=artefact)
