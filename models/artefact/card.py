@@ -7,9 +7,10 @@ detected.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from models.artefact.digests import value_digest
+from models.artefact.form import has_type, is_file_name
 from models.errors import ArtefactUnfit, PackDamaged
 
 CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
@@ -154,6 +155,32 @@ def read_card(directory: Path, kind: type[AnyCard]) -> AnyCard:
     try:
         if content.get("norm_statistics"):
             content["norm_statistics"] = NormStatistics(**content["norm_statistics"])
-        return kind(**content)
+        card = kind(**content)
     except TypeError as error:
         raise PackDamaged(f"{place} has other members than this program expects") from error
+    wrong = _wrong_member(card)
+    if wrong is not None:
+        raise PackDamaged(f"{place} has an invalid value of {wrong}")
+    return card
+
+
+def _wrong_member(card: Card | DetectorCard) -> str | None:
+    """Return the name of a member with a value that no export writes, or None if there is none."""
+    try:
+        wrong = [name for name, hint in get_type_hints(type(card)).items() if not has_type(getattr(card, name), hint)]
+    except RecursionError:
+        return "a member that is nested too deeply"
+    if wrong:
+        return wrong[0]
+    if not all(map(is_file_name, card.files)):
+        return "files"
+    if isinstance(card, DetectorCard):
+        return None
+    statistics = card.norm_statistics
+    numbers = [] if statistics is None else [statistics.mean, statistics.deviation, statistics.h]
+    if not all(has_type(number, float) and number > 0 for number in numbers):
+        return "norm_statistics"
+    if not all(map(is_file_name, card.graphs.values())) or "fp32" not in card.graphs:
+        return "graphs"
+    sizes = {"height": card.height, "width": card.width, "dimensions": card.dimensions}
+    return next((name for name, size in sizes.items() if size <= 0), None)

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.artefact.card import PROOF, Card, read_card
+from models.artefact.card import CALIBRATION, PROOF, Card, read_card
 from models.artefact.digests import file_digest
+from models.artefact.proof import has_form
 from models.errors import ArtefactUnfit, PackDamaged
 
 
@@ -16,6 +17,10 @@ def check_files(directory: Path, files: dict[str, str]) -> None:
         PackDamaged: A file is missing or altered; the message names it.
     """
     for name, digest in files.items():
+        if (
+            name == CALIBRATION
+        ):  # listed by `vultus engine` once; `vultus calibrate` replaces it, bound by the contract id
+            continue
         path = directory / name
         if not path.is_file():
             raise PackDamaged(f"{name} in {directory.name} is missing")
@@ -23,11 +28,27 @@ def check_files(directory: Path, files: dict[str, str]) -> None:
             raise PackDamaged(f"{name} in {directory.name} was altered: its SHA-256 differs from the recorded one")
 
 
+def read_proof(directory: Path) -> dict[str, Any]:
+    """Return the content of a proof, whose bytes were compared with the card.
+
+    Raises:
+        PackDamaged: The file cannot be read, or does not have the form that an export writes.
+    """
+    try:
+        proof = json.loads((directory / PROOF).read_text())
+        if not has_form(proof):
+            raise ValueError("another form")
+    except (OSError, ValueError, RecursionError) as error:
+        raise PackDamaged(f"{PROOF} in {directory.name} is malformed") from error
+    content: dict[str, Any] = proof
+    return content
+
+
 def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
     """Verify every file of an artefact and its parity proof, and return card and proof.
 
     Raises:
-        PackDamaged: A file is missing or altered.
+        PackDamaged: A file is missing or altered, or card or proof are malformed.
         ArtefactUnfit: The proof is missing or did not pass, or the artefact has a layout that is not served.
     """
     card = read_card(directory, Card)
@@ -37,7 +58,7 @@ def open_artefact(directory: Path) -> tuple[Card, dict[str, Any]]:
     missing = {*card.graphs.values(), PROOF} - set(card.files)
     if missing:
         raise ArtefactUnfit(f"the card in {directory.name} does not cover {', '.join(sorted(missing))}")
-    proof = json.loads((directory / PROOF).read_text())
+    proof = read_proof(directory)
     if proof.get("passed") is not True:
         raise ArtefactUnfit(f"the parity proof in {directory.name} did not pass; the model must not be served")
     return card, proof

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.artefact.form import has_type
 from models.artefact.parity import LIMITS, MAX_ACCURACY_LOSS, MAX_FNMR_GROWTH, GraphKind, Parity
 
 
@@ -122,6 +123,22 @@ class Proof:
 
 def _score_record(score: LabelledScore | None) -> dict[str, Any] | None:
     return None if score is None else {"accuracy": score.accuracy, "fnmr_at_1e-3": score.fnmr}
+
+
+def has_form(record: Any) -> bool:
+    """Return whether the content of a `parity.json` has the members that `proven` and the command line read."""
+    if not has_type(record, dict[str, Any]) or not isinstance(record.get("passed"), bool):
+        return False
+    members = {"precision": str, "engine": str, "passed": bool}
+    optional = {"isa": str | None, "why": list[str]}
+    rows = record.get("measured", None if record["passed"] else [])
+    return isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and all(has_type(row.get(name), hint) for name, hint in members.items())
+        and all(has_type(row[name], hint) for name, hint in optional.items() if name in row)
+        and row["precision"] in LIMITS
+        for row in rows
+    )
 
 
 def proven(record: Mapping[str, Any]) -> dict[tuple[GraphKind, str], str | None]:

@@ -4,8 +4,9 @@ J. Deng et al., "ArcFace", CVPR 2019, arXiv 1801.07698; F. Boutros et al., "Elas
 Both projects and CVLFace's `iresnet_insightface` train the same network on RGB input, `(x - 127.5) / 127.5`.
 The weights of InsightFace are for non-commercial research; those of ElasticFace are under CC BY-NC-SA 4.0.
 
-MagFace (Q. Meng et al., CVPR 2021, arXiv 2103.06627; Apache-2.0) trains it on BGR input, `x / 255`, with another
-epsilon of the batch-norms. No weight shows this; the form of its checkpoints does, see `models.export.recognition`.
+MagFace (Q. Meng et al., CVPR 2021, arXiv 2103.06627; Apache-2.0) trains it on BGR input, `x / 255`, with the epsilon
+2e-5 in every batch-norm (`models/iresnet.py` of IrvingMeng/MagFace at 719001a). No weight shows this; the form of its
+checkpoints or the preprocessing that the user states does, see `models.export.recognition`.
 """
 
 from dataclasses import replace

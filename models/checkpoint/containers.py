@@ -25,7 +25,7 @@ _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra field, which end a zip entry's 30-byte header
 _CORRUPT = "the checkpoint is truncated or corrupt"
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors", ".pkl", ".onnx")  # that an archive may hold
-_MOST_EXPANSION = 8  # times that compressed weights may grow; those of networks shrink by a tenth
+MOST_EXPANSION = 8  # times that compressed weights may grow; those of networks shrink by a tenth
 
 
 def read_tree(path: Path) -> Any:
@@ -116,7 +116,7 @@ def _read_other_zip(archive: zipfile.ZipFile) -> dict[str, HeldArray]:
 def _read_arrays(archive: zipfile.ZipFile) -> dict[str, HeldArray]:
     entries = archive.infolist()
     packed, full = (sum(getattr(entry, name) for entry in entries) for name in ("compress_size", "file_size"))
-    if full > _MOST_EXPANSION * packed + START_BYTES * len(entries):
+    if full > MOST_EXPANSION * packed + START_BYTES * len(entries):
         raise CheckpointUnreadable("the .npz file expands far more than the weights of a network do")
     arrays = {}
     for entry in entries:

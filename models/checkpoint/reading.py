@@ -1,6 +1,7 @@
 """Find the weights of the network in a checkpoint file, and collect the metadata that the file's form provides."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artefact.digests import file_digest
-from models.checkpoint.containers import read_tree
+from models.checkpoint.containers import MOST_EXPANSION, read_tree
 from models.checkpoint.elements import is_floating
 from models.checkpoint.keys import HEADS, WRAPPERS, Locate, unwrapped
 from models.checkpoint.members import Member, members_of
@@ -25,6 +26,7 @@ Weights = dict[str, NDArray[Any]]
 _FILES = ("model.safetensors", "model.pt", "pytorch_model.bin")  # the names in directories of CVLFace and of model hubs
 _FRESH_STATISTICS = (20.0, 100.0)  # the initial values of the buffers in AdaFace's head.py
 _MAX_OTHERS = 100  # members that are described
+_SMALL_BYTES = 2**20  # weights that are never too many for their file
 _STATISTICS = ("head.batch_mean", "head.batch_std")
 
 
@@ -133,6 +135,7 @@ def read_checkpoint(path: Path, selection: Selection = ANYWHERE, locate: Locate 
         raise CheckpointWithoutWeights(_without_weights(tree))
     choice = select(members, selection, locate)
     member, (prefix, keys), known = choice
+    _refuse_expansion(member, path)
     weights = _weights(member, keys, floating_only=known)
     _refuse_non_finite(weights)
     network = set(keys.values())
@@ -198,6 +201,17 @@ def _weights(member: Member, keys: Mapping[str, str], floating_only: bool) -> We
                 "save the weights in a floating-point type, such as float32 or float16"
             )
     return {name: member.tensors[key].array() for name, key in keys.items()}
+
+
+def _refuse_expansion(member: Member, path: Path) -> None:
+    """Refuse weights that are many times as large as their file, before any is read: one block may be named often.
+
+    Raises:
+        CheckpointUnreadable: The shapes describe far more bytes than the file has.
+    """
+    stated = sum(math.prod(tensor.shape) * tensor.element.itemsize for tensor in member.tensors.values())
+    if stated > MOST_EXPANSION * path.stat().st_size + _SMALL_BYTES:
+        raise CheckpointUnreadable("the checkpoint describes weights that are many times as large as the file")
 
 
 def _arrays(tensors: Mapping[str, Tensor]) -> Weights:

@@ -3,7 +3,15 @@
 from typing import Any
 
 from models.checkpoint.elements import Element, unread
-from models.checkpoint.tensors import BlockTensor, NumpyArray, NumpyType, StorageView, TorchTensor, unread_tensor
+from models.checkpoint.tensors import (
+    MAX_DIMENSIONS,
+    BlockTensor,
+    NumpyArray,
+    NumpyType,
+    StorageView,
+    TorchTensor,
+    unread_tensor,
+)
 from models.errors import CheckpointUnreadable
 from models.pickles import Sealed, SealedType
 
@@ -134,8 +142,9 @@ def _refuse_lazy(rest: tuple[Any, ...]) -> None:
 
 
 def _record(view: StorageView, offset: Any, shape: Any, strides: Any, element: Element) -> TorchTensor:
-    numbers = (offset, *shape, *strides)
-    if not all(type(number) is int and number >= 0 for number in numbers) or len(shape) != len(strides):
+    many = max(len(shape), len(strides)) > MAX_DIMENSIONS
+    numbers = () if many else (offset, *shape, *strides)
+    if many or not all(type(number) is int and number >= 0 for number in numbers) or len(shape) != len(strides):
         raise CheckpointUnreadable("the checkpoint describes a tensor with an invalid shape")
     return TorchTensor(view, offset, tuple(shape), tuple(strides), element)
 
@@ -183,6 +192,5 @@ STAND_INS: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.numeric", "_frombuffer"): Sealed(NumpyArray.of) for core in ("core", "_core")},
     ("numpy", "dtype"): NumpyType,
     ("copyreg", "_reconstructor"): Sealed(_reconstructor),
-    ("collections", "OrderedDict"): Mapping,
     ("collections", "defaultdict"): _Items,
 }

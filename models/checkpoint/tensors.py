@@ -10,6 +10,8 @@ from models.checkpoint.elements import Element, element_of, unread
 from models.errors import CheckpointUnreadable
 from models.pickles import SealedType
 
+MAX_DIMENSIONS = 64  # of numpy and torch
+
 
 @dataclass(slots=True)
 class Storage:
@@ -120,7 +122,8 @@ class NumpyArray(metaclass=SealedType):
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
         self.element = unread("nothing")
-        self._fortran, self._content = False, bytearray()
+        self._fortran = False
+        self._content: bytes | bytearray = b""
 
     def __setstate__(self, state: Any) -> None:
         """Take over shape, type and bytes.
@@ -129,7 +132,11 @@ class NumpyArray(metaclass=SealedType):
             ValueError: They do not belong together.
         """
         _, shape, kind, fortran, content = state
-        if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(size) is int and size >= 0 for size in shape)
+        ):
             raise ValueError("the array has no valid shape")
         if not isinstance(kind, NumpyType):
             raise ValueError("the array has no valid type")
@@ -140,7 +147,7 @@ class NumpyArray(metaclass=SealedType):
             raise ValueError("the array does not hold numbers")
         if len(content) != self.element.itemsize * int(np.prod(shape, dtype=object)):
             raise ValueError("the shape of the array does not match its number of bytes")
-        self._content = bytearray(content)  # torch warns about arrays that cannot be written to
+        self._content = content  # without a copy, because a pickle may state the same bytes for many arrays
 
     @classmethod
     def of(cls, content: Any, kind: Any, shape: Any, order: Any = "C") -> "NumpyArray":
@@ -153,7 +160,8 @@ class NumpyArray(metaclass=SealedType):
         """Return the numbers in the byte order of this machine."""
         assert self.element.dtype is not None
         stored = np.ndarray(self.shape, self.element.dtype, self._content, order="F" if self._fortran else "C")
-        return stored.astype(self.element.dtype.newbyteorder("="), copy=False)
+        # a copy, because torch warns about arrays that cannot be written to
+        return stored.astype(self.element.dtype.newbyteorder("="))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ import pickle
 from typing import IO, Any
 
 from models.checkpoint.elements import STORAGES, TORCH
-from models.checkpoint.standins import DESCRIPTIONS, STAND_INS, Description, ElementType
+from models.checkpoint.standins import DESCRIPTIONS, STAND_INS, Description, ElementType, Mapping
 from models.checkpoint.tensors import Storage, StorageView
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe, VultusError
 from models.pickles import Sealed, failing_class, has_large_memo, restorable_class
@@ -40,12 +40,15 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(stream, encoding="utf-8")
         self.storages: dict[str, Storage] = {}
         self._unknown: dict[tuple[str, str], type] = {}
-        # A pickle can encode one text many times at a few bytes each, so the total is limited by the size of the file.
-        self._encodable = 2 * _size(stream)
+        # A pickle can encode one text or copy one list many times at a few bytes each, so the totals are limited by the
+        # size of the file.
+        self._encodable = self._copyable = 2 * _size(stream)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the inert replacement of a name, without importing it."""
         module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+        if (module, name) == ("collections", "OrderedDict"):
+            return Sealed(self._mapping)
         if (function := STAND_INS.get((module, name))) is not None:
             return function
         if (module, name) == ("_codecs", "encode"):
@@ -62,6 +65,13 @@ class _Unpickler(pickle.Unpickler):
             stand_in = failing_class if f"{module}.".startswith(_NEVER_RESTORED) else restorable_class
             self._unknown[module, name] = stand_in(f"{module}.{name}", _unsafe)
         return self._unknown[module, name]
+
+    def _mapping(self, items: Any = (), *_: Any) -> Mapping:
+        """Return a dict of items; replaces `OrderedDict`."""
+        self._copyable -= len(items)
+        if self._copyable < 0:
+            raise CheckpointUnreadable("the checkpoint's pickle copies more items than a file of its size can hold")
+        return Mapping(items)
 
     def _encode(self, text: Any, encoding: Any = "", *_: Any) -> Any:
         """Encode a text as Latin-1; replaces `_codecs.encode`, by which old protocols write bytes."""

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.artefact.card import CARD, write_card
-from models.artefact.digests import directory_digests
+from models.artefact.card import write_card
+from models.artefact.digests import file_digest
 from models.artefact.integrity import open_artefact
 from models.errors import StorageFailed
 from models.export.tensorrt import build_engine
@@ -49,9 +49,8 @@ def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, progress: Prog
             build_engine(trt, artefact / graph, (card.height, card.width), target, cache, progress)
             built.append(target)
             made_for = {"gpu": gpu.name, "tensorrt": version, "graph": graph}
-            card = replace(
-                card, engines={**card.engines, target.name: made_for}, files=directory_digests(artefact, CARD)
-            )
+            files = {**card.files, target.name: file_digest(target)}  # not of a calibration, which may be replaced
+            card = replace(card, engines={**card.engines, target.name: made_for}, files=files)
             write_card(artefact, card)
     except OSError as error:
         raise StorageFailed(f"{artefact} could not be written: {error.strerror or error}") from error

@@ -24,7 +24,7 @@ import numpy as np
 
 from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, write_card
-from models.artefact.digests import directory_digests, file_digest
+from models.artefact.digests import directory_digests, file_digest, value_digest
 from models.artefact.directories import replace_directory
 from models.artefact.parity import GraphKind, pair_similarities
 from models.artefact.proof import Proof
@@ -202,6 +202,9 @@ class Exporter:
         ):
             raise GraphUnsupported(f"{self._source.path.name} is quantised already; omit --precision")
         reference = self._reference(description, TEMPLATES[description.template], scratch)
+        if self._source.builder:  # its code may change under the same name, and then it is another model
+            built = self._isolate(steps.built_digest, self._source, scratch / _SKELETON)
+            description = replace(description, weights=value_digest([description.weights, built]))
         _refuse_broken(reference)
         graphs, higher_precision = self._graphs(description, reference, scratch, new)
         self._progress("proving", 0, None)

@@ -22,6 +22,7 @@ from models.checkpoint import Weights
 from models.checkpoint.elements import is_floating
 from models.errors import ArchitectureUnknown, BuilderUnfit
 from models.export.builder import Builder, first_lines
+from models.export.independence import depends_on_batch
 from models.graph import Preprocessing
 from models.types import Progress, no_progress
 
@@ -86,6 +87,22 @@ class SourceNetwork:
             parts.append(self._embed(_network_input(batch, preprocessing), preprocessing))
             progress(EMBEDDING_STEP, start + len(batch), len(faces))
         return np.concatenate(parts)
+
+    def require_independence(self, faces: NDArray[np.uint8], preprocessing: Preprocessing) -> None:
+        """Refuse a network in which an embedding depends on the other faces of a batch.
+
+        Args:
+            faces: (N, H, W, 3) uint8, RGB, at least two.
+            preprocessing: Colour order and scaling of the network's input, and mirror fusion.
+
+        Raises:
+            BuilderUnfit: A face has another embedding alone than in a batch.
+        """
+        if depends_on_batch(lambda batch: self.embed(batch, preprocessing), faces, "fp32"):
+            raise BuilderUnfit(
+                "the network returns another embedding for a face alone than in a batch; an embedding must depend on "
+                "its face only (a mean over the batch, a batch-norm in training mode and random numbers prevent that)"
+            )
 
     def _embed(self, planes: Tensor, preprocessing: Preprocessing) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -76,13 +76,24 @@ def probe(
     _check_input(graph, name, preprocessing)
     if output is not None and output not in {port.name for port in graph.outputs}:
         raise GraphUnsupported(f"{name} has no output {output}; its outputs are {_listed(graph)}")
-    axes, found, batch = _accepted(graph, name, preprocessing, template)
+    (axes, found, batch), *others = _accepted(graph, name, preprocessing, template)
     pictures = network_input(synthetic_pictures(_FACES, found.height, found.width), preprocessing, axes, _kind(graph))
     rows = _rows(graph, pictures, batch)
+    notes = []
+    if others:
+        notes.append(
+            f"{name} leaves its axes free and runs with [N, 3, H, W] and [N, H, W, 3]; the first is taken, as in most "
+            "networks; if it takes the other, fix its input to [N, H, W, 3] in the file"
+        )
     if batch is None and not _independent(graph, pictures, rows):
         batch = 1
         rows = _rows(graph, pictures, batch)
-    embedding, norm, notes = _choose(graph, name, rows, output)
+        notes.append(
+            f"{name} returns another embedding for a face alone than in a batch; the one alone is taken, so "
+            "it is imported as a graph of one face at a time"
+        )
+    embedding, norm, chosen = _choose(graph, name, rows, output)
+    notes += chosen
     if any(isinstance(size, str | None) for size in _sizes(graph, axes)):
         notes.append(f"{name} leaves height and width free; it is imported for {found.height}x{found.width}")
     form = RecognizerForm(
@@ -141,10 +152,10 @@ def _check_input(graph: PlainGraph, name: str, preprocessing: Preprocessing) -> 
 
 def _accepted(
     graph: PlainGraph, name: str, preprocessing: Preprocessing, template: str | None
-) -> tuple[Axes, AlignmentTemplate, int | None]:
-    """Return axes, template and batch with which the graph runs.
+) -> list[tuple[Axes, AlignmentTemplate, int | None]]:
+    """Return axes, template and batch with which the graph runs, channels first before channels last.
 
-    The batch is None if the graph runs with any.
+    The batch is None if the graph runs with any. All have one template.
     """
     candidates = [
         (axes, item)
@@ -172,7 +183,7 @@ def _accepted(
     if len({item.name for _, item, _ in accepted}) > 1:
         choices = " or ".join(f"--template {item.name} ({item.height}x{item.width})" for _, item, _ in accepted)
         raise GraphUnsupported(f"{name} runs with crops of any size; give {choices}")
-    return accepted[0]
+    return accepted
 
 
 def _fits(shape: tuple[int | str | None, ...], axes: Axes, template: AlignmentTemplate) -> bool:

@@ -3,6 +3,8 @@
 The reference is the source network: torch runs a checkpoint, and a published graph runs unconverted. In both cases the
 preprocessing is computed outside of the graph, independently of the preprocessing inside the exported one. A row of the
 proof is one precision on one engine. `models.artefact.parity` defines the measures and the limits of each precision.
+Engines run the faces in batches of several sizes and the reference runs them in others, so that a graph in which an
+embedding depends on its batch differs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +19,7 @@ from models.artefact.parity import Floats, GraphKind, compare
 from models.artefact.proof import LabelledScore, Proof, ProofRow
 from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import VultusError
+from models.export.independence import in_batches
 from models.export.labelled import Labelled
 from models.runtime import Precision, RuntimeOptions, cpu_options, open_session
 from models.runtime.instructions import instruction_set
@@ -109,8 +112,11 @@ def prove_insightface(graph: Path, reference: Reference, isolate: Callable[..., 
 
 def embed_as_insightface(graph: Path, file: Path) -> Embeddings:
     """Embed the faces of a `.npy` file as insightface's `ArcFaceONNX` does; a step that can run in its own process."""
-    planes = (np.load(file).astype(np.float32) - np.float32(127.5)) / np.float32(127.5)
-    raw = PlainGraph(graph).run(np.ascontiguousarray(planes.transpose(0, 3, 1, 2)))[0]
+    session, parts = PlainGraph(graph), []
+    for faces in in_batches(np.load(file), _BATCH):
+        planes = (faces.astype(np.float32) - np.float32(127.5)) / np.float32(127.5)
+        parts.append(session.run(np.ascontiguousarray(planes.transpose(0, 3, 1, 2)))[0])
+    raw = np.concatenate(parts)
     norm: Floats = np.linalg.norm(raw, axis=1)
     return Embeddings(raw / norm[:, None], norm)
 
@@ -192,9 +198,11 @@ def embed_files(
     embedded = []
     for faces in arrays:
         parts = []
-        for start in range(0, len(faces), _BATCH):
-            parts.append(session.run(faces[start : start + _BATCH]))
-            progress(step, start + len(parts[-1][0]), len(faces))
+        done = 0
+        for batch in in_batches(faces, _BATCH):
+            parts.append(session.run(batch))
+            done += len(batch)
+            progress(step, done, len(faces))
         embedded.append(Embeddings(*map(np.concatenate, zip(*parts, strict=True))))
     return embedded
 

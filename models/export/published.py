@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.artefact.digests import file_digest, value_digest
 from models.artefact.parity import GraphKind
 from models.errors import ColorUnknown, GraphUnsupported, InferenceFailed, VultusError
+from models.export.independence import depends_on_batch
 from models.export.onnx_file import is_ort_format, read_onnx, weights_digest
 from models.export.probe import Probed, network_input, probe, run_rows
 from models.export.steps import Description, Published, SourceSpec, write_contract
@@ -124,11 +125,16 @@ def embed_by_published(
         (N, D) float32 for each file, embeddings before normalisation, and the runtime that computed them.
 
     Raises:
+        GraphUnsupported: An embedding depends on the other faces of a batch.
         InferenceFailed: ONNX Runtime cannot load or run the graph.
     """
     published = _published(description)
     graph = _open(source.path, published.mended)
     arrays = [np.load(path, mmap_mode="r") for path in files]
+    if published.form.batch != 1 and depends_on_batch(
+        lambda faces: _embed(graph, published.form, faces, description.preprocessing), arrays[0], published.precision
+    ):
+        raise GraphUnsupported(_dependent(source.path.name))
     embeddings = [_embed(graph, published.form, array, description.preprocessing, progress) for array in arrays]
     return embeddings, f"{graph.version} {_ARITHMETIC[published.precision]}"
 
@@ -218,13 +224,15 @@ def _in_form(path: Path, description: Description) -> onnx.ModelProto:
     faces = synthetic_pictures(_CHECKED_FACES, form.height, form.width)
     expected = _embed(_open(path, published.mended), form, faces, plain)
     planes = network_input(faces, plain, "nchw", "float32")
+    cosine, alone = _MIN_COSINE[published.precision], False
     for block in BLOCKS if is_blocked(model) else (None,):
         candidate = to_form(model, form, block)
-        if candidate.ByteSize() > MAX_FILE_BYTES or _agrees(
-            candidate, planes, expected, _MIN_COSINE[published.precision]
-        ):
+        if candidate.ByteSize() > MAX_FILE_BYTES or _agrees(candidate, planes, expected, cosine):
             return candidate
-    raise GraphUnsupported(_why_not(path.name, model, form))
+        alone |= all(
+            _agrees(candidate, planes[i : i + 1], expected[i : i + 1], cosine) for i in range(_CHECKED_FACES)
+        ) and _runs(candidate, planes)
+    raise GraphUnsupported(_why_not(path.name, model, form, alone))
 
 
 def _agrees(model: onnx.ModelProto, planes: NDArray[np.generic], expected: NDArray[np.float32], cosine: float) -> bool:
@@ -238,7 +246,22 @@ def _agrees(model: onnx.ModelProto, planes: NDArray[np.generic], expected: NDArr
     return bool(((found * expected).sum(axis=1) >= cosine * lengths).all())
 
 
-def _why_not(name: str, model: onnx.ModelProto, form: RecognizerForm) -> str:
+def _runs(model: onnx.ModelProto, planes: NDArray[np.generic]) -> bool:
+    """Return whether a graph returns one row for each face of a batch, whatever the values are."""
+    try:
+        return len(PlainGraph(model.SerializeToString()).run(planes)[0]) == len(planes)
+    except InferenceFailed:
+        return False
+
+
+def _dependent(name: str) -> str:
+    return (
+        f"{name} returns another embedding for a face alone than in a batch; an embedding must depend on its face "
+        "only, so export it again in evaluation mode (model.eval()) and without operations over the batch"
+    )
+
+
+def _why_not(name: str, model: onnx.ModelProto, form: RecognizerForm, right_alone: bool) -> str:
     if is_blocked(model):
         return (
             f"{name} was optimised by ONNX Runtime for one kind of processor and cannot be changed back here; import "
@@ -249,6 +272,8 @@ def _why_not(name: str, model: onnx.ModelProto, form: RecognizerForm) -> str:
             f"{name} was exported in training mode, in which an embedding depends on the other faces of a batch; "
             "export it again in evaluation mode (model.eval())"
         )
+    if right_alone:
+        return _dependent(name)
     if form.batch is not None:
         return (
             f"{name} computes {form.batch} face(s) at a time and its shapes cannot be freed; export it again with a "

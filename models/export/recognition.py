@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from models.backbones import Plan, iresnet, locate, recognise
 from models.checkpoint import Checkpoint, Selection, read_checkpoint
 from models.checkpoint.keys import unwrapped
 from models.text import listed, quoted
+
+Preprocess = float | tuple[float, float, float]
 
 _MAGFACE_PREFIX = "features."
 
@@ -27,6 +31,17 @@ def read_known(path: Path, selection: Selection) -> tuple[Checkpoint, Plan]:
     checkpoint = read_checkpoint(path, selection, locate)
     plan = recognise({key: array.shape for key, array in checkpoint.weights.items()})
     return checkpoint, iresnet.magface(plan) if _is_of_magface(checkpoint, plan) else plan
+
+
+def as_stated(plan: Plan, color: str | None, mean: Preprocess | None, std: Preprocess | None) -> Plan:
+    """Return MagFace's network if the user states the preprocessing of MagFace, else the plan itself.
+
+    MagFace's epsilon (2e-5 in every batch-norm of its `models/iresnet.py`) belongs to its weights whether the file has
+    the head of the training or not. No other project trains this layout on BGR divided by 255.
+    """
+    if plan.family != "iresnet" or plan.project or color != "bgr" or mean is None or std is None:
+        return plan
+    return iresnet.magface(plan) if np.all(np.equal(mean, 0)) and np.all(np.equal(std, 255)) else plan
 
 
 def observations(checkpoint: Checkpoint, plan: Plan) -> list[str]:

@@ -33,6 +33,7 @@ from models.graph import (
 )
 from models.graph.contract import ColorOrder
 from models.graph.form import RecognizerForm
+from models.graph.structure import structure_digest
 from models.graph.weights import ExternalWeights, fill_weights
 from models.types import Progress, no_progress
 
@@ -129,8 +130,8 @@ def describe_checkpoint(source: SourceSpec) -> Description:
         source: The checkpoint, and what the user states about its network.
 
     Returns:
-        The description of the network. `weights` also covers `source.builder` if there is one, because the same weights
-        in another network are another model.
+        The description of the network. `weights` also covers `source.builder` and the project, because the same weights
+        in another network are another model. The exporter adds the network that the builder makes.
 
     Raises:
         CheckpointUnreadable: The file is missing, truncated, corrupt or in an unsupported format.
@@ -151,13 +152,15 @@ def describe_checkpoint(source: SourceSpec) -> Description:
     checkpoint, plan = _read(source)
     color, because, contradiction = decide_color(checkpoint, plan, source.color)
     weights = checkpoint.weights_digest()
+    # The same weights in another network are another model. A project has its own constants, such as an epsilon.
+    bound = [name for name in (source.builder, plan.project) if name]
     return Description(
         family=plan.family,
         architecture=plan.architecture,
         template=plan.template,
         preprocessing=Preprocessing(color, plan.mean, plan.std, source.mirror),
         color_from=because,
-        weights=value_digest([weights, source.builder]) if source.builder else weights,
+        weights=value_digest([weights, *bound]) if bound else weights,
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "form": checkpoint.wrapper},
         head=checkpoint.head,
         contradiction=contradiction,
@@ -187,7 +190,8 @@ def embed_by_checkpoint(
 
     Raises:
         ArchitectureUnknown: The weights do not fit the network of the user's builder.
-        BuilderUnfit: The user's network fails, does not return embeddings or cannot be exported.
+        BuilderUnfit: The user's network fails, does not return embeddings, returns embeddings that depend on the other
+            faces of a batch, or cannot be exported.
         ExportError: The checkpoint cannot be read or recognised; see `describe_checkpoint`.
     """
     import torch
@@ -196,9 +200,27 @@ def embed_by_checkpoint(
 
     checkpoint, plan = _read(source)
     network = SourceNetwork(plan, checkpoint.weights, checkpoint.stored if source.builder else None)
+    if source.builder:  # known networks are in evaluation mode and have no such operation
+        network.require_independence(np.load(files[0], mmap_mode="r"), preprocessing)
     embeddings = [network.embed(np.load(path, mmap_mode="r"), preprocessing, progress) for path in files]
     onnx.save(graph_without_weights(plan), skeleton)
     return embeddings, f"torch {torch.__version__} float32"
+
+
+def built_digest(source: SourceSpec, skeleton: Path) -> str:
+    """Return the SHA-256 of the network that the user's builder made, and of weights beside the backbone that it has.
+
+    Args:
+        source: The checkpoint, and the builder.
+        skeleton: Graph without weights that `embed_by_checkpoint` wrote.
+
+    Raises:
+        ExportError: The checkpoint cannot be read; see `describe_checkpoint`.
+    """
+    model = onnx.load(skeleton, load_external_data=False)
+    named, checkpoint = _named(model), read_checkpoint(source.path, source.selection)
+    used = {} if named <= checkpoint.weights.keys() else {key: checkpoint.stored[key] for key in named}
+    return value_digest([structure_digest(model), replace(checkpoint, weights=used).weights_digest()])
 
 
 def write_graph(
@@ -229,12 +251,16 @@ def write_graph(
     write_contract(model, preprocessing, target, layout, notes, external)
 
 
+def _named(skeleton: onnx.ModelProto) -> set[str]:
+    return {tensor.name for tensor in skeleton.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
+
+
 def _fill_from(source: SourceSpec, skeleton: onnx.ModelProto) -> ExternalWeights:
     """Fill a graph with the weights of a checkpoint and return the large ones.
 
     The checkpoint goes out of scope here, because a mapped file counts as memory until it is unmapped.
     """
-    named = {tensor.name for tensor in skeleton.graph.initializer if tensor.data_location == TensorProto.EXTERNAL}
+    named = _named(skeleton)
     prefix = source.selection.prefix
     locate = None if source.builder or prefix is None else partial(locate_named, prefix, named)
     checkpoint = read_checkpoint(source.path, source.selection, locate)
@@ -244,9 +270,10 @@ def _fill_from(source: SourceSpec, skeleton: onnx.ModelProto) -> ExternalWeights
 def _read(source: SourceSpec) -> tuple[Checkpoint, "Plan"]:
     """Read a checkpoint, and the plan of its network or of the user's builder, with the user's values where given."""
     if source.builder is None:
-        from models.export.recognition import read_known
+        from models.export.recognition import as_stated, read_known
 
         checkpoint, plan = read_known(source.path, source.selection)
+        plan = as_stated(plan, source.color, source.mean, source.std)
     else:
         from models.export.network import builder_plan
 

@@ -54,8 +54,9 @@ def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -
     for engine in engines:
         rows = {kind: isa for (kind, proven_engine), isa in passed.items() if proven_engine == engine}
         for kind, precision in _kinds(wanted, rows):
-            graph = card.graphs["fp32" if kind == "bf16" else kind]
-            found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
+            graph = card.graphs.get("fp32" if kind == "bf16" else kind)
+            if graph is not None:
+                found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
     if found:
         return found
     available = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "none"
@@ -80,13 +81,15 @@ def _kinds(wanted: RuntimeOptions, passed: Collection[GraphKind]) -> list[tuple[
     return [(kind, precision) for kind, precision in kinds if kind in passed]
 
 
-def engine_of(directory: Path, graph: str) -> Path:
+def engine_of(directory: Path, card: Card, graph: str) -> Path:
     """Return the path of a graph's engine that was built for this GPU and this version of TensorRT.
 
     Raises:
-        EngineMissing: The engine was not built, or the GPU or TensorRT is missing.
+        EngineMissing: The engine was not built, the card does not cover its bytes, or the GPU or TensorRT is missing.
     """
     name = engine_file(graph, find_gpu(), str(load_tensorrt().__version__))
     if not (directory / name).is_file():
         raise EngineMissing(f"{directory.name} has no {name}; build it on this machine: vultus engine --gpu")
+    if name not in card.files or card.engines.get(name, {}).get("graph") != graph:
+        raise EngineMissing(f"the card in {directory.name} does not list {name}; build it again: vultus engine --gpu")
     return directory / name

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.alignment import TEMPLATES
-from models.artefact.card import DETECTOR_GRAPH, DetectorCard, read_card
+from models.artefact.card import DETECTOR_GRAPH, Card, DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import ArtefactUnfit, EngineError, ManifestInvalid
+from models.errors import ArtefactUnfit, EngineError, ManifestInvalid, PackDamaged
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
 from models.packs.manifest import NOT_STATED, DetectorEntry, RecognizerEntry
@@ -91,7 +91,8 @@ def load_models(
     path = _verified(store, manifest)
     directory = model or path / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
-    detector_card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    _require_template(directory, card)
+    detector_card = _detector_card(path)
     contract_id = card.contract_id(detector_card.family)
     measured, uncalibrated_because = find_calibrations(  # before the engines, which take seconds to load
         directory, None if model else manifest.name, contract_id, calibrations
@@ -141,7 +142,7 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
     """
     detection = detection or DetectionOptions()
     path = _verified(store, manifest)
-    card = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+    card = _detector_card(path)
     return AnchorDetector(_open_detector(path, RuntimeOptions(), detection), HEADS[card.family], detection)
 
 
@@ -149,6 +150,20 @@ def _verified(store: PackStore, manifest: Manifest) -> Path:
     if manifest.kind != "models":
         raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models")
     return store.verify(manifest)
+
+
+def _require_template(directory: Path, card: Card) -> None:
+    template = TEMPLATES.get(card.template)
+    if template is None or (template.height, template.width) != (card.height, card.width):
+        size = f"{card.height}x{card.width}"
+        raise ArtefactUnfit(f"the card in {directory.name} states crops {card.template!r} of {size}, which are unknown")
+
+
+def _detector_card(pack: Path) -> DetectorCard:
+    card = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
+    if card.family not in HEADS:
+        raise PackDamaged(f"the card of the detector states the unknown family {card.family!r}")
+    return card
 
 
 def _training_data(entry: RecognizerEntry | DetectorEntry | None) -> str:

@@ -55,7 +55,7 @@ def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path
     graph, options = runtime.graph, runtime.options
     if options.device == "cpu" and card.source.get("arithmetic") == "int8":
         _refuse_saturation(card, runtime)
-    file = engine_of(directory, graph) if options.engine == "tensorrt" else directory / graph
+    file = engine_of(directory, card, graph) if options.engine == "tensorrt" else directory / graph
     session = open_session(file, EMBEDDER_OUTPUTS, ((card.height, card.width),), options)
     described = session.describe()
     if is_proven_here(described, runtime.isa, options.device):

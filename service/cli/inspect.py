@@ -1,6 +1,5 @@
 """`vultus inspect`: describe a checkpoint or an artefact as a table or as JSON."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.artefact.card import CARD, PROOF, Card, read_card
-from models.artefact.integrity import check_files
+from models.artefact.integrity import check_files, read_proof
 from models.errors import PackDamaged
 from models.extras import require_extra
 from models.text import printable
@@ -45,10 +44,10 @@ def _describe_artefact(path: Path) -> dict[str, Any]:
         intact = "yes"
     except PackDamaged as error:
         intact = f"no: {error}"
-    proof = json.loads((path / PROOF).read_text()) if intact == "yes" and PROOF in card.files else {}
+    proof = read_proof(path) if intact == "yes" and PROOF in card.files else {}
     measured = {
         f"{row['precision']} on {row['engine']} ({row.get('isa', 'unknown instruction set')})": (
-            "passed" if row["passed"] else f"failed: {'; '.join(row['why'])}"
+            "passed" if row["passed"] else f"failed: {'; '.join(row.get('why', []))}"
         )
         for row in proof.get("measured", [])
     }

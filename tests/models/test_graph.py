@@ -169,6 +169,47 @@ def test_folding_batch_norms_keeps_the_output(is_external: bool, tmp_path: Path)
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("between", "columns"),
+    [
+        (helper.make_node("Flatten", ["b"], ["c"], axis=1), 64),
+        (helper.make_node("Flatten", ["b"], ["c"], axis=2), 16),
+        (helper.make_node("Flatten", ["b"], ["c"], axis=3), 4),
+        (helper.make_node("Reshape", ["b", "target"], ["c"]), 64),
+        (helper.make_node("Reshape", ["b", "target"], ["c"]), 16),
+        (helper.make_node("Reshape", ["b", "target"], ["c"]), 4),
+        (helper.make_node("Reshape", ["b", "target"], ["c"]), 128),
+    ],
+)
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_batch_norm_is_folded_only_across_what_makes_one_row_of_a_face(
+    between: onnx.NodeProto, columns: int, transposed: int
+) -> None:
+    rng = np.random.default_rng(4)
+    norm, weights = norm_nodes("x", "b", 4, 0)
+    fc = rng.normal(size=(5, columns) if transposed else (columns, 5)).astype(np.float32)
+    weights |= {"fc": fc, "target": np.array([-1, columns], np.int64)}
+    graph = helper.make_graph(
+        [norm, between, helper.make_node("Gemm", ["c", "fc"], ["y"], transB=transposed)],
+        "reshaped",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in weights.items()
+            if name in ("fc", *norm.input, *between.input)
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    images = rng.normal(size=(2, 4, 4, 4)).astype(np.float32)
+    (before,) = evaluate(model, x=images)
+    fold_batch_norms(model)
+    (after,) = evaluate(model, x=images)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-3)
+    folds = columns == 64
+    assert ("BatchNormalization" in {node.op_type for node in model.graph.node}) != folds
+
+
 def test_large_weights_stay_outside_the_graph_until_it_is_written(tmp_path: Path) -> None:
     graph = helper.make_graph([], "a", [], [], [])
     large, small = np.arange(40_000, dtype=np.float32), np.arange(4, dtype=np.float32)

@@ -71,7 +71,7 @@ def recognizer_tuning(
 
     def file(choice: RuntimeChoice) -> Path:
         graph = proven_runtimes(card, proof, choice.options())[0].graph
-        return engine_of(directory, graph) if choice.engine == "tensorrt" else directory / graph
+        return engine_of(directory, card, graph) if choice.engine == "tensorrt" else directory / graph
 
     choices = [choice for choice in _choices(device, card.graphs) if _is_proven(card, proof, choice)]
     excluded = []

@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import re
+import tracemalloc
 import uuid
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,38 @@ def test_a_pickle_cannot_encode_or_name_more_than_its_size_allows() -> None:
     names = b"".join(b"cm%d\nN\n0" % number for number in range(10_001))
     with pytest.raises(CheckpointUnreadable, match="more classes"):
         unpickle_bytes(b"\x80\x02" + names + b"].")
+
+
+class SharedBytes:
+    """An array of numpy whose bytes are the same object as those of others."""
+
+    array = np.ones(100_000, np.float32)
+    content = array.tobytes()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild = self.array.__reduce__()[0]
+        return rebuild, (np.ndarray, (0,), b"b"), (1, self.array.shape, self.array.dtype, False, self.content)
+
+
+def test_one_block_that_is_named_many_times_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    shared = torch.ones(100_000)
+    torch.save({f"layer.{number}.weight": shared for number in range(100)}, tmp_path / "a.pth")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps({f"layer.{number}.weight": SharedBytes() for number in range(100)}))
+    for name in ("a.pth", "b.pkl"):
+        tracemalloc.start()
+        with pytest.raises(CheckpointUnreadable, match="many times as large as the file"):
+            read_checkpoint(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000, "of 40 MB"
+        tracemalloc.stop()
+    torch.save({"a.weight": shared, "b.weight": shared}, tmp_path / "tied.pth")
+    assert read_checkpoint(tmp_path / "tied.pth").weights.keys() == {"a.weight", "b.weight"}
+
+
+def test_a_pickle_that_copies_one_list_many_times_is_refused() -> None:
+    rows = b"](" + b"".join(b"M" + number.to_bytes(2, "little") + b"N\x86" for number in range(1000)) + b"e"
+    content = b"\x80\x02" + rows + b"q\x00ccollections\nOrderedDict\nq\x01](" + b"h\x01h\x00\x85R" * 1000 + b"e."
+    with pytest.raises(CheckpointUnreadable, match="more items than"):
+        unpickle_bytes(content)
 
 
 def test_a_view_that_is_negated_when_it_is_read_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -353,6 +354,24 @@ class OneMember(torch.nn.Module):
         return y
 
 
+class Centred(OneMember):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x.mean(0).mean()
+
+
+class AlwaysTraining(OneMember):
+    def train(self, mode: bool = True) -> "AlwaysTraining":  # noqa: ARG002
+        return super().train(True)
+
+
+class OverEight(OneMember):
+    """A network whose batch matters only if it is divided as a reference of eight faces at a time is not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.backbone(x)
+        return y + y[:1] / 8 * (len(x) % 8)
+
+
 def not_a_network() -> int:
     return 3
 
@@ -381,6 +400,44 @@ def test_a_builder_exports_a_network_of_an_unknown_architecture(
     assert exported.card.preprocessing == {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": 58.0}
 
 
+CHANGING = """
+import torch
+from tests.models.export.test_exporter import own_network
+
+def build():
+    network = own_network()
+    network[2] = torch.nn.{}
+    return network
+"""
+
+
+def test_another_network_of_the_same_builder_and_weights_has_another_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(own_network().state_dict(), tmp_path / "own.pth")
+    ids = []
+    for name, activation in (("a", "ReLU()"), ("b", "ReLU6()"), ("c", "ReLU()"), ("d", "LeakyReLU(0.1)")):
+        (tmp_path / "changing_net.py").write_text(CHANGING.format(activation))
+        sys.modules.pop("changing_net", None)
+        wanted = order(tmp_path / "own.pth", tmp_path / name, builder="changing_net:build", **CUSTOM_PREPROCESSING)
+        ids.append(export(wanted).card.contract_id("yunet"))
+    assert ids[0] == ids[2]
+    assert len(set(ids)) == 3
+
+
+def test_weights_beside_the_backbone_are_in_the_contract_of_a_builder_that_uses_them(tmp_path: Path) -> None:
+    ids = set()
+    weights = WithHead().state_dict()
+    for name, factor in (("a", 1), ("b", 2)):
+        torch.save({**weights, "head.weight": weights["head.weight"] * factor}, tmp_path / f"{name}.pth")
+        wanted = order(
+            tmp_path / f"{name}.pth", tmp_path / name, builder=f"{__name__}:WithHead", **CUSTOM_PREPROCESSING
+        )
+        ids.add(export(wanted).card.contract_id("yunet"))
+    assert len(ids) == 2
+
+
 @pytest.mark.parametrize(
     ("builder", "said"),
     [
@@ -398,6 +455,18 @@ def test_a_builder_that_fails_is_an_error(builder: str, said: str, tmp_path: Pat
         export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, **CUSTOM_PREPROCESSING))
     with pytest.raises(BuilderUnfit, match="--color, --mean and --std"):
         export(order(tmp_path / "own.pth", tmp_path / "out", builder=builder, color="rgb"))
+
+
+@pytest.mark.parametrize("make", [Centred, AlwaysTraining, OverEight])
+def test_a_network_in_which_faces_of_a_batch_affect_each_other_is_refused(
+    make: Callable[[], torch.nn.Module], tmp_path: Path
+) -> None:
+    torch.save(make().state_dict(), tmp_path / "own.pth")
+    wanted = order(
+        tmp_path / "own.pth", tmp_path / "out", builder=f"{__name__}:{make.__name__}", **CUSTOM_PREPROCESSING
+    )
+    with pytest.raises(BuilderUnfit, match="for a face alone than in a batch"):
+        export(wanted)
 
 
 def test_a_published_graph_is_imported_with_the_stated_preprocessing(tmp_path: Path, artefact: Exported) -> None:

@@ -19,6 +19,7 @@ from models.errors import (
 )
 from models.export.inspection import inspect_checkpoint
 from models.export.recognition import read_known
+from models.export.steps import SourceSpec, _read, describe_checkpoint
 from tests.checkpoints import small_iresnet, small_mobilefacenet, tensors, weights_for
 
 WEIGHTS = weights_for(small_mobilefacenet())
@@ -242,6 +243,20 @@ def test_the_form_of_magface_has_its_own_preprocessing_and_epsilon(
     assert any("--color bgr --mean 0 --std 255" in note for note in description["notes"]) == (
         color == "rgb" and "features" in prefix
     )
+
+
+@pytest.mark.parametrize("prefix", ["features.module.", ""])
+def test_the_preprocessing_of_magface_brings_its_epsilon_without_its_head(prefix: str, tmp_path: Path) -> None:
+    whole, bare = tmp_path / "whole.pth", tmp_path / "bare.pth"
+    weights = weights_for(small_iresnet())
+    torch.save({"state_dict": {**tensors(weights, "features.module."), **MAGFACE_HEAD}}, whole)
+    torch.save({"state_dict": tensors(weights, prefix)}, bare)
+    stated = SourceSpec(bare, color="bgr", mean=0.0, std=255.0)
+    network = _read(stated)[1].build()
+    assert {item.eps for item in network.modules() if isinstance(item, torch.nn.BatchNorm2d)} == {2e-5}
+    assert describe_checkpoint(stated).weights == describe_checkpoint(SourceSpec(whole)).weights
+    others = [SourceSpec(bare, color="rgb"), SourceSpec(whole, color="rgb", mean=127.5, std=127.5)]
+    assert len({describe_checkpoint(source).weights for source in others}) == 2, "other epsilons have other contracts"
 
 
 def test_a_million_keys_of_an_unknown_file_end_in_a_short_sentence(tmp_path: Path) -> None:

@@ -411,6 +411,8 @@ SEQUENCE.graph.output[0].CopyFrom(
     helper.make_value_info("y", helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None)))
 )
 TRAINING = [*body(output="b"), Node("BatchNormalization", ["b", *STATISTICS], ["c", "m", "v"], training_mode=1)]
+OTHERS = [*body(), FLAT, Node("ReduceMean", ["f"], ["mean_f"], axes=[0]), Node("Mul", ["mean_f", "part"], ["shift"])]
+OTHERS += [Node("Add", ["f", "shift"], ["g"]), *head("g")]
 DETECTOR = [*body(), Node("Reshape", ["c", "rows"], ["y"])]
 
 REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
@@ -424,6 +426,8 @@ REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "one number": (model([*body(), Node("GlobalMaxPool", ["c"], ["p"]), Node("ReduceMax", ["p"], ["y"], axes=[1])], returns={"y": None}), "no output is an embedding"),
     "a sequence": (SEQUENCE, "no recognizer"),
     "training mode": (model([*TRAINING, FLAT, *head("f")], opset=15, takes=["N", 3, 112, 112]), "training mode"),
+    "a mean over a fixed batch": (model(OTHERS, takes=[4, 3, 112, 112], part=np.array(-0.5, np.float32)), "alone than in a batch"),
+    "a slight dependence": (model(OTHERS, takes=["N", 3, 112, 112], part=np.array(3e-4, np.float32)), "alone than in a batch"),
     "unknown operator": (model([*body(), Node("Own", ["c"], ["y"], domain="own")], domains=["own"]), "own:Own"),
     "old opset": (model(PLAIN, opset=6), "cannot be imported"),
     "wrong sizes": (model(PLAIN, fc=drawn(16, 100)), "cannot be imported"),
@@ -434,6 +438,29 @@ REFUSED: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
     "truncated": (model(PLAIN).SerializeToString()[:9000], "truncated"),
     "truncated .ort": (bytes(4) + b"ORTM" + bytes(60), "ONNX Runtime's own format"),
 }  # fmt: skip
+
+
+def test_a_graph_that_runs_with_both_orders_of_axes_says_which_is_taken(tmp_path: Path) -> None:
+    flat = [Node("Flatten", ["x"], ["f"]), *head("f")]
+    weights: dict[str, Any] = {"fc": drawn(16, 3 * 112 * 112)}
+    free = saved(model(flat, takes=["N", "a", "b", "c"], **weights), tmp_path / "free.onnx")
+    fixed = saved(model(flat, takes=["N", 3, 112, 112], **weights), tmp_path / "fixed.onnx")
+    said = [
+        any(
+            "[N, 3, H, W] and [N, H, W, 3]" in note
+            for note in describe_onnx(source(path, template="arcface-112")).notes
+        )
+        for path in (free, fixed)
+    ]
+    assert said == [True, False]
+
+
+def test_a_graph_that_is_right_alone_only_is_imported_for_one_face_at_a_time(tmp_path: Path) -> None:
+    mixing = model(OTHERS, takes=["N", 3, 112, 112], part=np.array(-0.5, np.float32))
+    path = saved(mixing, tmp_path / "a.onnx")
+    assert any("one face at a time" in note for note in describe_onnx(source(path)).notes)
+    embedding, norm, reference = imported(path)
+    np.testing.assert_allclose(embedding * norm[:, None], reference, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -7,13 +7,14 @@ no others, so any other call raises AttributeError. The tests check the sequence
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.artefact.card import CARD, PROOF, Card, read_card, write_card
+from models.artefact.card import CALIBRATION, CARD, PROOF, Card, read_card, write_card
 from models.artefact.digests import directory_digests
 from models.artefact.integrity import open_artefact
 from models.errors import EngineBuildFailed, EngineMissing
@@ -209,6 +210,16 @@ def test_engines_join_the_artefact_and_its_card(artefact: Path, tmp_path: Path) 
         "sm89-trt11.4.0.106.timing",
         "sm90-trt11.4.0.106.timing",
     ]
+
+
+def test_a_calibration_may_be_replaced_after_engines_are_built(artefact: Path, tmp_path: Path) -> None:
+    (artefact / CALIBRATION).write_text("{}")
+    add_engines(artefact, FakeTensorrt(), L4, tmp_path / "caches", no_progress)
+    (artefact / CALIBRATION).write_text('{"version": 3}')
+    card, _ = open_artefact(artefact)
+    assert CALIBRATION not in card.files
+    write_card(artefact, replace(card, files={**card.files, CALIBRATION: "0" * 64}))  # as earlier programs did
+    open_artefact(artefact)
 
 
 @pytest.fixture

@@ -265,10 +265,15 @@ def test_tensorrt_runs_what_was_proven_on_onnxruntime(engine: Any) -> None:
 def test_selects_the_engine_of_this_gpu_and_version(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.serving.choice.find_gpu", lambda: Gpu("NVIDIA H100", (9, 0)))
     monkeypatch.setattr("models.serving.choice.load_tensorrt", lambda: SimpleNamespace(__version__="11.4.0.106"))
-    assert engine_of(plan.parent, "embedder.fp16.onnx") == plan
+    graph = "embedder.fp16.onnx"
+    listed = replace(CARD, files={plan.name: "0" * 64}, engines={plan.name: {"graph": graph}})
+    assert engine_of(plan.parent, listed, graph) == plan
+    for card in (CARD, replace(listed, files={}), replace(listed, engines={plan.name: {"graph": "embedder.onnx"}})):
+        with pytest.raises(EngineMissing, match=r"does not list embedder\.fp16\.sm90-trt11\.4\.0\.106\.engine"):
+            engine_of(plan.parent, card, graph)
     monkeypatch.setattr("models.serving.choice.find_gpu", lambda: Gpu("NVIDIA L4", (8, 9)))
     with pytest.raises(EngineMissing, match=r"no embedder\.fp16\.sm89-trt11\.4\.0\.106\.engine; build it"):
-        engine_of(plan.parent, "embedder.fp16.onnx")
+        engine_of(plan.parent, listed, graph)
 
 
 def test_an_engine_with_different_outputs_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
