@@ -63,7 +63,7 @@ def tune(
     with closing(models):  # the measurement opens its own engines
         faces = _faces(models, files)
     canvases = _on_canvas(files, common_canvas(detection))
-    recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _SYNTHETIC)
+    recognizer = recognizer_tuning(directory, card, proof, device, faces)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
     tunings: list[GraphTuning] = []
@@ -76,10 +76,10 @@ def tune(
             tunings.append(tune_graph(graph, report, prefer))
     key = tuning_key(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-    tuning = Tuning(key, measured_at, *tunings)
+    tuning = Tuning(key, measured_at, tunings[0], tunings[1])
     for title, graph_tuning in ((card.name, tuning.recognizer), (models.detector.family, tuning.detector)):
         _print(title, graph_tuning)
-    for reason in (*excluded, *tuning.recognizer.excluded, *tuning.detector.excluded):
+    for reason in (*tuning.recognizer.excluded, *tuning.detector.excluded):
         say(f"excluded: {reason}")
     say(f"valid for {key.machine['cpu']}, {key.machine['cores']} cores")
     say(str(write_tuning(settings.tunings_dir, tuning)))

@@ -280,9 +280,9 @@ def test_an_engine_with_different_outputs_is_not_served(monkeypatch: pytest.Monk
     same = FakeSession(fake_embedding)
     other = FakeSession(lambda image: fake_embedding(255 - image))
     monkeypatch.setattr("models.serving.comparison.open_session", lambda *_: same)
-    require_parity(same, Path(), CARD)
+    require_parity(same, Path(), CARD, "embedder.onnx")
     with pytest.raises(ArtefactUnfit, match="not the same model"):
-        require_parity(other, Path(), CARD)
+        require_parity(other, Path(), CARD, "embedder.onnx")
 
 
 class FakeOrtSession:

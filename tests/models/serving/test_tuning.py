@@ -250,21 +250,19 @@ def test_describes_the_processor_the_cores_and_the_engines(monkeypatch: pytest.M
     assert _processor()
 
 
-def test_int8_is_not_tuned_without_photos_of_faces(real_models: Models, store: PackStore) -> None:
+def test_the_proven_precisions_are_tuned(real_models: Models, store: PackStore) -> None:
     card = replace(
         real_models.recognizer, graphs={**dict.fromkeys(("fp32", "int8", "int8-cpu", "fp16"), EMBEDDER_GRAPH)}
     )
     proof = {"measured": [{"precision": p, "engine": "openvino", "passed": True} for p in ("fp32", "int8", "int8-cpu")]}
     faces = np.zeros((2, 112, 112, 3), np.uint8)
     directory = store.path(find_manifest("opencv-zoo")) / RECOGNIZER_DIRECTORY
-    graph, excluded = recognizer_tuning(directory, card, proof, "cpu", faces, real=False)
+    graph = recognizer_tuning(directory, card, proof, "cpu", faces, {"fp32"})
     assert {choice.precision for choice in graph.choices} == {"fp32"}
-    assert "--photos" in excluded[0]
-    graph, excluded = recognizer_tuning(directory, card, proof, "cpu", faces, real=True)
+    graph = recognizer_tuning(directory, card, proof, "cpu", faces)
     assert {choice.precision for choice in graph.choices} == {"fp32", "int8"}
-    assert excluded == []
     proof["measured"].append({"precision": "fp16", "engine": "onnxruntime", "passed": True})
-    graph, _ = recognizer_tuning(directory, card, proof, "cuda", faces, real=True)
+    graph = recognizer_tuning(directory, card, proof, "cuda", faces)
     assert {(choice.engine, choice.precision) for choice in graph.choices} == {
         ("onnxruntime", "fp16"),
         ("onnxruntime-tensorrt", "fp16"),
