@@ -16,6 +16,7 @@ from models.serving.calibrations import CalibrationPlaces, find_calibrations
 from models.serving.tuning import Tuning, read_tuning, tune_graph_quickly, write_tuning
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
+from models.types import Progress, no_progress
 
 _RECOGNIZER_S, _DETECTOR_S = 3.2, 1.6  # of at most 5 s in all
 _FACES = 4
@@ -28,6 +29,7 @@ def tune_quickly(
     detection: DetectionOptions,
     calibrations: CalibrationPlaces,
     tunings: Path,
+    progress: Progress = no_progress,
 ) -> Tuning:
     """Return the tuning of this machine and model, measured now and stored unless one is stored.
 
@@ -41,6 +43,7 @@ def tune_quickly(
         detection: Detector options.
         calibrations: Locations of the user's calibrations.
         tunings: Directory of the tunings of this machine.
+        progress: Called before each measurement, with the name of the choice, the number done and the total.
 
     Raises:
         PackMissing: The pack was never fetched.
@@ -66,8 +69,8 @@ def tune_quickly(
     recognizer = recognizer_tuning(directory, card, proof, "cpu", faces, precisions)
     photos = synthetic_pictures(1, *common_canvas(detection))
     tuned = (
-        tune_graph_quickly(recognizer, _RECOGNIZER_S),
-        tune_graph_quickly(detector_tuning(pack / DETECTOR_DIRECTORY, detection, "cpu", photos), _DETECTOR_S),
+        tune_graph_quickly(recognizer, _RECOGNIZER_S, progress),
+        tune_graph_quickly(detector_tuning(pack / DETECTOR_DIRECTORY, detection, "cpu", photos), _DETECTOR_S, progress),
     )
     tuning = Tuning(key, datetime.now(UTC).isoformat(timespec="seconds"), *tuned, thorough=False)
     write_tuning(tunings, tuning)

@@ -27,6 +27,7 @@ from models.serving.tuning import GraphTuning, Preference, Tuning, tune_graph, w
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
 from service.cli.output import out, progress_bars, say
+from service.self_tuning import tune_if_untuned
 from service.settings import Settings, load_settings
 from service.startup import load_configured_models
 
@@ -83,6 +84,23 @@ def tune(
         say(f"excluded: {reason}")
     say(f"valid for {key.machine['cpu']}, {key.machine['cores']} cores")
     say(str(write_tuning(settings.tunings_dir, tuning)))
+
+
+def tune_with_progress(settings: Settings, model: Path | None = None) -> Tuning | None:
+    """Measure a model on this machine within seconds unless it was measured before, and show the progress.
+
+    Args:
+        settings: The settings of the service.
+        model: Exported artefact; None for the configured model.
+
+    Returns:
+        See `tune_if_untuned`.
+
+    Raises:
+        VultusError: As `tune_if_untuned`.
+    """
+    with progress_bars(one_line=True) as progress:
+        return tune_if_untuned(settings, model, progress)
 
 
 def _photos(settings: Settings, directory: Path | None) -> list[bytes]:

@@ -89,7 +89,7 @@ def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "thro
     return _tuning(rates, excluded, prefer)
 
 
-def tune_graph_quickly(graph: TunedGraph, budget_s: float) -> GraphTuning:
+def tune_graph_quickly(graph: TunedGraph, budget_s: float, progress: Progress) -> GraphTuning:
     """Measure the choices of a graph once, within a time, and return the best one.
 
     One choice of each engine and precision comes first, then the other numbers of streams of the fastest.
@@ -98,6 +98,7 @@ def tune_graph_quickly(graph: TunedGraph, budget_s: float) -> GraphTuning:
         graph: Graph to tune.
         budget_s: Time in seconds. The first choice is always measured; another only if the longest measurement so far
             would end in time.
+        progress: Called before each choice is measured, with its name, the number of choices done and the total.
 
     Raises:
         InferenceFailed: No choice runs and passes the check.
@@ -113,6 +114,7 @@ def tune_graph_quickly(graph: TunedGraph, budget_s: float) -> GraphTuning:
             if rates and time.perf_counter() + longest > end:
                 excluded[choice] = f"not measured within {budget_s:g} s"
                 continue
+            progress(_name(choice), len(rates) // len(batches), len(graph.choices))
             start = time.perf_counter()
             _measure(graph, choice, batches, _QUICK_TIMED_S, rates, excluded)
             longest = max(longest, time.perf_counter() - start)
