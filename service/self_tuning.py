@@ -89,7 +89,7 @@ class SelfTuning:
             if tuning is None:
                 return
             _log.info("measured: %s", describe_tuning(tuning))
-            self._later = load_configured_models(self._settings, sharing_of(self._settings))
+            self._later = load_configured_models(self._settings, sharing_of(self._settings), tuning)
         except _Stopped:
             return
         except VultusError as error:

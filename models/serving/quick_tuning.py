@@ -4,12 +4,14 @@ The fastest engine depends on processor and network: on two cores with AVX2, ONN
 as fast as OpenVINO, and another one half as fast. `vultus tune` measures more, and in several rounds.
 """
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models.artefact.card import DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import DetectionOptions
+from models.errors import StorageFailed
 from models.packs import Manifest, PackStore
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.serving.calibrations import CalibrationPlaces, find_calibrations
@@ -17,6 +19,8 @@ from models.serving.tuning import Tuning, read_tuning, tune_graph_quickly, write
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
+
+_log = logging.getLogger("vultus")
 
 _RECOGNIZER_S, _DETECTOR_S = 3.2, 1.6  # of at most 5 s in all
 _FACES = 4
@@ -31,7 +35,9 @@ def tune_quickly(
     tunings: Path,
     progress: Progress = no_progress,
 ) -> Tuning:
-    """Return the tuning of this machine and model, measured now and stored unless one is stored.
+    """Return the tuning of this machine and model: the stored one, or else one measured now.
+
+    A tuning that cannot be stored is used nevertheless, because containers often have a read-only data directory.
 
     If the model is calibrated, only the precisions of its calibrations are measured, so that the error rates of its
     thresholds stay those that were measured.
@@ -51,7 +57,6 @@ def tune_quickly(
         ArtefactUnfit: The recognizer must not be served.
         CalibrationUnfit: The named calibration belongs to another model or cannot be read.
         InferenceFailed: No engine runs the models.
-        StorageFailed: The tuning cannot be stored.
     """
     pack = store.verify(manifest)
     directory = model or pack / RECOGNIZER_DIRECTORY
@@ -73,5 +78,8 @@ def tune_quickly(
         tune_graph_quickly(detector_tuning(pack / DETECTOR_DIRECTORY, detection, "cpu", photos), _DETECTOR_S, progress),
     )
     tuning = Tuning(key, datetime.now(UTC).isoformat(timespec="seconds"), *tuned, thorough=False)
-    write_tuning(tunings, tuning)
+    try:
+        write_tuning(tunings, tuning)
+    except StorageFailed as error:
+        _log.info("%s, so the models will be measured again at the next start", error)
     return tuning

@@ -93,6 +93,15 @@ def test_settings_that_choose_the_runtime_are_followed(chosen: dict[str, object]
     assert tune_if_untuned(wanted) is None
 
 
+def test_a_tuning_that_cannot_be_stored_is_used(settings: Settings, models: Models) -> None:
+    settings.tunings_dir.write_text("not a directory")
+    tuning = tune_if_untuned(settings)
+    later = load_configured_models(settings, sharing_of(settings), tuning)
+    later.close()
+    assert later.tuning == tuning
+    assert models.tuning is None
+
+
 def test_a_measurement_ends_with_the_service(settings: Settings, models: Models) -> None:
     tuning = SelfTuning(settings, models, lambda _: pytest.fail("the service has ended"))
     tuning._stopping.set()
