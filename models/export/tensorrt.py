@@ -61,7 +61,10 @@ def build_engine(
     """
     batches = batches or Batches()
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # the bindings raise it when the library returns no object
+        raise EngineBuildFailed("TensorRT does not start on this GPU; its log above gives the reason") from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):

@@ -217,7 +217,9 @@ def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
 
 
 def _cause(error: Exception) -> str:
-    """Return the first line of an error without the engine's codes and source files."""
+    """Return the error of CUDA, or the first line of another error without the engine's codes and source files."""
+    if failure := re.search(r"CUDA failure \d+: [^;\n]+", str(error)):
+        return failure[0].strip()
     line = str(error).strip().partition("\n")[0]
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
     line = re.sub(r"^Load model from .* failed:", "", line)

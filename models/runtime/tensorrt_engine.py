@@ -83,7 +83,10 @@ class TensorRtSession(BucketedSession):
         engine = verified_engine(engines, EngineKey(find_gpu(gpu), str(trt.__version__), file_digest(graph), precision))
         self._cuda, self._gpu = cuda, gpu
         select_gpu(cuda, gpu)
-        runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        try:
+            runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        except TypeError as error:  # the bindings raise it when the library returns no object
+            raise EngineMissing("TensorRT does not start on this GPU; its log above gives the reason") from error
         plan = runtime.deserialize_cuda_engine(engine.read_bytes())
         if plan is None:
             raise EngineMissing(f"TensorRT {trt.__version__} cannot load {engine.name}; rebuild it: vultus engine")

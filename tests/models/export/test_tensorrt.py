@@ -94,6 +94,8 @@ class FakeTensorrt:
         class Builder:
             def __init__(self, logger: Logger) -> None:
                 record(("Builder", type(logger).__name__))
+                if fake.refuses == "start":
+                    raise TypeError("pybind11::init(): factory function returned nullptr")
 
             def create_network(self, flags: int) -> str:
                 record(("create_network", flags))
@@ -169,7 +171,13 @@ def test_the_build_is_strongly_typed_bounded_profiled_and_timed_once(graph: Path
 
 
 @pytest.mark.parametrize(
-    ("refuses", "said"), [("parse", "node 0 is not supported"), ("profile", "1 to 64 faces"), ("build", "its log")]
+    ("refuses", "said"),
+    [
+        ("start", "does not start"),
+        ("parse", "node 0 is not supported"),
+        ("profile", "1 to 64 faces"),
+        ("build", "its log"),
+    ],
 )
 def test_a_build_that_fails_writes_nothing(refuses: str, said: str, graph: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineBuildFailed, match=said):

@@ -9,7 +9,6 @@ import gc
 import os
 import re
 from dataclasses import replace
-from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,70 +29,11 @@ from models.runtime.session import gpu_buckets
 from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
 from models.serving.choice import proven_runtimes
 from models.serving.comparison import require_parity
+from tests.models.runtime.fake_cuda import FakeCuda
 from tests.models.runtime.test_engines import load, tiny  # noqa: F401
 
 SIDE, NUMBERS, MAX_BATCH = 4, 6, 8
 H100, H200 = (Gpu(f"NVIDIA {name}", (9, 0), "580.65.06") for name in ("H100", "H200"))
-
-
-class FakeCuda:
-    """Separate host and device memory. Every call is recorded; `refuses` names a call that fails."""
-
-    cudaHostAllocDefault = 0
-
-    class cudaMemcpyKind(IntEnum):
-        cudaMemcpyHostToDevice = 1
-        cudaMemcpyDeviceToHost = 2
-
-    def __init__(self, refuses: str = "") -> None:
-        self.calls: list[str] = []
-        self.refuses = refuses
-        self.memory: dict[int, Any] = {}
-        self.freed: list[int] = []
-
-    def _answer(self, name: str, *values: Any) -> tuple[Any, ...]:
-        self.calls.append(name)
-        return (2, *(None for _ in values)) if name == self.refuses else (0, *values)
-
-    def _allocate(self, name: str, size: int) -> tuple[Any, ...]:
-        block = (ctypes.c_uint8 * size)()
-        address = ctypes.addressof(block)
-        self.memory[address] = block
-        return self._answer(name, address)
-
-    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
-        return self._answer(f"device {device}")
-
-    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]:
-        assert flags == self.cudaHostAllocDefault
-        return self._allocate("cudaHostAlloc", size)
-
-    def cudaMalloc(self, size: int) -> tuple[Any, ...]:
-        return self._allocate("cudaMalloc", size)
-
-    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        assert flags == 1  # cudaStreamNonBlocking
-        return self._answer("cudaStreamCreateWithFlags", 77)
-
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:
-        assert stream == 77
-        assert isinstance(kind, self.cudaMemcpyKind)
-        assert size <= min(len(self.memory[target]), len(self.memory[source]))
-        ctypes.memmove(target, source, size)
-        return self._answer(f"copy {kind.name[10:]} {size}")
-
-    def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
-        assert stream == 77
-        return self._answer("cudaStreamSynchronize")
-
-    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
-        return self._answer(f"destroy {stream}")
-
-    def cudaFree(self, address: int) -> tuple[Any, ...]:
-        self.freed.append(address)
-        return self._answer("cudaFree")
-
-    cudaFreeHost = cudaFree
 
 
 def fake_tensorrt(cuda: FakeCuda, loads: bool = True) -> Any:
@@ -137,6 +77,8 @@ def fake_tensorrt(cuda: FakeCuda, loads: bool = True) -> Any:
     class Runtime:
         def __init__(self, logger: Any) -> None:
             del logger
+            if cuda.refuses == "runtime":
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             assert plan == b"plan"
@@ -231,6 +173,11 @@ def test_every_stream_has_separate_memory_and_all_memory_is_freed(graph: Path) -
 def test_a_full_gpu_is_an_error_at_loading(refuses: str, graph: Path) -> None:
     with pytest.raises(EngineMissing, match="cannot run on this GPU"):
         session_on(FakeCuda(refuses), graph)
+
+
+def test_a_tensorrt_that_does_not_start_is_an_error(graph: Path) -> None:
+    with pytest.raises(EngineMissing, match="TensorRT does not start on this GPU"):
+        session_on(FakeCuda("runtime"), graph)
 
 
 @pytest.mark.parametrize("refuses", ["execute", "cudaStreamSynchronize", f"copy HostToDevice {SIDE * SIDE * 3}"])
