@@ -46,23 +46,51 @@ def build_engines(
         StorageFailed: The file system refused to write.
     """
     card, _ = open_artefact(artefact)
-    version = str(trt.__version__)
     graphs: list[tuple[str, Precision]] = [
         (card.graphs[precision], precision) for precision in _PRECISIONS if precision in card.graphs
     ]
     if tf32:
         graphs.append((card.graphs["fp32"], "tf32"))
     built: list[Path] = []
+    for graph, precision in graphs:
+        progress(f"building {graph} in {precision}", 0, None)
+        path, size = artefact / graph, (card.height, card.width)
+        built.append(build_graph_engine(trt, gpu, path, size, precision, engines, progress, batches))
+    return built
+
+
+def build_graph_engine(
+    trt: Any,
+    gpu: Gpu,
+    graph: Path,
+    size: tuple[int, int],
+    precision: Precision,
+    engines: Path,
+    progress: Progress,
+    batches: Batches | None = None,
+) -> Path:
+    """Build the engine of one graph and write its record.
+
+    Args:
+        trt: The module `tensorrt`.
+        gpu: The GPU to build for.
+        graph: ONNX file in the contract of `models.graph`.
+        size: (height, width) of a crop in pixels.
+        precision: Precision of the arithmetic, which is that of the graph, or tf32.
+        engines: Directory of engines.
+        progress: Called with TensorRT's phases.
+        batches: Batch sizes of the engine.
+
+    Raises:
+        EngineBuildFailed: TensorRT rejects the graph.
+        StorageFailed: The file system refused to write.
+    """
+    key = EngineKey(gpu, str(trt.__version__), file_digest(graph), precision)
+    target = key.path(engines)
     try:
-        for graph, precision in graphs:
-            key = EngineKey(gpu, version, file_digest(artefact / graph), precision)
-            target = key.path(engines)
-            progress(f"building {graph} in {precision}", 0, None)
-            timing = target.with_name("kernels.timing")
-            size, with_tf32 = (card.height, card.width), precision == "tf32"
-            build_engine(trt, artefact / graph, size, target, timing, progress, batches, tf32=with_tf32)
-            write_record(target, key)
-            built.append(target)
+        timing = target.with_name("kernels.timing")
+        build_engine(trt, graph, size, target, timing, progress, batches, tf32=precision == "tf32")
+        write_record(target, key)
     except OSError as error:
         raise StorageFailed(f"{engines} cannot be written: {error.strerror or error}") from error
-    return built
+    return target
