@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate int8-plan lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate int8-plan lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,10 @@ LOCKS := deploy/locks
 TORCH ?= torch==2.13.0
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+# The packages of GPUs need 6 GB, and ONNX Runtime's build for GPUs cannot be in the same environment as the one for CPUs.
+GPU_VENV ?= build/gpu-venv
+GPU_BUNDLE ?= build/gpu-bundle
 
 # Data is stored in VULTUS_DATA_DIR or, if it is not set, in the data directory of the user.
 .PHONY: moved
@@ -24,6 +28,9 @@ help:
 	@echo "make export          set up the export of checkpoints (installs torch), see models/README.md"
 	@echo "make test            set up and run the tests"
 	@echo "make test-full       run the tests that make test skips: large networks, complete data sets, fresh environments, long faults"
+	@echo "make test-gpu-wheels check the packages of GPUs on a machine without a GPU (6 GB, 5 minutes)"
+	@echo "make gpu-bundle      collect all that make gpu-check needs, for a machine with a GPU and without a network"
+	@echo "make gpu-check       measure parity, speed, search, service and memory on a GPU"
 	@echo "make check           run ruff, check the format, run mypy --strict"
 	@echo "make faults          run 240 rounds of killed processes, and 32 threads for a minute (ROUNDS=n)"
 	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
@@ -79,6 +86,35 @@ test-full: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	FAULT_ROUNDS=$(or $(ROUNDS),40) FAULT_SECONDS=15 $(BIN)/python -m pytest -m "full or faults" --timeout 900
+
+# Beside the lock, the bindings of TensorRT (its libraries are not on the package index) and the test runner.
+$(GPU_VENV)/stamp: $(LOCKS)/build.txt $(LOCKS)/gpu.txt $(LOCKS)/tensorrt.txt $(LOCKS)/dev.txt pyproject.toml
+	@test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	@echo "installing the packages of GPUs into $(GPU_VENV) (6 GB, once)"
+	@awk '/^[a-z]/ { keep = /^tensorrt-cu13-bindings==/ } keep' $(LOCKS)/tensorrt.txt > $(GPU_VENV)/others.txt
+	@awk '/^[a-z]/ { keep = /^(iniconfig|pluggy|pytest|pytest-timeout)==/ } keep' $(LOCKS)/dev.txt >> $(GPU_VENV)/others.txt
+	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCKS)/build.txt
+	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r $(LOCKS)/gpu.txt -r $(GPU_VENV)/others.txt
+	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-gpu-wheels: $(GPU_VENV)/stamp
+	$(GPU_VENV)/bin/python -m pytest --noconftest tests/gpu_wheels
+
+gpu-bundle: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.gpu_check.bundle --out $(GPU_BUNDLE) $(BUNDLE)
+
+# On a machine with a GPU and a package index. Without an index, copy what gpu-bundle wrote and start its run.sh.
+gpu-check:
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null || \
+		{ echo "gpu-check cannot run: no NVIDIA driver was found (libcuda.so.1)"; exit 1; }
+	@$(MAKE) --no-print-directory $(GPU_VENV)/stamp
+	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCKS)/tensorrt.txt || \
+		echo "the libraries of TensorRT cannot be fetched from NVIDIA's index, so TensorRT will not be measured"
+	@$(GPU_VENV)/bin/python -m tests.bench.gpu_check --networks $(GPU_BUNDLE)/networks $(CHECK)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

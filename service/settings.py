@@ -44,12 +44,19 @@ class RuntimeSettings(_Group):
             "`tensorrt`: engines built by `vultus engine`"
         ),
     ] = "auto"
-    device: Annotated[Device, Field(description="device for inference")] = "cpu"
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(cpu|cuda|all|cuda:all|cuda:[0-9]{1,3}(,[0-9]{1,3})*)$",
+            description="device for inference: `cpu`; `cuda`, the first GPU; `cuda:0,1`, these GPUs; `all`, all GPUs",
+        ),
+    ] = "cpu"
     precision: Annotated[
         Literal["auto", Precision],
         Field(
-            description="precision of inference; `auto`: as tuned, otherwise bf16 if the engine and the processor "
-            "support it and the parity proof covers it, otherwise fp32"
+            description="precision of inference; `auto`: as tuned, otherwise bf16 on a CPU and fp16 on a GPU, if the "
+            "engine and the processor support it and the parity proof covers it, otherwise fp32; `tf32`: fp32 with "
+            "TF32 products, on a GPU"
         ),
     ] = "auto"
     threads: Annotated[int, Field(ge=0, description="CPU threads for inference; 0: one for each core")] = 0
@@ -67,7 +74,17 @@ class RuntimeSettings(_Group):
 
     def options(self) -> RuntimeOptions:
         """Return the runtime options of the inference core."""
-        return RuntimeOptions(self.engine, self.device, self.precision, self.threads, self.streams)
+        device: Device = "cpu" if self.device == "cpu" else "cuda"
+        options = RuntimeOptions(self.engine, device, self.precision, self.threads, self.streams)
+        return replace(options, gpus=_gpus(self.device))
+
+
+def _gpus(device: str) -> tuple[int, ...]:
+    """Return the numbers of the GPUs that a device names, each once; none for all GPUs."""
+    if device in ("all", "cuda:all"):
+        return ()
+    numbers = device.partition(":")[2] or "0"
+    return tuple(sorted({int(number) for number in numbers.split(",")}))
 
 
 class ImageSettings(_Group):
@@ -235,7 +252,11 @@ class BatchingSettings(_Group):
 
     largest: Annotated[
         int | None,
-        Field(gt=0, le=32, description="maximum number of faces in a batch; if unset, as tuned, otherwise 8"),
+        Field(
+            gt=0,
+            le=128,
+            description="maximum number of faces in a batch; if unset, as tuned, otherwise 8 on a CPU and 64 on a GPU",
+        ),
     ] = None
     wait_ms: Annotated[
         float,

@@ -31,6 +31,8 @@ from tests.client import api_client
 
 ROOT = Path(__file__).parent.parent
 
+collect_ignore = ["gpu_wheels"]  # `make test-gpu-wheels` runs them in an environment of their own, without this file
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

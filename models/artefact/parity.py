@@ -33,10 +33,11 @@ class Limits:
     norm_drift: float | None = None
 
 
-GraphKind = Literal["fp32", "bf16", "fp16", "int8", "int8-cpu"]  # bf16: the fp32 graph in bfloat16 arithmetic
+GraphKind = Literal["fp32", "tf32", "bf16", "fp16", "int8", "int8-cpu"]  # tf32, bf16: the fp32 graph, other arithmetic
 
 LIMITS: dict[GraphKind, Limits] = {
     "fp32": Limits(worst_relative_l2=1e-4, worst_cosine=0.99999, norm_drift=1e-4),
+    "tf32": Limits(worst_cosine=0.9999, norm_drift=0.01),  # products of 10-bit mantissas, like those of float16
     "fp16": Limits(worst_cosine=0.9999, norm_drift=0.01),
     "bf16": Limits(worst_cosine=0.998, norm_drift=0.05),
     "int8": Limits(mean_cosine=0.98, norm_drift=0.2),

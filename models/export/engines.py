@@ -1,31 +1,40 @@
-"""Add TensorRT engines to an artefact and list them on its card."""
+"""Build the TensorRT engines of an artefact for a GPU, in the data directory."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.artefact.card import write_card
 from models.artefact.digests import file_digest
 from models.artefact.integrity import open_artefact
 from models.errors import StorageFailed
-from models.export.tensorrt import build_engine
-from models.runtime.gpu import Gpu, engine_file, engine_key
+from models.export.tensorrt import Batches, build_engine
+from models.runtime import Precision
+from models.runtime.engine_files import EngineKey, write_record
+from models.runtime.gpu import Gpu
 from models.types import Progress
 
-_NOT_FOR_GPUS = {"int8-cpu"}  # TensorRT does not support its unsigned activations
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")  # not int8-cpu, whose activations are unsigned
 
 
-def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, progress: Progress) -> list[Path]:
-    """Build an engine for each graph of an artefact and write it into the artefact.
-
-    Engines for other GPUs and TensorRT versions stay.
+def build_engines(
+    artefact: Path,
+    trt: Any,
+    gpu: Gpu,
+    engines: Path,
+    progress: Progress,
+    batches: Batches | None = None,
+    *,
+    tf32: bool = False,
+) -> list[Path]:
+    """Build an engine for each graph of an artefact. Engines for other GPUs, drivers and TensorRT versions stay.
 
     Args:
         artefact: Directory of an intact, proven artefact.
         trt: The module `tensorrt`.
         gpu: The GPU to build for.
-        caches: Directory of timing caches.
-        progress: Called with the name of each engine before its build, then with TensorRT's phases.
+        engines: Directory of engines.
+        progress: Called with the name of each graph before its build, then with TensorRT's phases.
+        batches: Batch sizes of the engines.
+        tf32: Whether to build a second engine of the float32 graph, with TF32 products.
 
     Returns:
         Paths of the built engines.
@@ -37,21 +46,51 @@ def add_engines(artefact: Path, trt: Any, gpu: Gpu, caches: Path, progress: Prog
         StorageFailed: The file system refused to write.
     """
     card, _ = open_artefact(artefact)
-    version = str(trt.__version__)
+    graphs: list[tuple[str, Precision]] = [
+        (card.graphs[precision], precision) for precision in _PRECISIONS if precision in card.graphs
+    ]
+    if tf32:
+        graphs.append((card.graphs["fp32"], "tf32"))
     built: list[Path] = []
-    try:
-        for kind, graph in card.graphs.items():
-            if kind in _NOT_FOR_GPUS:
-                continue
-            target = artefact / engine_file(graph, gpu, version)
-            progress(f"building {target.name}", 0, None)
-            cache = caches / f"{engine_key(gpu, version)}.timing"
-            build_engine(trt, artefact / graph, (card.height, card.width), target, cache, progress)
-            built.append(target)
-            made_for = {"gpu": gpu.name, "tensorrt": version, "graph": graph}
-            files = {**card.files, target.name: file_digest(target)}  # not of a calibration, which may be replaced
-            card = replace(card, engines={**card.engines, target.name: made_for}, files=files)
-            write_card(artefact, card)
-    except OSError as error:
-        raise StorageFailed(f"{artefact} could not be written: {error.strerror or error}") from error
+    for graph, precision in graphs:
+        progress(f"building {graph} in {precision}", 0, None)
+        path, size = artefact / graph, (card.height, card.width)
+        built.append(build_graph_engine(trt, gpu, path, size, precision, engines, progress, batches))
     return built
+
+
+def build_graph_engine(
+    trt: Any,
+    gpu: Gpu,
+    graph: Path,
+    size: tuple[int, int],
+    precision: Precision,
+    engines: Path,
+    progress: Progress,
+    batches: Batches | None = None,
+) -> Path:
+    """Build the engine of one graph and write its record.
+
+    Args:
+        trt: The module `tensorrt`.
+        gpu: The GPU to build for.
+        graph: ONNX file in the contract of `models.graph`.
+        size: (height, width) of a crop in pixels.
+        precision: Precision of the arithmetic, which is that of the graph, or tf32.
+        engines: Directory of engines.
+        progress: Called with TensorRT's phases.
+        batches: Batch sizes of the engine.
+
+    Raises:
+        EngineBuildFailed: TensorRT rejects the graph.
+        StorageFailed: The file system refused to write.
+    """
+    key = EngineKey(gpu, str(trt.__version__), file_digest(graph), precision)
+    target = key.path(engines)
+    try:
+        timing = target.with_name("kernels.timing")
+        build_engine(trt, graph, size, target, timing, progress, batches, tf32=precision == "tf32")
+        write_record(target, key)
+    except OSError as error:
+        raise StorageFailed(f"{engines} cannot be written: {error.strerror or error}") from error
+    return target

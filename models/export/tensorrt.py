@@ -1,9 +1,8 @@
 """Build TensorRT engines from an artefact's graphs.
 
-An engine runs only on the GPU and the version of TensorRT that it was built for. The code uses calls that TensorRT
-10.16 and 11.4 have in common. Networks are strongly typed, so the types of the graph set the precision; TensorRT 11
-removed the flags for float16 and int8. The first layer casts the uint8 faces to float32, the only use of uint8 that
-TensorRT supports.
+An engine runs only on the GPU and the version of TensorRT that it was built for. Networks are strongly typed, so the
+types of the graph set the precision; only TF32 has a flag, which is set by default. The first layer casts the uint8
+faces to float32, the only use of uint8 that TensorRT supports.
 """
 
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from models.types import Progress
 
 WORKSPACE_BYTES = 2 << 30  # without a limit, TensorRT uses all memory of the GPU
 OPTIMIZATION_LEVEL = 3  # TensorRT's default, of 0..5
+LARGEST = 128  # faces of one run
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Batches:
 
     Attributes:
         fewest: Smallest batch that the engine accepts.
-        common: Batch size that the engine is optimised for.
+        common: Batch size for which kernels are chosen.
         most: Largest batch that the engine accepts.
     """
 
     fewest: int = 1
-    common: int = 8
-    most: int = 32
+    common: int = 32
+    most: int = LARGEST
 
 
 def build_engine(
@@ -40,6 +40,8 @@ def build_engine(
     timing_cache: Path,
     progress: Progress,
     batches: Batches | None = None,
+    *,
+    tf32: bool = False,
 ) -> None:
     """Build an engine and write it atomically.
 
@@ -50,7 +52,8 @@ def build_engine(
         target: File of the engine.
         timing_cache: File of TensorRT's kernel timings, which makes the next build faster; created if missing.
         progress: Called with TensorRT's phases and their steps.
-        batches: Batch sizes to build for; 1 to 32, optimised for 8, if None.
+        batches: Batch sizes to build for; 1 to 128, optimised for 32, if None.
+        tf32: Whether float32 products may be computed with the 10-bit mantissas of TF32.
 
     Raises:
         EngineBuildFailed: TensorRT rejects the graph or fails to build the engine.
@@ -58,7 +61,10 @@ def build_engine(
     """
     batches = batches or Batches()
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # the bindings raise it when the library returns no object
+        raise EngineBuildFailed("TensorRT does not start on this GPU; its log above gives the reason") from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
@@ -67,19 +73,32 @@ def build_engine(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.builder_optimization_level = OPTIMIZATION_LEVEL
+    if tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
     config.progress_monitor = _monitor(trt, progress)
     profile = builder.create_optimization_profile()
     shapes = [(number, *size, 3) for number in (batches.fewest, batches.common, batches.most)]
     profile.set_shape("faces", *shapes)
     if config.add_optimization_profile(profile) < 0:
         raise EngineBuildFailed(f"TensorRT rejects {graph.name} for {batches.fewest} to {batches.most} faces")
-    cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache.is_file() else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    _use_timings(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineBuildFailed(f"TensorRT could not build {graph.name}; its log above gives the reason")
-    _write(timing_cache, bytes(config.get_timing_cache().serialize()))
+    timings = config.get_timing_cache()
+    if timings is not None:
+        _write(timing_cache, bytes(timings.serialize()))
     _write(target, bytes(plan))
+
+
+def _use_timings(config: Any, file: Path) -> None:
+    """Use the timings of earlier builds; empty ones if TensorRT refuses them, as it does those of another GPU."""
+    for content in (file.read_bytes() if file.is_file() else b"", b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from models.errors import EngineConflict, EngineMissing
-from models.runtime.gpu import load_tensorrt
+from models.runtime.gpu import find_gpus, load_tensorrt
+from models.runtime.pool import SessionPool
 from models.runtime.session import Device, Engine, Precision, Session
 
 TENSORRT_ENGINES = ("onnxruntime-tensorrt", "tensorrt")
@@ -25,11 +26,13 @@ class RuntimeOptions:
             builds TensorRT engines at the first start; `tensorrt` runs the engines built by `vultus engine`.
         device: Device that computes.
         precision: `auto` selects bf16 if engine and processor support it, else fp32. `fp16` and `int8` require a graph
-            of that type.
+            of that type. `tf32` runs the float32 graph on a GPU.
         threads: Total number of CPU threads of all runs; 0 uses all cores available to this process.
         streams: Number of concurrent runs, which share the threads. One stream has the lowest latency for a single
             request; one stream per thread has the least waiting between threads. 0 means one.
-        engines: Directory in which ONNX Runtime stores the TensorRT engines that it builds.
+        engines: Directory of the TensorRT engines of this machine.
+        gpus: Numbers of the GPUs that compute on the device cuda, in the order of the driver; empty for all.
+        optimum: Batch size for which ONNX Runtime lets TensorRT choose kernels.
     """
 
     engine: Literal["auto", Engine] = "auto"
@@ -38,6 +41,8 @@ class RuntimeOptions:
     threads: int = 0
     streams: int = 0
     engines: Path | None = None
+    gpus: tuple[int, ...] = (0,)
+    optimum: int = 32
 
 
 def usable_cores() -> int:
@@ -53,10 +58,10 @@ def open_session(
     *,
     single_image: bool = False,
 ) -> Session:
-    """Load a graph.
+    """Load a graph, on each of the chosen GPUs.
 
     Args:
-        graph: ONNX file that follows the contract of `models.graph`; for `tensorrt`, the engine built from it.
+        graph: ONNX file that follows the contract of `models.graph`; `tensorrt` runs the engine built from it.
         outputs: Names of the outputs, in the order in which `run` returns them.
         sizes: (height, width) of every image size that will be run; `run` refuses other sizes.
         options: How to run the graph.
@@ -68,13 +73,39 @@ def open_session(
         PrecisionUnsupported: The engine or the processor does not support the precision.
     """
     _refuse_two_builds()
+    engine = _choose(options)
+    sessions = [_open_on(gpu, engine, graph, outputs, sizes, options, single_image) for gpu in chosen_gpus(options)]
+    return sessions[0] if len(sessions) == 1 else SessionPool(sessions)
+
+
+def chosen_gpus(options: RuntimeOptions) -> tuple[int, ...]:
+    """Return the numbers of the GPUs on which a graph is loaded; one number that has no meaning on a CPU.
+
+    Raises:
+        EngineMissing: All GPUs are requested, and there is no driver or no GPU.
+    """
+    if options.device == "cpu":
+        return (0,)
+    return options.gpus or tuple(range(len(find_gpus())))
+
+
+def _open_on(
+    gpu: int,
+    engine: Engine,
+    graph: Path,
+    outputs: tuple[str, ...],
+    sizes: tuple[tuple[int, int], ...],
+    options: RuntimeOptions,
+    single_image: bool,
+) -> Session:
     precision: Precision | None = None if options.precision == "auto" else options.precision
     threads, streams = options.threads or usable_cores(), options.streams or 1
-    engine = _choose(options)
+    engines = options.engines or graph.parent
     if engine == "tensorrt":
         from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
 
-        return TensorRtSession(graph, outputs, precision or "fp32", streams, load_tensorrt(), load_cuda())
+        trt = load_tensorrt()
+        return TensorRtSession(engines, graph, outputs, precision or "fp32", streams, gpu, trt, load_cuda())
     package = "onnxruntime" if engine == "onnxruntime-tensorrt" else engine
     if find_spec(package) is None:
         raise EngineMissing(f"{package} is not installed; install Vultus with one of the extras `cpu` and `gpu`")
@@ -82,15 +113,17 @@ def open_session(
         from models.runtime.openvino_engine import OpenVinoSession
 
         return OpenVinoSession(graph, outputs, sizes, precision, threads, streams, single_image)
-    from models.runtime.onnxruntime_engine import OrtSession
+    from models.runtime.onnxruntime_engine import OrtSession, TensorRtBuild
 
-    engines = (options.engines or graph.parent) if engine == "onnxruntime-tensorrt" else None
-    return OrtSession(graph, outputs, sizes, precision, threads, streams, options.device, engines)
+    build = TensorRtBuild(engines, options.optimum) if engine == "onnxruntime-tensorrt" else None
+    return OrtSession(graph, outputs, sizes, precision, threads, streams, options.device, gpu, build)
 
 
 def cpu_options(precision: Precision, threads: int = 0) -> list[RuntimeOptions]:
     """List the options with which this machine's CPU can run a graph in a precision."""
-    options = []
+    options: list[RuntimeOptions] = []
+    if precision == "tf32":
+        return options
     if find_spec("onnxruntime") is not None and precision != "bf16":
         options.append(RuntimeOptions("onnxruntime", precision=precision, threads=threads))
     if find_spec("openvino") is not None:

@@ -1,5 +1,6 @@
 """ONNX Runtime on the CPU, on CUDA or on TensorRT, in the precision of the graph."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from models.artefact.digests import file_digest
 from models.artefact.directories import make_directory
 from models.errors import EngineMissing, InferenceFailed, PrecisionUnsupported
+from models.runtime.cuda_libraries import missing_library, preload
+from models.runtime.engine_files import EngineKey
+from models.runtime.gpu import find_gpu, load_tensorrt
 from models.runtime.session import (
     BATCH_BUCKETS,
     Arrays,
@@ -21,6 +26,7 @@ from models.runtime.session import (
     Images,
     Precision,
     SessionDescription,
+    gpu_buckets,
     padded_bucket,
 )
 
@@ -34,6 +40,20 @@ _KINDS = {
     **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 _WORKSPACE_BYTES = 2 << 30  # without a limit TensorRT uses all memory of the device
+_TF32 = "NVIDIA_TF32_OVERRIDE"  # 0 forbids TF32 in cuBLAS, cuDNN and TensorRT; read when they first start
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRtBuild:
+    """How ONNX Runtime builds TensorRT engines.
+
+    Attributes:
+        directory: Directory of the engines.
+        optimum: Batch size for which TensorRT chooses kernels.
+    """
+
+    directory: Path
+    optimum: int
 
 
 class OrtSession(BucketedSession):
@@ -48,7 +68,8 @@ class OrtSession(BucketedSession):
         threads: int,
         streams: int,
         device: Device,
-        engines: Path | None = None,
+        gpu: int = 0,
+        build: TensorRtBuild | None = None,
     ) -> None:
         """Load a graph.
 
@@ -60,26 +81,30 @@ class OrtSession(BucketedSession):
             threads: Total number of threads of all runs on the CPU.
             streams: Number of concurrent runs.
             device: Device that computes.
-            engines: Directory for TensorRT engines; if given, TensorRT runs the graph.
+            gpu: Number of the GPU.
+            build: How TensorRT engines are built; if given, TensorRT runs the graph.
 
         Raises:
             EngineMissing: The provider is not in this build of ONNX Runtime, or does not start.
-            PrecisionUnsupported: The precision is bf16.
+            EngineConflict: Another TensorRT is installed than the one that ONNX Runtime requires.
+            PrecisionUnsupported: ONNX Runtime does not compute in the precision.
         """
-        if precision == "bf16":
-            raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 requires the engine openvino")
-        provider = _CPU if device == "cpu" else _CUDA if engines is None else _TENSORRT
-        if provider == _TENSORRT and engines is not None:
-            make_directory(engines)
-        # All runs share one thread pool beside the callers' threads. With one thread, each run uses only its caller.
-        options = _provider_options(provider, precision or "fp32", sizes, engines)
-        self._session = _open(graph, provider, options, max(1, threads // streams))
+        _refuse(precision, device, build)
+        if device == "cpu":
+            providers: Providers = [(_CPU, {})]
+        else:
+            self.buckets, arithmetic = gpu_buckets(sizes), precision or "fp32"
+            providers = [(_CUDA, _cuda_options(arithmetic, gpu))]
+            if build is not None:  # CUDA runs the layers that TensorRT does not support
+                providers.insert(0, (_TENSORRT, _tensorrt_options(graph, outputs, arithmetic, sizes, gpu, build)))
+        # All runs share one pool of threads, to which each run adds the thread of its caller.
+        self._session = _open(graph, providers, max(1, threads - streams + 1))
         self._outputs = list(outputs)
         self._input = self._session.get_inputs()[0].name
         self._sizes = sizes
         self._pads = device != "cpu"
         self._description = SessionDescription(
-            engine=ENGINE if engines is None else "onnxruntime-tensorrt",
+            engine=ENGINE if build is None else "onnxruntime-tensorrt",
             version=ort.__version__,
             provider=self._session.get_providers()[0],
             precision=precision or "fp32",
@@ -92,7 +117,7 @@ class OrtSession(BucketedSession):
         return self._description
 
     def _bucket(self, count: int) -> int:
-        return padded_bucket(count) if self._pads else super()._bucket(count)
+        return padded_bucket(count, self.buckets) if self._pads else super()._bucket(count)
 
     def _run_bucket(self, images: Images) -> Arrays:
         if images.shape[1:3] not in self._sizes:
@@ -209,7 +234,9 @@ def _ports(arguments: Sequence[Any]) -> tuple[Port, ...]:
 
 
 def _cause(error: Exception) -> str:
-    """Return the first line of an error without the engine's codes and source files."""
+    """Return the error of CUDA, or the first line of another error without the engine's codes and source files."""
+    if failure := re.search(r"CUDA failure \d+: [^;\n]+", str(error)):
+        return failure[0].strip()
     line = str(error).strip().partition("\n")[0]
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
     line = re.sub(r"^Load model from .* failed:", "", line)
@@ -217,44 +244,103 @@ def _cause(error: Exception) -> str:
     return line[:300].strip()
 
 
-def _provider_options(
-    provider: str, precision: Precision, sizes: tuple[tuple[int, int], ...], engines: Path | None
-) -> dict[str, str]:
-    """Return the options of a provider. ONNX Runtime silently accepts a mistyped name, so all names are kept here."""
-    if provider == _CUDA:
-        # Memory grows by the requested size instead of doubling. An exhaustive search would delay the first run of each
-        # size by seconds.
-        return {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    if provider != _TENSORRT or engines is None:
-        return {}
-    (height, width), maximum = sizes[0], max(BATCH_BUCKETS)
-    shape = f"x{height}x{width}x3"
+Providers = list[tuple[str, dict[str, str]]]
+
+
+def _refuse(precision: Precision | None, device: Device, build: TensorRtBuild | None) -> None:
+    """Refuse a precision in which ONNX Runtime does not compute.
+
+    Raises:
+        PrecisionUnsupported: The precision is bf16, or tf32 elsewhere than on CUDA.
+    """
+    if precision == "bf16":
+        raise PrecisionUnsupported("ONNX Runtime computes this graph in fp32; bf16 requires the engine openvino")
+    if precision == "tf32" and device == "cpu":
+        raise PrecisionUnsupported("tf32 is a precision of GPUs; on a CPU use fp32, bf16 or auto")
+    if precision == "tf32" and build is not None:
+        raise PrecisionUnsupported(
+            "ONNX Runtime cannot choose tf32 for TensorRT; use the engine tensorrt or onnxruntime, or fp16"
+        )
+    if precision == "tf32" and os.environ.get(_TF32) == "0":
+        raise PrecisionUnsupported(f"{_TF32}=0 forbids tf32; unset it, or use the precision fp32")
+
+
+def _cuda_options(precision: Precision, gpu: int) -> dict[str, str]:
+    """Return the options of the CUDA provider.
+
+    Memory grows by the requested size instead of doubling. An exhaustive search for kernels would delay the first run
+    of each batch size by seconds.
+    """
     return {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(engines),
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(engines),
-        "trt_max_workspace_size": str(_WORKSPACE_BYTES),
-        "trt_fp16_enable": "1" if precision == "fp16" else "0",
-        "trt_int8_enable": "1" if precision == "int8" else "0",
-        "trt_profile_min_shapes": f"faces:1{shape}",
-        "trt_profile_opt_shapes": f"faces:8{shape}",
-        "trt_profile_max_shapes": f"faces:{maximum}{shape}",
+        "device_id": str(gpu),
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "1" if precision == "tf32" else "0",
     }
 
 
-def _open(graph: Path, provider: str, options: dict[str, str], threads: int) -> ort.InferenceSession:
+def _tensorrt_options(
+    graph: Path,
+    outputs: tuple[str, ...],
+    precision: Precision,
+    sizes: tuple[tuple[int, int], ...],
+    gpu: int,
+    build: TensorRtBuild,
+) -> dict[str, str]:
+    """Return the options of the TensorRT provider, whose booleans are `True` and `False` and nothing else.
+
+    ONNX Runtime names its engines after the names in a graph and not after its weights, so each graph has a directory.
+    The provider has no option for TF32, which TensorRT uses by default, so the environment forbids it.
+    """
+    if precision == "fp32":
+        os.environ[_TF32] = "0"
+    key = EngineKey(find_gpu(gpu), str(load_tensorrt().__version__), file_digest(graph), precision)
+    name, largest = "images" if "scores" in outputs else "faces", gpu_buckets(sizes)[0]
+    heights, widths = sorted(size[0] for size in sizes), sorted(size[1] for size in sizes)
+    middle = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+    optimum = min(build.optimum, largest)
+    shapes = [
+        f"{batch}x{height}x{width}x3"
+        for batch, height, width in ((1, heights[0], widths[0]), (optimum, *middle), (largest, heights[-1], widths[-1]))
+    ]
+    parent = build.directory / key.directory / f"onnxruntime-{ort.__version__}"
+    directory = parent / f"{key.name}.{'-'.join(shapes)}"
+    make_directory(directory)
+    return {
+        "device_id": str(gpu),
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(directory),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(parent),
+        "trt_max_workspace_size": str(_WORKSPACE_BYTES),
+        "trt_fp16_enable": str(precision == "fp16"),
+        "trt_int8_enable": str(precision == "int8"),
+        "trt_profile_min_shapes": f"{name}:{shapes[0]}",
+        "trt_profile_opt_shapes": f"{name}:{shapes[1]}",
+        "trt_profile_max_shapes": f"{name}:{shapes[2]}",
+    }
+
+
+def _open(graph: Path, providers: Providers, threads: int) -> ort.InferenceSession:
+    provider = providers[0][0]
     if provider not in ort.get_available_providers():
         raise EngineMissing(f"this build of ONNX Runtime lacks {provider}; install the extra `gpu` instead of `cpu`")
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.log_severity_level = _ERRORS_ONLY
     if provider != _CPU:
+        preload(ort)
         session_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(str(graph), session_options, providers=[(provider, options)], enable_fallback=0)
-    except Exception as error:  # a missing CUDA library raises a plain exception
-        raise EngineMissing(f"{provider} does not start on this machine: {error}") from error
+        session = ort.InferenceSession(str(graph), session_options, providers=providers, enable_fallback=0)
+    except Exception as error:  # a missing CUDA library raises a plain exception, which does not name it
+        reason = _missing(providers) or _cause(error)
+        raise EngineMissing(f"{provider} does not start on this machine: {reason}") from error
     if session.get_providers()[0] != provider:  # ONNX Runtime silently replaces a provider that cannot load by the CPU
-        raise EngineMissing(f"{provider} was requested, but ONNX Runtime selected {session.get_providers()[0]}")
+        reason = _missing(providers) or f"ONNX Runtime selected {session.get_providers()[0]}"
+        raise EngineMissing(f"{provider} does not start on this machine: {reason}")
     return session
+
+
+def _missing(providers: Providers) -> str | None:
+    return next((reason for name, _ in providers if name != _CPU and (reason := missing_library(ort, name))), None)

@@ -41,6 +41,8 @@ class OpenVinoSession(BucketedSession):
         core = ov.Core()
         if "CPU" not in core.available_devices:
             raise EngineMissing("OpenVINO does not find its CPU plugin; reinstall the package `openvino`")
+        if precision == "tf32":
+            raise PrecisionUnsupported("tf32 is a precision of GPUs; on a CPU use fp32, bf16 or auto")
         if precision == "bf16" and not has_bf16():
             raise PrecisionUnsupported("this processor has no bfloat16 arithmetic; use the precision fp32 or auto")
         chosen: Precision = precision or ("bf16" if has_bf16() else "fp32")

@@ -16,11 +16,14 @@ from models.deadline import Deadline
 from models.errors import InferenceFailed
 
 BATCH_BUCKETS = (32, 16, 8, 4, 2, 1)
+GPU_BUCKETS = (128, 64, *BATCH_BUCKETS)  # a GPU is busy only with many images
+
+_CROP_SIDE, _MOST_CROPS, _MOST_PHOTOS = 256, 128, 16
 
 Engine = Literal["openvino", "onnxruntime", "onnxruntime-tensorrt", "tensorrt"]
 EngineName = Literal[Engine, "fake"]
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 Images = NDArray[np.uint8]
 Arrays = tuple[NDArray[np.float32], ...]
 
@@ -34,7 +37,7 @@ class SessionDescription:
         version: Version of the engine.
         provider: The engine's name for the device it computes on, read from the loaded graph.
         precision: Precision of the arithmetic. fp16 and int8 are the types in the graph; layers without such a type run
-            in the precision that the engine chooses.
+            in the precision that the engine chooses. tf32 is the float32 graph with TensorFloat-32 products on a GPU.
         threads: Total number of threads of all runs; 0 on a device without CPU threads.
         streams: Number of concurrent runs, which share the threads.
     """
@@ -71,11 +74,13 @@ class Session(Protocol):
 
 
 class BucketedSession(ABC):
-    """A session that runs batches in the fixed sizes of `BATCH_BUCKETS`.
+    """A session that runs batches in fixed sizes.
 
     Batches are split by default: on a CPU the time grows with the batch, so five images cost less as 4 + 1 than as 8.
     On a GPU the time hardly grows, so a subclass may pad batches.
     """
+
+    buckets: tuple[int, ...] = BATCH_BUCKETS  # largest first
 
     def run(self, images: Images, deadline: Deadline | None = None) -> Arrays:
         """See `Session.run`."""
@@ -97,7 +102,7 @@ class BucketedSession(ABC):
 
     def _bucket(self, count: int) -> int:
         """Return the batch size of the next run for `count` images; a larger size is padded with black images."""
-        return next(bucket for bucket in BATCH_BUCKETS if bucket <= count)
+        return next(bucket for bucket in self.buckets if bucket <= count)
 
     @abstractmethod
     def _run_bucket(self, images: Images) -> Arrays:
@@ -108,9 +113,15 @@ class BucketedSession(ABC):
         """See `Session.describe`."""
 
 
-def padded_bucket(count: int) -> int:
+def padded_bucket(count: int, buckets: tuple[int, ...]) -> int:
     """Return the smallest fixed batch size that holds `count` images, or the largest size if none does."""
-    return min((bucket for bucket in BATCH_BUCKETS if bucket >= count), default=max(BATCH_BUCKETS))
+    return min((bucket for bucket in buckets if bucket >= count), default=max(buckets))
+
+
+def gpu_buckets(sizes: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Return the batch sizes on a GPU for images of these (height, width): crops in large batches, photos in small."""
+    largest = _MOST_CROPS if max(max(size) for size in sizes) <= _CROP_SIDE else _MOST_PHOTOS
+    return tuple(bucket for bucket in GPU_BUCKETS if bucket <= largest)
 
 
 def _padded(images: Images, size: int) -> Images:

@@ -1,6 +1,6 @@
 """TensorRT engines built for this GPU by `vultus engine`: pinned memory, one upload of uint8 crops per batch.
 
-The module uses calls that TensorRT 10.16 and 11.4 have in common, and the CUDA runtime of the package `cuda-bindings`.
+The module uses TensorRT 10.16, and the CUDA runtime of the package `cuda-bindings`.
 An engine runs any batch size up to the maximum of its profile, so smaller batches are neither split nor padded.
 """
 
@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artefact.digests import file_digest
 from models.errors import EngineMissing, InferenceFailed
+from models.runtime.engine_files import EngineKey, verified_engine
+from models.runtime.gpu import find_gpu
 from models.runtime.session import Arrays, BucketedSession, EngineName, Images, Precision, SessionDescription
 
 ENGINE: EngineName = "tensorrt"
@@ -35,26 +38,55 @@ def load_cuda() -> Any:
         raise EngineMissing(f"TensorRT engines require the package `cuda-bindings`: {error}") from error
 
 
+def select_gpu(cuda: Any, gpu: int) -> None:
+    """Select the GPU on which the calling thread builds and loads engines.
+
+    Raises:
+        EngineMissing: The GPU cannot be used.
+    """
+    try:
+        _value(cuda.cudaSetDevice(gpu))
+    except InferenceFailed as error:
+        raise EngineMissing(f"GPU {gpu} cannot be used: {error}") from error
+
+
 class TensorRtSession(BucketedSession):
     """An engine with one execution context for each concurrent run."""
 
     def __init__(
-        self, engine: Path, outputs: tuple[str, ...], precision: Precision, streams: int, trt: Any, cuda: Any
+        self,
+        engines: Path,
+        graph: Path,
+        outputs: tuple[str, ...],
+        precision: Precision,
+        streams: int,
+        gpu: int,
+        trt: Any,
+        cuda: Any,
     ) -> None:
-        """Load an engine.
+        """Load the engine of a graph.
 
         Args:
-            engine: Engine file, built for this GPU and this version of TensorRT.
+            engines: Directory of engines.
+            graph: ONNX file that the engine was built from.
             outputs: Names of the outputs to return.
-            precision: Precision of the graph that the engine was built from.
+            precision: Precision that the engine was built for.
             streams: Number of concurrent runs.
+            gpu: Number of the GPU.
             trt: The module `tensorrt`.
             cuda: The module `cuda.bindings.runtime`.
 
         Raises:
-            EngineMissing: TensorRT cannot load the file, or the GPU has not enough memory.
+            EngineMissing: No engine was built for this graph and machine, TensorRT cannot load it, or the GPU has not
+                enough memory.
         """
-        runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        engine = verified_engine(engines, EngineKey(find_gpu(gpu), str(trt.__version__), file_digest(graph), precision))
+        self._cuda, self._gpu = cuda, gpu
+        select_gpu(cuda, gpu)
+        try:
+            runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))
+        except TypeError as error:  # the bindings raise it when the library returns no object
+            raise EngineMissing("TensorRT does not start on this GPU; its log above gives the reason") from error
         plan = runtime.deserialize_cuda_engine(engine.read_bytes())
         if plan is None:
             raise EngineMissing(f"TensorRT {trt.__version__} cannot load {engine.name}; rebuild it: vultus engine")
@@ -80,6 +112,7 @@ class TensorRtSession(BucketedSession):
     def _run_bucket(self, images: Images) -> Arrays:
         if images.shape[1:] != self._image_shape:
             raise InferenceFailed(f"the engine was not built for images of {images.shape[1]} x {images.shape[2]}")
+        _value(self._cuda.cudaSetDevice(self._gpu))  # of the calling thread
         context = self._free.get()
         try:
             return context.run(images)

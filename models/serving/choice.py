@@ -2,15 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from models.artefact.card import Card
 from models.artefact.parity import GraphKind
 from models.artefact.proof import proven
-from models.errors import ArtefactUnfit, EngineMissing
+from models.errors import ArtefactUnfit
 from models.runtime import Precision, RuntimeOptions, engines_for
-from models.runtime.gpu import engine_file, find_gpu, load_tensorrt
 from models.runtime.loading import TENSORRT_ENGINES
 
 
@@ -31,10 +29,10 @@ class ProvenRuntime(NamedTuple):
 def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -> list[ProvenRuntime]:
     """List the engines, graphs and precisions that are within the settings and passed the proof, best first.
 
-    The precision `auto` selects bfloat16 if the engine and the processor support it and the proof covers it, then
-    float32. A proof measured with ONNX Runtime on a CPU also covers ONNX Runtime on CUDA. TensorRT runs the graphs
-    proven with ONNX Runtime, by default in float16 if that passed. `models.serving.comparison` says which of them are
-    compared with float32 when they are loaded.
+    On a CPU the precision `auto` selects bfloat16 if the engine and the processor support it and the proof covers it,
+    then float32. On a GPU it selects float16 if that passed, then float32. A proof measured with ONNX Runtime on a CPU
+    also covers ONNX Runtime on CUDA and TensorRT, and float32 covers TF32, because all of them are compared with
+    float32 on the CPU when they are loaded, see `models.serving.comparison`.
 
     Args:
         card: Card of the artefact.
@@ -54,9 +52,10 @@ def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -
     for engine in engines:
         rows = {kind: isa for (kind, proven_engine), isa in passed.items() if proven_engine == engine}
         for kind, precision in _kinds(wanted, rows):
-            graph = card.graphs.get("fp32" if kind == "bf16" else kind)
+            graph = card.graphs.get("fp32" if kind in ("tf32", "bf16") else kind)
             if graph is not None:
-                found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), rows[kind]))
+                isa = rows["fp32" if kind == "tf32" else kind]
+                found.append(ProvenRuntime(graph, replace(wanted, engine=engine, precision=precision), isa))
     if found:
         return found
     available = ", ".join(f"{kind} on {engine}" for kind, engine in sorted(passed)) or "none"
@@ -74,22 +73,8 @@ def _kinds(wanted: RuntimeOptions, passed: Collection[GraphKind]) -> list[tuple[
         kinds = [(wanted.precision, wanted.precision)]
         if wanted.precision == "int8" and wanted.device == "cpu":
             kinds = [("int8-cpu", "int8"), *kinds]
-    elif wanted.engine in TENSORRT_ENGINES:
+    elif wanted.device != "cpu":
         kinds = [("fp16", "fp16"), ("fp32", "fp32")]
     else:  # opened with `auto`, because this processor may lack bfloat16
         kinds = [("bf16", "auto"), ("fp32", "fp32")] if "fp32" in passed else []
-    return [(kind, precision) for kind, precision in kinds if kind in passed]
-
-
-def engine_of(directory: Path, card: Card, graph: str) -> Path:
-    """Return the path of a graph's engine that was built for this GPU and this version of TensorRT.
-
-    Raises:
-        EngineMissing: The engine was not built, the card does not cover its bytes, or the GPU or TensorRT is missing.
-    """
-    name = engine_file(graph, find_gpu(), str(load_tensorrt().__version__))
-    if not (directory / name).is_file():
-        raise EngineMissing(f"{directory.name} has no {name}; build it on this machine: vultus engine --gpu")
-    if name not in card.files or card.engines.get(name, {}).get("graph") != graph:
-        raise EngineMissing(f"the card in {directory.name} does not list {name}; build it again: vultus engine --gpu")
-    return directory / name
+    return [(kind, precision) for kind, precision in kinds if ("fp32" if kind == "tf32" else kind) in passed]

@@ -1,5 +1,6 @@
 """Load a fetched pack into a running pipeline: verify, load, warm up."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,17 +22,21 @@ from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import Pipeline
 from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, open_session
 from models.runtime.loading import TENSORRT_ENGINES
+from models.runtime.pool import members_of
 from models.runtime.session import Device
 from models.serving.calibrations import CalibrationPlaces, find_calibrations
+from models.serving.comparison import detector_key, has_passed, keep_passed, require_detector_parity
 from models.serving.models import Models
 from models.serving.recognizer import open_recognizer
 from models.serving.tuning import Tuning, TuningKey, read_tuning
 from models.serving.tuning.graphs import tuning_key
-from models.serving.warmup import warm_up
+from models.serving.warmup import warm_up, warm_up_gpus
+
+_log = logging.getLogger("vultus")
 
 _WORKERS = 2  # photos that one caller prepares concurrently
 
-_FACE_BATCH = 8
+_FACE_BATCH: dict[Device, int] = {"cpu": 8, "cuda": 64}
 _PHOTO_BATCH: dict[Device, int] = {"cpu": 1, "cuda": 16}  # on a CPU two photos do not fit into the cache
 
 
@@ -100,23 +105,26 @@ def load_models(
         directory, None if model else manifest.name, contract_id, calibrations
     )
     open_embedder = partial(open_recognizer, directory, card, proof, comparisons=comparisons)
+    open_detector = partial(_open_detector, path, detector_card, detection=detection, comparisons=comparisons)
     key = tuning_key(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, key)
     if measured_tuning is not None and measured_tuning.key == key:
         tuning, untuned_because = measured_tuning, None
     try:
-        engines = _open_engines(path, open_embedder, runtime, detection, tuning)
+        engines = _open_engines(open_embedder, open_detector, runtime, tuning)
     except (ArtefactUnfit, EngineError) as error:
         if tuning is None:
             raise
         tuning, untuned_because = None, f"the tuning of this machine is unusable, run vultus tune again: {error}"
-        engines = _open_engines(path, open_embedder, runtime, detection, None)
+        engines = _open_engines(open_embedder, open_detector, runtime, None)
     embedder_session, detector_session = engines.recognizer, engines.detector
     shared = _share(engines, sharing, tuning, runtime.device) if sharing else ()
     if shared:
         embedder_session, detector_session = shared
     detector = AnchorDetector(detector_session, HEADS[detector_card.family], detection)
     embedder = Embedder(embedder_session, TEMPLATES[card.template])
+    if sharing and runtime.device != "cpu":
+        warm_up_gpus(engines.recognizer, (card.height, card.width), _largest(sharing, tuning, runtime.device))
     models = Models(
         pipeline=Pipeline(detector, embedder, limits, sharing.workers if sharing else _WORKERS, detection.max_faces),
         pack=manifest.name,
@@ -147,7 +155,7 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
     detection = detection or DetectionOptions()
     path = _verified(store, manifest)
     card = _detector_card(path)
-    return AnchorDetector(_open_detector(path, RuntimeOptions(), detection), HEADS[card.family], detection)
+    return AnchorDetector(_open_detector_graph(path, RuntimeOptions(), detection), HEADS[card.family], detection)
 
 
 def _verified(store: PackStore, manifest: Manifest) -> Path:
@@ -184,27 +192,32 @@ class _Engines(NamedTuple):
 
 
 def _open_engines(
-    pack: Path,
     open_embedder: Callable[[RuntimeOptions], tuple[RuntimeOptions, Session]],
+    open_detector: Callable[[RuntimeOptions], Session],
     runtime: RuntimeOptions,
-    detection: DetectionOptions,
     tuning: Tuning | None,
 ) -> _Engines:
     """Load both graphs with the tuned options, or with `runtime` without a tuning."""
-    wanted = tuning.recognizer.choice.options(runtime.engines) if tuning else runtime
-    detector_runtime = tuning.detector.choice.options(runtime.engines) if tuning else runtime
+    wanted = detector_runtime = runtime
+    if tuning:
+        wanted = replace(tuning.recognizer.choice.options(runtime.engines), gpus=runtime.gpus)
+        detector_runtime = replace(tuning.detector.choice.options(runtime.engines), gpus=runtime.gpus)
     with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # while one graph compiles, the other is read
-        opening = opener.submit(_open_detector, pack, detector_runtime, detection)
+        opening = opener.submit(open_detector, detector_runtime)
         embedder_runtime, session = open_embedder(wanted)
         detector = opening.result()
-    return _Engines(session, embedder_runtime.streams or 1, detector, detector_runtime.streams or 1)
+    runs = [
+        (runtime.streams or 1) * len(members_of(session))
+        for runtime, session in ((embedder_runtime, session), (detector_runtime, detector))
+    ]
+    return _Engines(session, runs[0], detector, runs[1])
 
 
 def _share(
     engines: _Engines, sharing: Sharing, tuning: Tuning | None, device: Device
 ) -> tuple[BatchedSession, BatchedSession]:
     """Wrap recognizer and detector in batched sessions."""
-    faces = sharing.largest or (tuning.recognizer.largest if tuning else _FACE_BATCH)
+    faces = _largest(sharing, tuning, device)
     photos = tuning.detector.largest if tuning else _PHOTO_BATCH[device]
     return (
         BatchedSession(engines.recognizer, Batching(faces, engines.recognizer_streams, sharing.wait_s)),
@@ -212,11 +225,43 @@ def _share(
     )
 
 
-def _open_detector(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
-    if runtime.precision in ("fp16", "int8"):  # applies to the recognizer; the detector has a single float32 graph
+def _largest(sharing: Sharing, tuning: Tuning | None, device: Device) -> int:
+    return sharing.largest or (tuning.recognizer.largest if tuning else _FACE_BATCH[device])
+
+
+def _open_detector(
+    pack: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
+) -> Session:
+    """Load the detector, and compare it on a GPU, where ONNX Runtime's CUDA replaces a TensorRT that differs.
+
+    Raises:
+        ArtefactUnfit: Its outputs differ from those on the CPU.
+    """
+    if runtime.precision in ("tf32", "fp16", "int8"):  # of the recognizer; the detector has a single float32 graph
         runtime = replace(runtime, precision="auto")
-    if runtime.engine in TENSORRT_ENGINES:  # a TensorRT engine has one image size, and photos have several
-        runtime = replace(runtime, engine="onnxruntime")
+    if runtime.device == "cpu":
+        return _open_detector_graph(pack, runtime, detection)
+    plain = replace(runtime, engine="onnxruntime")
+    if runtime.engine in TENSORRT_ENGINES:  # ONNX Runtime builds engines for the range of sizes that photos have
+        try:
+            return _compared(pack, card, replace(runtime, engine="onnxruntime-tensorrt"), detection, comparisons)
+        except (ArtefactUnfit, EngineError) as error:
+            _log.warning("the detector runs on CUDA without TensorRT: %s", error)
+    return _compared(pack, card, plain, detection, comparisons)
+
+
+def _compared(
+    pack: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
+) -> Session:
+    session = _open_detector_graph(pack, runtime, detection)
+    key = detector_key(card, session.describe(), runtime.device)
+    if not has_passed(comparisons, key):
+        rows = require_detector_parity(session, pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH, canvases(detection))
+        keep_passed(comparisons, key, rows)
+    return session
+
+
+def _open_detector_graph(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
     graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
     return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, single_image=runtime.device == "cpu")
 
@@ -229,7 +274,7 @@ def _tuning(directory: Path | None, wanted: RuntimeOptions, key: TuningKey) -> t
     """
     if directory is None:
         return None, None
-    if wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines):
+    if wanted != RuntimeOptions(device=wanted.device, engines=wanted.engines, gpus=wanted.gpus):
         return None, "the settings choose the runtime"
     tuning = read_tuning(directory, key)
     return tuning, None if tuning else "this model was never tuned on this machine: run vultus tune"

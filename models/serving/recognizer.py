@@ -6,11 +6,11 @@ from typing import Any
 
 from models.artefact.card import Card
 from models.embedding import EMBEDDER_OUTPUTS
-from models.errors import ArtefactUnfit, StorageFailed
+from models.errors import ArtefactUnfit
 from models.runtime import RuntimeOptions, Session, open_session
 from models.runtime.instructions import instruction_set, saturates
-from models.serving.choice import ProvenRuntime, engine_of, proven_runtimes
-from models.serving.comparison import comparison_key, has_passed, is_proven_here, require_parity, write_passed
+from models.serving.choice import ProvenRuntime, proven_runtimes
+from models.serving.comparison import comparison_key, has_passed, is_proven_here, keep_passed, require_parity
 
 _log = logging.getLogger("vultus")
 
@@ -55,23 +55,18 @@ def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path
     graph, options = runtime.graph, runtime.options
     if options.device == "cpu" and card.source.get("arithmetic") == "int8":
         _refuse_saturation(card, runtime)
-    file = engine_of(directory, card, graph) if options.engine == "tensorrt" else directory / graph
-    session = open_session(file, EMBEDDER_OUTPUTS, ((card.height, card.width),), options)
+    session = open_session(directory / graph, EMBEDDER_OUTPUTS, ((card.height, card.width),), options)
     described = session.describe()
     if is_proven_here(described, runtime.isa, options.device):
         return session
     key = comparison_key(card, graph, described, options.device)
     if not has_passed(comparisons, key):
-        require_parity(session, directory, card, graph)
+        rows = require_parity(session, directory, card, graph)
         _log.info(
             "%s in %s on %s was compared with its reference, because its proof was measured on %s: it passed",
             *(card.name, described.precision, described.engine, runtime.isa or "an unknown processor"),
         )
-        if comparisons is not None:
-            try:
-                write_passed(comparisons, key)
-            except StorageFailed as error:
-                _log.warning("%s, so the comparison will be repeated at the next start", error)
+        keep_passed(comparisons, key, rows)
     return session
 
 

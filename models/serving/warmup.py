@@ -10,6 +10,8 @@ from models.embedding import Embedder
 from models.errors import VultusError
 from models.imaging import load_decoders
 from models.runtime import BATCH_BUCKETS, Session
+from models.runtime.pool import members_of
+from models.runtime.session import GPU_BUCKETS
 
 _READINESS_SIZES = 2
 _MAX_FACES = 8  # the first run of a larger batch adds little to its time
@@ -38,6 +40,13 @@ def warm_up_embedder(embedder: Embedder) -> None:
     photo = np.zeros((template.height, template.width, 3), np.uint8)
     for count in (bucket for bucket in BATCH_BUCKETS if bucket <= _MAX_FACES):
         embedder.embed(align(photo, np.array([template.points] * count, np.float32), template))
+
+
+def warm_up_gpus(recognizer: Session, crop: tuple[int, int], largest: int) -> None:
+    """Run a recognizer on each of its GPUs once for each batch size, because kernels are chosen for each."""
+    for member in members_of(recognizer):
+        for count in (bucket for bucket in GPU_BUCKETS if bucket <= largest):
+            member.run(np.zeros((count, *crop, 3), np.uint8))
 
 
 class DetectorWarmUp:
@@ -81,7 +90,8 @@ class DetectorWarmUp:
             for number, (height, width) in enumerate(self._sizes):
                 if self._stopping.is_set():
                     return
-                self._session.run(np.zeros((1, height, width, 3), np.uint8))
+                for member in members_of(self._session):
+                    member.run(np.zeros((1, height, width, 3), np.uint8))
                 if number + 1 == _READINESS_SIZES:
                     self._ready.set()
         except VultusError as error:  # after the sizes of the probe: the first request for this size reports the error

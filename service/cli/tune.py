@@ -59,7 +59,7 @@ def tune(
     pack = PackStore(settings.packs_dir).path(find_manifest(settings.pack))
     directory = settings.model or pack / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
-    detection, device = settings.detection.options(), settings.runtime.device
+    detection, device = settings.detection.options(), settings.runtime.options().device
     files = _photos(settings, photos)
     with closing(models):  # the measurement opens its own engines
         faces = _faces(models, files)
@@ -67,6 +67,7 @@ def tune(
     recognizer = recognizer_tuning(directory, card, proof, device, faces)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
+    detector = replace(detector, engines=settings.runtime_options.engines)
     tunings: list[GraphTuning] = []
     for name, graph in (("recognizer", recognizer), ("detector", detector)):
         with progress_bars(one_line=True) as progress:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.runtime.gpu import TENSORRT
 from tests.conftest import ROOT
 
 LOCKS = ROOT / "deploy" / "locks"
@@ -50,7 +51,7 @@ def test_locks_contain_the_requirements_of_the_project(name: str) -> None:
 def test_no_extra_installs_a_second_engine_or_opencv() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "dev"}
+    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "dev", "tensorrt"}
     names_of = {
         extra: {canonical(requirement) for requirement in requirements} for extra, requirements in extras.items()
     }
@@ -58,3 +59,12 @@ def test_no_extra_installs_a_second_engine_or_opencv() -> None:
     assert sorted(carriers) == ["cpu", "gpu"]
     # The package insightface would install a second OpenCV and, together with `gpu`, a second ONNX Runtime.
     assert not set.union(*names_of.values()) & {"insightface", "opencv-python", "opencv-contrib-python"}
+
+
+def test_one_tensorrt_is_pinned_for_the_engines_the_provider_and_the_lock() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["tensorrt"] == [f"tensorrt-cu13=={TENSORRT}"]
+    lock = (LOCKS / "tensorrt.txt").read_text()
+    assert re.findall(r"^(\S+)==(\S+)", lock, re.MULTILINE) == [
+        (f"tensorrt-cu13{part}", TENSORRT) for part in ("", "-bindings", "-libs")
+    ]

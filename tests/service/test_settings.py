@@ -55,3 +55,29 @@ def test_a_blank_value_leaves_every_setting_unset(monkeypatch: pytest.MonkeyPatc
     settings = load_settings()
     assert (settings.model, settings.calibration, settings.gallery.directory) == (None, None, None)
     assert settings == before.model_copy(update={"data_dir": platformdirs.user_data_path("vultus")})
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "gpus"),
+    [
+        ("cpu", "cpu", (0,)),
+        ("cuda", "cuda", (0,)),
+        ("cuda:1", "cuda", (1,)),
+        ("cuda:3,0,3", "cuda", (0, 3)),
+        ("cuda:all", "cuda", ()),
+        ("all", "cuda", ()),
+    ],
+)
+def test_a_device_names_the_gpus(
+    device: str, kind: str, gpus: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VULTUS_RUNTIME__DEVICE", device)
+    options = load_settings().runtime_options
+    assert (options.device, options.gpus) == (kind, gpus)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:a", "cuda:0,", "cpu:0"])
+def test_an_unknown_device_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VULTUS_RUNTIME__DEVICE", device)
+    with pytest.raises(SettingsInvalid, match="VULTUS_RUNTIME__DEVICE"):
+        load_settings()

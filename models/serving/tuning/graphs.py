@@ -14,16 +14,15 @@ from models.detection.detector import DETECTOR_OUTPUTS, DetectionOptions, canvas
 from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit
 from models.runtime import RuntimeOptions, Session, cpu_options, open_session, usable_cores
-from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.session import Device, Engine, Precision
-from models.serving.choice import ProvenRuntime, engine_of, proven_runtimes
+from models.serving.choice import ProvenRuntime, proven_runtimes
 from models.serving.comparison import is_proven_here, reference_embeddings
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import RuntimeChoice, TuningKey
 from models.serving.tuning.tuner import TunedGraph, stream_counts
 from models.types import Embeddings, Floats, Images
 
-FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32)}
+FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64, 128)}
 PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1,), "cuda": (1, 4, 8, 16)}
 
 _CPU_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32", "int8")  # first what an untuned machine runs
@@ -66,8 +65,7 @@ def recognizer_tuning(
         return proven_runtimes(card, proof, choice.options())[0]
 
     def file(choice: RuntimeChoice) -> Path:
-        graph = runtime_of(choice).graph
-        return engine_of(directory, card, graph) if choice.engine == "tensorrt" else directory / graph
+        return directory / runtime_of(choice).graph
 
     @cache
     def reference(graph: str, precision: Precision) -> Floats:
@@ -114,7 +112,7 @@ def detector_tuning(directory: Path, detection: DetectionOptions, device: Device
                 return f"boxes or landmarks differ by {moved:.2g} strides"
         return None
 
-    choices = [choice for choice in _choices(device, ("fp32",)) if choice.engine not in TENSORRT_ENGINES]
+    choices = [choice for choice in _choices(device, ("fp32",)) if choice.engine != "tensorrt"]  # has one image size
     single_image, batches = device == "cpu", PHOTO_BATCHES[device]
     return TunedGraph(lambda _: graph, DETECTOR_OUTPUTS, size, choices, batches, check, single_image=single_image)
 

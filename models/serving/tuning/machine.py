@@ -5,10 +5,10 @@ from importlib import metadata
 from pathlib import Path
 
 from models.errors import EngineMissing
-from models.runtime.gpu import find_gpu
+from models.runtime.gpu import find_gpus
 from models.runtime.loading import usable_cores
 
-_ENGINES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+_ENGINES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt-cu13")
 _CPUINFO = Path("/proc/cpuinfo")
 _CPUINFO_FIELDS = ("model name", "cpu family", "model", "stepping")
 
@@ -32,10 +32,10 @@ def _processor() -> str:
 
 def _gpu() -> str:
     try:
-        gpu = find_gpu()
+        gpus = find_gpus()
     except EngineMissing:
         return "none"
-    return f"{gpu.name} {gpu.capability[0]}.{gpu.capability[1]}"
+    return ", ".join(f"{gpu.name} {gpu.capability[0]}.{gpu.capability[1]} driver {gpu.driver}" for gpu in gpus)
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.index.base import NO_KEY, Hits, joined_blocks, nearest, no_hits, stacked
-from service.gallery.index.device import gpu_copies
+from service.gallery.index.device import MAX_DEPTH, gpu_copies
 from service.gallery.index.faiss_vectors import Encoding, empty_copy, new_vectors, stored_vectors, within
 from service.gallery.index.locking import ReadWriteLock
 from service.gallery.records import Block
@@ -58,7 +58,9 @@ class _Segment:
     def search(self, probes: NDArray[np.float32], depth: int) -> Hits:
         if not len(self.template_keys):  # a writer emptied it after the search listed the segments
             return no_hits(len(probes))
-        similarities, rows = (self.gpu_copy or self.vectors).search(probes, min(depth, len(self.template_keys)))
+        depth = min(depth, len(self.template_keys))
+        vectors = self.gpu_copy if self.gpu_copy and depth <= MAX_DEPTH else self.vectors
+        similarities, rows = vectors.search(probes, depth)
         if (found := rows >= 0).all():
             return Hits(similarities, self.template_keys[rows], self.subject_keys[rows])
         similarities = np.where(found, similarities, -np.inf).astype(np.float32)

@@ -16,17 +16,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import onnx
-from onnx import shape_inference
 
 from models.artefact.card import Card, read_card
 from models.backbones import Plan, iresnet, mobilefacenet
 from models.synthetic import synthetic_pictures
+from tests.bench.speed.flops import flops_of
 from tests.checkpoints import save, weights_for
 
 SIDE = 112
 
-_PLANS: dict[str, Callable[[], Plan]] = {
+PLANS: dict[str, Callable[[], Plan]] = {
     "r50": lambda: iresnet.plan((3, 4, 14, 3)),
     "r100": lambda: iresnet.plan((3, 13, 30, 3)),
     "mbf": lambda: mobilefacenet.arcface_plan(2, (1, 4, 6, 2)),
@@ -56,11 +55,11 @@ class Network(NamedTuple):
 
 def prepare(kept: Path, tell: Callable[[str], None]) -> Iterator[Network]:
     """Yield the networks, and export those that do not exist yet."""
-    for name, plan in _PLANS.items():
+    for name, plan in PLANS.items():
         directory = kept / name
         if not (directory / "insightface" / "embedder.onnx").exists():
             tell(f"exporting {name} with random weights, only once; r100 takes some minutes")
-            _export(plan(), directory)
+            export(plan(), directory, "fp32,int8")
         yield network(name, directory / "artefact", directory / "insightface" / "embedder.onnx")
 
 
@@ -73,30 +72,8 @@ def network(name: str, artefact: Path, insightface: Path | None = None) -> Netwo
     return Network(name, graphs, insightface, flops_of(graphs["fp32"]), kept)
 
 
-def flops_of(graph: Path) -> float:
-    """Count the operations of convolutions and matrix products for one face."""
-    model = onnx.load(graph)
-    first = model.graph.input[0].type.tensor_type.shape.dim[0]
-    first.Clear()
-    first.dim_value = 1
-    inferred = shape_inference.infer_shapes(model).graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.output, *inferred.input)
-    }
-    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
-    total = 0.0
-    for node in inferred.node:
-        if node.op_type == "Conv":
-            out, weight = shapes[node.output[0]], shapes[node.input[1]]
-            total += 2.0 * out[2] * out[3] * weight[0] * weight[1] * weight[2] * weight[3]
-        elif node.op_type in ("Gemm", "MatMul"):
-            weight = shapes[node.input[1]]
-            total += 2.0 * weight[0] * weight[1]
-    return total
-
-
-def _export(plan: Plan, directory: Path) -> None:
+def export(plan: Plan, directory: Path, precisions: str, insightface: bool = True) -> None:
+    """Export a network with random weights in some precisions, and for insightface."""
     directory.mkdir(parents=True, exist_ok=True)
     weights = weights_for(plan)
     weights |= {key: array * np.float32(_BRANCH) for key, array in weights.items() if _LAST_NORM.search(key)}
@@ -107,9 +84,11 @@ def _export(plan: Plan, directory: Path) -> None:
         cv2.imwrite(str(faces / f"{number}.png"), picture[..., ::-1])
     vultus = [sys.executable, "-c", "from service.cli.main import main; main()", "export", str(checkpoint), "--force"]
     for out, more in (
-        ("artefact", ["--precision", "fp32,int8", "--calibration-images", str(faces)]),
+        ("artefact", ["--precision", precisions, "--calibration-images", str(faces)]),
         ("insightface", ["--layout", "insightface"]),
     ):
+        if out == "insightface" and not insightface:
+            continue
         done = subprocess.run(
             [*vultus, "--out", str(directory / out), *more], capture_output=True, text=True, check=False
         )

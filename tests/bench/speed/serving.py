@@ -80,7 +80,7 @@ class Serving:
 
 def measure_serving(pair: Pair, detector: Path, recognizer: Path, tell: Callable[[str], None]) -> Serving:
     """Measure start, capacity and latency under load; the compared programs run in turn in each round."""
-    requests = _requests(pair)
+    requests = requests_of(pair)
     bare: list[float] = []
     settled: list[float] = []
     unsettled: list[float] = []
@@ -185,7 +185,7 @@ def _is_tuned(port: int) -> bool:
         return client.get(f"http://127.0.0.1:{port}/v1/info").json()["tuning"] is not None
 
 
-def _requests(pair: Pair) -> list[Request]:
+def requests_of(pair: Pair) -> list[Request]:
     """Return verifications of the two photos in both orders; their answers are checked against the pipeline."""
     settings = load_settings()
     models = load_configured_models(settings)

@@ -1,30 +1,31 @@
-"""Engines are named after the GPU and the TensorRT version, and built with calls that both versions support.
+"""Engines are built for a GPU, a driver and a TensorRT, with calls of TensorRT 10.16.
 
-TensorRT cannot be loaded without a GPU's libraries. The fake below has the names of the bindings of 10.16 and 11.4, and
-no others, so any other call raises AttributeError. The tests check the sequence of calls, not that the calls work.
+TensorRT cannot be loaded without a GPU's libraries. The fake below has names of its bindings and no others, so any
+other call raises AttributeError; `tests.gpu_wheels` compares them with the real bindings. The tests check the sequence
+of calls, not that the calls work.
 """
 
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.artefact.card import CALIBRATION, CARD, PROOF, Card, read_card, write_card
-from models.artefact.digests import directory_digests
+from models.artefact.card import CARD, PROOF, Card, read_card, write_card
+from models.artefact.digests import directory_digests, file_digest
 from models.artefact.integrity import open_artefact
 from models.errors import EngineBuildFailed, EngineMissing
-from models.export.engines import add_engines
+from models.export.engines import build_engines
 from models.export.tensorrt import Batches, build_engine
-from models.runtime.gpu import Gpu, engine_file, find_gpu, load_tensorrt
+from models.runtime.engine_files import EngineKey, verified_engine
+from models.runtime.gpu import TENSORRT, Gpu, find_gpu, load_tensorrt
 from models.types import no_progress
 
-L4 = Gpu("NVIDIA L4", (8, 9))
-H100 = Gpu("NVIDIA H100", (9, 0))
+L4 = Gpu("NVIDIA L4", (8, 9), "580.65.06")
+H100 = Gpu("NVIDIA H100", (9, 0), "580.65.06")
 
 Calls = list[tuple[Any, ...]]
 
@@ -32,7 +33,7 @@ Calls = list[tuple[Any, ...]]
 class FakeTensorrt:
     """A fake of TensorRT that records its calls; the step named by `refuses` fails."""
 
-    __version__ = "11.4.0.106"
+    __version__ = TENSORRT
 
     def __init__(self, refuses: str = "") -> None:
         self.calls: Calls = []
@@ -64,6 +65,12 @@ class FakeTensorrt:
             def set_memory_pool_limit(self, pool: str, size: int) -> None:
                 record(("set_memory_pool_limit", pool, size))
 
+            def set_flag(self, flag: str) -> None:
+                record(("set_flag", flag))
+
+            def clear_flag(self, flag: str) -> None:
+                record(("clear_flag", flag))
+
             def add_optimization_profile(self, profile: "Profile") -> int:
                 record(("add_optimization_profile", type(profile).__name__))
                 return -1 if fake.refuses == "profile" else 0
@@ -72,9 +79,10 @@ class FakeTensorrt:
                 record(("create_timing_cache", content))
                 return Cache(content)
 
-            def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> None:
+            def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
                 record(("set_timing_cache", ignore_mismatch))
                 self._cache = cache
+                return cache.content != b"of another GPU"
 
             def get_timing_cache(self) -> Cache:
                 return self._cache
@@ -86,6 +94,8 @@ class FakeTensorrt:
         class Builder:
             def __init__(self, logger: Logger) -> None:
                 record(("Builder", type(logger).__name__))
+                if fake.refuses == "start":
+                    raise TypeError("pybind11::init(): factory function returned nullptr")
 
             def create_network(self, flags: int) -> str:
                 record(("create_network", flags))
@@ -125,6 +135,7 @@ class FakeTensorrt:
             IProgressMonitor,
         )
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+        self.BuilderFlag = SimpleNamespace(TF32="TF32")
         self.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
 
 
@@ -132,16 +143,6 @@ class FakeTensorrt:
 def graph(tmp_path: Path) -> Path:
     (tmp_path / "embedder.fp16.onnx").write_bytes(b"graph")
     return tmp_path / "embedder.fp16.onnx"
-
-
-def test_an_engine_is_named_for_one_gpu_and_one_version() -> None:
-    names = {engine_file("embedder.fp16.onnx", gpu, version) for gpu in (L4, H100) for version in ("10.16.1", "11.4.0")}
-    assert names == {
-        "embedder.fp16.sm89-trt10.16.1.engine",
-        "embedder.fp16.sm89-trt11.4.0.engine",
-        "embedder.fp16.sm90-trt10.16.1.engine",
-        "embedder.fp16.sm90-trt11.4.0.engine",
-    }
 
 
 def test_the_build_is_strongly_typed_bounded_profiled_and_timed_once(graph: Path, tmp_path: Path) -> None:
@@ -157,7 +158,8 @@ def test_the_build_is_strongly_typed_bounded_profiled_and_timed_once(graph: Path
         ("OnnxParser", "network", "Logger"),
         ("parse_from_file", "embedder.fp16.onnx"),
         ("set_memory_pool_limit", "workspace", 2 << 30),
-        ("set_shape", "faces", (1, 112, 96, 3), (8, 112, 96, 3), (32, 112, 96, 3)),
+        ("clear_flag", "TF32"),
+        ("set_shape", "faces", (1, 112, 96, 3), (32, 112, 96, 3), (128, 112, 96, 3)),
         ("add_optimization_profile", "Profile"),
         ("create_timing_cache", b""),
         ("set_timing_cache", False),
@@ -169,7 +171,13 @@ def test_the_build_is_strongly_typed_bounded_profiled_and_timed_once(graph: Path
 
 
 @pytest.mark.parametrize(
-    ("refuses", "said"), [("parse", "node 0 is not supported"), ("profile", "1 to 64 faces"), ("build", "its log")]
+    ("refuses", "said"),
+    [
+        ("start", "does not start"),
+        ("parse", "node 0 is not supported"),
+        ("profile", "1 to 64 faces"),
+        ("build", "its log"),
+    ],
 )
 def test_a_build_that_fails_writes_nothing(refuses: str, said: str, graph: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineBuildFailed, match=said):
@@ -193,33 +201,45 @@ def artefact(tmp_path: Path) -> Path:
     return directory
 
 
-def test_engines_join_the_artefact_and_its_card(artefact: Path, tmp_path: Path) -> None:
-    before = read_card(artefact, Card)
-    steps = list[str]()
-    built = add_engines(artefact, FakeTensorrt(), L4, tmp_path / "caches", lambda step, *_: steps.append(step))
-    names = [path.name for path in built]
-    assert {f"building {name}" for name in names} < set(steps)
-    assert names == ["embedder.sm89-trt11.4.0.106.engine", "embedder.int8.sm89-trt11.4.0.106.engine"]
-    card, _ = open_artefact(artefact)
-    assert set(card.files) == {*before.files, *names}
-    assert card.engines[names[1]] == {"gpu": "NVIDIA L4", "tensorrt": "11.4.0.106", "graph": "embedder.int8.onnx"}
-    assert card.contract_id("yunet") == before.contract_id("yunet")
-    add_engines(artefact, FakeTensorrt(), H100, tmp_path / "caches", no_progress)
-    assert len(open_artefact(artefact)[0].engines) == 4
-    assert sorted(path.name for path in (tmp_path / "caches").iterdir()) == [
-        "sm89-trt11.4.0.106.timing",
-        "sm90-trt11.4.0.106.timing",
+def test_timings_that_tensorrt_refuses_are_measured_again(graph: Path, tmp_path: Path) -> None:
+    timings = tmp_path / "a.timing"
+    timings.write_bytes(b"of another GPU")
+    trt = FakeTensorrt()
+    build_engine(trt, graph, (112, 112), tmp_path / "a.engine", timings, no_progress)
+    assert [call for call in trt.calls if call[0] == "create_timing_cache"] == [
+        ("create_timing_cache", b"of another GPU"),
+        ("create_timing_cache", b""),
     ]
+    assert timings.read_bytes() == b"timed "
 
 
-def test_a_calibration_may_be_replaced_after_engines_are_built(artefact: Path, tmp_path: Path) -> None:
-    (artefact / CALIBRATION).write_text("{}")
-    add_engines(artefact, FakeTensorrt(), L4, tmp_path / "caches", no_progress)
-    (artefact / CALIBRATION).write_text('{"version": 3}')
-    card, _ = open_artefact(artefact)
-    assert CALIBRATION not in card.files
-    write_card(artefact, replace(card, files={**card.files, CALIBRATION: "0" * 64}))  # as earlier programs did
-    open_artefact(artefact)
+def test_engines_are_kept_beside_the_artefact_with_their_records(artefact: Path, tmp_path: Path) -> None:
+    before, root, trt = read_card(artefact, Card), tmp_path / "engines", FakeTensorrt()
+    steps = list[str]()
+    report = lambda step, *_: steps.append(step)  # noqa: E731
+    built = build_engines(artefact, trt, L4, root, report, Batches(common=64), tf32=True)
+    assert [step for step in steps if step.startswith("building")] == [
+        "building embedder.onnx in fp32",
+        "building embedder.int8.onnx in int8",
+        "building embedder.onnx in tf32",
+    ]
+    assert [call for call in trt.calls if call[0] in ("set_flag", "clear_flag")] == [
+        ("clear_flag", "TF32"),
+        ("clear_flag", "TF32"),
+        ("set_flag", "TF32"),
+    ]
+    assert ("set_shape", "faces", *((count, 112, 112, 3) for count in (1, 64, 128))) in trt.calls
+    assert open_artefact(artefact)[0] == before
+    for path, (graph, precision) in zip(
+        built, (("embedder.onnx", "fp32"), ("embedder.int8.onnx", "int8"), ("embedder.onnx", "tf32")), strict=True
+    ):
+        key = EngineKey(L4, TENSORRT, file_digest(artefact / graph), precision)  # type: ignore[arg-type]
+        assert verified_engine(root, key) == path
+    build_engines(artefact, FakeTensorrt(), H100, root, no_progress)
+    assert sorted(path.name for path in root.iterdir()) == [
+        "nvidia-h100-sm90-trt10.16.1.11-driver580.65.06",
+        "nvidia-l4-sm89-trt10.16.1.11-driver580.65.06",
+    ]
 
 
 @pytest.fixture
@@ -250,12 +270,7 @@ def test_a_missing_driver_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_driver_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     no_device = 100
-    driver = SimpleNamespace(
-        cuInit=lambda _: no_device,
-        cuDeviceGet=lambda *_: no_device,
-        cuDeviceGetName=lambda *_: no_device,
-        cuDeviceGetAttribute=lambda *_: no_device,
-    )
+    driver = SimpleNamespace(cuInit=lambda _: no_device)
     monkeypatch.setattr("ctypes.CDLL", lambda _: driver)
     with pytest.raises(EngineMissing, match="CUDA error 100"):
         find_gpu()
@@ -263,5 +278,6 @@ def test_a_driver_without_a_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_module_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("tensorrt")
+    module.__version__ = TENSORRT  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     assert load_tensorrt() is module

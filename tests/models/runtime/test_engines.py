@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import openvino as ov
 import pytest
 
@@ -193,3 +194,20 @@ def test_engines_and_precisions_agree_on_the_default_recognizer(store: PackStore
     assert compare(raw, embeddings["openvino", "fp32"]).failures("fp32") == []
     assert compare(raw, embeddings["openvino", "auto"]).failures("bf16") == []
     assert real_models.recognizer.dimensions == raw.shape[1]
+
+
+@pytest.mark.parametrize(("threads", "streams", "pool"), [(8, 1, 8), (8, 2, 7), (8, 8, 1), (2, 4, 1)])
+def test_onnxruntime_uses_every_thread_with_the_threads_of_the_callers(
+    threads: int, streams: int, pool: int, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of n has n - 1 threads beside those of the callers, of which there is one for each stream."""
+    seen: list[int] = []
+    original = onnxruntime.InferenceSession
+
+    def opened(path: str, options: onnxruntime.SessionOptions, **others: object) -> onnxruntime.InferenceSession:
+        seen.append(options.intra_op_num_threads)
+        return original(path, options, **others)
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", opened)
+    load(tiny, engine="onnxruntime", threads=threads, streams=streams)
+    assert seen == [pool]

@@ -43,10 +43,10 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = comparison.require_parity
 
-    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> None:
+    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> list[dict[str, Any]]:
         described = session.describe()
         names.append(f"{described.precision} on {described.engine}")
-        original(session, directory, card, graph)
+        return original(session, directory, card, graph)
 
     monkeypatch.setattr(recognizer, "require_parity", require_parity)
     return names
@@ -104,6 +104,9 @@ def test_a_proof_of_another_or_unknown_instruction_set_is_compared_once(
     for _ in range(2):
         _, session = open_recognizer(directory, card, proof, INT8, tmp_path / "comparisons")
         assert session.describe().precision == "int8"
+    (stored,) = (tmp_path / "comparisons").iterdir()
+    (row,) = json.loads(stored.read_text())["measured"]
+    assert row["worst_cosine"] > 0.9
     assert compared == ["int8 on onnxruntime"]
     other = replace(card, files={**card.files, "embedder.int8.onnx": "other weights"})
     open_recognizer(directory, other, proof, INT8, tmp_path / "comparisons")
@@ -155,10 +158,10 @@ def test_auto_passes_over_bfloat16_that_differs_here(
     directory, card = artefact
     original = comparison.require_parity
 
-    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> None:
+    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> list[dict[str, Any]]:
         if session.describe().precision == "bf16":
             raise ArtefactUnfit("bf16 differs here")
-        original(session, directory, card, graph)
+        return original(session, directory, card, graph)
 
     engines(monkeypatch)
     monkeypatch.setattr(recognizer, "require_parity", require_parity)
@@ -225,7 +228,7 @@ def test_a_damaged_record_of_a_comparison_does_not_count(
 ) -> None:
     session = open_session(artefact[0] / "embedder.int8.onnx", ("embedding",), ((16, 16),), INT8).describe()
     key = comparison_key(artefact[1], "embedder.int8.onnx", session, "cpu")
-    write_passed(tmp_path, key)
+    write_passed(tmp_path, key, [{"worst_cosine": 1.0}])
     assert has_passed(tmp_path, key)
     assert not has_passed(None, key)
     assert not has_passed(tmp_path, key._replace(isa="elsewhere"))
