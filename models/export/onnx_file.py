@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import TensorProto
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from models.artefact.digests import file_digest, value_digest
 from models.errors import GraphUnsupported, InferenceFailed
@@ -34,7 +35,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise GraphUnsupported(f"{path.name} holds no ONNX graph, or it is truncated")
     _check_weights_files(path, model)
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
+        for tensor in _external_tensors(model):  # onnx's own loader omits some places
+            load_external_data_for_tensor(tensor, str(path.parent))
     except Exception as error:  # onnx raises many classes for files outside the directory, links and wrong sizes
         reason = str(error).strip().partition("\n")[0][:200]
         raise GraphUnsupported(f"the weights beside {path.name} cannot be read: {reason}") from error
@@ -53,7 +55,7 @@ def weights_digest(path: Path) -> str:
     if is_ort_format(path):
         return digest
     model = onnx.load(path, format="protobuf", load_external_data=False)
-    files = sorted({entry["location"] for entry in _external(model.graph)})
+    files = sorted({_place(tensor)["location"] for tensor in _external_tensors(model)})
     return value_digest([digest, *(file_digest(path.parent / name) for name in files)]) if files else digest
 
 
@@ -87,7 +89,7 @@ def _check_head(path: Path) -> None:
 
 
 def _check_weights_files(path: Path, model: onnx.ModelProto) -> None:
-    for entry in _external(model.graph):
+    for entry in map(_place, _external_tensors(model)):
         file = path.parent / entry["location"]
         if not file.is_file():
             raise GraphUnsupported(
@@ -102,14 +104,22 @@ def _check_weights_files(path: Path, model: onnx.ModelProto) -> None:
             raise GraphUnsupported(f"{entry['location']}, which holds the weights of {path.name}, is truncated")
 
 
-def _external(graph: onnx.GraphProto) -> Iterator[Mapping[str, str]]:
-    """Return location, offset and length of every tensor in another file, also in the bodies of If and Loop."""
-    attributes = [item for node in graph.node for item in node.attribute]
-    constants = [item.t for item in attributes if item.type == onnx.AttributeProto.TENSOR]
-    for item in attributes:
-        for body in (*([item.g] if item.type == onnx.AttributeProto.GRAPH else []), *item.graphs):
-            yield from _external(body)
-    for tensor in (*graph.initializer, *constants):
-        if tensor.data_location == TensorProto.EXTERNAL:
-            entry = {item.key: item.value for item in tensor.external_data}
-            yield {"location": "", **entry}
+def _external_tensors(message: Message) -> Iterator[TensorProto]:
+    """Return every tensor whose numbers are in another file, wherever ONNX can hold one.
+
+    These are initializers, dense and sparse, and attributes of nodes, in the graph, in the bodies of If, Loop and Scan,
+    in local functions and in the training graphs.
+    """
+    if isinstance(message, TensorProto):
+        if message.data_location == TensorProto.EXTERNAL:
+            yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else list(value):
+                yield from _external_tensors(part)
+
+
+def _place(tensor: TensorProto) -> Mapping[str, str]:
+    """Return location, offset and length of a tensor in another file."""
+    return {"location": "", **{item.key: item.value for item in tensor.external_data}}

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.errors import ExportError, GraphUnsupported
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.isolation import run_here
-from models.export.onnx_file import weights_digest
+from models.export.onnx_file import read_onnx, weights_digest
 from models.export.published import describe_onnx, embed_by_published, write_imported
 from models.export.steps import SourceSpec
 from models.runtime.onnxruntime_engine import PlainGraph
@@ -375,23 +375,85 @@ def test_the_contract_covers_weights_in_files_beside_the_graph(tmp_path: Path) -
         describe_onnx(source(tmp_path / "0/a.onnx"))
 
 
-def test_the_contract_covers_weights_in_the_bodies_of_branches(tmp_path: Path) -> None:
+def outside(path: Path, *numbers: float) -> TensorProto:
+    """Return a vector whose numbers are in a file."""
+    tensor = numpy_helper.from_array(np.array(numbers, np.float32), "inner")
+    path.write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=path.name)
+    return tensor
+
+
+def holding(tensor: TensorProto, place: str) -> onnx.ModelProto:
+    """Return a model that holds a tensor in one place; only what reads tensors needs to accept it."""
+    value = helper.make_tensor_value_info("inner", TensorProto.FLOAT, list(tensor.dims))
+    initializers, sparse = [], onnx.SparseTensorProto(values=tensor, dims=tensor.dims)
+    node = Node("Constant", [], ["inner"])
+    if place == "an attribute":
+        node.attribute.append(onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=tensor))
+    elif place == "a list of tensors":
+        node.attribute.append(onnx.AttributeProto(name="own", type=onnx.AttributeProto.TENSORS, tensors=[tensor]))
+    elif place == "a sparse attribute":
+        kind = onnx.AttributeProto.SPARSE_TENSOR
+        node.attribute.append(onnx.AttributeProto(name="sparse_value", type=kind, sparse_tensor=sparse))
+    elif "branch" in place:
+        initializers = [tensor] if "sparse" not in place else []
+        sparse_weights = [sparse] if "sparse" in place else []
+        branch = helper.make_graph([], "branch", [], [value], initializers, sparse_initializer=sparse_weights)
+        node = Node("If", ["condition"], ["inner"], then_branch=branch, else_branch=branch)
+    functions = []
+    if place.endswith("of a function"):
+        functions = [helper.make_function("own", "Part", [], ["inner"], [node], [helper.make_opsetid("", 17)])]
+        node = Node("Part", [], ["inner"], domain="own")
+    graph = helper.make_graph([node], "g", [], [value], sparse_initializer=[sparse] if place == "sparse" else [])
+    return helper.make_model(graph, functions=functions)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "an attribute",
+        "a list of tensors",
+        "a sparse attribute",
+        "a branch",
+        "a sparse weight of a branch",
+        "a branch of a function",
+        "sparse",
+    ],
+)
+def test_the_contract_covers_weights_in_other_files_wherever_they_are(place: str, tmp_path: Path) -> None:
     digests = []
     for number in range(2):
-        (tmp_path / str(number)).mkdir()
-        body_weight = numpy_helper.from_array(np.full(4, number, np.float32), "inner")
-        (tmp_path / f"{number}/inner.bin").write_bytes(body_weight.raw_data)
-        body_weight.ClearField("raw_data")
-        body_weight.data_location = TensorProto.EXTERNAL
-        body_weight.external_data.add(key="location", value="inner.bin")
-        inside = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [4])
-        branch = helper.make_graph([], "branch", [], [inside], [body_weight])
-        node = helper.make_node("If", ["condition"], ["chosen"], then_branch=branch, else_branch=branch)
-        graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, [4])])
-        (tmp_path / f"{number}/a.onnx").write_bytes(helper.make_model(graph).SerializeToString())
-        digests.append(weights_digest(tmp_path / f"{number}/a.onnx"))
+        path = tmp_path / f"{number}/a.onnx"
+        path.parent.mkdir()
+        published = holding(outside(path.with_name("inner.bin"), 1, 2, number), place)
+        assert b"inner.bin" in published.SerializeToString()
+        digests.append(weights_digest(saved(published, path)))
+        assert b"inner.bin" not in read_onnx(path).SerializeToString(), "every weight is read"
     assert (tmp_path / "0/a.onnx").read_bytes() == (tmp_path / "1/a.onnx").read_bytes()
     assert digests[0] != digests[1]
+    (tmp_path / "0/inner.bin").unlink()
+    with pytest.raises(GraphUnsupported, match=r"inner\.bin, which is not beside it"):
+        read_onnx(tmp_path / "0/a.onnx")
+
+
+def test_the_contract_covers_weights_of_functions(tmp_path: Path) -> None:
+    described = []
+    for factor in (1.0, 2.0):
+        path = tmp_path / f"{factor}/a.onnx"
+        path.parent.mkdir()
+        weights = outside(path.with_name("w.bin"), *(WEIGHTS["w"] * np.float32(factor)).ravel())
+        weights.dims[:] = WEIGHTS["w"].shape
+        constant = Node("Constant", [], ["w"])
+        constant.attribute.append(onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=weights))
+        imports = [helper.make_opsetid("", 13)]
+        function = helper.make_function("own", "Stem", ["x"], ["c"], [constant, *body()], imports)
+        published = model([Node("Stem", ["x"], ["c"], domain="own"), FLAT, *head("f")], domains=["own"])
+        published.functions.append(function)
+        described.append(describe_onnx(source(saved(published, path))))
+    assert (tmp_path / "1.0/a.onnx").read_bytes() == (tmp_path / "2.0/a.onnx").read_bytes()
+    assert described[0].weights != described[1].weights
 
 
 def test_a_quantisation_that_nothing_reads_does_not_loosen_the_proof(tmp_path: Path) -> None:
