@@ -8,8 +8,7 @@ from pathlib import Path
 
 from models.artefact.card import CALIBRATION, CARD, Card, read_card
 from models.errors import ArtefactUnfit, OutputExists, PackDamaged, StorageFailed
-
-_ENGINE = ".engine"  # made by `vultus engine`
+from models.export.retained import ENGINE_SUFFIX
 
 
 def require_destination(out: Path, source: Path, force: bool) -> None:
@@ -64,4 +63,4 @@ def _is_replaceable(path: Path) -> bool:
     except (ArtefactUnfit, PackDamaged):
         return False
     own = entries - {CARD, CALIBRATION, *files}
-    return not any((path / name).is_dir() or not name.endswith(_ENGINE) for name in own)
+    return not any((path / name).is_dir() for name in entries) and all(name.endswith(ENGINE_SUFFIX) for name in own)

@@ -42,6 +42,7 @@ from models.export.pictures import Faces, calibration_faces, drawn_faces, labell
 from models.export.precision.float16 import write_float16
 from models.export.precision.int8 import Int8Graphs, write_int8
 from models.export.proof import Reference, arithmetic, prove, prove_insightface
+from models.export.retained import retain
 from models.export.steps import Description, SourceSpec
 from models.graph.quantize import WeightBits
 from models.graph.weights import weights_file
@@ -70,7 +71,7 @@ class ExportSpec:
         calibration: Directory of aligned faces or photos, required for int8; None if the user gave none.
         labelled: Directory of a labelled set in the layout of LFW, on which changed decisions are measured;
             None if the user gave none.
-        force: Replace an existing artefact or empty directory.
+        force: Replace an existing artefact or empty directory; see `models.export.retained` for what stays of it.
         published: The source is a published ONNX graph, not a checkpoint.
         weight_bits: Bits of the weights of int8 graphs; None for 7 if this processor saturates sums of 8-bit products,
             else 8. An artefact for another processor without VNNI needs 7.
@@ -213,6 +214,9 @@ class Exporter:
             require_destination(target, self._source.path, self._spec.force)  # it may have appeared meanwhile
         if target.exists() and not proof.passed:  # a failed artefact must not replace an existing one
             target = path_for_unfit(target)
+        if target.exists():
+            card, notes = retain(target, new, card)
+            self._notes.extend(notes)
         replace_directory(new, target, scratch)
         return Exported(target, card, proof, tuple(self._notes))
 

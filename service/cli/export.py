@@ -67,7 +67,10 @@ LabelledSet = Annotated[
     Path | None,
     typer.Option("--labelled", help="Labelled set to measure: pairs.txt and images/, in the layout of LFW."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing artefact when the new one is complete.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace an existing artefact when the new one is complete; its calibration is kept."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")]
 
 

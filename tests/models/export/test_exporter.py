@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.alignment import AlignmentTemplate
-from models.artefact.card import CARD, PROOF, Card, NormStatistics, read_card
+from models.artefact.card import CALIBRATION, CARD, PROOF, Card, NormStatistics, read_card, write_card
+from models.artefact.digests import file_digest
 from models.artefact.directories import replace_directory
 from models.artefact.integrity import open_artefact
 from models.backbones import Plan
@@ -164,6 +165,46 @@ def test_an_existing_directory_is_replaced_only_with_force(
     with pytest.raises(OutputExists, match="is not an artefact"):
         export(order(checkpoint, out, force=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def with_calibration_and_engines(artefact: Path, out: Path) -> Path:
+    """Copy an artefact and add what `vultus calibrate` and `vultus engine` add; one engine is not on the card."""
+    shutil.copytree(artefact, out)
+    (out / CALIBRATION).write_text("hours of work")
+    for name in ("listed.engine", "unlisted.engine"):
+        (out / name).write_text(name)
+    card = read_card(out, Card)
+    files = {**card.files, "listed.engine": file_digest(out / "listed.engine")}
+    write_card(out, replace(card, engines={"listed.engine": {"graph": "embedder.onnx"}}, files=files))
+    return out
+
+
+def test_a_calibration_and_engines_stay_where_the_contract_stays(
+    artefact: Exported, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = with_calibration_and_engines(artefact.path, tmp_path / "out")
+    exported = export(replace(order(checkpoint, out, force=True), name="artefact"))
+    assert (out / CALIBRATION).read_text() == "hours of work"
+    assert open_artefact(out)[0] == exported.card
+    assert exported.card.engines == {"listed.engine": {"graph": "embedder.onnx"}}
+    assert any(note.startswith("calibration.json stays") for note in exported.notes)
+    assert any("removed: unlisted.engine;" in note for note in exported.notes)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_calibration_of_another_contract_is_kept_beside_and_lost_engines_are_named(
+    artefact: Exported, tmp_path: Path
+) -> None:
+    other = save(weights_for(small_iresnet(), seed=1), tmp_path / "other.pth")
+    out = with_calibration_and_engines(artefact.path, tmp_path / "out")
+    (tmp_path / "out.calibration.json").write_text("of another export")
+    exported = export(order(other, out, force=True))
+    assert not (out / CALIBRATION).exists()
+    assert (tmp_path / "out.calibration1.json").read_text() == "hours of work"
+    assert (tmp_path / "out.calibration.json").read_text() == "of another export"
+    assert any("out.calibration1.json" in note for note in exported.notes)
+    assert any("removed: listed.engine, unlisted.engine;" in note for note in exported.notes)
+    assert open_artefact(out)[0].engines == {}
 
 
 def test_files_of_the_user_in_an_artefact_are_not_replaced(
