@@ -1,6 +1,8 @@
 """The model description that CVLFace stores next to a checkpoint: `model.yaml`, or `config.json` on a model hub.
 
-Only this description states the colour order. The same network is published for RGB and for BGR with the same keys.
+Only this description states the colour order. The same network is published for RGB and for BGR with the same keys. A
+description holds for the checkpoint that it was published with, which its name tells: a checkpoint of another name in
+the same directory may have the other order.
 """
 
 import json
@@ -11,6 +13,8 @@ from typing import Any, Literal
 import yaml
 
 Color = Literal["rgb", "bgr"]
+
+_STEMS = {"model.yaml": ("model",), "config.json": ("model", "pytorch_model")}  # of the checkpoints that each describes
 
 _COLORS: dict[str, Color] = {"rgb": "rgb", "bgr": "bgr"}
 
@@ -32,13 +36,11 @@ def read_sidecar(checkpoint: Path) -> Sidecar | None:
     """Read the description next to a checkpoint.
 
     Returns:
-        The description, without a colour order if the file is malformed; None if no description exists.
+        The description, without a colour order if the file is malformed; None if no file describes the checkpoint.
     """
-    for name in (f"{checkpoint.stem}.yaml", "model.yaml", "config.json"):
-        path = checkpoint.with_name(name)
-        if path.is_file():
-            return Sidecar(name, _color(path))
-    return None
+    names = [f"{checkpoint.stem}.yaml", *(name for name, stems in _STEMS.items() if checkpoint.stem in stems)]
+    path = next((path for path in map(checkpoint.with_name, names) if path.is_file()), None)
+    return None if path is None else Sidecar(path.name, _color(path))
 
 
 def _color(path: Path) -> Color | None:

@@ -49,15 +49,14 @@ def decide_color(checkpoint: Checkpoint, plan: Plan, given: ColorOrder | None) -
         raise ColorUnknown(
             f"some projects train {plan.architecture} in RGB and others in BGR, and neither {checkpoint.path.name} "
             f"nor {description} states the order; give --color rgb or --color bgr "
-            "(AdaFace's own checkpoints are BGR, those of CVLFace state it in model.yaml)"
+            "(AdaFace's own checkpoints are BGR, those of CVLFace state it in model.yaml beside model.pt)"
         )
     return from_file
 
 
 def _color_from_file(checkpoint: Checkpoint, plan: Plan) -> Decision | None:
     cvlface = f".{checkpoint.unwrapped_prefix}".endswith(_CVLFACE_PREFIX)
-    described = cvlface or checkpoint.path.stem == "model"  # model.yaml does not describe a file of another name
-    if described and checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
+    if checkpoint.sidecar is not None and checkpoint.sidecar.color is not None:
         return Decision(checkpoint.sidecar.color, f"{checkpoint.sidecar.name} beside the checkpoint")
     if cvlface:
         return None

@@ -17,6 +17,7 @@ from ml_dtypes import bfloat16
 from safetensors.torch import save_file
 
 from models.checkpoint import read_checkpoint
+from models.checkpoint.sidecar import Sidecar, read_sidecar
 from models.checkpoint.unpickling import unpickle_bytes
 from models.errors import (
     CheckpointIsModule,
@@ -325,6 +326,18 @@ def test_a_malicious_model_description_states_no_colour_order(tmp_path: Path) ->
         sidecar = read_checkpoint(tmp_path).sidecar
         assert sidecar is not None
         assert sidecar.color is None
+
+
+def test_a_model_description_holds_for_the_checkpoint_of_its_name_only(tmp_path: Path) -> None:
+    hub = {"model.pt", "model.safetensors", "pytorch_model.bin"}
+    described = {"model.yaml": hub - {"pytorch_model.bin"}, "config.json": hub, "a.yaml": {"a.pt"}}
+    for description, own in described.items():
+        folder = tmp_path / description
+        folder.mkdir()
+        (folder / description).write_text('{"color_space": "BGR"}')
+        assert {
+            name for name in (*hub, "a.pt", "b.pt") if read_sidecar(folder / name) == Sidecar(description, "bgr")
+        } == own
 
 
 def test_reads_the_model_description_in_a_directory_of_cvlface(tmp_path: Path) -> None:

@@ -330,6 +330,10 @@ def test_an_unknown_colour_order_is_an_error(tmp_path: Path) -> None:
     torch.save(tensors(weights, "net."), tmp_path / "model.pt")
     with pytest.raises(ColorUnknown):
         export(order(tmp_path / "model.pt", tmp_path / "out"))
+    (tmp_path / "model.yaml").write_text("color_space: RGB")
+    (tmp_path / "model.pt").rename(tmp_path / "of_cvlface.pt")
+    with pytest.raises(ColorUnknown):
+        export(order(tmp_path / "of_cvlface.pt", tmp_path / "out"))
     told = export(order(bare, tmp_path / "out", color="rgb")).card
     assert (told.preprocessing["color"], told.color_from) == ("rgb", "the user")
 
