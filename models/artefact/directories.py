@@ -46,12 +46,20 @@ def make_directory(directory: Path) -> None:
         raise StorageFailed(f"{directory} cannot be created: {error.strerror}") from error
 
 
+def link_target(path: Path) -> Path:
+    """Return what a symbolic link leads to, and any other path unchanged.
+
+    A rename to the path of a link replaces the link, and what it leads to stays as it was.
+    """
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def replace_directory(new: Path, target: Path, scratch: Path) -> None:
     """Replace a directory by a complete one.
 
     Args:
         new: Complete directory on the same file system; its files are flushed to disk first.
-        target: Path of the directory to replace, which may be missing.
+        target: Path of the directory to replace, which may be missing and is not a link; see `link_target`.
         scratch: Directory into which the previous target is moved. The caller removes it.
     """
     for path in sorted(new.rglob("*")):

@@ -1,6 +1,7 @@
 """The directory that an export writes: what may be replaced there, and where an artefact is made meanwhile."""
 
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,13 @@ def require_destination(out: Path, source: Path, force: bool) -> None:
 
     Raises:
         OutputExists: `out` exists and `force` is False, or it is neither an artefact nor an empty directory, or it
-            contains the source.
-        StorageFailed: A parent of `out` is not a directory.
+            contains the source, or it cannot be replaced because it is a mount point or the working directory.
+        StorageFailed: A parent of `out` is not a directory, or `out` is a link that leads to itself.
     """
+    if out.is_symlink():  # although links are followed
+        raise StorageFailed(f"{out} could not be written: it is a link that leads to itself")
+    if os.path.ismount(out) or out.name in ("", ".."):
+        raise OutputExists(f"{out} is a mount point or the working directory; give a directory in it as --out")
     if out.exists() and not force:
         raise OutputExists(f"{out} exists; give --force to replace it, or another --out")
     if out.exists() and not _is_replaceable(out):

@@ -25,7 +25,7 @@ import numpy as np
 from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.card import CARD, CONVERSION, GRAPH_FILES, PROOF, Card, write_card
 from models.artefact.digests import directory_digests, file_digest, value_digest
-from models.artefact.directories import replace_directory
+from models.artefact.directories import link_target, replace_directory
 from models.artefact.parity import GraphKind, pair_similarities
 from models.artefact.proof import Proof
 from models.errors import (
@@ -63,7 +63,7 @@ class ExportSpec:
 
     Attributes:
         source: The checkpoint or published graph, and what the user states about its network.
-        out: Directory of the artefact.
+        out: Directory of the artefact; a symbolic link is followed.
         name, licence: Name of the model and licence of its weights, for the card.
         precisions: Precisions to make in addition to fp32, which is always made.
         layout: `vultus` for the service, or `insightface` for the graph that insightface's `ArcFaceONNX` loads, which
@@ -127,7 +127,7 @@ class Exporter:
             progress: Called with the name of each step and the number of faces or layers done.
             isolate: Calls a function with its arguments: `run_in_subprocess`, or `run_here` for small models.
         """
-        self._spec = spec
+        self._spec = spec = replace(spec, out=link_target(spec.out))
         self._source = spec.source
         self._weight_bits: WeightBits = spec.weight_bits or (7 if saturates() else 8)
         self._make_cropper = make_cropper

@@ -32,7 +32,7 @@ from models.artefact.card import (
     write_card,
 )
 from models.artefact.digests import directory_digests, file_digest
-from models.artefact.directories import replace_directory
+from models.artefact.directories import link_target, replace_directory
 from models.artefact.parity import GraphKind
 from models.artefact.proof import Proof
 from models.errors import ArtefactUnfit, StorageFailed
@@ -84,26 +84,28 @@ def fetch_pack(store: PackStore, manifest: Manifest, progress: Progress, mirror:
         return store.path(manifest)
     try:
         store.root.mkdir(parents=True, exist_ok=True)
-        with _lock(store.root, manifest.name):
+        target = link_target(store.root / manifest.name)
+        with _lock(store.root, manifest.name, target.parent):
             if not store.is_intact(manifest):  # another process may have fetched it meanwhile
-                _fetch(store.root, manifest, progress, mirror)
+                _fetch(store.root, target, manifest, progress, mirror)
     except OSError as error:
         raise StorageFailed(f"the pack {manifest.name} could not be written: {error.strerror or error}") from error
     return store.path(manifest)
 
 
 @contextmanager
-def _lock(root: Path, name: str) -> Iterator[None]:
+def _lock(root: Path, name: str, beside: Path) -> Iterator[None]:
     """Lock a pack against other processes, and remove scratch directories that killed fetches left behind."""
     with (root / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in root.glob(f".{name}{_SCRATCH}*"):
+        for stale in beside.glob(f".{name}{_SCRATCH}*"):
             shutil.rmtree(stale, ignore_errors=True)
         yield
 
 
-def _fetch(root: Path, manifest: Manifest, progress: Progress, mirror: Path | None) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{manifest.name}{_SCRATCH}", dir=root) as scratch:
+def _fetch(root: Path, target: Path, manifest: Manifest, progress: Progress, mirror: Path | None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{manifest.name}{_SCRATCH}", dir=target.parent) as scratch:
         new = Path(scratch, "pack")
         published = fetch_published(manifest, Path(scratch, "published"), progress, mirror)
         if manifest.kind == "photos":
@@ -112,7 +114,7 @@ def _fetch(root: Path, manifest: Manifest, progress: Progress, mirror: Path | No
             new.mkdir()
             progress("converting and comparing", 0, None)
             build_models(manifest, published, new, _demo_photos(PackStore(root)))
-        replace_directory(new, root / manifest.name, Path(scratch))
+        replace_directory(new, target, Path(scratch))
 
 
 def _demo_photos(store: PackStore) -> Path | None:

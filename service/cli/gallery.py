@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.artefact.directories import sync
+from models.artefact.directories import link_target, sync
 from models.errors import StorageFailed
 from service.cli.output import err, out, progress_bars, say
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
@@ -115,7 +115,8 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
     """Write all templates of a gallery to a file, with their contract id. The file appears once it is complete."""
     if not out.name or (out.exists() and not out.is_file()):
         raise StorageFailed(f"{out} cannot be written: it is not a regular file")
-    part = out.with_name(out.name + ".part")
+    target = link_target(out)
+    part = target.with_name(target.name + ".part")
     with _opened(build=False) as galleries:
         _, _, templates = read_gallery(galleries, name)
         lines = export_lines(galleries, name)
@@ -127,7 +128,7 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
                     if number % _PROGRESS_EVERY == 0:
                         progress("templates", number, templates)
             sync(part)
-            part.rename(out)
+            part.rename(target)
         except BaseException as error:  # also an interrupt: no partial file may remain
             with suppress(OSError):
                 part.unlink()

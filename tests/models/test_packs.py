@@ -116,6 +116,18 @@ def test_a_damaged_pack_is_fetched_again(tmp_path: Path) -> None:
     assert remaining == [".own.lock", "own"], "no scratch directory is left"
 
 
+def test_a_link_to_a_pack_is_followed(tmp_path: Path) -> None:
+    manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs/own").symlink_to(tmp_path / "disk/own")
+    (tmp_path / "disk/.own+killed").mkdir(parents=True)
+    for _ in range(2):
+        path = fetch_pack(PackStore(tmp_path / "packs"), manifest, quiet)
+        assert path.is_symlink()
+        assert [entry.name for entry in (tmp_path / "disk").iterdir()] == ["own"]
+        (tmp_path / "disk/own/one.bin").write_bytes(b"altered")
+
+
 def test_files_of_a_killed_fetch_are_removed(tmp_path: Path) -> None:
     manifest = photos_manifest(tmp_path / "source", directory=str(tmp_path / "source"))
     for name in (".own+killed", ".own-larger+busy"):  # the second belongs to another pack, which is being fetched

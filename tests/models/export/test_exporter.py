@@ -207,6 +207,26 @@ def test_a_calibration_of_another_contract_is_kept_beside_and_lost_engines_are_n
     assert open_artefact(out)[0].engines == {}
 
 
+def test_a_link_to_the_output_is_followed(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link, real = tmp_path / "link", tmp_path / "disk/artefact"
+    link.symlink_to("disk/artefact")
+    for _ in range(2):  # what it leads to is missing, then an artefact
+        assert export(order(checkpoint, link, force=True)).path == real
+        assert link.is_symlink()
+        assert open_artefact(real)
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["artefact"]
+
+
+def test_an_output_that_cannot_be_replaced_is_refused_before_the_work(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StorageFailed, match="leads to itself"):
+        export(order(checkpoint, tmp_path / "loop", force=True))
+    for out in ("/proc", "."):
+        with pytest.raises(OutputExists, match="mount point or the working directory"):
+            export(replace(order(checkpoint, tmp_path, force=True), out=Path(out)))
+
+
 def test_files_of_the_user_in_an_artefact_are_not_replaced(
     artefact: Exported, checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -220,7 +220,10 @@ def test_unwritable_paths_are_refused_and_markup_in_names_is_printed(folders: Pa
     other = tmp_path / "other.ndjson"
     other.write_text('{"subject": "x", "contract_id": "ec1-other"}\n')
     assert refused("gallery", "import", "fresh", other).code == "contract_mismatch"
-    run("gallery", "export", "[red]Zo\u00eb", "--out", other)
+    link = tmp_path / "link.ndjson"
+    link.symlink_to(other)
+    run("gallery", "export", "[red]Zo\u00eb", "--out", link)
+    assert link.is_symlink()
     header = other.read_text().splitlines()[0]
     for content in ("", "\n\n", header):
         other.write_text(content)
