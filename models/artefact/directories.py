@@ -6,6 +6,8 @@ from pathlib import Path
 
 from models.errors import StorageFailed
 
+REPLACED = "old"  # name of the previous target in the scratch directory of `replace_directory`
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically in UTF-8.
@@ -65,7 +67,7 @@ def replace_directory(new: Path, target: Path, scratch: Path) -> None:
     for path in sorted(new.rglob("*")):
         if path.is_file():
             sync(path)
-    old = scratch / "old"
+    old = scratch / REPLACED
     try:
         if target.exists():
             target.rename(old)

@@ -1,13 +1,17 @@
 """The directory that an export writes: what may be replaced there, and where an artefact is made meanwhile."""
 
+import fcntl
 import itertools
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from models.artefact.card import CALIBRATION, CARD, Card, read_card
+from models.artefact.directories import REPLACED
 from models.errors import ArtefactUnfit, OutputExists, PackDamaged, StorageFailed
 from models.export.retained import ENGINE_SUFFIX
 
@@ -50,10 +54,56 @@ def path_for_unfit(out: Path) -> Path:
 
 @contextmanager
 def scratch_beside(out: Path) -> Iterator[Path]:
-    """Create a scratch directory beside `out`, on the same file system, so that the artefact can be renamed."""
+    """Create a scratch directory beside `out`, on the same file system, so that the artefact can be renamed.
+
+    It is locked while the block runs, so that `remove_stale_scratch` of another export leaves it.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}+", dir=out.parent) as scratch:
-        yield Path(scratch)
+    with ExitStack() as stack:
+        with _locked(out.parent):
+            directory = tempfile.TemporaryDirectory(prefix=_scratch_prefix(out), dir=out.parent)
+            scratch = Path(stack.enter_context(directory))
+            stack.enter_context(_locked(scratch))
+        yield scratch
+
+
+def remove_stale_scratch(out: Path) -> None:
+    """Remove the scratch directories of killed exports to `out`, because photos of faces may be in them.
+
+    An artefact that a killed export moved there and did not replace is moved back.
+
+    Raises:
+        OSError: The directory of `out` cannot be read.
+    """
+    if not out.parent.is_dir():
+        return
+    is_scratch = re.compile(re.escape(_scratch_prefix(out)) + "[a-z0-9_]{8}").fullmatch  # as `tempfile` names them
+    with _locked(out.parent):
+        for path in [path for path in out.parent.iterdir() if is_scratch(path.name) and not path.is_symlink()]:
+            with suppress(OSError), _locked(path, wait=False) as is_stale:
+                if is_stale and (path / REPLACED).exists() and not out.exists():
+                    (path / REPLACED).rename(out)
+                if is_stale:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _scratch_prefix(out: Path) -> str:
+    return f".{out.name}+"
+
+
+@contextmanager
+def _locked(directory: Path, wait: bool = True) -> Iterator[bool]:
+    """Lock a directory against other processes, and yield whether it is locked; some file systems have no locks."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
+    finally:
+        os.close(descriptor)
 
 
 def _is_replaceable(path: Path) -> bool:

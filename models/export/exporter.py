@@ -36,7 +36,7 @@ from models.errors import (
     WeightsNotFinite,
 )
 from models.export import published, steps
-from models.export.destination import path_for_unfit, require_destination, scratch_beside
+from models.export.destination import path_for_unfit, remove_stale_scratch, require_destination, scratch_beside
 from models.export.isolation import run_in_subprocess
 from models.export.pictures import Faces, calibration_faces, drawn_faces, labelled_faces
 from models.export.precision.float16 import write_float16
@@ -167,6 +167,10 @@ class Exporter:
             StorageFailed: The file system refused to write.
         """
         out = self._spec.out
+        try:
+            remove_stale_scratch(out)
+        except OSError as error:
+            raise StorageFailed(f"{out} could not be written: {error.strerror or error}") from error
         require_destination(out, self._source.path, self._spec.force)
         if self._spec.layout == "insightface" and self._spec.labelled is not None:
             raise GraphUnsupported("the layout insightface does not support a labelled set; omit --labelled")

@@ -67,7 +67,7 @@ def _receive(receiver: Connection, progress: Progress | None) -> Any:
 
 @contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Defer SIGINT and SIGTERM until the block ends.
+    """Defer SIGINT, SIGTERM and SIGHUP until the block ends. One that is ignored stays so, also in the child.
 
     If the parent exits while a child process starts, the child prints a traceback. A child that starts in the block
     inherits the signal mask and never receives SIGINT; the parent terminates it.
@@ -80,7 +80,8 @@ def _signals_deferred() -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         arrived.append(number)
 
-    deferred: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    ending: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    deferred = [number for number in ending if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, note) for number in deferred}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

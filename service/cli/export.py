@@ -29,7 +29,6 @@ from service.settings import load_settings
 
 Color = Literal["rgb", "bgr"]
 
-_TERMINATED = 143  # 128 + SIGTERM, the convention of shells
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint file of any name, or directory with model.pt.")]
@@ -142,7 +141,7 @@ def import_onnx(
 
 def _run(spec: ExportSpec, as_json: bool) -> None:
     with progress_bars(one_line=True) as progress:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that the scratch directory is removed
+        _exit_on_signals()
         exported = Exporter(spec, _make_cropper, progress).run()
     for note in exported.notes:
         err.print(printable(note), highlight=False, soft_wrap=True, markup=False)
@@ -154,6 +153,13 @@ def _run(spec: ExportSpec, as_json: bool) -> None:
         raise ParityFailed(f"{exported.path} failed its parity proof; it is marked as failed and will not be served")
     if exported.card.layout == "vultus":
         _tune(exported.path)
+
+
+def _exit_on_signals() -> None:
+    """Let SIGTERM, and SIGHUP of a closed terminal, end the command as an exception, which removes scratch files."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # the convention of shells
 
 
 def _tune(artefact: Path) -> None:

@@ -207,6 +207,15 @@ def test_a_calibration_of_another_contract_is_kept_beside_and_lost_engines_are_n
     assert open_artefact(out)[0].engines == {}
 
 
+def test_an_export_moves_the_artefact_of_a_killed_one_back_and_does_not_replace_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".out+abcdefgh/old").mkdir(parents=True)
+    with pytest.raises(OutputExists, match="give --force"):
+        export(order(checkpoint, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_link_to_the_output_is_followed(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     link, real = tmp_path / "link", tmp_path / "disk/artefact"

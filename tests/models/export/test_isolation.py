@@ -25,6 +25,19 @@ def test_a_process_that_the_system_ends_is_an_error() -> None:
         run_in_subprocess(fall)
 
 
+def ignores_hangups() -> bool:
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_child_ignores_hangups_as_its_parent_does_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_in_subprocess(ignores_hangups)
+        assert ignores_hangups()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 # This code runs in a separate process. After engines have run in pytest's process, the kernel cannot place a signal
 # frame on the stack that pytest's fault handler allocates, and ends the process.
 _SIGNALLED = """
@@ -53,7 +66,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_start_of_the_child_is_deferred(number: signal.Signals) -> None:
     """A child process that loses its parent before it has received its function prints a traceback."""
     command = [sys.executable, "-c", _SIGNALLED, str(int(number))]

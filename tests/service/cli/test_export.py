@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -164,6 +165,21 @@ def test_invalid_checkpoints_end_in_one_line_each(bad: Bad, tmp_path: Path) -> N
     (tmp_path / "bad.pth").write_bytes(content)
     assert "give --calibration-images" in bad(None, "--precision", "int8")
     assert "fp32 only" in bad(None, "--precision", "fp16", "--layout", "insightface")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_scratch_directory(tmp_path: Path, number: signal.Signals) -> None:
+    save(weights_for(small_iresnet()), tmp_path / "backbone.pth")
+    command = [*COMMAND, "export", str(tmp_path / "backbone.pth"), "--out", str(tmp_path / "out")]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdout=quiet, stderr=quiet, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob(".out+*")):
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.pth"]
 
 
 def test_a_full_disk_ends_in_one_line(tmp_path: Path) -> None:
