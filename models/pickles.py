@@ -1,6 +1,7 @@
 """Building blocks of the restricted unpicklers: a pickle may mention any name, but no name is ever imported."""
 
 import pickletools
+import sys
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -9,6 +10,7 @@ from models.errors import VultusError
 ErrorFactory = Callable[[str], VultusError]
 
 _LONGEST_NAME = 100
+_MAX_WIDE = 200  # random states hold a few; a key then takes at most this number of comparisons
 
 
 class _Refused(type):
@@ -99,12 +101,20 @@ def restorable_class(name: str, make_error: ErrorFactory) -> type:
     )
 
 
-def has_large_memo(stream: IO[bytes]) -> bool:
-    """Return whether a pickle uses memo indices that are larger than its number of opcodes.
+def irregularity(stream: IO[bytes]) -> str | None:
+    """Return what a pickle has that no regular one has and that costs far more than its size, or None.
 
-    No regular pickle uses such indices. An index of a few bytes would make the unpickler allocate gigabytes.
+    A memo index of a few bytes, larger than the number of opcodes, would make the unpickler allocate gigabytes.
+    Integers of more than 61 bits can all have one hash, and then the time of a dict or set grows with the square of its
+    size.
     """
-    return any(
-        opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count
-        for count, (opcode, number, _) in enumerate(pickletools.genops(stream))
-    )
+    wide = 0
+    for count, (opcode, number, _) in enumerate(pickletools.genops(stream)):
+        if not isinstance(number, int):
+            continue
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:
+            return "a memo index without an object"
+        wide += abs(number) >= sys.hash_info.modulus
+        if wide > _MAX_WIDE:
+            return f"more than {_MAX_WIDE} integers of over 61 bits"
+    return None

@@ -16,7 +16,7 @@ from models.checkpoint.elements import STORAGES, TORCH
 from models.checkpoint.standins import DESCRIPTIONS, STAND_INS, Description, ElementType, Mapping
 from models.checkpoint.tensors import Storage, StorageView
 from models.errors import CheckpointIsModule, CheckpointUnreadable, CheckpointUnsafe, VultusError
-from models.pickles import Sealed, failing_class, has_large_memo, restorable_class
+from models.pickles import Sealed, failing_class, irregularity, restorable_class
 
 _NEVER_RESTORED = ("torch.nn.", "torch.jit", "torch.fx", "torch.distributed")  # modules, and parts of a sharded tensor
 _MODULE_CLASSES = b"torch.nn.modules"
@@ -121,8 +121,8 @@ def unpickle(stream: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
     start = stream.tell()
     unpickler = _Unpickler(stream)
     try:
-        if has_large_memo(stream):
-            raise CheckpointUnreadable("the checkpoint's pickle is truncated or corrupt")
+        if (found := irregularity(stream)) is not None:
+            raise CheckpointUnreadable(f"the checkpoint's pickle has {found}, which no training code writes")
         stream.seek(start)
         return unpickler.load(), unpickler.storages
     except CheckpointUnsafe as error:

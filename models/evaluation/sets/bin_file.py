@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.errors import SetUnreadable, SetUnsafe, VultusError
 from models.evaluation.acquire.pictures import Picture
-from models.pickles import Sealed, SealedType, failing_class, has_large_memo
+from models.pickles import Sealed, SealedType, failing_class, irregularity
 
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
@@ -154,8 +154,8 @@ def _unsafe(name: str) -> SetUnsafe:
 
 def _unpickle(content: bytes, name: str) -> Any:
     try:
-        if has_large_memo(io.BytesIO(content)):
-            raise SetUnreadable(f"{name} is truncated or is not a .bin set")
+        if (found := irregularity(io.BytesIO(content))) is not None:
+            raise SetUnreadable(f"{name} is not a .bin set: its pickle has {found}")
         return _Unpickler(content).load()
     except VultusError:
         raise

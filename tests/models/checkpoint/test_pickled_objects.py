@@ -10,6 +10,8 @@ import os
 import pathlib
 import pickle
 import re
+import sys
+import time
 import tracemalloc
 import uuid
 from pathlib import Path
@@ -180,6 +182,26 @@ def test_one_block_that_is_named_many_times_is_refused_before_it_is_read(tmp_pat
         tracemalloc.stop()
     torch.save({"a.weight": shared, "b.weight": shared}, tmp_path / "tied.pth")
     assert read_checkpoint(tmp_path / "tied.pth").weights.keys() == {"a.weight", "b.weight"}
+
+
+def of_one_hash(count: int, kind: str) -> bytes:
+    """Return a pickle of a dict or set whose integers have the hash 0."""
+    numbers = [number * sys.hash_info.modulus for number in range(count)]
+    if kind == "text":
+        return b"(" + b"".join(b"L%dL\nN" % number for number in numbers) + b"d."
+    binary = [b"\x8a%c%b" % (len(encoded), encoded) for encoded in map(pickle.encode_long, numbers)]
+    if kind == "set":
+        return b"\x80\x04\x8f(" + b"".join(binary) + b"\x90."
+    return b"\x80\x02}(" + b"".join(number + b"N" for number in binary) + b"u."
+
+
+@pytest.mark.parametrize("kind", ["dict", "set", "text"])
+def test_integers_that_all_have_one_hash_are_refused_at_once(kind: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(CheckpointUnreadable, match="integers of over 61 bits, which no training code writes"):
+        unpickle_bytes(of_one_hash(7_000, kind))
+    assert time.monotonic() - start < 1
+    assert len(unpickle_bytes(of_one_hash(100, kind))[0]) == 100, "a random state"
 
 
 def test_a_pickle_that_copies_one_list_many_times_is_refused() -> None:
