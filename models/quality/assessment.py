@@ -91,7 +91,8 @@ def assess(
         template: Alignment template of the crop.
         scale: Quality scale of the model; if None, the assessment is empty.
         norm: Norm of the embedding; None if the face was not embedded.
-        min_quality: Minimum quality; a face below it has the reason `low_quality`.
+        min_quality: Minimum quality; a face below it has the reason `low_quality`. With a calibration, a face of
+            quality 0 always has it: its norm is so low that the calibration has next to no such face.
     """
     if scale is None:
         return Assessment(None, ())
@@ -100,7 +101,8 @@ def assess(
         geometry = geometry_of(face, size, template)
     except DegenerateLandmarks:
         return Assessment(quality, ("extreme_pose",))
-    seen, low = scale.seen, quality is not None and quality < min_quality
+    seen = scale.seen
+    low = quality is not None and (quality < min_quality or (seen is not None and quality <= 0))
     found: dict[Reason, bool] = {
         "face_too_small": seen is not None and geometry.side_px < seen.min_side_px,
         "low_quality": low,

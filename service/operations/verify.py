@@ -65,11 +65,12 @@ class Verification:
 
     Attributes:
         similarity: Cosine in [-1, 1] of the best pair of faces, fused over templates.
-        decision: Decision at the operating point; None without a calibration.
+        decision: Decision at the operating point; None without a calibration. If a face has the reason `low_quality`,
+            it is `inconclusive` where the comparison allows that.
         point: The operating point; None without a calibration.
         comparisons: Number of compared pairs of faces or templates.
         log_likelihood_ratio: Natural logarithm of the likelihood ratio of the same subject over different subjects;
-            None without a calibration, and for the best of several comparisons.
+            None without a calibration, for the best of several comparisons, and if a face has the reason `low_quality`.
         probability: Probability of the same subject, from that ratio and the prior; None without a ratio.
         probe, reference: Faces of the best pair; None for a side that is an embedding or a subject.
     """
@@ -85,8 +86,13 @@ class Verification:
 
     @property
     def false_match_rate(self) -> float | None:
-        """Upper bound of the false match rate of the decision: rate of the point times comparisons, at most 1."""
-        return None if self.point is None else min(1.0, self.point.rate * self.comparisons)
+        """Upper bound of the false match rate of the decision: rate of the point times comparisons, at most 1.
+
+        None without a calibration, and if a face has the reason `low_quality`, because it was not measured for such.
+        """
+        if self.point is None or not _measured(self.probe, self.reference):
+            return None
+        return min(1.0, self.point.rate * self.comparisons)
 
 
 class _Comparand(NamedTuple):
@@ -139,10 +145,12 @@ def verify(
     )
     similarity = min(1.0, max(-1.0, similarity))
     compared = sum(pairs_compared(first.templates, second.templates, fusion) for first in probes for second in others)
-    ratio, probability = _likelihood(models, similarity, compared, comparison.prior)
+    measured = _measured(probe.face, reference.face)
+    ratio, probability = _likelihood(models, similarity, compared, comparison.prior) if measured else (None, None)
+    decision = point.decide(similarity, comparison.allow_inconclusive) if point else None
     return Verification(
         similarity=similarity,
-        decision=point.decide(similarity, comparison.allow_inconclusive) if point else None,
+        decision="inconclusive" if decision and comparison.allow_inconclusive and not measured else decision,
         point=point,
         comparisons=compared,
         log_likelihood_ratio=ratio,
@@ -150,6 +158,14 @@ def verify(
         probe=probe.face,
         reference=reference.face,
     )
+
+
+def _measured(*faces: JudgedFace | None) -> bool:
+    """Return whether the error rates of the calibration hold for faces of this quality.
+
+    Strangers whose faces are hardly recognisable resemble each other, so their false match rate is far higher.
+    """
+    return not any(face is not None and "low_quality" in face.assessment.reasons for face in faces)
 
 
 def _likelihood(models: Models, similarity: float, compared: int, prior: float) -> tuple[float | None, float | None]:

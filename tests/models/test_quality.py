@@ -98,6 +98,17 @@ def test_reasons_state_how_a_face_lies_outside_the_calibration() -> None:
     assert reasons(Face(np.array([0, 0, 50, 50], np.float32), np.zeros((5, 2), np.float32), 0.9)) == ("extreme_pose",)
 
 
+def test_a_face_at_the_floor_of_a_calibrated_scale_has_a_reason() -> None:
+    def reasons(norm: float, scale: QualityScale) -> tuple[str, ...]:
+        return assess(face(shift=(50, 50)), (2000, 2000), TEMPLATE, scale, norm).reasons
+
+    floor = 20 - (4 + 1e-3) / 0.333
+    assert reasons(floor - 0.01, SCALE) == ("low_quality",)
+    assert reasons(floor + 0.01, SCALE) == ()
+    uncalibrated = QualityScale.of_checkpoint(SCALE.statistics, "this model was never calibrated")
+    assert reasons(floor - 0.01, uncalibrated) == (), "no range was measured that the face could lie outside of"
+
+
 def test_an_assessment_without_a_calibration_is_empty() -> None:
     assert assess(face(), (112, 112), TEMPLATE, None, 20) == (None, (), None)
     assert assess(face(), (112, 112), TEMPLATE, SCALE).quality is None, "quality is unknown without an embedding"

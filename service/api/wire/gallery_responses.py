@@ -273,7 +273,8 @@ class IdentifyResponse(ResponseModel):
         float | None,
         Field(
             description="Measured rate x comparisons, at most 1: an upper bound of how often a face of a person who "
-            "is not enrolled has a candidate at this operating point. Choose an operating point that keeps it small."
+            "is not enrolled has a candidate at this operating point. Choose an operating point that keeps it small. "
+            "It does not hold for a face with the reason `low_quality`."
         ),
     ]
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None

@@ -280,7 +280,7 @@ class VerifyRequest(GateOptions):
         bool,
         Field(
             description="Whether the decision is `inconclusive` if the similarity is within the 95 % confidence "
-            "interval of the threshold."
+            "interval of the threshold, or if a face has the reason `low_quality`."
         ),
     ] = False
     prior: Annotated[

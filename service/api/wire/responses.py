@@ -79,7 +79,7 @@ class FaceOut(ResponseModel):
         list[Reason],
         Field(
             description="Reasons why the face lies outside the range of the calibration, or below the requested "
-            "minimum quality."
+            "minimum quality. A face of quality 0 always has `low_quality`."
         ),
     ] = []
 
@@ -244,13 +244,17 @@ class VerifyResponse(ResponseModel):
     ]
     false_match_rate: Annotated[
         float | None,
-        Field(description="Measured rate x comparisons, at most 1; bounds the false match rate of the decision."),
+        Field(
+            description="Measured rate x comparisons, at most 1; bounds the false match rate of the decision. `null` "
+            "if a face has the reason `low_quality`, because strangers of such quality match far more often."
+        ),
     ]
     log_likelihood_ratio: Annotated[
         float | None,
         Field(
             description="Natural logarithm of the likelihood ratio of this similarity, same subject over "
-            "different subjects, as calibrated. `null` for the best of several comparisons."
+            "different subjects, as calibrated. `null` for the best of several comparisons, and if a face has the "
+            "reason `low_quality`."
         ),
     ] = None
     probability: Annotated[

@@ -131,6 +131,29 @@ def test_verify_refuses_the_side_of_low_quality(client: TestClient) -> None:
         problem(verify(client, better, worse, min_quality=wrong), 422, "member_invalid")
 
 
+def test_a_decision_about_a_face_of_quality_0_claims_no_error_rate(
+    client: TestClient, fake_models: Models, galleries: Galleries
+) -> None:
+    better, worse, between = two_qualities(client)
+    scale = fake_models.quality
+    assert scale is not None
+    mean, spread = scale.statistics.mean, scale.statistics.deviation + 1e-3
+    lowest = mean + (between / 50 - 1) / scale.statistics.h * spread  # the norm that has the quality `between`
+    models = with_quality(fake_models, statistics=NormStatistics(lowest + 3.0, 0.999, 1 / 3))
+    with served(models, galleries) as floored:
+        (item,) = floored.post("/v1/embed", files={"images": worse}).json()["items"]
+        assert (item["faces"][0]["quality"], item["faces"][0]["reasons"]) == (0, ["low_quality"])
+        for probe, reference in ((worse, worse), (worse, better), (better, worse)):
+            body = verify(floored, probe, reference).json()
+            assert body["decision"] == ("match" if probe is reference else "no_match")
+            assert body["false_match_rate"] is body["probability"] is body["log_likelihood_ratio"] is None
+            assert verify(floored, probe, reference, inconclusive="true").json()["decision"] == "inconclusive"
+        body = verify(floored, better, better, inconclusive="true").json()
+        assert body["probe"]["reasons"] == []
+        assert body["decision"] == "match"
+        assert body["probability"] is not None
+
+
 def test_with_the_policy_all_faces_of_low_quality_are_skipped(client: TestClient) -> None:
     image = faces_png(4)
     (item,) = client.post("/v1/embed", files={"images": image}).json()["items"]
