@@ -23,6 +23,9 @@ from models.imaging import ImageLimits, Photo, Raster
 PIPELINE_REVISION = 4
 """Raised when a photo gives other crops than before, because embeddings that were kept for it are then out of date."""
 
+_OWN_BATCH = 16
+"""Faces of one photo that fill the runs of an engine, so that waiting for those of other photos gains nothing."""
+
 Outcome = TypeVar("Outcome")
 
 
@@ -63,13 +66,13 @@ class EmbeddedFace:
         face: Face in pixels of the upright photo.
         embedding: (D,) float32 of length 1.
         norm: Length of the embedding before normalisation.
-        crop: (H, W, 3) uint8, RGB; the aligned crop that was embedded.
+        crop: (H, W, 3) uint8, RGB; the aligned crop that was embedded, if crops are kept.
     """
 
     face: Face
     embedding: NDArray[np.float32]
     norm: float
-    crop: NDArray[np.uint8]
+    crop: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,7 +224,8 @@ class FaceCropper:
 class Pipeline(FaceCropper):
     """Decodes images, detects faces, aligns and embeds them. Thread-safe.
 
-    All faces of a request are embedded in one batch.
+    The faces of a request are embedded in one batch, except those of photos with many faces. Such a photo is embedded
+    alone, so that its crops are held only until then: those of 64 photos with 256 faces would take 600 MB.
     """
 
     def __init__(
@@ -245,7 +249,7 @@ class Pipeline(FaceCropper):
         self.embedder = embedder
 
     def embed(
-        self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline
+        self, encoded: Sequence[bytes], policy: FacePolicy, deadline: Deadline, *, keep_crops: bool = False
     ) -> list[EmbeddedPhoto | VultusError]:
         """Detect the faces of photos and embed those that the policy selects.
 
@@ -253,6 +257,7 @@ class Pipeline(FaceCropper):
             encoded: Image files.
             policy: Selects the faces of a photo.
             deadline: Deadline of the request; the duration of each stage is added to it.
+            keep_crops: Whether the faces are returned with their crops.
 
         Returns:
             For each photo, in order, its faces or the `ImageError`, `FaceError` or `EngineError` that it caused.
@@ -262,28 +267,36 @@ class Pipeline(FaceCropper):
             RequestCancelled: The client disconnected.
             DeadlineExceeded: The time limit is exceeded.
         """
-        outcomes = self.crop(encoded, policy, deadline)
-        crops = [outcome.crops for outcome in outcomes if not isinstance(outcome, VultusError)]
-        embedded = iter(self._embed(np.concatenate(crops), deadline) if any(map(len, crops)) else ())
-        return [
-            outcome
-            if isinstance(outcome, VultusError)
-            else EmbeddedPhoto(
-                outcome.photo.width,
-                outcome.photo.height,
-                [
-                    EmbeddedFace(face, *next(embedded), crop)
-                    for face, crop in zip(outcome.photo.faces, outcome.crops, strict=True)
-                ],
-                outcome.photo.omitted,
-            )
-            for outcome in outcomes
-        ]
 
-    def _embed(self, crops: NDArray[np.uint8], deadline: Deadline) -> Iterator[tuple[NDArray[np.float32], float]]:
-        with deadline.stage("embed"):
-            embeddings = self.embedder.embed(crops, deadline)
-        return zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
+        def crop(image: bytes) -> CroppedPhoto | EmbeddedPhoto:
+            photo, detected = self._find(image, policy, deadline)
+            cropped = CroppedPhoto(detected, self._crops(photo, detected.faces, deadline))
+            return cropped if len(cropped.crops) < _OWN_BATCH else self._embed([cropped], deadline, keep_crops)[0]
+
+        outcomes = self._for_each(encoded, crop)
+        embedded = iter(self._embed([one for one in outcomes if isinstance(one, CroppedPhoto)], deadline, keep_crops))
+        return [next(embedded) if isinstance(outcome, CroppedPhoto) else outcome for outcome in outcomes]
+
+    def _embed(self, photos: Sequence[CroppedPhoto], deadline: Deadline, keep_crops: bool) -> list[EmbeddedPhoto]:
+        """Embed the faces of photos in one batch."""
+        crops = [photo.crops for photo in photos if len(photo.crops)]
+        rows: Iterator[tuple[NDArray[np.float32], float]] = iter(())
+        if crops:
+            with deadline.stage("embed"):
+                embeddings = self.embedder.embed(crops[0] if len(crops) == 1 else np.concatenate(crops), deadline)
+            rows = zip(embeddings.embedding, map(float, embeddings.norm), strict=True)
+        return [
+            EmbeddedPhoto(
+                photo.photo.width,
+                photo.photo.height,
+                [
+                    EmbeddedFace(face, *next(rows), crop if keep_crops else None)
+                    for face, crop in zip(photo.photo.faces, photo.crops, strict=True)
+                ],
+                photo.photo.omitted,
+            )
+            for photo in photos
+        ]
 
 
 def _align_all(raster: Raster, faces: list[Face], template: AlignmentTemplate) -> NDArray[np.uint8]:

@@ -74,12 +74,13 @@ def acquire_images(
     """
     models.require_gate(requirements.gate)
     outcomes: list[Acquired | VultusError] = []
-    for image, photo in zip(images, models.pipeline.embed(images, requirements.faces, deadline), strict=True):
+    photos = models.pipeline.embed(images, requirements.faces, deadline, keep_crops=requirements.keep_crop)
+    for image, photo in zip(images, photos, strict=True):
         if isinstance(photo, VultusError):
             outcomes.append(photo)
             continue
         ((face, assessment, refusal),) = judge_faces(models, photo, requirements.gate)
-        crop = _png(face.crop) if requirements.keep_crop else None
+        crop = None if face.crop is None else _png(face.crop)
         template = NewTemplate(face.embedding, image_source(image), face.norm, assessment.quality, crop)
         outcomes.append(_unmet(face, requirements) or refusal or Acquired(face, assessment, template))
     return outcomes

@@ -7,15 +7,11 @@ and can be disabled.
 import hashlib
 import threading
 import time
-from dataclasses import replace
 
-import numpy as np
 from cachetools import TTLCache
 
 from models.detection.policy import FacePolicy
 from models.pipeline import EmbeddedPhoto
-
-_NO_CROP = np.empty((0, 0, 3), np.uint8)
 
 _Key = tuple[bytes, FacePolicy]
 
@@ -41,14 +37,13 @@ class ReferenceCache:
             return self._photos.get(_key(image, policy))
 
     def add(self, image: bytes, policy: FacePolicy, photo: EmbeddedPhoto) -> None:
-        """Add an embedded photo without its crops; a full cache drops the least recently used photos.
+        """Add an embedded photo; a full cache drops the least recently used photos.
 
         A photo with more faces than the cache can hold is not added.
         """
         if _face_count(photo) <= self._photos.maxsize:
-            faces = [replace(face, crop=_NO_CROP) for face in photo.faces]
             with self._lock:
-                self._photos[_key(image, policy)] = replace(photo, faces=faces)
+                self._photos[_key(image, policy)] = photo
 
 
 _clock = time.monotonic

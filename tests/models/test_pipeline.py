@@ -81,6 +81,23 @@ def test_photos_keep_their_order_fail_alone_and_share_one_batch(fake_models: Mod
     assert pipeline.embed([faces_png(0)], "all", Deadline())[0].faces == []  # type: ignore[union-attr]
 
 
+def test_photos_with_many_faces_are_embedded_alone_and_crops_are_held_only_on_request(
+    fake_models: Models, batches: list[int]
+) -> None:
+    photos = [faces_png(count, seed=count) for count in (1, 20, 2, 16)]
+    outcomes = fake_models.pipeline.embed(photos, "all", Deadline())
+    assert sorted(batches) == [3, 16, 20], "the crops of all photos were held at once"
+    kept = fake_models.pipeline.embed(photos, "all", Deadline(), keep_crops=True)
+    for found, again in zip(outcomes, kept, strict=True):
+        assert isinstance(found, EmbeddedPhoto)
+        assert isinstance(again, EmbeddedPhoto)
+        assert all(face.crop is None for face in found.faces)
+        assert all(face.crop is not None and face.crop.shape == (112, 112, 3) for face in again.faces)
+        for face, twin in zip(found.faces, again.faces, strict=True):
+            np.testing.assert_array_equal(face.embedding, twin.embedding)
+    assert [len(found.faces) for found in outcomes if isinstance(found, EmbeddedPhoto)] == [1, 20, 2, 16]
+
+
 def test_a_crop_is_never_enlarged_more_than_the_full_photo_would_be(
     real_models: Models, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
