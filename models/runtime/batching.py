@@ -4,6 +4,9 @@ A session has a number of workers, which run concurrently. If a worker is free a
 session at once in its own thread. Otherwise the caller queues. A worker's thread then takes the oldest entry and the
 other entries of the same image size, up to the maximum batch, so batches grow while the workers are busy. A batch waits
 for more entries only if the arrival rate makes them likely, and does not wait when requests are rare.
+
+A caller with many images has a few batches in the queue at a time, just enough for all workers, so that other callers
+wait for a few of its runs and not for all of them.
 """
 
 import threading
@@ -113,6 +116,7 @@ class BatchedSession:
         self._batching = batching
         self._clock = clock
         self._queue: deque[_Entry] = deque()
+        self._unqueued = 0  # batches of accepted calls that are not in the queue yet
         self._changed = threading.Condition()
         self._closing = False
         self._completed_runs = 0
@@ -133,7 +137,9 @@ class BatchedSession:
     def progress(self) -> "RunProgress":
         """Return what was done so far, and whether there is more to do."""
         with self._changed:
-            return RunProgress(self._completed_runs, bool(self._queue) or self._free < self._alive_workers)
+            return RunProgress(
+                self._completed_runs, bool(self._queue or self._unqueued) or self._free < self._alive_workers
+            )
 
     def describe(self) -> SessionDescription:
         """See `Session.describe`."""
@@ -146,21 +152,45 @@ class BatchedSession:
             EngineStopped: The session is closed, or no worker is alive.
         """
         now, size = self._clock(), self._batching.largest
-        entries = [_Entry(images[start : start + size], deadline, now) for start in range(0, len(images) or 1, size)]
+        batches = deque(images[start : start + size] for start in range(0, len(images) or 1, size))
+        first = _Entry(batches[0], deadline, now)
         with self._changed:
             if self._closing or not self._alive_workers:
                 raise EngineStopped("the engine has stopped and accepts no more work")
-            self._arrivals.note(now, len(entries), alone=self._free == self._alive_workers and not self._queue)
-            runs_now = len(entries) == 1 and self._free > 0 and not self._queue and not self._wait_limit_s(entries[0])
+            self._arrivals.note(now, len(batches), alone=self._free == self._alive_workers and not self._queue)
+            runs_now = len(batches) == 1 and self._free > 0 and not self._queue and not self._wait_limit_s(first)
             if runs_now:
                 self._free -= 1
             else:
-                self._queue.extend(entries)
+                self._unqueued += len(batches)
+        if not runs_now:
+            return self._run_queued(batches, deadline)
+        self._run_worker([first])
+        return first.await_answer()
+
+    def _run_queued(self, batches: deque[Images], deadline: Deadline | None) -> Arrays:
+        """Run the batches of an accepted call, of which one more than there are workers is queued or runs at a time."""
+        entries: deque[_Entry] = deque()
+        answers = []
+        try:
+            while batches or entries:
+                self._enqueue(batches, entries, deadline)
+                answers.append(entries.popleft().await_answer())
+        finally:
+            with self._changed:
+                self._unqueued -= len(batches)  # of a call that failed
                 self._changed.notify_all()
-        if runs_now:
-            self._run_worker(entries)
-        answers = [entry.await_answer() for entry in entries]
         return answers[0] if len(answers) == 1 else _joined(answers)
+
+    def _enqueue(self, batches: deque[Images], entries: deque[_Entry], deadline: Deadline | None) -> None:
+        with self._changed:
+            while batches and len(entries) <= self._batching.workers:
+                if not self._alive_workers:
+                    raise EngineStopped("the engine has stopped and accepts no more work")
+                entries.append(_Entry(batches.popleft(), deadline, self._clock()))
+                self._queue.append(entries[-1])
+                self._unqueued -= 1
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Accept no more work, finish the accepted work and end the workers. Does not wait for a run that hangs."""
@@ -199,7 +229,7 @@ class BatchedSession:
         with self._changed:
             while True:
                 self._drop_cancelled()
-                if not self._alive_workers or (self._closing and not self._queue):
+                if not self._alive_workers or (self._closing and not self._queue and not self._unqueued):
                     self._changed.notify_all()  # wake the workers that wait for work, so that they end
                     return []
                 if not self._queue or not self._free:

@@ -90,17 +90,60 @@ def test_entries_queued_behind_a_busy_worker_share_runs_by_image_size(callers: T
     assert session.batches == [(1, 2, 2, 3), (4, 2, 2, 3), (2, 3, 3, 3), (1, 2, 2, 3)]
 
 
-def test_a_large_request_is_split_so_that_others_run_in_between(callers: ThreadPoolExecutor) -> None:
+def test_a_small_request_waits_for_a_few_runs_of_large_requests_only(callers: ThreadPoolExecutor) -> None:
     session = GatedSession()
     with batched(session, largest=4) as shared:
-        large = callers.submit(shared.run, images_of(*range(10)))
+        large = [callers.submit(shared.run, images_of(*range(40)))]
         session.entered.acquire()
-        small = callers.submit(shared.run, images_of(99))
+        queued(shared, 1)
+        large.append(callers.submit(shared.run, images_of(*range(100, 140))))
         queued(shared, 3)
+        small = callers.submit(shared.run, images_of(99))
+        queued(shared, 4)
         session.gate.set()
-        assert numbers_of(large.result()) == list(range(10))
         assert numbers_of(small.result()) == [99]
-    assert [shape[0] for shape in session.batches] == [4, 4, 3]
+        assert [numbers_of(future.result()) for future in large] == [list(range(40)), list(range(100, 140))]
+    assert session.first_pixels[:5] == [0, 4, 100, 104, 99]
+    assert [shape[0] for shape in session.batches] == [4, 4, 4, 4, 1] + [4] * 16
+
+
+def test_a_large_request_occupies_all_workers(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, largest=4, workers=3) as shared:
+        large = callers.submit(shared.run, images_of(*range(60)))
+        for _ in range(3):
+            assert session.entered.acquire(timeout=5)
+        queued(shared, 1)  # so that no worker is idle until the caller has fetched an answer
+        session.gate.set()
+        assert numbers_of(large.result()) == list(range(60))
+
+
+def test_closing_completes_an_accepted_large_request(callers: ThreadPoolExecutor) -> None:
+    session = GatedSession()
+    with batched(session, largest=4) as shared:
+        large = callers.submit(shared.run, images_of(*range(40)))
+        session.entered.acquire()
+        closing = callers.submit(shared.close)
+        until(lambda: not shared.alive)
+        session.gate.set()
+        closing.result(5)
+        assert numbers_of(large.result()) == list(range(40))
+        assert not any(worker.is_alive() for worker in shared._workers)
+
+
+def test_closing_ends_after_a_large_request_failed(callers: ThreadPoolExecutor) -> None:
+    def refuse(_: Images) -> Arrays:
+        raise InferenceFailed("not finite")
+
+    session = GatedSession(refuse)
+    with batched(session, largest=4) as shared:
+        large = callers.submit(shared.run, images_of(*range(40)))
+        session.gate.set()
+        with pytest.raises(InferenceFailed, match="not finite"):
+            large.result(5)
+        shared.close()
+        assert not any(worker.is_alive() for worker in shared._workers)
+        assert len(session.batches) <= 2, "batches of a failed call were run"
 
 
 def test_a_cancelled_request_is_dropped_before_it_is_computed(callers: ThreadPoolExecutor) -> None:
