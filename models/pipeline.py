@@ -3,6 +3,7 @@
 `FaceCropper` decodes, detects and aligns. `Pipeline` adds the recognizer.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -182,7 +183,12 @@ class FaceCropper:
         return self._for_each(encoded, crop)
 
     def _for_each(self, encoded: Sequence[bytes], step: Callable[[bytes], Outcome]) -> list[Outcome | VultusError]:
-        """Apply a step to all photos concurrently and return the outcomes in order, errors included."""
+        """Apply a step to all photos concurrently and return the outcomes in order, errors included.
+
+        The caller's thread takes photos too, so a request never waits for a worker that is busy with other requests.
+        """
+        pending = deque(enumerate(encoded))
+        outcomes: dict[int, Outcome | VultusError] = {}
 
         def attempt(image: bytes) -> Outcome | VultusError:
             try:
@@ -192,11 +198,25 @@ class FaceCropper:
             except VultusError as error:
                 return error
 
+        def take() -> None:
+            try:
+                position, image = pending.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            outcomes[position] = attempt(image)
+
         try:
-            others = [self._workers.submit(attempt, image) for image in encoded[1:]]
+            helpers = [self._workers.submit(take) for _ in encoded[1:]]
         except RuntimeError as error:  # the only cause: the workers were shut down
             raise EngineStopped("the pipeline is closed and accepts no more photos") from error
-        return [attempt(image) for image in encoded[:1]] + [other.result() for other in others]
+        try:
+            while pending:
+                take()
+        finally:
+            started = [helper for helper in helpers if not helper.cancel()]
+        for helper in started:
+            helper.result()
+        return [outcomes[position] for position in range(len(encoded))]
 
     def _find(self, encoded: bytes, policy: FacePolicy, deadline: Deadline) -> tuple[Photo, DetectedPhoto]:
         with deadline.stage("decode"):

@@ -155,6 +155,19 @@ def test_a_large_photo_has_the_embedding_of_a_small_photo(real_models: Models, p
     assert embeddings[0] @ embeddings[1] > 0.95
 
 
+def test_a_request_does_not_wait_for_workers_that_are_busy_with_other_requests(fake_models: Models) -> None:
+    pipeline, gate = fake_models.pipeline, threading.Event()
+    busy = [pipeline._workers.submit(gate.wait, 10) for _ in range(2 * pipeline._workers._max_workers)]
+    try:
+        photos = [faces_png(1, seed=1), b"broken", faces_png(2, seed=2)]
+        first, broken, second = pipeline.embed(photos, "all", Deadline(5))
+        assert not any(future.done() for future in busy)
+    finally:
+        gate.set()
+    assert isinstance(broken, ImageUnreadable)
+    assert [len(found.faces) for found in (first, second) if isinstance(found, EmbeddedPhoto)] == [1, 2]
+
+
 def test_a_closed_pipeline_leaves_no_worker_thread_and_accepts_no_more_photos() -> None:
     before = {thread.ident for thread in threading.enumerate()}
     models = models_without_weights()
