@@ -1,5 +1,6 @@
 """Names of formats that are not supported, so that an error can say what was sent."""
 
+import re
 import struct
 
 from models.errors import ImageEncodingUnsupported
@@ -42,7 +43,10 @@ def format_of(encoded: bytes) -> str | None:
     return "DICOM" if encoded[128:132] == b"DICM" else None
 
 
-_START_OF_SCAN = b"\xff\xda"
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # neither a stuffed byte nor a restart within a scan
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_ALONE = {0x01, 0xD8}  # markers without a length
+_MAX_SEGMENTS = 50_000  # of a walk, which takes 50 ms
 MAX_SCANNED_PIXELS = 2 * 10**9
 """Half a second to a second of decoding; encoders write some ten scans, and at most 70."""
 
@@ -68,16 +72,29 @@ def refuse_many_scans(encoded: bytes, width: int, height: int) -> None:
     Raises:
         ImageEncodingUnsupported: The image has too many scans.
     """
-    if scanned_pixels(encoded, width, height) > MAX_SCANNED_PIXELS:
+    scans = scan_count(encoded)
+    if scans * width * height > MAX_SCANNED_PIXELS:
         raise ImageEncodingUnsupported(
-            f"the JPEG image has {encoded.count(_START_OF_SCAN)} scans of {width} x {height} pixels, which take too "
+            f"the JPEG image has {scans} scans of {width} x {height} pixels, which take too "
             "long to decode; save it as baseline JPEG"
         )
 
 
-def scanned_pixels(encoded: bytes, width: int, height: int) -> int:
-    """Return the pixels over which the scans of a JPEG pass; the marker of a scan cannot occur within one."""
-    return encoded.count(_START_OF_SCAN) * width * height
+def scan_count(encoded: bytes) -> int:
+    """Return the number of scans of a JPEG up to its end, as a decoder finds them.
+
+    Segments such as thumbnails, and what follows the image, such as the video of a motion photo, do not count.
+    """
+    scans, position = 0, 2
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(encoded, position)
+        if found is None or encoded[found.end() - 1] == _END_OF_IMAGE:
+            return scans
+        marker, position = encoded[found.end() - 1], found.end()
+        scans += marker == _START_OF_SCAN
+        if marker not in _ALONE:
+            position += max(2, int.from_bytes(encoded[position : position + 2], "big"))
+    return scans + encoded.count(bytes((0xFF, _START_OF_SCAN)), position)  # at most, without a walk of seconds
 
 
 def jpeg_process(encoded: bytes) -> str | None:

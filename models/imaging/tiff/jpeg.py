@@ -11,7 +11,7 @@ import simplejpeg
 from PIL import Image
 
 from models.errors import ImageDamaged, ImageEncodingUnsupported
-from models.imaging.signatures import MAX_SCANNED_PIXELS, scanned_pixels
+from models.imaging.signatures import MAX_SCANNED_PIXELS, scan_count
 from models.imaging.tiff.page import Page
 
 OLD_JPEG, JPEG = 6, 7
@@ -37,7 +37,7 @@ def check_jpeg(page: Page, max_pixels: int) -> None:
     for stream in _streams(page):
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(stream)
-            pixels, scanned = pixels + height * width, scanned + scanned_pixels(stream, width, height)
+            pixels, scanned = pixels + height * width, scanned + scan_count(stream) * height * width
             if pixels > max_pixels:
                 raise ImageDamaged("the TIFF image is corrupt: its JPEG streams have more pixels than the page")
             if scanned > MAX_SCANNED_PIXELS:

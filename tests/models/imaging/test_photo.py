@@ -2,6 +2,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from models.errors import (
     ImageUnreadable,
 )
 from models.imaging import ImageLimits, Photo
+from models.imaging.signatures import scan_count
 from tests.models.imaging.pictures import QUARTERS, STORED, pixels, wide_png
 from tests.pictures import chunk, empty_png, encode, noise_jpeg, png_bomb
 from tests.tiffs import TiffPage, tiff
@@ -322,6 +324,29 @@ def test_a_progressive_jpeg_with_many_scans_is_refused_before_it_is_decoded() ->
     last = photo.rindex(b"\xff\xda")
     with pytest.raises(ImageEncodingUnsupported, match="scans of 2000 x 2000 pixels"):
         Photo(photo[:-2] + photo[last:-2] * 500 + photo[-2:])
+
+
+def test_bytes_that_look_like_scans_but_are_not_do_not_count() -> None:
+    """Motion photos end with a video, and segments hold thumbnails; any bytes may occur in them."""
+    stored = io.BytesIO()
+    Image.new("RGB", (2000, 2000), "grey").save(stored, "JPEG", progressive=True)
+    photo, markers = stored.getvalue(), b"\xff\xda" * 3000
+    thumbnail = b"\xff\xe1" + (2 + len(markers)).to_bytes(2, "big") + markers
+    scans = scan_count(photo)
+    assert scans > 1
+    for decoy in (photo + markers, photo[:2] + thumbnail + photo[2:], photo[:-2] + thumbnail + photo[-2:]):
+        assert scan_count(decoy) == scans
+        assert Photo(decoy).raster().pixels.shape == (2000, 2000, 3)
+    last = photo.rindex(b"\xff\xda")
+    filled = photo[:2] + b"\xff" * 9 + photo[2:last] + b"\xff\xd8\xff\x01" + photo[last:]
+    assert scan_count(filled) == scans, "fill bytes and markers without a length"
+
+
+def test_counting_scans_takes_no_seconds() -> None:
+    for filler in (b"\xff\xe0\0\2", b"\xff\xda\0\2", b"\xff\x01", b"\xff\0", b"\xff\xd0", b"\xff"):
+        start = time.perf_counter()
+        scan_count(b"\xff\xd8" + filler * (2**24 // len(filler)))
+        assert time.perf_counter() - start < 1
 
 
 def test_a_cut_cmyk_jpeg_is_damaged() -> None:
