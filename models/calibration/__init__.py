@@ -2,9 +2,10 @@
 
 from models.calibration.conditions import closest, differences
 from models.calibration.files import read_calibrations, write_calibrations
-from models.calibration.records import MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
+from models.calibration.records import DEFAULT_RATE, MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
 
 __all__ = [
+    "DEFAULT_RATE",
     "MIN_ERRORS",
     "Bound",
     "Calibration",

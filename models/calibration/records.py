@@ -15,6 +15,8 @@ from models.quality import QualityScale
 
 MIN_ERRORS = 30  # minimum for each point; see `models.evaluation.metrics.operating_points`
 
+DEFAULT_RATE = 1e-4  # of the default point, if the data supports it; that of every shipped calibration
+
 Decision = Literal["match", "no_match", "inconclusive"]
 
 
@@ -148,6 +150,17 @@ class Calibration:
     score_map: ScoreMap
     quality: QualityScale
     conditions: dict[str, Any]
+
+    @property
+    def lenient_default(self) -> str | None:
+        """Return that the default point admits more false matches than the usual one, as a sentence, or None."""
+        point = self.point()
+        if point.rate <= DEFAULT_RATE:
+            return None
+        return (
+            f"Requests that name no operating point are decided at {point.name}, not at fmr_1e-4, the default of the "
+            f"shipped calibrations: they get {point.rate / DEFAULT_RATE:.3g} times as many false matches"
+        )
 
     def point(self, wanted: str | float | None = None) -> OperatingPoint:
         """Return an operating point by name or by rate.

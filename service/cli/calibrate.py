@@ -73,6 +73,8 @@ def _report(calibration: Calibration, acquired: FaceTable, pictures: PictureSet,
     add_duplicates(evaluation, acquired.names, acquired.contents, pictures.subjects)
     add_reading(evaluation, pictures, acquired.found)
     evaluation.notes.append(f"Written to {path}.")
+    if calibration.lenient_default:
+        evaluation.notes.append(f"{calibration.lenient_default}. More pictures of more people support stricter points.")
     return evaluation
 
 

@@ -83,6 +83,8 @@ def _announce(models: Models) -> None:
     _log.info("embedding contract %s", models.contract_id)
     if models.calibration_mismatch:
         _log.warning("%s: thresholds may deviate by a few thousandths", models.calibration_mismatch)
+    if models.calibration and models.calibration.lenient_default:
+        _log.warning("%s", models.calibration.lenient_default)
     if models.quality and not models.quality.validated:
         _log.warning("quality is not validated and cannot be used as a gate: %s", models.quality.because)
     if models.uncalibrated_because:

@@ -24,6 +24,16 @@ def test_points_are_found_by_name_and_by_rate() -> None:
             calibration.point(unknown)
 
 
+def test_a_default_with_more_false_matches_than_usual_is_stated() -> None:
+    lenient = replace(fake_calibration(), default="fmr_1e-2")
+    assert lenient.lenient_default is not None
+    assert "at fmr_1e-2, not at fmr_1e-4" in lenient.lenient_default
+    assert "100 times" in lenient.lenient_default
+    loose, strict = lenient.points
+    usual = replace(lenient, points=(loose, replace(strict, name="fmr_1e-4", rate=1e-4)), default="fmr_1e-4")
+    assert usual.lenient_default is None
+
+
 def test_a_similarity_at_the_threshold_matches() -> None:
     point = fake_calibration().point()
     assert point.decide(point.threshold) == "match"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.calibration import Calibration, OperatingPoint
+from models.calibration import DEFAULT_RATE, Calibration, OperatingPoint
 from models.detection.policy import FacePolicy
 from models.errors import CalibrationUnfit, ImageMissing
 from models.evaluation.acquire.pictures import FaceTable, Picture
@@ -24,8 +24,6 @@ from models.evaluation.sets.user_pictures import PictureSet
 from models.quality import QualityScale
 from models.quality.geometry import measured_range
 from models.quality.norm import norm_statistics
-
-DEFAULT_RATE = 1e-4
 
 
 def calibrate(

@@ -238,6 +238,7 @@ def test_calibrate_measures_every_precision_of_the_default_and_otherwise_the_nam
     found = read_calibrations(path, models_by_color().contract_id)
     assert [calibration.conditions["precision"] for calibration in found] == measured
     assert out.count("Calibration of") == len(measured)
+    assert "decided at fmr_1e-2, not at fmr_1e-4" in " ".join(out.split()), "the replaced default is stated"
     assert set(threading.enumerate()) <= threads, "the models are closed"
 
 
