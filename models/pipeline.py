@@ -21,7 +21,7 @@ from models.embedding import Embedder
 from models.errors import CancellationError, EngineStopped, VultusError
 from models.imaging import ImageLimits, Photo, Raster
 
-PIPELINE_REVISION = 4
+PIPELINE_REVISION = 5
 """Raised when a photo gives other crops than before, because embeddings that were kept for it are then out of date."""
 
 _OWN_BATCH = 16

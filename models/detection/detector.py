@@ -7,7 +7,7 @@ NMS merges the candidates of both scales.
 In rotated photos the network often finds a face with an ordinary score but with landmarks far from eyes and mouth, so a
 detected face does not prove that the photo is upright. If the best score is below `turn_score` of the family, the
 detector tries the other orientations and uses the one with the best score. Photos of an extreme shape are also looked
-at in tiles, and tilted faces again, turned upright.
+at in tiles, whose orientation is chosen once for the photo, and tilted faces again, turned upright.
 """
 
 import math
@@ -34,6 +34,7 @@ _COARSE_CANVAS = (COARSE_VIEW.side, COARSE_VIEW.side)
 _LARGE_FACE_PX = 416  # side in the full photo above which the reduced copy yields better landmarks
 _MIN_SIDE = FINE_VIEW.side  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 % without, 99.5 % with)
 _TURN_MARGIN = 0.02  # minimum score gain of another orientation over the original one
+_TRIED_TILES = 16  # on which the orientation of a photo is chosen; panoramas of cameras have fewer tiles
 _TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180)
 
 
@@ -106,9 +107,11 @@ class AnchorDetector:
         tiles = tiles_of(width, height)
         if not tiles:
             return faces
-        for rows, columns in tiles:
-            in_tile = self._detect_part(image[rows, columns], deadline)
-            faces += [face.moved((columns.start, rows.start)) for face in in_tile]
+        parts = [self._resized(image[rows, columns]) for rows, columns in tiles]
+        found = self._detect_parts(parts, deadline)
+        for (rows, columns), part, in_part in zip(tiles, parts, found, strict=True):
+            factor = ((columns.stop - columns.start) / part.shape[1], (rows.stop - rows.start) / part.shape[0])
+            faces += [face.scaled(factor).moved((columns.start, rows.start)) for face in in_part]
         return distinct_heads(faces)
 
     def confirm(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None = None) -> list[Face]:
@@ -124,13 +127,26 @@ class AnchorDetector:
         return self.max_side_px / longest_tile_side(width, height)
 
     def _detect_part(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
-        longer = max(image.shape[:2])
-        resized = _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
-        faces = self._detect_two_scales(resized, deadline)
-        if not faces or faces[0].score < self._head.turn_score:
-            faces = self._detect_rotated(resized, faces, deadline)
+        resized = self._resized(image)
+        (faces,) = self._detect_parts([resized], deadline)
         factor = (image.shape[1] / resized.shape[1], image.shape[0] / resized.shape[0])
         return [face.scaled(factor) for face in faces]
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        longer = max(image.shape[:2])
+        return _resize(image, min(max(longer, _MIN_SIDE), self.max_side_px) / longer)
+
+    def _detect_parts(self, parts: list[NDArray[np.uint8]], deadline: Deadline | None) -> list[list[Face]]:
+        """Detect the faces of parts of a photo, upright and all in the same other orientation."""
+        found = [self._detect_two_scales(part, deadline) for part in parts]
+        scores = [faces[0].score if faces else 0.0 for faces in found]
+        unsure = [number for number, score in enumerate(scores) if score < self._head.turn_score]
+        tried = _best_or_evenly({number: scores[number] for number in unsure}, _TRIED_TILES)
+        turn = self._choose_turn([(parts[number], scores[number]) for number in tried], deadline)
+        if turn is not None:
+            for number in unsure:
+                found[number] = self._detect_turned(parts[number], found[number], turn, deadline)
+        return found
 
     def detect_once(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """Detect faces at the given scale and orientation only.
@@ -164,22 +180,31 @@ class AnchorDetector:
         unsure = fine.scores.max(initial=0) < self._head.sure_score
         return bool(unsure or _sides(fine.boxes).max(initial=0) >= _LARGE_FACE_PX / 2)
 
-    def _detect_rotated(self, image: NDArray[np.uint8], faces: list[Face], deadline: Deadline | None) -> list[Face]:
-        """Return the faces of a better orientation together with other `faces`, or `faces` if no orientation is better.
+    def _choose_turn(self, parts: list[tuple[NDArray[np.uint8], float]], deadline: Deadline | None) -> int | None:
+        """Return the orientation with the best score on reduced copies of parts, or None if no part gains by one.
 
-        The orientation is chosen on reduced copies.
+        Args:
+            parts: Parts of one photo, each with its score in the original orientation.
+            deadline: Deadline of the request.
         """
-        small = _resize(image, min(1.0, _MIN_SIDE / max(image.shape[:2])))
-        square = _on_canvas([_turned(small, turn) for turn in _TURNS], (_MIN_SIDE, _MIN_SIDE), 0)
-        scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0, deadline)]
-        best = int(np.argmax(scores))
-        minimum = (faces[0].score if faces else 0.0) + _TURN_MARGIN
-        if scores[best] <= minimum:
+        best, chosen = 0.0, None
+        for image, score in parts:
+            small = _resize(image, min(1.0, _MIN_SIDE / max(image.shape[:2])))
+            square = _on_canvas([_turned(small, turn) for turn in _TURNS], (_MIN_SIDE, _MIN_SIDE), 0)
+            scores = [candidates.scores.max(initial=0) for candidates in self._run(square, 0, deadline)]
+            turn = int(np.argmax(scores))
+            if scores[turn] > max(best, score + _TURN_MARGIN):
+                best, chosen = scores[turn], _TURNS[turn]
+        return chosen
+
+    def _detect_turned(
+        self, image: NDArray[np.uint8], faces: list[Face], turn: int, deadline: Deadline | None
+    ) -> list[Face]:
+        """Return the faces of another orientation together with other `faces`, or `faces` if it is not better."""
+        found = self._detect_two_scales(_turned(image, turn), deadline)
+        if not found or found[0].score <= (faces[0].score if faces else 0.0) + _TURN_MARGIN:
             return faces
-        found = self._detect_two_scales(_turned(image, _TURNS[best]), deadline)
-        if not found or found[0].score <= minimum:
-            return faces
-        turned = [_turn_back(face, _TURNS[best], image.shape) for face in found]
+        turned = [_turn_back(face, turn, image.shape) for face in found]
         # Upright faces beside a rotated one are kept, because the policy `single` must reject a photo of two people.
         # A second look drops the false ones, which the networks find in photos that are upside down.
         beside = [face for face in faces if not any(show_same_head(face, other) for other in turned)]
@@ -219,6 +244,14 @@ class AnchorDetector:
             Face(candidates.boxes[index], candidates.landmarks[index], float(candidates.scores[index]))
             for index in np.asarray(indices, dtype=np.intp)
         ]
+
+
+def _best_or_evenly(scores: dict[int, float], count: int) -> list[int]:
+    """Return at most `count` keys: those with the highest scores, then some of those with the score 0, evenly spread."""
+    best = sorted((number for number, score in scores.items() if score), key=lambda number: -scores[number])[:count]
+    empty = [number for number, score in scores.items() if not score]
+    places = np.linspace(0, len(empty) - 1, min(len(empty), count - len(best))).astype(int)
+    return best + [empty[place] for place in places]
 
 
 def _sides(boxes: Floats) -> Floats:

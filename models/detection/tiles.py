@@ -10,18 +10,19 @@ import numpy as np
 from models.detection.face import Face
 
 _MAX_ASPECT = 2.5  # photos of cameras and phones have at most 21 : 9
-_MAX_TILES = 64
+_MAX_TILES = 32
+_MAX_USEFUL_ASPECT = 1000  # a tile of a thinner photo, reduced to 640 pixels, would be below 10 pixels high
 _SAME_HEAD = 0.3  # minimum shared part of the smaller box; a false upright box in a rotated face shares more
 
 
 def tiles_of(width: int, height: int) -> list[tuple[slice, slice]]:
-    """Return the (rows, columns) of overlapping tiles, or an empty list for a photo of an ordinary shape.
+    """Return the (rows, columns) of overlapping tiles; none for a photo of an ordinary shape or too thin for faces.
 
     Tiles are square and overlap by half, so a face of up to half the shorter side is whole in one of them. Tiles of a
-    photo that would need more than 64 of them are oblong.
+    photo that would need more than 32 of them are oblong.
     """
     longer, shorter = max(width, height), min(width, height)
-    if longer <= _MAX_ASPECT * shorter:
+    if not _MAX_ASPECT * shorter < longer <= _MAX_USEFUL_ASPECT * shorter:
         return []
     length = _tile_length(longer, shorter)
     count = math.ceil((longer - length) / (length / 2)) + 1
