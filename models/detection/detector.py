@@ -247,7 +247,7 @@ class AnchorDetector:
 
 
 def _best_or_evenly(scores: dict[int, float], count: int) -> list[int]:
-    """Return at most `count` keys: those with the highest scores, then some of those with the score 0, evenly spread."""
+    """Return at most `count` keys: those with the highest scores, then some with the score 0, evenly spread."""
     best = sorted((number for number, score in scores.items() if score), key=lambda number: -scores[number])[:count]
     empty = [number for number, score in scores.items() if not score]
     places = np.linspace(0, len(empty) - 1, min(len(empty), count - len(best))).astype(int)

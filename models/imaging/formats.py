@@ -90,6 +90,8 @@ def _open_by_pillow(encoded: bytes) -> Image.Image:
             raise ImageUnreadable("the bytes are not an image: all of them are zero") from error
         refuse_jpeg_process(encoded)
         names, found = ", ".join(FORMATS), format_of(encoded)
+        if found in FORMATS or (found == "HEIC" and "HEIF" in FORMATS):
+            raise ImageDamaged(f"the {found} image is truncated or corrupt") from error
         raise ImageUnreadable(
             f"the bytes are {found}, which is not a supported format ({names})"
             if found

@@ -43,6 +43,8 @@ class PillowImage:
         self._image.load()
         if self._image.size != self.size:
             raise ImageDamaged(f"the {self.format} image is corrupt: header and pixels state two sizes")
+        if self.format == "BMP" and self._image.mode == "RGBA" and not self._image.getchannel("A").getbbox():
+            return np.asarray(self._image.convert("RGB"))  # many programs write 0 and mean that there is no opacity
         return to_rgb(self._image)
 
 

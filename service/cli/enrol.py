@@ -20,6 +20,7 @@ from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
 from service.cli.gallery import require_or_make
+from service.cli.measuring import refuse_input
 from service.cli.output import out, progress_bars, say
 from service.gallery.galleries import Galleries
 from service.operations.acquire import Requirements
@@ -92,6 +93,7 @@ def enrol(
     refused: list[Refused] = []
     enrolled: set[str] = set()
     if report:
+        refuse_input(report, [directory, *([listed] if listed else [])])
         _write(report, ())  # before the enrolment: an unwritable path is reported now
     with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
         require_or_make(galleries, gallery)

@@ -21,6 +21,7 @@ from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.html import cell_text, write_report
 from models.extras import require_extra
 from models.packs import PackStore, find_manifest
+from models.photo_folders.formats import has_photo_suffix
 from models.runtime.session import Precision
 from models.serving.load import load_models
 from models.text import printable
@@ -69,6 +70,7 @@ JsonFileOption = Annotated[
 
 TERMINAL = Path("-")
 _MAX_TABLE_ROWS = 12
+_REPORT_SUFFIXES = (".html", ".json", ".csv")
 
 
 def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
@@ -116,6 +118,10 @@ def _command(
         arguments = {name: value for name, value in options.items() if name not in shared}
         html, json_file = options["html"], options["json_file"]
         _require_writable(html, json_file)
+        inputs = [path for name, value in arguments.items() if name != "out" for path in _paths(value)]
+        for output in (html, json_file, arguments.get("out")):
+            if output is not None:
+                refuse_input(output, inputs)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
         _report(measure(choice, arguments), html, json_file)
 
@@ -214,6 +220,32 @@ def _require_writable(html: Path | None, json_file: Path | None) -> None:
     for path in (html, json_file):
         if path is not None and path != TERMINAL:
             require_place(path)
+
+
+def _paths(value: Any) -> list[Path]:
+    return [path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+
+
+def refuse_input(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise an error if a file to write exists and is, or may be, an input of the command.
+
+    Args:
+        output: File to write.
+        inputs: Files and directories that the command reads.
+
+    Raises:
+        StorageFailed: The file is one of the inputs, is a photo, or lies in a directory of them and is no report.
+    """
+    if not output.is_file():
+        return
+    file = output.resolve()
+    within = any(file.is_relative_to(path.resolve()) for path in inputs if path.is_dir())
+    if (
+        any(path.is_file() and path.samefile(file) for path in inputs)
+        or has_photo_suffix(file.name)
+        or (within and file.suffix.lower() not in _REPORT_SUFFIXES)
+    ):
+        raise StorageFailed(f"{output} is read by this command and is not overwritten; choose another file to write")
 
 
 def require_place(path: Path) -> None:

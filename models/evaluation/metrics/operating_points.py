@@ -103,9 +103,14 @@ def unsupported_rate_notes(
     count, notes = pairs.non_mated.count, []
     measured = {point.rate for point in points}
     if any(not supports(pairs, rate) for rate in rates):
+        least = (
+            f"rate below {MIN_ERRORS / count:.3g} (30 errors)"
+            if count > MIN_ERRORS
+            else f"operating point, which needs {MIN_ERRORS} errors"
+        )
         notes.append(
-            f"{count:,} non-mated comparisons support no rate below {MIN_ERRORS / count:.3g} (30 errors). Above the "
-            f"highest non-mated similarity, {pairs.non_mated.scores[0]:.3f}, FMR is at most {_rule_of_three(pairs)}."
+            f"{count:,} non-mated comparisons support no {least}. Above the highest non-mated similarity, "
+            f"{pairs.non_mated.scores[0]:.3f}, FMR is at most {_rule_of_three(pairs)}."
         )
     for rate in rates:
         if supports(pairs, rate) and rate not in measured:

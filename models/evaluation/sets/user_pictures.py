@@ -15,6 +15,7 @@ from models.evaluation.acquire.pictures import Picture
 from models.photo_folders import find_folders, listed
 
 _TRUE, _FALSE = {"1", "true", "yes", "same", "mated"}, {"0", "false", "no", "different", "non-mated", "nonmated"}
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
 
 
 class PictureSet(NamedTuple):
@@ -147,12 +148,17 @@ def read_pair_list(path: Path, directory: Path) -> PairSet:
 
     Raises:
         SetUnreadable: The file is missing, is empty or lacks a column, a value is missing, the `mated` of a pair has
-            another value, or a pair is listed both as mated and as non-mated, or has the same picture twice.
+            another value, or a pair is listed both as mated and as non-mated, or has the same picture twice, also
+            under two paths.
     """
     rows = _rows(path, ("first", "second", "mated"))
     _require_values(path, rows, ("first", "second", "mated"))
-    names = sorted({row[side] for row in rows for side in ("first", "second")})
-    index_of = {name: index for index, name in enumerate(names)}
+    listed_names = {row[side] for row in rows for side in ("first", "second")}
+    file_of = {name: _file(directory / name) for name in listed_names}
+    name_of = {file_of[name]: name for name in sorted(listed_names, reverse=True)}  # the first of several paths
+    names = sorted(name_of.values())
+    positions = {name: index for index, name in enumerate(names)}
+    index_of = {name: positions[name_of[file]] for name, file in file_of.items()}
     mated_of: dict[tuple[int, int], bool] = {}
     for number, row in enumerate(rows, start=2):
         value = row["mated"].strip().lower()
@@ -219,6 +225,14 @@ def _require_values(path: Path, rows: list[dict[str, str]], columns: Sequence[st
                 raise SetUnreadable(f"line {number} of {path.name}: the subject begins or ends with a space")
 
 
+def _file(path: Path) -> Path:
+    """Return the path of a file without links and dots; paths that name no file stay as they are."""
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):
+        return path
+
+
 def _composed(name: str) -> str:
     """Return the name of a subject in Unicode's composed form (NFC), as galleries store it; macOS stores the other."""
     return unicodedata.normalize("NFC", name)
@@ -270,5 +284,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         *others, last = [f"`{column}`" for column in columns] or [""]
         listed = f"{', '.join(others)} and {last}" if others else last
         header = f"a header line with the columns {listed}," if columns else "a header line"
-        raise SetUnreadable(f"{path.name} needs {header} and at least one line below it")
+        names = " ".join(rows[0]) if rows else ""
+        used = next((word for sign, word in _OTHER_DELIMITERS.items() if sign in names), None)
+        because = f"; its columns are separated by {used}, not by commas" if used else ""
+        raise SetUnreadable(f"{path.name} needs {header} and at least one line below it{because}")
     return rows

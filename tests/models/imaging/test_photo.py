@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -324,6 +325,30 @@ def test_a_progressive_jpeg_with_many_scans_is_refused_before_it_is_decoded() ->
     last = photo.rindex(b"\xff\xda")
     with pytest.raises(ImageEncodingUnsupported, match="scans of 2000 x 2000 pixels"):
         Photo(photo[:-2] + photo[last:-2] * 500 + photo[-2:])
+
+
+@pytest.mark.parametrize("file_format", ["AVIF", HEIC])
+def test_a_cut_image_of_a_supported_container_is_damaged(file_format: str) -> None:
+    encoded = encode(Image.fromarray(QUARTERS), file_format)
+    for length in (60, len(encoded) // 2, len(encoded) - 20):
+        with pytest.raises(ImageDamaged, match="truncated or corrupt"):
+            Photo(encoded[:length]).raster()
+
+
+def test_a_bmp_whose_opacity_is_0_everywhere_is_opaque() -> None:
+    """Many programs fill the fourth byte with 0."""
+    colours = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
+
+    def bmp(opacity: "np.ndarray[Any, Any]") -> bytes:
+        pixels = np.dstack([colours[::-1, :, ::-1], opacity[::-1]]).tobytes()
+        header = struct.pack("<IiiHHIIiiII", 108, 30, 40, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+        header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+        return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
+
+    opacity = np.zeros((40, 30), np.uint8)
+    np.testing.assert_array_equal(Photo(bmp(opacity)).raster().pixels, colours)
+    opacity[0, 0] = 255
+    assert (Photo(bmp(opacity)).raster().pixels[1:] == 255).all(), "some opacity means that there is opacity"
 
 
 def test_bytes_that_look_like_scans_but_are_not_do_not_count() -> None:

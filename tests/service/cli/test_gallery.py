@@ -204,6 +204,28 @@ def test_a_csv_list_of_photos_is_enrolled(folders: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("data_dir")
+def test_a_report_does_not_overwrite_what_the_command_reads(folders: Path, tmp_path: Path) -> None:
+    people, listed = tmp_path / "people", tmp_path / "list.csv"
+    shutil.copytree(folders / "astronaut", people / "astronaut")
+    photo, note = people / "astronaut/1.png", people / "note.txt"
+    listed.write_text("image,subject\nastronaut/1.png,ann\n")
+    note.write_text("mine")
+    before = [path.read_bytes() for path in (photo, listed, note)]
+    enrolment = ("enrol", people, "--gallery", "staff", "--csv", listed, "--report")
+    for report in (photo, listed, people / "astronaut/../note.txt"):
+        assert "is read by this command" in str(refused(*enrolment, report))
+        assert "is read by this command" in str(
+            refused("evaluate", "pictures", people, "--csv", listed, "--json", report)
+        )
+        assert "is read by this command" in str(refused("calibrate", people, "--csv", listed, "--out", report))
+    assert [path.read_bytes() for path in (photo, listed, note)] == before
+    earlier = people / "refused.csv"
+    earlier.write_text("of an earlier run")
+    run(*enrolment, earlier)
+    assert earlier.read_text().splitlines() == ["image,subject,code,reason"]
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_unwritable_paths_are_refused_and_markup_in_names_is_printed(folders: Path, tmp_path: Path) -> None:
     people = tmp_path / "people"
     (people / "[bold]Ann").mkdir(parents=True)

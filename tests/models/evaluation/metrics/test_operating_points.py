@@ -142,6 +142,13 @@ def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> No
     )
 
 
+def test_few_pairs_support_no_point_at_all() -> None:
+    (few,) = unsupported_rate_notes(scores(30), [])
+    assert few.startswith("27 non-mated comparisons support no operating point, which needs 30 errors. Above")
+    (more,) = unsupported_rate_notes(scores(100), [])
+    assert more.startswith("90 non-mated comparisons support no rate below 0.333 (30 errors). Above")
+
+
 def test_without_errors_the_upper_end_of_fnmr_is_the_rule_of_three() -> None:
     embedding, subjects = people(60, 3, spread=0.01)
     pairs = compare_all(embedding, subjects)

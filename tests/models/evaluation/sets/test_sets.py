@@ -115,6 +115,9 @@ def test_reads_lists_of_pictures_and_of_pairs(tmp_path: Path) -> None:
     for content in ("", "image\n", "image,subject\n", "first,second\na,b\n"):
         with pytest.raises(SetUnreadable, match="needs a header line"):
             read_listed(file(tmp_path / "bad.csv", content), tmp_path)
+    for content, used in (("image;subject\na.jpg;ada\n", "semicolons"), ("image\tsubject\na.jpg\tada\n", "tabs")):
+        with pytest.raises(SetUnreadable, match=f"separated by {used}, not by commas"):
+            read_listed(file(tmp_path / "bad.csv", content), tmp_path)
     with pytest.raises(SetUnreadable, match="cannot be read as CSV"):
         read_listed(tmp_path / "gone.csv", tmp_path)
 
@@ -216,6 +219,8 @@ def test_a_pair_counts_once_and_contradictions_are_refused(tmp_path: Path) -> No
     for row, sentence in (
         ("b,a,0", "as mated and as non-mated"),
         ("a,a,1", "same picture twice"),
+        ("a,./a,1", "same picture twice"),
+        ("b,x/../a,0", "as mated and as non-mated"),
         ("a,,1", "no second"),
     ):
         path.write_text(f"first,second,mated\na,b,1\n{row}\n")
