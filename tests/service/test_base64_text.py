@@ -2,6 +2,8 @@
 
 import base64
 import binascii
+import tracemalloc
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -53,6 +55,8 @@ def test_every_form_is_decoded_to_the_same_bytes(raw: bytes, form: str) -> None:
         ("data:image/png,%89PNG", "percent-encoded"),
         ("data:text/html;base64,QUJD", "media type 'text/html'"),
         ("data:image/png;base64", "no comma"),
+        ("data:image/png;base64,%51UJD", "the escape '%51', which base64 does not need"),
+        ("data:image/png;base64,QUJD%", "the escape '%', which"),
         ("QUJD!", "contains '!'"),
         ("Zoë", "contains 'ë'"),
         ("QUJ=QUJD", "padding before its end"),
@@ -64,6 +68,33 @@ def test_a_text_that_is_not_base64_is_refused_with_the_reason(text: str, reason:
         decode_base64(text)
     with pytest.raises(Base64Malformed, match=reason):
         decode_base64(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"data:image/jpeg;base64," + b"%41" * 1_000_000,
+        b"data:image/jpeg;base64," + b"%2B%2F" * 600_000,
+        b"A" * 2_999_999 + b"\xff",
+        ("\N{GRINNING FACE}" + "a" * 3_000_000).encode(),
+    ],
+    ids=["escaped letters", "escapes of base64", "a byte that is no text", "an emoji"],
+)
+def test_decoding_takes_memory_in_proportion_to_the_text(text: bytes) -> None:
+    tracemalloc.start()
+    with suppress(Base64Malformed):
+        decode_base64(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * len(text)
+
+
+def test_an_escape_between_two_pieces_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = b"\xfb\xff\xbf" * 20
+    uri = "data:;base64," + quote(base64.b64encode(raw).decode(), safe="")
+    for size in range(3, 12):
+        monkeypatch.setattr(base64_text, "_PIECE_BYTES", size)
+        assert decode_base64(uri) == raw
 
 
 def test_the_plain_form_is_decoded_without_a_copy_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
