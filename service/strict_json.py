@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from collections import Counter
 from typing import Any
 
 from service.errors import JsonMalformed, MemberRepeated
 
 _MAX_VALUES = 2_000_000  # 1,024 embeddings of 1,024 numbers are a million
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # an unpaired surrogate can only come from such an escape
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -25,8 +27,8 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         members = json.loads(
             text, object_pairs_hook=_refuse_repetition, parse_constant=_refuse_constant, parse_float=_parse_finite
         )
-        if "\\u" in text:  # an unpaired surrogate can only come from an escape
-            json.dumps(members, ensure_ascii=False).encode()
+        if _SURROGATE.search(text):
+            _refuse_surrogates(members)
     except UnicodeError as error:
         raise JsonMalformed("the body is not valid UTF-8, or it contains an unpaired surrogate") from error
     except (ValueError, RecursionError) as error:
@@ -37,6 +39,24 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(members, dict):
         raise JsonMalformed("the body is JSON, but not an object")
     return members
+
+
+def _refuse_surrogates(parsed: object) -> None:
+    """Encode each string on its own: to serialise a body of 64 MB would hold the interpreter for seconds.
+
+    Raises:
+        UnicodeEncodeError: A string contains an unpaired surrogate.
+    """
+    left = [parsed]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            value.encode()
+        elif isinstance(value, dict):
+            left.extend(value)
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
 
 
 def _refuse_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

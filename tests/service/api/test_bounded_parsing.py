@@ -68,6 +68,25 @@ def test_a_body_with_too_many_values_is_refused_before_it_is_parsed() -> None:
     assert peak < 2 * len(text)
 
 
+def test_a_long_text_with_escapes_is_not_serialised_again() -> None:
+    """With a character outside of the BMP, that took a second for 40 MB, in which no other thread ran."""
+    text = ('{"images": ["\N{GRINNING FACE}\\ud83d\\ude00' + "a" * 3_000_000 + '"]}').encode()
+    tracemalloc.start()
+    try:
+        assert parse_object(text)["images"][0].startswith("\N{GRINNING FACE}" * 2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 14 * len(text)  # four bytes for each character in the text, its string, and one copy
+
+
+@pytest.mark.parametrize("members", [{"a": "\ud800"}, {"a": [{"\udc00": 1}]}, {"\udfff": ["b"]}])
+def test_unpaired_surrogates_are_found_in_names_and_values(members: dict[str, Any]) -> None:
+    with pytest.raises(VultusError, match="unpaired surrogate"):
+        parse_object(json.dumps(members))
+    assert parse_object(json.dumps({"\N{GRINNING FACE}": r"\ud800"})) == {"\N{GRINNING FACE}": r"\ud800"}
+
+
 def form(part: bytes, head: bytes = b"") -> Callable[[int], Callable[[], Any]]:
     def parse(count: int) -> Callable[[], Any]:
         body = head + part * count + b"--b--\r\n"
