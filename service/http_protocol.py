@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, problem_of
 from service.api.request_id import HEADER
+from service.api.workers import STOPPING
 from service.errors import HttpMalformed
 
 _MAX_DISCARDED_BYTES = 2**30
@@ -52,7 +53,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._ending = False  # nothing more is sent; what arrives is discarded
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._probe_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -99,6 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         super().on_message_begin()
+        self.scope["state"][STOPPING] = self._stopping  # a copy of this request
         if not self._head_timer:
             self._expect_head()
 
@@ -184,7 +186,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection as soon as its responses are sent; nothing is discarded once the server stops."""
-        self._stopping = True
+        self._stopping.set()
         if self._ending:
             self.transport.close()
         else:
@@ -205,7 +207,7 @@ class HttpProtocol(HttpToolsProtocol):
         """End this side of the connection, and discard what arrives until the client ends its own, within limits."""
         if self.is_ending():
             return
-        if self._stopping:
+        if self._stopping.is_set():
             self.transport.close()
             return
         self._ending = True

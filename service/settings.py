@@ -217,6 +217,11 @@ class RequestSettings(_Group):
     ] = 25
 
     @property
+    def streams_bytes(self) -> int:
+        """Maximum size of what all NDJSON streams hold in memory: half of the budget, but at least one line."""
+        return max(self.buffered_bytes // 2, self.max_bytes)
+
+    @property
     def workers(self) -> int:
         """Maximum number of requests that compute at the same time."""
         return self.concurrency or 2 * usable_cores()

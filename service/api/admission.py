@@ -125,6 +125,7 @@ class Admission:
 class BodyBudget:
     """A budget of bytes that request bodies hold in memory, including bodies that are still arriving.
 
+    Streams have a share of it, because they may hold their bytes for longer than a request may take.
     Not thread-safe; for use on the event loop only.
     """
 
@@ -135,11 +136,16 @@ class BodyBudget:
             max_bytes: Maximum size of all bodies.
         """
         self._left = max_bytes
+        self._streamed = 0
 
     @contextmanager
-    def account(self) -> Iterator["BodyAccount"]:
-        """Yield the account of a body; the end of the block returns its bytes."""
-        account = BodyAccount(self)
+    def account(self, streams_bytes: int | None = None) -> Iterator["BodyAccount"]:
+        """Yield the account of a body; the end of the block returns its bytes.
+
+        Args:
+            streams_bytes: For a stream, the maximum size of what all streams hold; None for another body.
+        """
+        account = BodyAccount(self, streams_bytes)
         try:
             yield account
         finally:
@@ -149,9 +155,10 @@ class BodyBudget:
 class BodyAccount:
     """The bytes of one body in a budget. Not thread-safe; for use on the event loop only."""
 
-    def __init__(self, budget: BodyBudget) -> None:
-        """Start without bytes."""
+    def __init__(self, budget: BodyBudget, streams_bytes: int | None = None) -> None:
+        """Start without bytes; see `BodyBudget.account`."""
         self._budget = budget
+        self._streams_bytes = streams_bytes
         self._taken = 0
 
     def take(self, count: int) -> None:
@@ -162,11 +169,17 @@ class BodyAccount:
         """
         if count > self._budget._left:
             raise Overloaded("the bodies of concurrent requests exceed the memory budget; retry later", 1)
+        if self._streams_bytes is not None:
+            if self._budget._streamed + count > self._streams_bytes:
+                raise Overloaded("concurrent streams exceed their share of the memory budget; retry later", 1)
+            self._budget._streamed += count
         self._budget._left -= count
         self._taken += count
 
     def give_back(self, count: int) -> None:
         """Return bytes to the budget, as the lines of a stream that are answered."""
+        if self._streams_bytes is not None:
+            self._budget._streamed -= count
         self._budget._left += count
         self._taken -= count
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import anyio
 from anyio import to_thread
 from fastapi import Request
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from models.deadline import Deadline
 from models.errors import EngineStopped
@@ -16,6 +16,10 @@ from service.api.intake.body import shutdown_as_error
 
 Answer = TypeVar("Answer")
 
+STOPPING = "stopping"
+"""State of a request: an event that is set when the server stops."""
+
+_LAST_MESSAGE_S = 0.5  # time that a stream has for its next bytes once the service stops
 _DISCONNECT = "http.disconnect"
 
 
@@ -41,20 +45,40 @@ class ReceiveAhead:
     A client that has already sent more of the body is not watched, because its next message comes first.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        """Receive nothing yet.
-
-        Args:
-            receive: Receives the messages of the request.
-        """
-        self._receive = receive
+    def __init__(self, request: Request) -> None:
+        """Receive nothing yet."""
+        self._receive = request.receive
+        self._stopping: asyncio.Event | None = getattr(request.state, STOPPING, None)
         self._next: asyncio.Task[Message] | None = None
 
     async def __call__(self) -> Message:
-        """Receive the next message."""
-        message = await self._ahead()
+        """Receive the next message.
+
+        Raises:
+            EngineStopped: The service is shutting down, and no message arrives any more.
+        """
+        receiving = self._ahead()
+        try:
+            await self._until_stopping(receiving)
+            message = await receiving
+        except BaseException:
+            receiving.cancel()
+            raise
         self._next = None
         return message
+
+    async def _until_stopping(self, receiving: "asyncio.Task[Message]") -> None:
+        if self._stopping is None or receiving.done():
+            return
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                await asyncio.wait({receiving}, timeout=_LAST_MESSAGE_S)
+        finally:
+            stopping.cancel()
+        if not receiving.done():
+            raise EngineStopped("the service is shutting down; retry later")
 
     @contextmanager
     def cancelled_on_disconnect(self, deadline: Deadline) -> Iterator[None]:

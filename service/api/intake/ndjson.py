@@ -1,7 +1,7 @@
 """NDJSON bodies of any length, read and answered line by line in bounded memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -13,11 +13,12 @@ from models.errors import EngineStopped, RequestCancelled, VultusError
 from service.api.admission import BodyAccount, BodyBudget
 from service.api.intake.body import arriving_pieces, shutdown_as_error
 from service.api.intake.members import NDJSON
-from service.api.workers import ReceiveAhead
+from service.api.workers import ReceiveAhead, retrieve_exception
 from service.errors import BodyTooLarge, BodyTooSlow, LinesMissing
 from service.settings import RequestSettings
 
 _GROUP_LINES = 16
+_GATHER_S = 2.0
 _SEND_BYTES = 2**16  # minimum size of a piece that is sent
 
 
@@ -53,7 +54,8 @@ async def read_lines(
     Args:
         request: The request.
         max_line_bytes: Maximum size of a line in bytes.
-        limit_s: Time within which each line must be complete, in seconds after the one before it.
+        limit_s: Time within which each line must be complete, in seconds after the one before it. A blank line is
+            none.
         account: Account of the body in the memory budget.
         may_pause: Whether the client may wait between lines as long as it likes, once the first has arrived.
 
@@ -68,6 +70,7 @@ async def read_lines(
     """
     partial: list[bytes] = []  # pieces of a line whose end has not arrived yet
     size = 0
+    begun = False
     waiting: Deadline | None = Deadline(limit_s)
     arriving = arriving_pieces(request)
     while True:
@@ -95,8 +98,10 @@ async def read_lines(
         filled = [line for line in lines if line.strip()]
         account.give_back(sum(map(len, lines)) - sum(map(len, filled)) + len(lines))  # blank lines and line ends
         if filled:
+            begun = True
             yield filled
-        waiting = None if may_pause and not size else Deadline(limit_s)
+        if filled or (may_pause and begun):
+            waiting = None if may_pause and not size else Deadline(limit_s)
         if size > max_line_bytes:  # after the complete lines before it
             raise BodyTooLarge(f"a line has more than {max_line_bytes} bytes")
     if (line := b"".join(partial)).strip():
@@ -134,8 +139,8 @@ async def answer_lines(
         EngineStopped: The service is shutting down.
         ClientDisconnect: The client disconnected before the first line.
     """
-    account = BodyAccount(bodies)
-    ahead = ReceiveAhead(request.receive)
+    account = BodyAccount(bodies, limits.streams_bytes)
+    ahead = ReceiveAhead(request)
     arriving = read_lines(Request(request.scope, ahead), limits.max_bytes, limit_s, account, may_pause=True)
     groups = in_groups(arriving, _GROUP_LINES, limits.max_bytes)
     try:
@@ -195,24 +200,45 @@ async def in_groups(arriving: AsyncIterator[list[bytes]], max_lines: int, max_by
 
 
 async def in_full_groups(
-    arriving: AsyncIterator[list[bytes]], max_lines: int, max_bytes: int
-) -> AsyncIterator[list[bytes]]:
+    arriving: AsyncIterator[list[bytes]], max_lines: int, max_bytes: int, limit_s: float = _GATHER_S
+) -> AsyncGenerator[list[bytes]]:
     """Gather lines into full groups, for work that is cheaper in large groups.
 
     Args:
         arriving: Lines, in groups as they arrive.
         max_lines: Number of lines of a full group.
         max_bytes: Size in bytes of a full group.
+        limit_s: Time after the first line of a group, in seconds, after which it is used even if it is not full, so
+            that a slow client does not occupy the memory.
+
+    Raises:
+        EngineStopped: The service is shutting down.
     """
     group: list[bytes] = []
     size = 0
-    async for lines in arriving:
-        for line in lines:
-            group.append(line)
-            size += len(line)
-            if len(group) >= max_lines or size >= max_bytes:
+    gathering: Deadline | None = None
+    receiving: asyncio.Future[list[bytes] | None] = asyncio.ensure_future(anext(arriving, None))
+    try:
+        while True:
+            with shutdown_as_error():
+                await asyncio.wait({receiving}, timeout=gathering.remaining_s if gathering else None)
+            if not receiving.done():
                 yield group
-                group, size = [], 0
+                group, size, gathering = [], 0, None
+                continue
+            if (lines := receiving.result()) is None:
+                break
+            receiving = asyncio.ensure_future(anext(arriving, None))
+            for line in lines:
+                group.append(line)
+                size += len(line)
+                gathering = gathering or Deadline(limit_s)
+                if len(group) >= max_lines or size >= max_bytes:
+                    yield group
+                    group, size, gathering = [], 0, None
+    finally:
+        receiving.add_done_callback(retrieve_exception)
+        receiving.cancel()
     if group:
         yield group
 

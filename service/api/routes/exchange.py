@@ -1,5 +1,7 @@
 """`/export` and `/import`: export and import galleries as NDJSON."""
 
+from contextlib import aclosing
+
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
@@ -79,13 +81,14 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
         raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
     limit_s = time_limit(request.headers, backend.settings.request)
-    ahead = ReceiveAhead(request.receive)
-    with backend.bodies.account() as account:
+    ahead = ReceiveAhead(request)
+    with backend.bodies.account(backend.settings.request.streams_bytes) as account:
         arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES, limit_s, account)
-        async for lines in in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES):
-            deadline = Deadline(limit_s)
-            with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile
-                await backend.change(deadline, importer.store, lines, deadline)
-            account.give_back(sum(map(len, lines)))
+        async with aclosing(in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES)) as groups:
+            async for lines in groups:
+                deadline = Deadline(limit_s)
+                with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile
+                    await backend.change(deadline, importer.store, lines, deadline)
+                account.give_back(sum(map(len, lines)))
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

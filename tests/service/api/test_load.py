@@ -1,12 +1,13 @@
 """Load: requests get their own responses, excess requests are refused at once, and abandoned work ends."""
 
 import base64
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -27,6 +28,7 @@ from models.runtime.session import Arrays, Images
 from models.serving.models import Models
 from service.api.admission import Admission
 from service.api.backend import Backend
+from service.api.intake.ndjson import in_full_groups
 from service.app import create_app
 from service.errors import Overloaded
 from service.http_protocol import HttpProtocol
@@ -387,6 +389,88 @@ def test_a_line_that_does_not_arrive_in_time_ends_the_stream(gated: GatedSession
                 assert received.readline().startswith(b"HTTP/1.1 %d" % status)
                 assert any(b"body_too_slow" in line for line in iter(received.readline, b""))
         until(lambda: served.backend.bodies._left == free)
+
+
+CHUNKED = f"HTTP/1.1\r\nHost: localhost\r\nContent-Type: {LINES}\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+@pytest.mark.parametrize("path", ["identify?gallery=g", "galleries/g/templates", "galleries/g/import"])
+def test_blank_lines_do_not_renew_the_time_limit_of_a_line(gated: GatedSession, tmp_path: Path, path: str) -> None:
+    with running(sharing_models(gated), tmp_path, timeout_s=0.4) as served:
+        httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+        with socket.create_connection(("127.0.0.1", served.port), timeout=0.1) as stream:
+            stream.sendall(f"POST /v1/{path} {CHUNKED}".encode())
+            begun = time.monotonic()
+            while time.monotonic() - begun < 2:
+                stream.sendall(chunk(b"\n"))
+                with suppress(TimeoutError):
+                    answer = stream.recv(4096)
+                    break
+            else:
+                pytest.fail("the stream did not end")
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_the_lines_of_a_slow_import_are_stored_and_leave_the_memory(
+    gated: GatedSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_full_groups, "__defaults__", (0.1,))
+    models = sharing_models(gated)
+    with running(models, tmp_path, timeout_s=5) as served:
+        gallery = f"http://127.0.0.1:{served.port}/v1/galleries"
+        httpx.post(gallery, json={"gallery": "g"}).raise_for_status()
+        free = served.backend.bodies._left
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as stream:
+            stream.sendall(f"POST /v1/galleries/g/import {CHUNKED}".encode())
+            for name in ("ann", "ben"):
+                stream.sendall(chunk(orjson.dumps({"subject": name, "contract_id": models.contract_id}) + b"\n"))
+                until(lambda: served.backend.bodies._left < free)
+                until(lambda: served.backend.bodies._left == free)
+            assert httpx.get(f"{gallery}/g").json()["subject_count"] == 2
+            stream.sendall(chunk(b""))
+            assert stream.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_streams_leave_memory_to_requests(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    limits = {"buffered_bytes": 100_000, "max_bytes": 50_000}
+    with running(sharing_models(gated), tmp_path, **limits) as served, ExitStack() as open_:
+        address = f"http://127.0.0.1:{served.port}/v1"
+        httpx.post(f"{address}/galleries", json={"gallery": "g"}).raise_for_status()
+        streams = []
+        for _ in range(3):
+            stream = open_.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=10))
+            stream.sendall(f"POST /v1/galleries/g/import {CHUNKED}".encode() + chunk(b"x" * 20_000))
+            streams.append(stream)
+        until(lambda: len(served.server.server_state.tasks) == 2)
+        ready, _, _ = select.select(streams, [], [], 10)
+        answer = ready[0].recv(4096)
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert b"their share of the memory budget" in answer
+        assert httpx.post(f"{address}/embed", content=b"x" * 45_000).status_code == 415  # read, and not an image
+
+
+def test_streams_that_wait_end_when_the_service_stops(gated: GatedSession, tmp_path: Path) -> None:
+    gated.gate.set()
+    with ExitStack() as open_:
+        with running(sharing_models(gated), tmp_path, shutdown_s=20) as served:
+            httpx.post(f"http://127.0.0.1:{served.port}/v1/galleries", json={"gallery": "g"}).raise_for_status()
+            paths = ("identify?gallery=g", "galleries/g/templates", "galleries/g/import")
+            streams = [
+                open_.enter_context(unfinished(served.port, f"/v1/{path}", LINES, probe_line("a") if at < 2 else b""))
+                for at, path in enumerate(paths)
+            ]
+            for stream in streams[:2]:
+                assert stream.recv(4096).startswith(b"HTTP/1.1 200")
+            until(lambda: len(served.server.server_state.tasks) == 3)
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 5
+        for stream in streams:
+            assert b"engine_stopped" in stream.makefile("rb").read()
 
 
 def test_streams_leave_workers_to_requests(gated: GatedSession, tmp_path: Path) -> None:
