@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
 from models.fusion import fuse
 from service.gallery.index.base import NO_KEY, Hits
 from service.gallery.index.live import LiveIndex
@@ -31,6 +32,7 @@ _MARGIN = 32  # templates fetched beyond k in the first search
 _DEPTH_FACTOR = 4  # growth of the depth from one search to the next
 _MAX_DEPTH = 16384  # templates of one probe, exceeded only if they belong to fewer than k subjects
 _PROBES_AT_ONCE = 64
+_BLOCK = 1024  # templates of each side whose similarities are in memory at the same time, in 4 MB
 _MIN_LENGTH = 0.5  # assumed lower bound of the length of a weighted mean
 
 
@@ -93,20 +95,33 @@ def _rank(
     return found
 
 
-def fused_similarity(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> float:
-    """Compare two sets of templates; a single embedding is a set of one.
+def comparable(templates: TemplateSet, fusion: Fusion) -> NDArray[np.float32]:
+    """Return the (N, D) vectors whose greatest similarity is the fused similarity: all templates, or one fused."""
+    return templates.vectors if fusion == "max" else _fused_vector(templates, fusion)[None]
+
+
+def greatest_similarity(one: NDArray[np.float32], other: NDArray[np.float32], deadline: Deadline) -> float:
+    """Compare each vector of one set with each of another, in bounded memory.
+
+    Args:
+        one: (N, D) float32 of `comparable`.
+        other: (M, D) float32 of `comparable`.
+        deadline: Deadline of the request.
 
     Returns:
-        Cosine in [-1, 1], up to rounding.
+        Greatest cosine, in [-1, 1] up to rounding.
+
+    Raises:
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
     """
-    if fusion == "max":
-        return float((one.vectors @ other.vectors.T).max())
-    return float(_fused_vector(one, fusion) @ _fused_vector(other, fusion))
-
-
-def pairs_compared(one: TemplateSet, other: TemplateSet, fusion: Fusion) -> int:
-    """Count the comparisons that can each be a false match: pairs of templates, or one pair of fused templates."""
-    return len(one.vectors) * len(other.vectors) if fusion == "max" else 1
+    greatest = -np.inf
+    for start in range(0, len(one), _BLOCK):
+        for other_start in range(0, len(other), _BLOCK):
+            deadline.check()
+            block = one[start : start + _BLOCK] @ other[other_start : other_start + _BLOCK].T
+            greatest = max(greatest, float(block.max()))
+    return greatest
 
 
 def _fused_vector(templates: TemplateSet, fusion: Fusion) -> NDArray[np.float32]:

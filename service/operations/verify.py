@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, NamedTuple
 
 from models.calibration import Decision, OperatingPoint
@@ -13,7 +14,7 @@ from models.quality import NO_GATE, Gate
 from models.serving.models import Models
 from service.gallery.galleries import Galleries
 from service.gallery.identification import strictest_min_quality, templates_of
-from service.gallery.ranking import fused_similarity, pairs_compared
+from service.gallery.ranking import comparable, greatest_similarity
 from service.gallery.records import Fusion, TemplateSet
 from service.operations.faces import Content, JudgedFace, ReceivedEmbedding, judge_faces, template_of
 from service.operations.reference_cache import ReferenceCache
@@ -68,9 +69,10 @@ class Verification:
         decision: Decision at the operating point; None without a calibration. If a face has the reason `low_quality`,
             it is `inconclusive` where the comparison allows that.
         point: The operating point; None without a calibration.
-        comparisons: Number of compared pairs of faces or templates.
+        comparisons: Number of compared pairs of faces or templates; the fused templates of a subject are one.
         log_likelihood_ratio: Natural logarithm of the likelihood ratio of the same subject over different subjects;
-            None without a calibration, for the best of several comparisons, and if a face has the reason `low_quality`.
+            None without a calibration, for the best of several comparisons, for fused templates, and if a face has the
+            reason `low_quality`.
         probability: Probability of the same subject, from that ratio and the prior; None without a ratio.
         probe, reference: Faces of the best pair; None for a side that is an embedding or a subject.
     """
@@ -134,19 +136,19 @@ def verify(
     """
     point = models.operating_point(comparison.operating_point)
     probes, others = _comparands(galleries, models, references, comparison, deadline)
-    fusion = comparison.fusion
-    similarity, probe, reference = max(
-        (
-            (fused_similarity(first.templates, second.templates, fusion), first, second)
-            for first in probes
-            for second in others
-        ),
-        key=lambda pair: pair[0],
-    )
-    similarity = min(1.0, max(-1.0, similarity))
-    compared = sum(pairs_compared(first.templates, second.templates, fusion) for first in probes for second in others)
+    compared = 0
+    best: tuple[float, _Comparand, _Comparand] | None = None
+    fused = [[(comparable(side.templates, comparison.fusion), side) for side in sides] for sides in (probes, others)]
+    for (vectors, first), (other_vectors, second) in product(*fused):
+        compared += len(vectors) * len(other_vectors)  # each can be a false match
+        similarity = greatest_similarity(vectors, other_vectors, deadline)
+        if best is None or similarity > best[0]:
+            best = similarity, first, second
+    assert best is not None  # each side has at least one comparand
+    similarity, probe, reference = min(1.0, max(-1.0, best[0])), best[1], best[2]
+    single = compared == len(probe.templates.vectors) == len(reference.templates.vectors) == 1
     measured = _measured(probe.face, reference.face)
-    ratio, probability = _likelihood(models, similarity, compared, comparison.prior) if measured else (None, None)
+    ratio, probability = _likelihood(models, similarity, comparison.prior) if single and measured else (None, None)
     decision = point.decide(similarity, comparison.allow_inconclusive) if point else None
     return Verification(
         similarity=similarity,
@@ -168,12 +170,13 @@ def _measured(*faces: JudgedFace | None) -> bool:
     return not any(face is not None and "low_quality" in face.assessment.reasons for face in faces)
 
 
-def _likelihood(models: Models, similarity: float, compared: int, prior: float) -> tuple[float | None, float | None]:
-    """Return the log-likelihood ratio and the probability of a single comparison, or None for both.
+def _likelihood(models: Models, similarity: float, prior: float) -> tuple[float | None, float | None]:
+    """Return the log-likelihood ratio and the probability of a single comparison; None without a calibration.
 
-    The score map was not fitted to the best of several comparisons.
+    The score map was fitted to pairs of single embeddings, so it holds neither for the best of several comparisons nor
+    for fused templates.
     """
-    if models.calibration is None or compared > 1:
+    if models.calibration is None:
         return None, None
     fitted = models.calibration.score_map
     return fitted.log_likelihood_ratio(similarity), fitted.probability(similarity, prior)

@@ -240,7 +240,11 @@ class VerifyResponse(ResponseModel):
     operating_point: OperatingPointOut | None
     comparisons: Annotated[
         int,
-        Field(ge=1, description="Compared pairs of faces or templates. The best pair of faces is reported."),
+        Field(
+            ge=1,
+            description="Compared pairs of faces or templates; the fused templates of a subject are one. "
+            "The best pair of faces is reported.",
+        ),
     ]
     false_match_rate: Annotated[
         float | None,
@@ -253,8 +257,8 @@ class VerifyResponse(ResponseModel):
         float | None,
         Field(
             description="Natural logarithm of the likelihood ratio of this similarity, same subject over "
-            "different subjects, as calibrated. `null` for the best of several comparisons, and if a face has the "
-            "reason `low_quality`."
+            "different subjects, as calibrated. `null` for the best of several comparisons, for fused templates, "
+            "and if a face has the reason `low_quality`."
         ),
     ] = None
     probability: Annotated[

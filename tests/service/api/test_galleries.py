@@ -321,6 +321,11 @@ def test_verify_accepts_subjects_and_embeddings_as_sides(staff: TestClient) -> N
     ).json()
     assert form["comparisons"] == 1
     assert form["similarity"] == pytest.approx(0.5, abs=0.2)
+    assert (form["log_likelihood_ratio"], form["probability"], form["prior"]) == (None, None, None)
+    enrol(staff, "ben", faces_png(1, 3))
+    ben = {"probe": {"image": b64(faces_png(1, 2))}, "reference": {"gallery": "staff", "subject": "ben"}}
+    single = staff.post("/v1/verify", json={**ben, "fusion": "mean"}).json()
+    assert single["log_likelihood_ratio"] is not None  # the mean of one template is that template
     embedded = staff.post("/v1/embed", files={"images": faces_png(1, 1)}).json()
     face = {"embedding": embedded["items"][0]["faces"][0]["embedding"], "contract_id": embedded["contract_id"]}
     assert staff.post("/v1/verify", json={"probe": face, "reference": subject}).json()["decision"] == "match"

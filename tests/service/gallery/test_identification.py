@@ -1,7 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
+from models.errors import DeadlineExceeded
 from models.fusion import fuse
 from service.errors import ContractMismatch, GalleryUnknown
 from service.gallery.administration import change_gallery, create_gallery, merge_subjects, read_gallery
@@ -9,6 +13,7 @@ from service.gallery.erasure import erase_subject, erase_template
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
 from service.gallery.index.live import IndexLimits
+from service.gallery.ranking import greatest_similarity
 from service.gallery.records import Fusion, IndexKind
 from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, Open, people, template, unit
@@ -40,6 +45,23 @@ def fill(
     ]
     store_templates(galleries, name, entries)
     galleries.wait_idle()
+
+
+def test_two_large_subjects_are_compared_in_bounded_memory_until_the_deadline() -> None:
+    one, other = people(2, 2500)
+    other[2200] = -other[2200]
+    one[2400] = other[2200]
+    tracemalloc.start()
+    try:
+        assert greatest_similarity(one, other, Deadline()) == pytest.approx((one @ other.T).max(), abs=1e-6)
+        tracemalloc.reset_peak()
+        greatest_similarity(one, other, Deadline())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20  # of 25 MB
+    with pytest.raises(DeadlineExceeded):
+        greatest_similarity(one, other, Deadline(0.0))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
