@@ -134,10 +134,9 @@ class Importer:
             ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
         """
         with galleries.database.reading() as connection:
-            galleries.find(connection, name)
+            self._gallery = galleries.find(connection, name)
             self._newest = subject_rows.newest(connection)
         self._galleries = galleries
-        self._name = name
         self._reader = LineReader(galleries)
         self._lines = 0
         self._done = ImportCounts()
@@ -152,6 +151,7 @@ class Importer:
             deadline: Deadline of these lines.
 
         Raises:
+            GalleryUnknown: The gallery was erased.
             RequestCancelled: The client disconnected while other writers were busy; none of the lines is stored.
             DeadlineExceeded: The deadline passed while other writers were busy; none of the lines is stored.
             ContractMismatch: A line holds an embedding of another contract than the loaded model.
@@ -181,7 +181,7 @@ class Importer:
             else:
                 entries.append((entry.name, entry.template))
         stored = store_templates(
-            self._galleries, self._name, entries, subjects, deadline, self._reader.settings, self._newest, own_lines
+            self._galleries, self._gallery, entries, subjects, deadline, self._reader.settings, self._newest, own_lines
         )
         outcomes = [template.outcome for template in stored]
         self._done = ImportCounts(

@@ -117,11 +117,17 @@ class Galleries:
         self.database.close()
         self._owner.release()
 
-    def find(self, connection: Connection, name: str) -> Gallery:
+    def find(self, connection: Connection, name: str | Gallery) -> Gallery:
         """Read a gallery whose embedding contract is that of the loaded model.
 
+        Work in several transactions names the gallery in the first only, because the name may be given to another one.
+
+        Args:
+            connection: Connection with an open transaction.
+            name: Name of the gallery, or the gallery as it was read earlier.
+
         Raises:
-            GalleryUnknown: No gallery has this name.
+            GalleryUnknown: No gallery has this name, or the gallery was erased.
             ContractMismatch: The gallery holds embeddings of another contract.
         """
         gallery = rows.find(connection, name)

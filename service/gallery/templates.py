@@ -5,13 +5,13 @@ from collections.abc import Collection, Sequence
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import GallerySettings, NewSubject, NewTemplate, StoreOutcome
+from service.gallery.records import Gallery, GallerySettings, NewSubject, NewTemplate, StoreOutcome
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
 def store_templates(
     galleries: Galleries,
-    gallery: str,
+    gallery: str | Gallery,
     entries: Sequence[tuple[str, NewTemplate]],
     subjects: dict[str, NewSubject] | None = None,
     deadline: Deadline | None = None,
@@ -23,7 +23,7 @@ def store_templates(
 
     Args:
         galleries: Galleries of the data directory.
-        gallery: Name of the gallery.
+        gallery: Name of the gallery, or the gallery as it was read earlier.
         entries: Pairs of subject name and template.
         subjects: Subjects to create if missing, even without a template. Existing subjects get the members of metadata
             that they lack.
@@ -36,7 +36,7 @@ def store_templates(
         The outcome of each entry, in order. All of it is on the disk when this returns.
 
     Raises:
-        GalleryUnknown: No gallery has this name.
+        GalleryUnknown: No gallery has this name, or the gallery was erased.
         ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
         NameInvalid: A subject's name is invalid.
         LineMalformed: A subject would have too much metadata; nothing was stored.
@@ -75,11 +75,11 @@ def store_templates(
     return stored
 
 
-def known_sources(galleries: Galleries, gallery: str, sources: Sequence[bytes]) -> dict[bytes, StoreOutcome]:
+def known_sources(galleries: Galleries, gallery: str | Gallery, sources: Sequence[bytes]) -> dict[bytes, StoreOutcome]:
     """Return the stored template of each source that the gallery already has.
 
     Raises:
-        GalleryUnknown: No gallery has this name.
+        GalleryUnknown: No gallery has this name, or the gallery was erased.
         ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
     """
     with galleries.database.reading() as connection:

@@ -15,9 +15,8 @@ from models.quality import Assessment, Gate
 from models.serving.models import Models
 from service.errors import DuplicateOfAnother
 from service.gallery.galleries import Galleries
-from service.gallery.identification import strictest_min_quality
 from service.gallery.names import clean_name
-from service.gallery.records import NewTemplate, StoreOutcome
+from service.gallery.records import Gallery, NewTemplate, StoreOutcome
 from service.gallery.templates import known_sources, store_templates
 from service.operations.acquire import (
     Acquired,
@@ -73,20 +72,20 @@ class Prepared:
     """The entries of an enrolment, ready to be stored.
 
     Attributes:
-        gallery: Name of the gallery.
+        gallery: The gallery.
         count: Number of all entries.
         ready: Entries to store, by position.
         outcomes: Outcomes of the other entries, by position: already enrolled, or refused.
     """
 
-    gallery: str
+    gallery: Gallery
     count: int
     ready: dict[int, _Ready]
     outcomes: dict[int, Outcome]
 
 
-def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: Gate) -> None:
-    """Check that an enrolment is possible, before any entry is read.
+def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: Gate) -> Gallery:
+    """Check that an enrolment is possible, before any entry is read; return the gallery.
 
     Raises:
         GalleryUnknown: No gallery has this name.
@@ -94,7 +93,10 @@ def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: 
         CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
         QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
     """
-    models.require_gate(gate.with_min_quality(strictest_min_quality(galleries, [gallery])))
+    with galleries.database.reading() as connection:
+        found = galleries.find(connection, gallery)
+    models.require_gate(gate.with_min_quality(found.min_quality))
+    return found
 
 
 def enrol(
@@ -116,7 +118,7 @@ def enrol(
 def prepare(
     galleries: Galleries,
     models: Models,
-    gallery: str,
+    gallery: str | Gallery,
     entries: Sequence[Entry],
     requirements: Requirements,
     deadline: Deadline,
@@ -126,13 +128,13 @@ def prepare(
     Args:
         galleries: The open galleries.
         models: Models that detect, embed and assess faces.
-        gallery: Name of the gallery.
+        gallery: Name of the gallery, or the gallery as it was read earlier.
         entries: Images and embeddings to enrol; subjects that do not exist are created.
         requirements: Conditions that the photos must meet.
         deadline: Deadline of the request; stage times are added to it.
 
     Raises:
-        GalleryUnknown: No gallery has this name.
+        GalleryUnknown: No gallery has this name, or the gallery was erased.
         ContractMismatch: The gallery has embeddings of another contract.
         CalibrationUnfit: The gate depends on a calibration, and the model is not calibrated.
         QualityUnvalidated: The gate has a minimum quality, and quality was not validated for this model.
@@ -142,14 +144,14 @@ def prepare(
         StoreFailed: The store could not be read.
     """
     outcomes: dict[int, Outcome] = {}
-    pending = _new_entries(galleries, gallery, entries, outcomes)
     with galleries.database.reading() as connection:
         target = galleries.find(connection, gallery)
+    pending = _new_entries(galleries, target, entries, outcomes)
     gate = requirements.gate.with_min_quality(target.min_quality)
     requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)
     ready = _acquire(models, pending, requirements, deadline, outcomes)
-    return Prepared(gallery, len(entries), ready, outcomes)
+    return Prepared(target, len(entries), ready, outcomes)
 
 
 def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[Outcome]:
@@ -164,7 +166,7 @@ def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[
         For each entry, in order, its template or the error with which it was refused.
 
     Raises:
-        GalleryUnknown: The gallery was erased or renamed meanwhile.
+        GalleryUnknown: The gallery was erased meanwhile.
         RequestCancelled: The client disconnected before other writers were done; nothing was stored.
         DeadlineExceeded: The deadline passed before other writers were done; nothing was stored.
         StorageFull: The disk is full; nothing was stored.
@@ -182,7 +184,7 @@ def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[
 
 
 def _new_entries(
-    galleries: Galleries, gallery: str, entries: Sequence[Entry], outcomes: dict[int, Outcome]
+    galleries: Galleries, gallery: Gallery, entries: Sequence[Entry], outcomes: dict[int, Outcome]
 ) -> dict[int, tuple[str, bytes | NewTemplate]]:
     """Clean the names, create templates from embeddings, and skip entries that are invalid or already enrolled.
 

@@ -26,6 +26,7 @@ from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequ
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
 from service.api.wire.requests import REPEATABLE
 from service.errors import MediaTypeUnsupported
+from service.gallery.records import Gallery
 from service.operations.enrol import Entry, Outcome, Prepared, prepare, require_enrolment, store
 from service.operations.faces import Content
 from service.strict_json import parse_object
@@ -94,15 +95,13 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send one JSON object in each line, with the media type {NDJSON}")
     options = read_query(request, EnrolOptions, REPEATABLE)
-    await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
+    found = await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
     request_id = request.state.request_id
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room()
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
-        parsed, prepared = await backend.infer_lines(
-            deadline, _prepare_group, backend, gallery, group, options, deadline
-        )
+        parsed, prepared = await backend.infer_lines(deadline, _prepare_group, backend, found, group, options, deadline)
         return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
 
     async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
@@ -129,11 +128,11 @@ def _store_subject(
     outcomes = store(backend.galleries, enrolment, deadline)
     assign_parts(outcomes, images)
     items = [_item(outcome, request_id) for outcome in outcomes]
-    return json_response(EnrolResponse(gallery=enrolment.gallery, subject=subject, items=items), deadline)
+    return json_response(EnrolResponse(gallery=enrolment.gallery.name, subject=subject, items=items), deadline)
 
 
 def _prepare_group(
-    backend: Backend, gallery: str, lines: Sequence[bytes], options: EnrolOptions, deadline: Deadline
+    backend: Backend, gallery: Gallery, lines: Sequence[bytes], options: EnrolOptions, deadline: Deadline
 ) -> tuple[list[Entry | VultusError], Prepared]:
     """Return each line as its entry or its error, and the prepared enrolment of the entries."""
     parsed = [_parse_line(line) for line in lines]

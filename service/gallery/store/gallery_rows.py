@@ -38,12 +38,17 @@ def add(
     return find(connection, name)
 
 
-def find(connection: sqlite3.Connection, name: str) -> Gallery:
-    """Read a gallery.
+def find(connection: sqlite3.Connection, name: str | Gallery) -> Gallery:
+    """Read a gallery by its name, or a gallery that was read earlier, whatever its name is now.
 
     Raises:
-        GalleryUnknown: No gallery has this name.
+        GalleryUnknown: No gallery has this name, or the gallery was erased.
     """
+    if isinstance(name, Gallery):
+        row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE key = ?", (name.key,)).fetchone()
+        if row is None:
+            raise GalleryUnknown("the gallery was erased meanwhile")
+        return _gallery(row)
     row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (lookup_name(name),)).fetchone()
     if row is None:
         raise GalleryUnknown("no gallery has this name")

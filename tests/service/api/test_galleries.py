@@ -419,6 +419,27 @@ def test_bodies_without_lines_are_refused(staff: TestClient, content: bytes) -> 
     assert staff.post(f"{STAFF}/import", content=staff.get(f"{STAFF}/export").content, headers=NDJSON).is_success
 
 
+def test_an_enrolment_stays_with_its_gallery_if_the_name_is_given_to_another_one(
+    staff: TestClient, fake_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = fake_models.pipeline.embedder.embed
+    swapped: list[bool] = []
+
+    def swap_and_embed(crops: Any, deadline: Deadline) -> Any:
+        if not swapped:
+            staff.patch(STAFF, json={"gallery": "old"}).raise_for_status()
+            staff.post("/v1/galleries", json={"gallery": "staff"}).raise_for_status()
+            swapped.append(True)
+        return embed(crops, deadline)
+
+    monkeypatch.setattr(fake_models.pipeline.embedder, "embed", swap_and_embed)
+    people = [{"subject": f"s{seed}", "image": b64(faces_png(1, seed))} for seed in range(20)]  # two groups
+    answer = staff.post(f"{STAFF}/templates", content=lines(*people), headers=NDJSON)
+    assert {json.loads(line)["status"] for line in answer.text.splitlines()} == {"enrolled"}
+    counts = [staff.get(f"/v1/galleries/{name}").json()["template_count"] for name in ("old", "staff")]
+    assert counts == [20, 0]
+
+
 def test_a_first_line_that_is_too_long_is_the_error_of_the_request(fake_models: Models, galleries: Galleries) -> None:
     with api_client(create_app(fake_models, galleries, Settings(request=RequestSettings(max_bytes=20_000)))) as client:
         client.post("/v1/galleries", json={"gallery": "staff"})

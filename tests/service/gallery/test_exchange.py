@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from models.errors import VultusError
+from service.errors import GalleryUnknown
 from service.gallery import exchange
 from service.gallery.administration import (
     change_gallery,
@@ -215,6 +216,20 @@ def test_the_export_of_an_empty_gallery_is_imported(galleries: Galleries) -> Non
     assert len(lines) == 2
     assert Importer(galleries, "staff").store(lines).enrolled == 0
     list(import_lines(galleries, "staff", lines))
+
+
+def test_an_import_stays_with_its_gallery_if_the_name_is_given_to_another_one(galleries: Galleries) -> None:
+    create_gallery(galleries, "live")
+    importer = Importer(galleries, "live")
+    importer.store([line()])
+    change_gallery(galleries, "live", "old")
+    create_gallery(galleries, "live")
+    importer.store([line(subject="ben", embedding=people(1, 2)[0, 1].tolist())])
+    assert [read_gallery(galleries, name)[2] for name in ("old", "live")] == [2, 0]
+    erase_gallery(galleries, "old")
+    with pytest.raises(GalleryUnknown, match="the gallery was erased meanwhile"):
+        importer.store([line(subject="eve")])
+    assert read_gallery(galleries, "live")[2] == 0
 
 
 BAD: list[tuple[bytes, str, str]] = [
