@@ -119,8 +119,17 @@ def create_subject(
         return subject_rows.add(connection, gallery_rows.find(connection, gallery), name, metadata or {})
 
 
-def read_subject(galleries: Galleries, gallery: str, name: str) -> tuple[Subject, list[Template]]:
-    """Read a subject and the attributes of its templates.
+def read_subject(
+    galleries: Galleries, gallery: str, name: str, after: int = 0, limit: int = -1
+) -> tuple[Subject, list[Template]]:
+    """Read a subject and the attributes of its templates, oldest first.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        name: Name of the subject.
+        after: Key of the template after which to start.
+        limit: Maximum number of templates; -1 means no limit.
 
     Raises:
         GalleryUnknown: No gallery has this name.
@@ -128,7 +137,7 @@ def read_subject(galleries: Galleries, gallery: str, name: str) -> tuple[Subject
     """
     with galleries.database.reading() as connection:
         subject = subject_rows.find(connection, gallery_rows.find(connection, gallery), name)
-        return subject, template_rows.of_subject(connection, subject)
+        return subject, template_rows.of_subject(connection, subject, after, limit)
 
 
 def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) -> list[Subject]:

@@ -1,6 +1,6 @@
 """`/v1/galleries`: create, list, describe, change, verify, rebuild and erase galleries."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from models.deadline import Deadline
 from models.errors import CalibrationUnfit, QualityUnvalidated
@@ -14,6 +14,7 @@ from service.api.problems import documented_problems
 from service.api.wire.cursors import cursor_of, last_name
 from service.api.wire.gallery_requests import ConsistencyRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.wire.gallery_responses import ConsistencyResponse, GalleryOut, GalleryPage, ReceiptOut
+from service.api.written import written
 from service.gallery.administration import (
     change_gallery,
     count_contents,
@@ -54,16 +55,22 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 
 @router.get(
     "",
+    response_model=GalleryPage,
     responses=documented_problems(errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
     openapi_extra=query(PageQuery),
 )
-async def list_all(request: Request, backend: UsesBackend) -> GalleryPage:
+async def list_all(request: Request, backend: UsesBackend) -> Response:
     """List galleries, ordered by name."""
     page = read_query(request, PageQuery)
     after = last_name(page.cursor)
-    found = await backend.call_gallery(list_galleries, backend.galleries, after, page.limit + 1)
-    entries = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
-    return GalleryPage(galleries=entries, next=cursor_of(entries[-1].gallery) if len(found) > page.limit else None)
+
+    def work() -> Response:
+        found = list_galleries(backend.galleries, after, page.limit + 1)
+        entries = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
+        following = cursor_of(entries[-1].gallery) if len(found) > page.limit else None
+        return written(GalleryPage(galleries=entries, next=following))
+
+    return await backend.call_gallery(work)
 
 
 @router.get("/{gallery}", responses=documented_problems(errors.GalleryUnknown))

@@ -1,6 +1,6 @@
 """`/v1/galleries/{gallery}/subjects`: create, list, describe, change, merge and erase subjects."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from service import errors
 from service.api.backend import UsesBackend
@@ -8,9 +8,10 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import cursor_of, last_name
-from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch
+from service.api.wire.cursors import KEY_DIGITS, cursor_of, last_key, last_name
+from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch, TemplatePageQuery
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
+from service.api.written import written
 from service.errors import TemplateUnknown
 from service.gallery.administration import (
     change_subject,
@@ -24,7 +25,6 @@ from service.gallery.erasure import erase_subject, erase_template
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
 _UNKNOWN = (errors.GalleryUnknown, errors.SubjectUnknown)
-_KEY_DIGITS = 19  # digits of the largest key, 2**63 - 1; shorter numbers are in range
 
 
 @router.post(
@@ -47,31 +47,45 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
 
 @router.get(
     "",
+    response_model=SubjectPage,
     responses=documented_problems(
         errors.GalleryUnknown, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown
     ),
     openapi_extra=query(PageQuery),
 )
-async def list_all(gallery: str, request: Request, backend: UsesBackend) -> SubjectPage:
+async def list_all(gallery: str, request: Request, backend: UsesBackend) -> Response:
     """List the subjects of a gallery, ordered by name."""
     page = read_query(request, PageQuery)
     after = last_name(page.cursor)
-    found = await backend.call_gallery(list_subjects, backend.galleries, gallery, after, page.limit + 1)
-    entries = [SubjectOut.of(subject) for subject in found[: page.limit]]
-    return SubjectPage(subjects=entries, next=cursor_of(entries[-1].subject) if len(found) > page.limit else None)
+
+    def work() -> Response:
+        found = list_subjects(backend.galleries, gallery, after, page.limit + 1)
+        entries = [SubjectOut.of(subject) for subject in found[: page.limit]]
+        following = cursor_of(entries[-1].subject) if len(found) > page.limit else None
+        return written(SubjectPage(subjects=entries, next=following))
+
+    return await backend.call_gallery(work)
 
 
-@router.get("/{subject}", responses=documented_problems(*_UNKNOWN))
-async def describe(gallery: str, subject: str, backend: UsesBackend) -> SubjectDetails:
-    """Describe a subject and its templates."""
-    found, templates = await backend.call_gallery(read_subject, backend.galleries, gallery, subject)
-    outline = SubjectOut.of(found)
-    return SubjectDetails(
-        subject=outline.subject,
-        metadata=outline.metadata,
-        created=outline.created,
-        templates=[TemplateOut.of(template) for template in templates],
-    )
+@router.get(
+    "/{subject}",
+    response_model=SubjectDetails,
+    responses=documented_problems(*_UNKNOWN, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
+    openapi_extra=query(TemplatePageQuery),
+)
+async def describe(gallery: str, subject: str, request: Request, backend: UsesBackend) -> Response:
+    """Describe a subject and its templates, which are oldest first."""
+    page = read_query(request, TemplatePageQuery)
+    after = last_key(page.cursor)
+
+    def work() -> Response:
+        found, templates = read_subject(backend.galleries, gallery, subject, after, page.limit + 1)
+        entries = [TemplateOut.of(template) for template in templates[: page.limit]]
+        following = cursor_of(str(entries[-1].template)) if len(templates) > page.limit else None
+        outline = SubjectOut.of(found).model_dump()
+        return written(SubjectDetails(**outline, templates=entries, next=following))
+
+    return await backend.call_gallery(work)
 
 
 @router.patch(
@@ -124,7 +138,7 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
 )
 async def erase_one(gallery: str, subject: str, template: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase one template of a subject."""
-    if not (template.isascii() and template.isdigit() and len(template) < _KEY_DIGITS):
+    if not (template.isascii() and template.isdigit() and len(template) <= KEY_DIGITS):
         raise TemplateUnknown("the template must be given by its number")
     deadline = backend.deadline(request)
     return ReceiptOut.of(

@@ -1,9 +1,12 @@
-"""Cursors of list operations: opaque to clients, they encode the last name of a page."""
+"""Cursors of list operations: opaque to clients, they encode the last name or key of a page."""
 
 import base64
 import binascii
 
 from service.errors import CursorInvalid
+
+KEY_DIGITS = 18
+"""Digits of a key, of which the largest is 2**63 - 1, so that numbers of as many digits are in range."""
 
 
 def cursor_of(name: str) -> str:
@@ -23,3 +26,15 @@ def last_name(cursor: str | None) -> str:
         return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise CursorInvalid("the cursor is invalid; send `next` of the previous page") from error
+
+
+def last_key(cursor: str | None) -> int:
+    """Return the key after which the page of a cursor begins; 0 for the first page.
+
+    Raises:
+        CursorInvalid: The cursor was not returned by a list operation.
+    """
+    digits = last_name(cursor) or "0"
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= KEY_DIGITS):
+        raise CursorInvalid("the cursor is invalid; send `next` of the previous page")
+    return int(digits)

@@ -101,6 +101,12 @@ class PageQuery(RequestModel):
     cursor: Annotated[str | None, Field(description="`next` of the previous page. Without it, the first page.")] = None
 
 
+class TemplatePageQuery(PageQuery):
+    """The page of a subject's templates to return."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+
 class EnrolOptions(GateOptions):
     """Requirements of photos and embeddings that are enrolled."""
 

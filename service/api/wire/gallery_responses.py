@@ -119,13 +119,11 @@ class TemplateOut(ResponseModel):
         )
 
 
-class SubjectDetails(ResponseModel):
-    """A subject and its templates."""
+class SubjectDetails(SubjectOut):
+    """A subject and a page of its templates."""
 
-    subject: str
-    metadata: dict[str, JsonValue]
-    created: str
-    templates: list[TemplateOut]
+    templates: Annotated[list[TemplateOut], Field(description="Oldest first.")]
+    next: Annotated[str | None, Field(description="Cursor of the next page; `null` on the last page.")]
 
 
 class ReceiptOut(ResponseModel):

@@ -105,12 +105,13 @@ def known_sources(
     return {source: StoreOutcome("duplicate", key, name) for source, (key, _, name) in found.items()}
 
 
-def of_subject(connection: sqlite3.Connection, subject: Subject) -> list[Template]:
-    """Read the attributes of a subject's templates, oldest first."""
+def of_subject(connection: sqlite3.Connection, subject: Subject, after: int, limit: int) -> list[Template]:
+    """Read the attributes of at most `limit` templates of a subject, sorted by key, starting after the key `after`."""
     rows = connection.execute(
         "SELECT key, norm, quality, contract_id, source, created, "
-        "EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ? ORDER BY key",
-        (subject.key,),
+        "EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates "
+        "WHERE subject = ? AND key > ? ORDER BY key LIMIT ?",
+        (subject.key, after, limit),
     )
     return [
         Template(key, norm, quality, contract_id, source, created, bool(has_crop))

@@ -1,6 +1,7 @@
 """Galleries over HTTP with a fake detector and engine, which need no weights."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from pydantic import BaseModel
 
 from models.deadline import Deadline
 from models.runtime.fake import fake_embedding
@@ -108,6 +110,7 @@ def test_a_subject_is_created_changed_merged_and_erased(staff: TestClient) -> No
     details = staff.get(f"{subjects}/ann").json()
     assert details["metadata"] == {"badge": 7}
     assert [template["crop"] for template in details["templates"]] == [False, False]
+    assert (details["template_count"], details["next"]) == (2, None)
     assert all(template["norm"] > 1 and len(template["source_sha256"]) == 64 for template in details["templates"])
     assert staff.post(f"{subjects}/ann/merge", json={"subject": "anne"}).json()["template_count"] == 3
     problem(staff.get(f"{subjects}/anne"), 404, "subject_unknown")
@@ -125,6 +128,41 @@ def test_a_subject_is_created_changed_merged_and_erased(staff: TestClient) -> No
     assert (receipt["what"], receipt["subject_count"], receipt["template_count"]) == ("subject", 1, 2)
     problem(staff.delete(f"{subjects}/Zoë Smith"), 404, "subject_unknown")
     assert identify(staff, faces_png(1, 1)).json()["items"][0]["faces"][0]["decision"] == "unknown"
+
+
+def test_the_templates_of_a_subject_are_paged(staff: TestClient) -> None:
+    enrol(staff, "ann", *(faces_png(1, seed) for seed in range(5)))
+    enrol(staff, "ben", faces_png(1, 9))
+    path = f"{STAFF}/subjects/ann"
+    every = staff.get(path).json()["templates"]
+    assert len(every) == 5
+    seen, cursor = [], ""
+    for size in (2, 2, 1):
+        page = staff.get(path, params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
+        assert (len(page["templates"]), page["template_count"]) == (size, 5)
+        seen += page["templates"]
+        cursor = page["next"]
+    assert cursor is None
+    assert seen == every
+    for wrong in ("%%%", "YW5u", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5"):
+        problem(staff.get(path, params={"cursor": wrong}), 422, "cursor_invalid")
+    problem(staff.get(path, params={"limit": 1001}), 422, "member_invalid")
+
+
+def test_a_page_is_written_in_the_worker_that_read_it(staff: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop answers other requests meanwhile."""
+    enrol(staff, "ann", faces_png(1, 1))
+    writers: list[str] = []
+    dump = BaseModel.model_dump_json
+
+    def note_and_dump(model: BaseModel, **options: Any) -> str:
+        writers.append(threading.current_thread().name)
+        return dump(model, **options)
+
+    monkeypatch.setattr(BaseModel, "model_dump_json", note_and_dump)
+    for path in ("/v1/galleries", f"{STAFF}/subjects", f"{STAFF}/subjects/ann"):
+        assert staff.get(path).status_code == 200
+    assert writers == ["AnyIO worker thread"] * 3
 
 
 def test_each_image_of_an_enrolment_has_an_outcome(staff: TestClient) -> None:
