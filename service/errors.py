@@ -18,6 +18,7 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── MemberInvalid
 │   ├── TooManyImages
 │   ├── TooManyEmbeddings
+│   ├── TooManyCandidates
 │   ├── NotAcceptable
 │   ├── Overloaded
 │   ├── RouteUnknown
@@ -149,6 +150,12 @@ class TooManyEmbeddings(RequestError):
     """The request contains more embeddings than allowed."""
 
     code = "too_many_embeddings"
+
+
+class TooManyCandidates(RequestError):
+    """The request asks for more candidates than one search returns in time."""
+
+    code = "too_many_candidates"
 
 
 class NotAcceptable(RequestError):
@@ -366,6 +373,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     MemberInvalid: 422,
     TooManyImages: 422,
     TooManyEmbeddings: 422,
+    TooManyCandidates: 422,
     NotAcceptable: 406,
     Overloaded: 429,
     RouteUnknown: 404,

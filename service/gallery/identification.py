@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deadline import Deadline
 from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.ranking import Ranked, rank
@@ -23,6 +24,7 @@ def identify(
     k: int,
     fusion: Fusion = "max",
     floor: float = MIN_SIMILARITY,
+    deadline: Deadline | None = None,
 ) -> list[list[Candidate]]:
     """Find the nearest subjects.
 
@@ -33,6 +35,7 @@ def identify(
         k: Maximum number of subjects for each probe.
         fusion: Fusion of the similarities to a subject's templates.
         floor: Minimum similarity of a candidate.
+        deadline: Deadline of the request; None for no time limit.
 
     Returns:
         Candidates of each probe, best first; fewer than k if fewer subjects reach the floor. Subjects erased before the
@@ -41,12 +44,14 @@ def identify(
     Raises:
         GalleryUnknown: No gallery has one of the names.
         ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
     """
     with galleries.database.reading() as connection:
         searched = galleries.find_all(connection, names)
     found: list[list[Candidate]] = [[] for _ in probes]
     for gallery in searched:
-        in_gallery = _identify_in(galleries, gallery, probes, k, fusion, floor)
+        in_gallery = _identify_in(galleries, gallery, probes, k, fusion, floor, deadline or Deadline())
         for candidates, more in zip(found, in_gallery, strict=True):
             candidates.extend(more)
     return [sorted(candidates, key=lambda candidate: -candidate.similarity)[:k] for candidates in found]
@@ -60,6 +65,7 @@ def identify_photos(
     fusion: Fusion = "max",
     floor: float = MIN_SIMILARITY,
     unique: bool = False,
+    deadline: Deadline | None = None,
 ) -> list[list[list[Candidate]]]:
     """Find the nearest subjects for the faces of several photos in one search.
 
@@ -71,6 +77,7 @@ def identify_photos(
         fusion: Fusion of the similarities to a subject's templates.
         floor: Minimum similarity of a candidate.
         unique: Whether a subject is assigned to at most one face of a photo.
+        deadline: Deadline of the request; None for no time limit.
 
     Returns:
         For each photo, the candidates of each of its faces, as returned by `identify`.
@@ -78,13 +85,15 @@ def identify_photos(
     Raises:
         GalleryUnknown: No gallery has one of the names.
         ContractMismatch: A gallery holds embeddings of another contract than the loaded model.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
     """
     most_faces = max((len(faces) for faces in photos), default=0)
     probes = [face for faces in photos for face in faces]
     if not probes:
         return [[] for _ in photos]
     depth = max(k, most_faces) if unique else k  # an optimal assignment needs as many candidates as faces
-    found = iter(identify(galleries, names, np.stack(probes), depth, fusion, floor))
+    found = iter(identify(galleries, names, np.stack(probes), depth, fusion, floor, deadline))
     by_photo = [[next(found) for _ in faces] for faces in photos]
     if not unique:
         return by_photo
@@ -139,13 +148,19 @@ def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSe
 
 
 def _identify_in(
-    galleries: Galleries, gallery: Gallery, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+    galleries: Galleries,
+    gallery: Gallery,
+    probes: NDArray[np.float32],
+    k: int,
+    fusion: Fusion,
+    floor: float,
+    deadline: Deadline,
 ) -> list[list[Candidate]]:
     live = galleries.live(gallery)
     ranked: list[list[Ranked]] = []
     names: dict[int, str] = {}
     for _ in range(_ATTEMPTS):
-        ranked = rank(galleries.database, live, probes, k, fusion, floor)
+        ranked = rank(galleries.database, live, probes, k, fusion, floor, deadline)
         keys = sorted({hit.subject for hits in ranked for hit in hits})
         with galleries.database.reading() as connection:
             names = subject_rows.names(connection, keys)

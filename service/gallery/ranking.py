@@ -45,7 +45,13 @@ class Ranked:
 
 
 def rank(
-    database: Database, live: LiveIndex, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+    database: Database,
+    live: LiveIndex,
+    probes: NDArray[np.float32],
+    k: int,
+    fusion: Fusion,
+    floor: float,
+    deadline: Deadline,
 ) -> list[list[Ranked]]:
     """Find the nearest subjects of one gallery.
 
@@ -56,26 +62,39 @@ def rank(
         k: Maximum number of subjects for each probe.
         fusion: Fusion of the similarities to a subject's templates.
         floor: Minimum similarity of a subject.
+        deadline: Deadline of the request.
 
     Returns:
         Subjects of each probe, best first; fewer than k if fewer subjects of the gallery reach the floor.
+
+    Raises:
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
     """
     return [
         ranked
         for start in range(0, len(probes), _PROBES_AT_ONCE)
-        for ranked in _rank(database, live, probes[start : start + _PROBES_AT_ONCE], k, fusion, floor)
+        for ranked in _rank(database, live, probes[start : start + _PROBES_AT_ONCE], k, fusion, floor, deadline)
     ]
 
 
 def _rank(
-    database: Database, live: LiveIndex, probes: NDArray[np.float32], k: int, fusion: Fusion, floor: float
+    database: Database,
+    live: LiveIndex,
+    probes: NDArray[np.float32],
+    k: int,
+    fusion: Fusion,
+    floor: float,
+    deadline: Deadline,
 ) -> list[list[Ranked]]:
     found: list[list[Ranked]] = [[] for _ in probes]
     pending = np.arange(len(probes))
     depth = _DEPTH_FACTOR * k + _MARGIN if live.rounding else k + _MARGIN
     while len(pending):
+        deadline.check()
         searched = probes[pending]
         hits, rounding = live.search(searched, depth)
+        deadline.check()
         exhausted = hits.template_keys.shape[1] < depth
         last = hits.similarities[:, -1:]
         if fusion == "max":
@@ -83,6 +102,7 @@ def _rank(
         score = _scores(database, live.gallery.dimensions, not rounding, searched, hits, fusion)
         unfinished = []
         for row, probe in enumerate(pending):
+            deadline.check()
             ranked = sorted(score(row), key=lambda entry: (-entry.similarity, entry.subject))
             found[probe] = [entry for entry in ranked[:k] if entry.similarity >= floor]
             if exhausted or (depth >= _MAX_DEPTH and len(ranked) >= k):

@@ -1,6 +1,6 @@
 """`POST /v1/identify`: search galleries for the subjects in photos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,8 +19,9 @@ from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.gallery_requests import MAX_ID_CHARACTERS, IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.wire.gallery_responses import IdentifyItem, IdentifyLineItem, IdentifyResponse
 from service.api.wire.requests import REPEATABLE
+from service.errors import TooManyCandidates
 from service.operations.faces import Content
-from service.operations.identify import IdentifiedProbe, identify, require_search
+from service.operations.identify import MAX_CANDIDATES, IdentifiedProbe, identify, require_search
 from service.strict_json import parse_object
 
 router = APIRouter(prefix="/v1", tags=["faces"])
@@ -32,6 +33,7 @@ _PROBLEMS = documented_problems(
     errors.LinesMissing,
     errors.TooManyImages,
     errors.TooManyEmbeddings,
+    errors.TooManyCandidates,
     *IMAGE_ERRORS,
     *EMBEDDING_ERRORS,
     errors.GalleryUnknown,
@@ -99,11 +101,26 @@ def _identify_group(
 ) -> bytes:
     parsed = [_parse_line(line) for line in lines]
     contents = [content for _, content in parsed if not isinstance(content, VultusError)]
-    probes = iter(identify(backend.galleries, backend.models, contents, options.search(), deadline).probes)
+    most_faces = backend.settings.detection.max_faces
+    at_once = max(1, MAX_CANDIDATES // (options.k * most_faces))  # lines, so that each fails only for its own faces
+    probes: Iterator[IdentifiedProbe | VultusError] = iter(
+        probe
+        for start in range(0, len(contents), at_once)
+        for probe in _identify_lines(backend, contents[start : start + at_once], options, deadline)
+    )
     return b"".join(
         _line(line_id, _item(content if isinstance(content, VultusError) else next(probes), request_id))
         for line_id, content in parsed
     )
+
+
+def _identify_lines(
+    backend: Backend, contents: Sequence[Content], options: IdentifyOptions, deadline: Deadline
+) -> Sequence[IdentifiedProbe | VultusError]:
+    try:
+        return identify(backend.galleries, backend.models, contents, options.search(), deadline).probes
+    except TooManyCandidates as error:
+        return [error] * len(contents)
 
 
 def _parse_line(line: bytes) -> tuple[str | None, Content | VultusError]:

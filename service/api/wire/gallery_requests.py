@@ -22,7 +22,7 @@ from service.api.wire.requests import (
 from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_METADATA_DEPTH, MAX_NORM, IndexKind, is_deep
 from service.operations.acquire import Requirements
 from service.operations.faces import Content, ReceivedEmbedding
-from service.operations.identify import Search
+from service.operations.identify import MAX_CANDIDATES, Search
 
 IndexName = Annotated[
     IndexKind,
@@ -184,7 +184,15 @@ class IdentifyOptions(GateOptions):
         BeforeValidator(_read_galleries),
         Field(min_length=1, max_length=16, description="Names of the galleries to search."),
     ]
-    k: Annotated[int, Field(ge=1, le=1000, description="Maximum number of candidates of a face.")] = 5
+    k: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1000,
+            description="Maximum number of candidates of a face. All faces and embeddings of a request together have "
+            f"at most {MAX_CANDIDATES:,}.",
+        ),
+    ] = 5
     fusion: FusionName = "max"
     assign: Annotated[
         Literal["independent", "unique"],

@@ -165,6 +165,21 @@ def test_a_page_is_written_in_the_worker_that_read_it(staff: TestClient, monkeyp
     assert writers == ["AnyIO worker thread"] * 3
 
 
+def test_a_search_asks_for_no_more_candidates_than_can_be_found_in_time(staff: TestClient) -> None:
+    enrol(staff, "ann", faces_png(1, 1))
+    body = {"gallery": "staff", "embeddings": [vector(1)] * 101, "k": 1000, "operating_point": "none"}
+    document = problem(staff.post("/v1/identify", json=body), 422, "too_many_candidates")
+    assert "101,000; a search returns at most 100,000" in document["detail"]
+    assert staff.post("/v1/identify", json={**body, "k": 990}).status_code == 200
+    photos = [b64(faces_png(52, 1)), b64(faces_png(52, 2))]
+    problem(
+        staff.post("/v1/identify", json={"gallery": "staff", "images": photos, "k": 1000}), 422, "too_many_candidates"
+    )
+    content = lines(*({"image": photo} for photo in photos))
+    answer = staff.post("/v1/identify?gallery=staff&k=1000", content=content, headers=NDJSON)
+    assert [json.loads(line)["status"] for line in answer.text.splitlines()] == ["ok", "ok"]
+
+
 def test_each_image_of_an_enrolment_has_an_outcome(staff: TestClient) -> None:
     images = [faces_png(1, 1), b"broken", faces_png(0), faces_png(2), faces_png(1, 1), faces_png(1, 2)]
     items = enrol(staff, "ann", *images).json()["items"]

@@ -65,6 +65,16 @@ def test_two_large_subjects_are_compared_in_bounded_memory_until_the_deadline() 
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_search_ends_at_its_deadline(galleries: Galleries, fusion: Fusion) -> None:
+    fill(galleries, "staff", "flat", people(20, 3), np.ones((20, 3), np.float32))
+    ticks = iter(range(1000))
+    deadline = Deadline(40, clock=lambda: float(next(ticks)))
+    with pytest.raises(DeadlineExceeded):
+        identify(galleries, ["staff"], people(300, 1)[:, 0], 10, fusion, deadline=deadline)
+    assert next(ticks) < 50
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_rankings_match_a_plain_search(galleries: Galleries, kind: IndexKind, fusion: Fusion) -> None:
     vectors, norms = people(120, 4), np.random.default_rng(3).uniform(2, 20, (120, 4)).astype(np.float32)
