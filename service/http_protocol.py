@@ -22,6 +22,7 @@ from service.errors import HttpMalformed
 
 _MAX_DISCARDED_BYTES = 2**30
 _MAX_HEAD_BYTES = 2**16
+_HEAD_PIECE_BYTES = 2**14  # of a head that are parsed at once, because a client may send many requests together
 _HEAD_S = 30.0  # from the connection, or from the first byte of a later request, to the end of its head
 _DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
 _FIRST_PROBE_S = 0.02  # each later probe waits twice as long
@@ -67,16 +68,23 @@ class HttpProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
-        try:
-            self._parse(data)
-        except httptools.HttpParserError as error:
-            self._refuse(HttpMalformed(_reason(data, error)))
-        if self._head_timer:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._refuse(HttpMalformed(f"the head of the request exceeds {_MAX_HEAD_BYTES} bytes"))
+        left = memoryview(data)
+        while left and not self._ending:
+            head = self._head_timer
+            piece = left[:_HEAD_PIECE_BYTES] if head else left
+            left = left[len(piece) :]
+            try:
+                self._parse(piece)
+            except httptools.HttpParserError as error:
+                self._refuse(HttpMalformed(_reason(bytes(piece), error)))
+                return
+            if head and self._head_timer is head:  # a head that begins in a piece is counted from the next one
+                self._head_bytes += len(piece)
+                if self._head_bytes > _MAX_HEAD_BYTES:
+                    self._refuse(HttpMalformed(f"the head of the request exceeds {_MAX_HEAD_BYTES} bytes"))
+                    return
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: memoryview) -> None:
         while data:
             try:
                 self.parser.feed_data(data)

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import problem_response
-from service.errors import HostUntrusted, OriginRefused, RequestError
+from service.errors import HostUntrusted, HttpMalformed, OriginRefused, RequestError
 
 ANY = "*"
 _LOOPBACK_NAMES = ("localhost", "*.localhost")  # RFC 6761, section 6.3: no name server can point them elsewhere
@@ -48,6 +48,8 @@ class TrustedOriginsMiddleware:
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         headers = Headers(scope=scope)
+        if len(headers.getlist("host")) > 1:  # RFC 9112, section 3.2: a proxy may have checked the other one
+            return HttpMalformed("the request has several headers `Host`")
         host = headers.get("host", "")  # HTTP/1.0 needs none, and every browser sends one
         if host and not self._trusts(_authority(host)[0]):
             return HostUntrusted(

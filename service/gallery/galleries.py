@@ -15,7 +15,7 @@ from sqlite3 import Connection
 
 from models.deadline import Deadline
 from models.runtime import usable_cores
-from service.errors import ContractMismatch, StoreFailed
+from service.errors import ContractMismatch, StoreFailed, StoreUnfit
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
@@ -70,7 +70,7 @@ class Galleries:
 
         Raises:
             GalleriesInUse: Another process owns the directory.
-            StoreUnfit: The file is not a gallery store, or a newer version wrote it.
+            StoreUnfit: The file is not a gallery store, it lost its contents, or a newer version wrote it.
             StoreFailed: The file system refused to create or open the store.
             StorageFull: The disk is full.
         """
@@ -84,6 +84,7 @@ class Galleries:
         except OSError as error:
             raise StoreFailed(f"galleries cannot be stored in {directory}: {error.strerror}") from error
         try:
+            _refuse_truncated(directory)
             self.database = Database(directory / STORE)
             self._log_truncation = LogTruncation(self.database)
             self._log_truncation.truncate()  # a killed process may have left erased records in the log
@@ -257,3 +258,21 @@ class Galleries:
         for path in self.directory.glob("*.graph"):
             if path.stem not in {str(key) for key in keys}:
                 path.unlink()
+
+
+def _refuse_truncated(directory: Path) -> None:
+    """Refuse an empty store beside files that belong to its contents, which opening it would remove.
+
+    Raises:
+        StoreUnfit: The store has lost its contents.
+    """
+    store = directory / STORE
+    if not store.is_file() or store.stat().st_size:
+        return
+    log = directory / f"{STORE}-wal"
+    others = [*directory.glob("*.graph"), *([log] if log.is_file() and log.stat().st_size else [])]
+    if others:
+        raise StoreUnfit(
+            f"{STORE} is empty, although {others[0].name} beside it belongs to galleries; restore it from a backup, or "
+            "remove these files to begin anew"
+        )

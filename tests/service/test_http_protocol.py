@@ -364,3 +364,21 @@ def test_an_incomplete_request_ends_with_its_client(port: int) -> None:
             client.sendall(sent)
             client.shutdown(socket.SHUT_WR)
             assert client.makefile("rb").read() == b""
+
+
+@pytest.mark.parametrize("size", [1000, 2**18])
+def test_requests_that_are_sent_together_are_no_large_head(size: int) -> None:
+    """They arrive in pieces that end anywhere; the limit is that of each head."""
+    count = 400
+    request = b"GET /x HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 300 + b"\r\n\r\n"
+    sent = request * count
+    pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+    transport = asyncio.run(_converse(pieces))
+    assert transport.written.count(b"HTTP/1.1 200") == count
+    assert b"exceeds" not in transport.written
+
+
+def test_a_large_head_after_other_requests_is_refused() -> None:
+    request = b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    transport = asyncio.run(_converse([request * 3 + request[:-2] + b"X: " + b"a" * 2**18]))
+    assert transport.written.count(b"HTTP/1.1 200") == 3

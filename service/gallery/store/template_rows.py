@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import TemplateUnknown
+from service.errors import StoreFailed, TemplateUnknown
 from service.gallery.records import (
     Block,
     Gallery,
@@ -210,6 +210,17 @@ def _weights(*kinds: Sequence[float | None]) -> NDArray[np.float32]:
 
 
 def _vectors(blobs: Sequence[bytes], dimensions: int) -> NDArray[np.float32]:
+    """Return embeddings, (N, D) float32.
+
+    Raises:
+        StoreFailed: An embedding has another size than the contract requires.
+    """
+    size = dimensions * _STORED_AS.itemsize
+    damaged = [len(blob) for blob in blobs if len(blob) != size]
+    if damaged:
+        raise StoreFailed(
+            f"the gallery store is damaged: an embedding has {damaged[0]} bytes instead of {size}; restore a backup"
+        )
     return np.frombuffer(b"".join(blobs), _STORED_AS).reshape(-1, dimensions)
 
 
@@ -238,4 +249,4 @@ def export_rows(
         "LEFT JOIN crops ON crops.template = key WHERE gallery = ? AND key BETWEEN ? AND ? ORDER BY key",
         (gallery.key, first, last),
     ):
-        yield key, NewTemplate(np.frombuffer(blob, _STORED_AS), source, norm, quality, crop, created)
+        yield key, NewTemplate(_vectors([blob], gallery.dimensions)[0], source, norm, quality, crop, created)

@@ -146,3 +146,9 @@ def test_lists_are_separated_by_commas_and_wrong_ones_are_named(monkeypatch: pyt
         monkeypatch.setenv("VULTUS_HTTP__CORS_ORIGINS", wrong)
         with pytest.raises(SettingsInvalid, match=r"VULTUS_HTTP__CORS_ORIGINS.*not an origin"):
             load_settings()
+
+
+def test_several_host_headers_are_refused(client: TestClient) -> None:
+    twice = client.get("/healthz", headers=[("Host", "localhost"), ("Host", "localhost")])
+    assert (twice.status_code, twice.json()["code"]) == (400, "http_malformed")
+    assert "several headers `Host`" in twice.json()["detail"]

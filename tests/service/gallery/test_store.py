@@ -15,6 +15,7 @@ from service.errors import (
     GalleryUnknown,
     NameInvalid,
     StorageFull,
+    StoreFailed,
     StoreUnfit,
     SubjectEmpty,
     SubjectExists,
@@ -33,6 +34,7 @@ from service.gallery.administration import (
     read_subject,
 )
 from service.gallery.erasure import erase_gallery, erase_subject, erase_template
+from service.gallery.exchange import export_lines
 from service.gallery.galleries import STORE, Galleries
 from service.gallery.identification import templates_of
 from service.gallery.names import clean_name
@@ -205,6 +207,31 @@ def test_a_newer_or_invalid_store_is_refused(reopen: Open) -> None:
     (directory / STORE).write_bytes(b"this is not a database" * 1000)
     with pytest.raises(StoreUnfit, match="not a gallery store"):
         Galleries(directory, CONTRACT, DIMENSIONS)
+
+
+def test_an_empty_store_beside_the_files_of_its_contents_is_refused(reopen: Open) -> None:
+    directory = reopen().directory
+    reopen().close()
+    (directory / STORE).write_bytes(b"")
+    reopen().close()  # as after a crash at the first start
+    (directory / STORE).write_bytes(b"")
+    graph = directory / "7.graph"
+    graph.write_bytes(b"graph")
+    with pytest.raises(StoreUnfit, match=r"store.sqlite is empty, although 7.graph beside it"):
+        Galleries(directory, CONTRACT, DIMENSIONS)
+    assert graph.exists()
+
+
+def test_a_damaged_embedding_is_a_sentence(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    store_templates(galleries, "staff", [("ann", template(VECTORS[0])), ("ben", template(VECTORS[1]))])
+    with galleries.database.writing() as connection:
+        connection.execute("UPDATE templates SET embedding = substr(embedding, 1, 100) WHERE key = 1")
+    with pytest.raises(StoreFailed, match="damaged: an embedding has 100 bytes"):
+        templates_of(galleries, "staff", "ann")
+    with pytest.raises(StoreFailed, match="damaged"):
+        list(export_lines(galleries, "staff"))
+    assert len(templates_of(galleries, "staff", "ben").vectors) == 1
 
 
 def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
