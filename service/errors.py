@@ -31,6 +31,7 @@ VultusError                  base of the tree in `models.errors`, which continue
     ├── GalleryExists
     ├── SubjectExists
     ├── SubjectEmpty
+    ├── SubjectFull
     ├── NameInvalid
     ├── CursorInvalid
     ├── ContractMismatch
@@ -236,6 +237,12 @@ class SubjectEmpty(GalleryError):
     code = "subject_empty"
 
 
+class SubjectFull(GalleryError):
+    """A subject would have more templates than allowed."""
+
+    code = "subject_full"
+
+
 class NameInvalid(GalleryError):
     """The name of the gallery or subject is invalid."""
 
@@ -385,6 +392,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     GalleryExists: 409,
     SubjectExists: 409,
     SubjectEmpty: 409,
+    SubjectFull: 409,
     NameInvalid: 422,
     CursorInvalid: 422,
     ContractMismatch: 409,

@@ -280,6 +280,7 @@ class GallerySettings(_Group):
         Path | None, Field(description="directory of the galleries; if unset, `galleries` in the data directory")
     ] = None
     search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: one for each core")] = 0
+    max_templates: Annotated[int, Field(gt=0, description="maximum number of templates of a subject")] = 10_000
 
 
 class Settings(BaseSettings):

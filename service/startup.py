@@ -25,7 +25,11 @@ def open_models_and_galleries(
     models = load_configured_models(settings, sharing)
     try:
         galleries = Galleries(
-            settings.galleries_dir, models.contract_id, models.recognizer.dimensions, settings.gallery.search_threads
+            settings.galleries_dir,
+            models.contract_id,
+            models.recognizer.dimensions,
+            settings.gallery.search_threads,
+            max_templates=settings.gallery.max_templates,
         )
         try:
             yield galleries, models

@@ -181,12 +181,15 @@ def merge_subjects(
         GalleryUnknown: No gallery has this name.
         SubjectUnknown: The gallery lacks one of the subjects.
         SubjectExists: Both names refer to the same subject.
+        SubjectFull: The subject would have more templates than allowed.
     """
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)
             subject_rows.require_distinct(subject, merged)
+            if subject.template_count + merged.template_count > galleries.max_templates:
+                raise galleries.subject_full()
             moved = subject_rows.merge(connection, subject, merged)
         galleries.live(found).apply_reassigned(moved, subject.key)
     return replace(subject, template_count=subject.template_count + len(moved))

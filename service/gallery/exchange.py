@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from models.deadline import Deadline
 from models.errors import VultusError
-from service.errors import GalleryError, LineMalformed
+from service.errors import GalleryError, LineMalformed, SubjectFull
 from service.gallery.exchange_format import end_line, header_line, subject_line, template_line
-from service.gallery.exchange_reader import LineReader, merged_metadata
+from service.gallery.exchange_reader import Entry, LineReader, merged_metadata
 from service.gallery.galleries import Galleries
-from service.gallery.records import Gallery, NewSubject, NewTemplate
+from service.gallery.records import Gallery, NewSubject
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 from service.gallery.templates import store_templates
 
@@ -155,15 +155,15 @@ class Importer:
             RequestCancelled: The client disconnected while other writers were busy; none of the lines is stored.
             DeadlineExceeded: The deadline passed while other writers were busy; none of the lines is stored.
             ContractMismatch: A line holds an embedding of another contract than the loaded model.
-            LineMalformed: A line is malformed.
+            LineMalformed: A line is malformed, or its subject would have too much metadata.
+            SubjectFull: With a line, its subject would have more templates than allowed.
             NameInvalid: A subject's name is invalid.
             EmbeddingWrongDimension: An embedding has another dimension than the contract.
             EmbeddingNotFinite: An embedding contains NaN or infinity.
             EmbeddingZero: An embedding is zero.
         """
-        entries: list[tuple[str, NewTemplate]] = []
+        entries: list[tuple[int, Entry]] = []
         subjects: dict[str, NewSubject] = {}
-        own_lines: set[str] = set()
         failed: VultusError | None = None
         for line in lines:
             self._lines += 1
@@ -176,22 +176,47 @@ class Importer:
             except VultusError as error:
                 failed = _at_line(error, self._lines)
                 break
-            if entry.template is None:
-                own_lines.add(entry.name)
-            else:
-                entries.append((entry.name, entry.template))
-        stored = store_templates(
-            self._galleries, self._gallery, entries, subjects, deadline, self._reader.settings, self._newest, own_lines
-        )
+            entries.append((self._lines, entry))
+        self._store(entries, deadline)
+        if failed:
+            raise failed
+        return self._done
+
+    def _store(self, numbered: Sequence[tuple[int, Entry]], deadline: Deadline | None) -> None:
+        """Store entries in one transaction, or up to the first one that does not fit into its subject in several.
+
+        Args:
+            numbered: Numbers of lines, and their entries.
+            deadline: Deadline of these lines.
+        """
+        subjects: dict[str, NewSubject] = {}
+        for _, entry in numbered:
+            subjects[entry.name] = _merged(subjects.get(entry.name), entry.subject)
+        try:
+            stored = store_templates(
+                self._galleries,
+                self._gallery,
+                [(entry.name, entry.template) for _, entry in numbered if entry.template is not None],
+                subjects,
+                deadline,
+                self._reader.settings,
+                self._newest,
+                {entry.name for _, entry in numbered if entry.template is None},
+                all_fit=True,
+            )
+        except (LineMalformed, SubjectFull) as error:
+            if len(numbered) == 1:
+                raise _at_line(error, numbered[0][0]) from error
+            middle = len(numbered) // 2
+            self._store(numbered[:middle], deadline)
+            self._store(numbered[middle:], deadline)
+            return
         outcomes = [template.outcome for template in stored]
         self._done = ImportCounts(
             self._done.enrolled + outcomes.count("enrolled"),
             self._done.duplicates + outcomes.count("duplicate"),
             self._done.refused + outcomes.count("refused"),
         )
-        if failed:
-            raise failed
-        return self._done
 
     def end(self) -> ImportCounts:
         """Finish the import and return the total counts.

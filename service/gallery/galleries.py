@@ -6,6 +6,7 @@ the order of the store.
 """
 
 import logging
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,7 +16,7 @@ from sqlite3 import Connection
 
 from models.deadline import Deadline
 from models.runtime import usable_cores
-from service.errors import ContractMismatch, StoreFailed, StoreUnfit
+from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
@@ -57,6 +58,7 @@ class Galleries:
         search_threads: int = 0,
         limits: IndexLimits | None = None,
         build: bool = True,
+        max_templates: int = sys.maxsize,
     ) -> None:
         """Open the galleries of a directory, creating it if missing, and start building their indices.
 
@@ -67,6 +69,7 @@ class Galleries:
             search_threads: Number of search threads; 0 means one for each available core.
             limits: Template counts at which the kind of index changes.
             build: Whether to build indices, which searching and completing erasures require.
+            max_templates: Maximum number of templates of a subject; a subject that has more keeps them.
 
         Raises:
             GalleriesInUse: Another process owns the directory.
@@ -77,6 +80,7 @@ class Galleries:
         self.directory = directory
         self.contract_id = contract_id
         self.dimensions = dimensions
+        self.max_templates = max_templates
         self._limits = limits or IndexLimits()
         try:
             make_private(directory, (*STORE_FILES, "*.graph", "*.graph.part"))
@@ -174,6 +178,13 @@ class Galleries:
                 f"{what} of the contract {contract_id}, but this model produces {self.contract_id}; "
                 "embeddings of different contracts are never compared"
             )
+
+    def subject_full(self) -> SubjectFull:
+        """Return the error of a subject that would have more templates than allowed."""
+        return SubjectFull(
+            f"the subject would have more than {self.max_templates:,} templates; erase some, or raise "
+            "VULTUS_GALLERY__MAX_TEMPLATES"
+        )
 
     def register(self, gallery: Gallery) -> LiveIndex:
         """Register a gallery, with an index that is not built yet."""

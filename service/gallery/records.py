@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 IndexKind = Literal["auto", "flat", "flat-fp16", "sq8", "hnsw"]
 Fusion = Literal["max", "mean", "quality-weighted"]
 
-Outcome = Literal["enrolled", "duplicate", "refused"]
+Outcome = Literal["enrolled", "duplicate", "refused", "full"]
 
 Metadata = dict[str, Any]
 
@@ -132,8 +132,9 @@ class StoreOutcome:
     """The outcome of storing a template.
 
     Attributes:
-        outcome: `enrolled`; `duplicate`: the subject already has this source; `refused`: another subject has it.
-        template: Key of the stored template.
+        outcome: `enrolled`; `duplicate`: the subject already has this source; `refused`: another subject has it;
+            `full`: the subject has as many templates as allowed.
+        template: Key of the stored template; 0 if none is stored.
         subject: Name of the subject that already has the source; empty if the template is new.
     """
 

@@ -179,7 +179,7 @@ def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[
             stored = store_templates(galleries, prepared.gallery, entries, deadline=deadline)
     outcomes = dict(prepared.outcomes)
     for (position, entry), result in zip(prepared.ready.items(), stored, strict=True):
-        outcomes[position] = _outcome(entry, result)
+        outcomes[position] = galleries.subject_full() if result.outcome == "full" else _outcome(entry, result)
     return [outcomes[position] for position in range(prepared.count)]
 
 

@@ -40,6 +40,7 @@ _ENTRY_ERRORS = (
     errors.NameInvalid,
     *GATE_ERRORS,
     errors.DuplicateOfAnother,
+    errors.SubjectFull,
     *STORE_ERRORS,
 )
 _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}

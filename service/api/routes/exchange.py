@@ -57,6 +57,7 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
         errors.BodyTooSlow,
         errors.Overloaded,
         errors.LineMalformed,
+        errors.SubjectFull,
         errors.NameInvalid,
         errors.EmbeddingWrongDimension,
         errors.EmbeddingNotFinite,

@@ -106,7 +106,7 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 
 @router.post(
     "/{subject}/merge",
-    responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.SubjectExists, *STORE_ERRORS),
+    responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.SubjectExists, errors.SubjectFull, *STORE_ERRORS),
     openapi_extra=json_body(MergeRequest, {"subject": "anne"}),
 )
 async def merge(gallery: str, subject: str, request: Request, backend: UsesBackend) -> SubjectOut:

@@ -69,8 +69,8 @@ def add_metadata(connection: sqlite3.Connection, metadata: dict[int, Metadata], 
             merged = json.dumps({**known, **added})
             if len(merged) > MAX_METADATA_CHARACTERS:
                 raise LineMalformed(
-                    f"a subject of these lines would have more than {MAX_METADATA_CHARACTERS} characters of metadata, "
-                    "with what it has in the gallery; none of the lines of this group is stored"
+                    f"the subject would have more than {MAX_METADATA_CHARACTERS} characters of metadata, with what it "
+                    "has in the gallery"
                 )
             if merged != text:
                 changed.append((merged, key))

@@ -119,6 +119,18 @@ def of_subject(connection: sqlite3.Connection, subject: Subject, after: int, lim
     ]
 
 
+def counts(connection: sqlite3.Connection, subjects: Sequence[int]) -> dict[int, int]:
+    """Count the templates of each subject that has any."""
+    found: dict[int, int] = {}
+    for part, marks in slices(subjects):
+        found.update(
+            connection.execute(
+                f"SELECT subject, COUNT(*) FROM templates WHERE subject IN ({marks}) GROUP BY subject", tuple(part)
+            )
+        )
+    return found
+
+
 def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     """Count the templates of a gallery."""
     (templates,) = connection.execute("SELECT COUNT(*) FROM templates WHERE gallery = ?", (gallery.key,)).fetchone()

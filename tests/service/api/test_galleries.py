@@ -180,6 +180,15 @@ def test_a_search_asks_for_no_more_candidates_than_can_be_found_in_time(staff: T
     assert [json.loads(line)["status"] for line in answer.text.splitlines()] == ["ok", "ok"]
 
 
+def test_a_photo_too_many_is_refused_alone(staff: TestClient, galleries: Galleries) -> None:
+    galleries.max_templates = 2
+    items = enrol(staff, "ann", *(faces_png(1, seed) for seed in range(3))).json()["items"]
+    assert [item["status"] for item in items] == ["enrolled", "enrolled", "error"]
+    assert items[2]["problem"]["code"] == "subject_full"
+    problem(enrol(staff, "ann", faces_png(1, 9)), 409, "subject_full")
+    assert enrol(staff, "ann", faces_png(1, 1)).json()["items"][0]["status"] == "duplicate"
+
+
 def test_each_image_of_an_enrolment_has_an_outcome(staff: TestClient) -> None:
     images = [faces_png(1, 1), b"broken", faces_png(0), faces_png(2), faces_png(1, 1), faces_png(1, 2)]
     items = enrol(staff, "ann", *images).json()["items"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.errors import VultusError
-from service.errors import GalleryUnknown
+from service.errors import GalleryUnknown, SubjectFull
 from service.gallery import exchange
 from service.gallery.administration import (
     change_gallery,
@@ -230,6 +230,38 @@ def test_an_import_stays_with_its_gallery_if_the_name_is_given_to_another_one(ga
     with pytest.raises(GalleryUnknown, match="the gallery was erased meanwhile"):
         importer.store([line(subject="eve")])
     assert read_gallery(galleries, "live")[2] == 0
+
+
+def test_metadata_that_do_not_fit_name_their_line_and_the_lines_before_it_are_stored(galleries: Galleries) -> None:
+    create_gallery(galleries, "staff")
+    create_subject(galleries, "staff", "x", {"a": "A" * 16_000})
+    long = {"b": "B" * 16_000}
+    names = [*(f"s{number}" for number in range(5)), "x", "z"]
+    lines = [line(subject=name, embedding=None, metadata=long) for name in names]
+    with pytest.raises(
+        VultusError, match=r"line 6: the subject would have .* the lines before it are stored"
+    ) as raised:
+        list(import_lines(galleries, "staff", lines))
+    assert raised.value.code == "line_malformed"
+    assert [subject.name for subject in list_subjects(galleries, "staff", "", -1)] == [*sorted(names[:5]), "x"]
+
+
+def test_a_subject_has_at_most_as_many_templates_as_allowed(galleries: Galleries) -> None:
+    galleries.max_templates = 3
+    create_gallery(galleries, "staff")
+    vectors = people(1, 6)[0]
+    lines = [line(subject=name, embedding=vectors[at].tolist()) for at, name in enumerate("aabaab")]
+    with pytest.raises(
+        SubjectFull, match=r"line 5: the subject would have more than 3 templates.* before it are stored"
+    ):
+        list(import_lines(galleries, "staff", lines))
+    assert read_gallery(galleries, "staff")[1:] == (2, 4)
+    entries = [("a", template(vectors[0])), ("a", template(vectors[4])), ("b", template(vectors[5]))]
+    stored = store_templates(galleries, "staff", entries)
+    assert [outcome.outcome for outcome in stored] == ["duplicate", "full", "enrolled"]
+    with pytest.raises(SubjectFull):
+        merge_subjects(galleries, "staff", "a", "b")
+    assert check_consistency(galleries, "staff").faults == []
 
 
 BAD: list[tuple[bytes, str, str]] = [
