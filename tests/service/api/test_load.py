@@ -585,13 +585,13 @@ class Slow(GatedSession):
 def test_a_service_whose_engine_ends_runs_is_ready_and_one_that_is_stuck_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The probe waits behind ten runs, longer than it may take."""
+    """The probe waits behind two runs of each of five requests, longer than it may take."""
     for module in ("service.api.backend", "service.api.routes.info"):
         monkeypatch.setattr(f"{module}.PROBE_S", 0.5)
     slow = Slow(fake_embedding)
-    with running(sharing_models(slow), tmp_path) as served, ThreadPoolExecutor(1) as client:
+    with running(sharing_models(slow), tmp_path, concurrency=6) as served, ThreadPoolExecutor(5) as clients:
         slow.gate.set()
-        long = client.submit(embed, served.port, 88)
+        long = [clients.submit(embed, served.port, 40) for _ in range(5)]
         until(lambda: len(served.queue) > 7)
         ready = f"http://127.0.0.1:{served.port}/readyz"
         assert httpx.get(ready).status_code == 200
@@ -601,7 +601,7 @@ def test_a_service_whose_engine_ends_runs_is_ready_and_one_that_is_stuck_is_not(
         stuck = httpx.get(ready)
         assert (stuck.status_code, stuck.json()["code"]) == (503, "not_ready")
         slow.gate.set()
-        assert long.result().status_code == 200
+        assert [answer.result().status_code for answer in long] == [200] * 5
         assert httpx.get(ready).status_code == 200
 
 
