@@ -1,5 +1,9 @@
 """The application factory, which only wires components together."""
 
+import threading
+import weakref
+from dataclasses import replace
+
 import anyio
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -22,6 +26,17 @@ _GALLERY_WORKERS = 8  # requests that read galleries at the same time
 _STORE_WORKERS = 4  # requests that change galleries at the same time; the store has one writer
 _UPKEEP_WORKERS = 2  # checks of galleries at the same time
 _PROBE_WORKERS = 1
+
+
+def switch_models(app: FastAPI, models: Models) -> None:
+    """Answer from the next request on with other models of the same embedding contract.
+
+    Earlier requests, such as streams, end on the earlier models, which are closed when the last of them has ended.
+    """
+    earlier: Backend = app.state.backend
+    app.state.backend = replace(earlier, models=models)
+    closing = threading.Thread(target=earlier.models.close, name="close-models")
+    weakref.finalize(earlier, closing.start).atexit = False
 
 
 def create_app(models: Models, galleries: Galleries, settings: Settings) -> FastAPI:

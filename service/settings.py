@@ -64,6 +64,14 @@ class RuntimeSettings(_Group):
         int, Field(ge=0, description="concurrent runs of a model, which share the threads; 0: as tuned, otherwise one")
     ] = 0
 
+    measure: Annotated[
+        bool,
+        Field(
+            description="whether a machine that was never tuned is measured for up to 5 s after the start, beside the "
+            "requests, and the fastest proven engine and precision serve from then on"
+        ),
+    ] = True
+
     def options(self) -> RuntimeOptions:
         """Return the runtime options of the inference core."""
         device: Device = "cpu" if self.device == "cpu" else "cuda"

@@ -7,6 +7,7 @@ from models.packs import PackStore, find_manifest
 from models.serving.calibrations import CalibrationPlaces
 from models.serving.load import Sharing, load_models
 from models.serving.models import Models
+from models.serving.tuning import Tuning
 from service.gallery.galleries import Galleries
 from service.settings import Settings, load_settings
 
@@ -40,8 +41,15 @@ def sharing_of(settings: Settings) -> Sharing:
     return Sharing(settings.request.workers, settings.batching.wait_ms / 1000, settings.batching.largest)
 
 
-def load_configured_models(settings: Settings | None = None, sharing: Sharing | None = None) -> Models:
+def load_configured_models(
+    settings: Settings | None = None, sharing: Sharing | None = None, tuning: Tuning | None = None
+) -> Models:
     """Load the configured models.
+
+    Args:
+        settings: The settings; None reads them.
+        sharing: How requests share runs of the engines; None for a command, which has no requests.
+        tuning: Tuning to use instead of a stored one.
 
     Raises:
         SettingsInvalid: A setting is unknown or has an invalid value.
@@ -67,4 +75,5 @@ def load_configured_models(settings: Settings | None = None, sharing: Sharing | 
         sharing,
         settings.tunings_dir if sharing else None,
         settings.comparisons_dir,
+        tuning,
     )

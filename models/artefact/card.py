@@ -11,10 +11,17 @@ from typing import Any, TypeVar, get_type_hints
 
 from models.artefact.digests import value_digest
 from models.artefact.form import has_type, is_file_name
+from models.artefact.parity import GraphKind
 from models.errors import ArtefactUnfit, PackDamaged
 
 CARD, PROOF, CALIBRATION = "model.json", "parity.json", "calibration.json"
 EMBEDDER_GRAPH, DETECTOR_GRAPH = "embedder.onnx", "detector.onnx"
+GRAPH_FILES: dict[GraphKind, str] = {
+    "fp32": EMBEDDER_GRAPH,
+    "fp16": "embedder.fp16.onnx",
+    "int8": "embedder.int8.onnx",
+    "int8-cpu": "embedder.int8-cpu.onnx",
+}
 
 CONVERSION = 3
 """Version of the conversion in `models.graph`, increased when a published file is converted to a different graph. Packs

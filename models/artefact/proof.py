@@ -49,6 +49,8 @@ class ProofRow:
         parity: Measured parity; None if the engine failed.
         labelled: Scores on the labelled set, if one was given.
         why: Reasons why the measurement failed; empty if it passed.
+        exact: Compared with the exact arithmetic of the same int8 graph instead of the source network. Synthetic
+            pictures exceed the ranges of faces, so they show only whether an engine computes what the graph says.
     """
 
     precision: GraphKind
@@ -59,6 +61,7 @@ class ProofRow:
     parity: Parity | None
     labelled: LabelledScore | None
     why: tuple[str, ...]
+    exact: bool = False
 
     @property
     def passed(self) -> bool:
@@ -73,6 +76,7 @@ class ProofRow:
             "version": self.version,
             "isa": self.isa,
             "asked": self.asked,
+            "compared_with": "the same graph in exact arithmetic" if self.exact else "the source network",
             **(self.parity.record() if self.parity else {}),
             "labelled": _score_record(self.labelled),
             "passed": self.passed,

@@ -1,7 +1,7 @@
 """The conditions of a calibration, and the choice among calibrations of one contract that were measured under several.
 
 Another precision changes similarities by some thousandths, so a calibration is exact only for the precision, engine and
-detector that it was measured with.
+detector that it was measured with. In float32, all engines give the same similarities to a hundred-thousandth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,11 @@ def differences(calibration: Calibration, running: Mapping[str, Any]) -> dict[st
         running: Engine, precision and detector that run, with the keys of `Calibration.conditions`.
     """
     measured = calibration.conditions
+    free = {*_FREE, "engine"} if measured.get("precision") == running.get("precision") == "fp32" else _FREE
     return {
         name: f"{name} {measured[name]}, now {value}"
         for name, value in running.items()
-        if name not in _FREE and measured.get(name, value) != value
+        if name not in free and measured.get(name, value) != value
     }
 
 

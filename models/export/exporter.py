@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.alignment import TEMPLATES, AlignmentTemplate
-from models.artefact.card import CARD, CONVERSION, EMBEDDER_GRAPH, PROOF, Card, write_card
+from models.artefact.card import CARD, CONVERSION, GRAPH_FILES, PROOF, Card, write_card
 from models.artefact.digests import directory_digests, file_digest, value_digest
 from models.artefact.directories import replace_directory
 from models.artefact.parity import GraphKind, pair_similarities
@@ -50,12 +50,6 @@ from models.runtime.instructions import saturates
 from models.types import Progress, no_progress
 
 Layout = Literal["vultus", "insightface"]
-GRAPH_FILES: dict[GraphKind, str] = {
-    "fp32": EMBEDDER_GRAPH,
-    "fp16": "embedder.fp16.onnx",
-    "int8": "embedder.int8.onnx",
-    "int8-cpu": "embedder.int8-cpu.onnx",
-}
 
 _HELD_OUT_EVERY = 5  # every fifth of the user's faces is held out from calibration for the proof
 _MIN_SPREAD = 1e-6  # standard deviation of cosines between faces; rounding errors alone reach a tenth of it

@@ -8,7 +8,7 @@ import fcntl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -21,30 +21,45 @@ from onnx.reference import ReferenceEvaluator
 
 from models import detection
 from models.alignment import TEMPLATES
-from models.artefact.card import CARD, CONVERSION, DETECTOR_GRAPH, EMBEDDER_GRAPH, PROOF, Card, DetectorCard, write_card
+from models.artefact.card import (
+    CARD,
+    CONVERSION,
+    DETECTOR_GRAPH,
+    GRAPH_FILES,
+    PROOF,
+    Card,
+    DetectorCard,
+    write_card,
+)
 from models.artefact.digests import directory_digests, file_digest
 from models.artefact.directories import replace_directory
+from models.artefact.parity import GraphKind
 from models.artefact.proof import Proof
 from models.errors import ArtefactUnfit, StorageFailed
 from models.export.detector_proof import proof_pictures, prove_detector
 from models.export.isolation import run_here
+from models.export.precision.plan import Int8Plan, read_plan
 from models.export.proof import Reference, prove
 from models.graph import (
     DetectorOutputs,
     Preprocessing,
     UnsupportedGraph,
+    annotate,
     detector_graph,
+    fold_batch_norms,
     recognizer_graph,
     save_checked,
     simplify,
 )
-from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry, find_manifest
+from models.graph.quantize import WeightBits
+from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry, find_manifest, int8_plan_file
 from models.packs.sources import fetch_published
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, PackStore
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
 _SCRATCH = "+"  # not allowed in pack names, so that fetching `a` does not remove the scratch directory of `a-b`
+_WEIGHT_BITS: WeightBits = 7
 _FACES = 8  # synthetic faces for a recognizer's proof
 _PHOTOS = "demo-photos"  # pack of photos for a detector's proof
 
@@ -123,7 +138,9 @@ def build_models(manifest: Manifest, published: Path, target: Path, photos: Path
         raise ArtefactUnfit(f"the pack {manifest.name} has no detector or no recognizer")
     try:
         build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR_DIRECTORY, photos)
-        build_recognizer(manifest.recognizer, published / manifest.recognizer.file, target / RECOGNIZER_DIRECTORY)
+        recognizer = published / manifest.recognizer.file
+        plan = _plan(manifest.name, file_digest(recognizer))
+        build_recognizer(manifest.recognizer, recognizer, target / RECOGNIZER_DIRECTORY, plan)
     except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError) as error:
         raise ArtefactUnfit(f"the pack {manifest.name} cannot be converted: {error}") from error
 
@@ -160,28 +177,49 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path, photos: 
     )
 
 
-def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> None:
-    """Convert a published recognizer, prove parity, and write graph, proof and card.
+def _plan(pack: str, weights: str) -> Int8Plan | None:
+    """Return the built-in plan of int8 for a pack, if it was measured with the weights of this SHA-256."""
+    file = int8_plan_file(pack)
+    plan = read_plan(file) if file else None
+    return plan if plan is not None and plan.weights == weights else None
+
+
+def build_recognizer(entry: RecognizerEntry, published: Path, target: Path, plan: Int8Plan | None = None) -> None:
+    """Convert a published recognizer, prove parity, and write graphs, proof and card.
+
+    The int8 graph has weights of 7 bits, which give the same result on every processor, so that the figures measured
+    with it hold on all of them.
 
     Args:
         entry: The recognizer's entry in the manifest.
         published: The published ONNX file.
         target: Directory to create. It has a graph and a proof, but no card, if the proof fails.
+        plan: Plan of an int8 graph; without it, there is only a float32 graph.
 
     Raises:
         ArtefactUnfit: The converted graph did not pass its parity proof.
         UnsupportedGraph: The published graph does not have a supported form.
     """
     target.mkdir()
-    path, template = target / EMBEDDER_GRAPH, TEMPLATES[entry.template]
-    save_checked(recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry)), path)
+    graphs: dict[GraphKind, Path] = {"fp32": target / GRAPH_FILES["fp32"]}
+    template = TEMPLATES[entry.template]
+    model = recognizer_graph(simplify(onnx.load(published)), _preprocessing(entry))
+    fold_batch_norms(model)
+    save_checked(model, graphs["fp32"])
+    if plan is not None:
+        graphs["int8-cpu"] = target / GRAPH_FILES["int8-cpu"]
+        quantized = plan.apply(model, _WEIGHT_BITS)
+        annotate(quantized, {"precision": "int8", "weight_bits": str(_WEIGHT_BITS), "measured_on": plan.measured_on})
+        save_checked(quantized, graphs["int8-cpu"])
     faces = synthetic_pictures(_FACES, template.height, template.width)
     reference = np.concatenate([_embed_published(published, _network_input(face[None], entry)) for face in faces])
-    proof = _prove(path, entry, file_digest(published), faces, reference)
+    proof = _prove(graphs, entry, file_digest(published), faces, reference)
     (target / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
     if not proof.passed:
         why = "; ".join(
-            f"{row.precision} on {row.engine}: {', '.join(row.why)}" for row in proof.rows if not row.passed
+            f"{row.precision} on {row.engine}: {', '.join(row.why)}"
+            for row in proof.rows
+            if row.asked and not row.passed
         )
         raise ArtefactUnfit(f"the converted recognizer differs from {entry.file}: {why}")
     card = Card(
@@ -200,19 +238,25 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path) -> N
         source={"file": entry.file, "sha256": file_digest(published), "form": "onnx"},
         program=metadata.version("vultus"),
         color_from="the manifest",
+        graphs={kind: path.name for kind, path in graphs.items()},
+        weight_bits={graphs["int8-cpu"].name: _WEIGHT_BITS} if plan else {},
     )
     write_card(target, card)
 
 
 def _prove(
-    graph: Path, entry: RecognizerEntry, sha256: str, faces: NDArray[np.uint8], reference: NDArray[np.float32]
+    graphs: Mapping[GraphKind, Path],
+    entry: RecognizerEntry,
+    sha256: str,
+    faces: NDArray[np.uint8],
+    reference: NDArray[np.float32],
 ) -> Proof:
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch, "faces.npy")
         np.save(stored, faces)
         pictures = f"{len(faces)} synthetic, seed 0"
         return prove(
-            {"fp32": graph},
+            graphs,
             Reference(_about(entry, sha256), stored, pictures, len(faces), reference),
             no_progress,
             run_here,

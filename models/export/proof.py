@@ -23,7 +23,7 @@ from models.export.independence import in_batches
 from models.export.labelled import Labelled
 from models.runtime import Precision, RuntimeOptions, cpu_options, open_session
 from models.runtime.instructions import instruction_set
-from models.runtime.onnxruntime_engine import PlainGraph
+from models.runtime.onnxruntime_engine import PlainGraph, exact_embeddings
 from models.types import Embeddings, Progress, no_progress
 
 _BATCH = 256
@@ -37,7 +37,8 @@ class Reference:
         about: Source file, its digest and form, and the runtime that computed the embeddings; written into the proof.
         faces: `.npy` file of the faces, (N, H, W, 3) uint8, RGB.
         pictures: Number and origin of the faces; written into the proof.
-        drawn: Number of synthetic faces, which come first. If other faces follow, int8 is measured on them only.
+        drawn: Number of synthetic faces, which come first. If other faces follow, int8 is measured on them only; if
+            none does, int8 is compared with its exact arithmetic.
         embeddings: (N, D) float32, embeddings before normalisation.
         labelled: A labelled set; None if the user gave none.
         labelled_embeddings: (M, D) float32, embeddings of the set's faces before normalisation.
@@ -162,15 +163,18 @@ def _measure(
         required = required and (reference.published is None or engine == "onnxruntime")
         return ProofRow(precision, *measured_with, required, None, None, (str(error),))
     threshold = labelled_reference.threshold if labelled_reference else None
-    first = reference.drawn if arithmetic(precision) == "int8" and reference.drawn < len(reference.embeddings) else 0
-    parity = compare(
-        reference.embeddings[first:], Embeddings(candidate.embedding[first:], candidate.norm[first:]), threshold
-    )
+    expected, exact = reference.embeddings, False
+    if arithmetic(precision) == "int8":
+        exact = reference.drawn == len(expected)
+        first = 0 if exact else reference.drawn
+        expected = exact_embeddings(graph, np.load(reference.faces)) if exact else expected[first:]
+        candidate = Embeddings(candidate.embedding[first:], candidate.norm[first:])
+    parity = compare(expected, candidate, threshold)
     why = parity.failures(_coarser(precision, reference.published))
     score = labelled.score(of_labelled[0].embedding) if labelled else None
     if score is not None and labelled_reference is not None:
         why += score.failures(labelled_reference)
-    return ProofRow(precision, *measured_with, required, parity, score, tuple(why))
+    return ProofRow(precision, *measured_with, required, parity, score, tuple(why), exact)
 
 
 def embed_files(

@@ -165,5 +165,11 @@ def calibration_file(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def int8_plan_file(name: str) -> Path | None:
+    """Return the path of the built-in plan of a pack's int8 recognizer, or None; see `models.export.precision.plan`."""
+    path = _built_in() / f"{name}.int8.json"
+    return path if path.is_file() else None
+
+
 def _built_in() -> Path:
     return Path(str(resources.files("models.packs"))) / "manifests"

@@ -192,6 +192,23 @@ class PlainGraph:
         return [np.asarray(array, dtype=np.float32) for array in arrays]
 
 
+def exact_embeddings(graph: Path, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Embed faces with an int8 recognizer in exact arithmetic, see `PlainGraph`.
+
+    Args:
+        graph: ONNX file in the contract of `models.graph`.
+        faces: (N, H, W, 3) uint8, RGB.
+
+    Returns:
+        (N, D) float32, embeddings before normalisation.
+
+    Raises:
+        InferenceFailed: ONNX Runtime cannot run the graph.
+    """
+    embedding, norm = PlainGraph(graph, exact=True).run(faces, ["embedding", "norm"])
+    return embedding * norm[:, None]
+
+
 def write_as_onnx(graph: bytes, target: Path) -> None:
     """Write a graph of ONNX Runtime's own format (`.ort`) as an ONNX file.
 

@@ -1,9 +1,10 @@
-"""Compare a model with its float32 graph on the CPU where its proof was measured elsewhere.
+"""Compare a model with its reference on the CPU where its proof was measured elsewhere.
 
 The arithmetic of lower precisions depends on the processor, so a proof holds for the instruction set on which it was
-measured. Elsewhere the embeddings are compared at loading, with the limits of the proof. float32 on a CPU is not
-compared: its rounding differs by a hundredth of its limits. On a GPU every graph is compared, that of the detector too.
-A passed comparison is stored with its measures and not repeated.
+measured. Elsewhere the embeddings are compared at loading, with the limits of the proof. The reference is the float32
+graph; for int8 it is the int8 graph in exact arithmetic, because synthetic pictures exceed the ranges that were
+measured on faces. float32 on a CPU is not compared: its rounding differs by a hundredth of its limits. On a GPU every
+graph is compared, that of the detector too. A passed comparison is stored with its measures and not repeated.
 """
 
 import json
@@ -24,14 +25,14 @@ from models.artefact.parity import LIMITS, MAX_DETECTOR_DIFFERENCE, compare
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit, InferenceFailed, StorageFailed
-from models.runtime import RuntimeOptions, Session, SessionDescription, open_session
+from models.runtime import Precision, RuntimeOptions, Session, SessionDescription, open_session
 from models.runtime.instructions import instruction_set, saturates
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.pool import members_of
 from models.runtime.session import Arrays
 from models.serving.tuning.machine import describe_machine
 from models.synthetic import synthetic_pictures
-from models.types import Embeddings
+from models.types import Embeddings, Floats, Images
 
 _log = logging.getLogger("vultus")
 
@@ -52,8 +53,29 @@ def is_proven_here(session: SessionDescription, isa: str | None, device: str) ->
     return device == "cpu" and (session.precision == "fp32" or isa == instruction_set(session.engine))
 
 
-def require_parity(session: Session, directory: Path, card: Card) -> list[dict[str, Any]]:
-    """Compare a session, on each of its GPUs, with the float32 graph in ONNX Runtime on the CPU, on synthetic faces.
+def reference_embeddings(directory: Path, card: Card, graph: str, precision: Precision, faces: Images) -> Floats:
+    """Embed faces with ONNX Runtime on the CPU as a graph should embed them.
+
+    Args:
+        directory: Directory of the artefact.
+        card: Card of the artefact.
+        graph: File name of the graph.
+        precision: Precision of the graph.
+        faces: (N, H, W, 3) uint8, RGB.
+
+    Returns:
+        (N, D) float32, embeddings before normalisation: of the float32 graph, or of an int8 graph in exact arithmetic.
+    """
+    if precision == "int8":
+        from models.runtime.onnxruntime_engine import exact_embeddings  # on use, because every engine is optional
+
+        return exact_embeddings(directory / graph, faces)
+    plain = open_session(directory / card.graphs["fp32"], EMBEDDER_OUTPUTS, (faces.shape[1:3],), _REFERENCE)
+    return Embeddings(*plain.run(faces)).raw
+
+
+def require_parity(session: Session, directory: Path, card: Card, graph: str) -> list[dict[str, Any]]:
+    """Compare a session, on each of its GPUs, with its reference on synthetic faces, see `reference_embeddings`.
 
     Returns:
         The measures of each GPU; of one session on a CPU.
@@ -61,13 +83,11 @@ def require_parity(session: Session, directory: Path, card: Card) -> list[dict[s
     Raises:
         ArtefactUnfit: The embeddings differ by more than the limits of the precision, or are not finite.
     """
-    size = (card.height, card.width)
-    faces, described = synthetic_pictures(_FACES, *size), session.describe()
-    plain = open_session(directory / card.graphs["fp32"], EMBEDDER_OUTPUTS, (size,), _REFERENCE)
-    reference, rows = Embeddings(*plain.run(faces)), []
+    faces, described = synthetic_pictures(_FACES, card.height, card.width), session.describe()
+    reference, rows = reference_embeddings(directory, card, graph, described.precision, faces), []
     for member in members_of(session):
         try:
-            parity = compare(reference.raw, Embeddings(*member.run(faces)))
+            parity = compare(reference, Embeddings(*member.run(faces)))
             failures = parity.failures(described.precision)
             rows.append(parity.record())
         except InferenceFailed as error:

@@ -65,6 +65,7 @@ def load_models(
     sharing: Sharing | None = None,
     tunings: Path | None = None,
     comparisons: Path | None = None,
+    measured_tuning: Tuning | None = None,
 ) -> Models:
     """Verify a pack and load its models into engines. Never downloads.
 
@@ -79,7 +80,8 @@ def load_models(
             the program are used.
         sharing: How requests share runs. Without it, every caller runs the engines on its own.
         tunings: Directory of the tunings of this machine. A tuning is used only if `runtime` leaves all choices open.
-        comparisons: Directory of the comparisons with float32 that passed on this machine, which are not repeated.
+        comparisons: Directory of the comparisons that passed on this machine, which are not repeated.
+        measured_tuning: Tuning to use instead of a stored one, if it is one of this machine and these models.
 
     Raises:
         ManifestInvalid: The pack does not hold models.
@@ -106,6 +108,8 @@ def load_models(
     open_detector = partial(_open_detector, path, detector_card, detection=detection, comparisons=comparisons)
     key = tuning_key(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, key)
+    if measured_tuning is not None and measured_tuning.key == key:
+        tuning, untuned_because = measured_tuning, None
     try:
         engines = _open_engines(open_embedder, open_detector, runtime, tuning)
     except (ArtefactUnfit, EngineError) as error:

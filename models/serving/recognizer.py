@@ -61,9 +61,9 @@ def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path
         return session
     key = comparison_key(card, graph, described, options.device)
     if not has_passed(comparisons, key):
-        rows = require_parity(session, directory, card)
+        rows = require_parity(session, directory, card, graph)
         _log.info(
-            "%s in %s on %s was compared with float32, because its proof was measured on %s: it passed",
+            "%s in %s on %s was compared with its reference, because its proof was measured on %s: it passed",
             *(card.name, described.precision, described.engine, runtime.isa or "an unknown processor"),
         )
         keep_passed(comparisons, key, rows)

@@ -30,7 +30,7 @@ Prepared = TypeVar("Prepared")
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Backend:
     """The shared state of the application.
 

@@ -45,8 +45,8 @@ def calibrate(
     """Measure the error rates of thresholds on your own pictures.
 
     DIRECTORY has a folder for each subject. Copies of one photo, such as thumbnails, count as one photo. By default,
-    the service uses the calibration from its next start. On a processor with bfloat16, float32 is measured too, so that
-    the file also holds for processors without; --precision measures one precision only.
+    the service uses the calibration from its next start. Every precision in which this machine can serve the model is
+    measured, and float32, so that the file also holds for other processors; --precision measures one precision only.
     """
     if out == TERMINAL:
         raise typer.BadParameter("a calibration is written to a file; use --json - to print its contents")

@@ -21,6 +21,7 @@ from models.errors import VultusError
 from models.packs import PackStore, find_manifest
 from service.cli.output import out
 from service.cli.packs import fetch_with_progress
+from service.cli.tune import tune_with_progress
 from service.settings import load_settings
 
 _START_TIMEOUT_S = 120.0
@@ -64,6 +65,7 @@ def demo(
     settings = load_settings()
     store = PackStore(settings.packs_dir)
     fetch_with_progress(store, find_manifest(settings.pack))
+    tune_with_progress(settings)
     annotated = settings.data_dir / "demo"
     annotated.mkdir(parents=True, exist_ok=True)
     if a and b:

@@ -13,7 +13,7 @@ from rich.table import Table
 from models.alignment import TEMPLATES, AlignmentTemplate
 from models.artefact.proof import LabelledScore, Proof
 from models.checkpoint import Selection
-from models.errors import ParityFailed
+from models.errors import ParityFailed, VultusError
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.steps import SourceSpec
 from models.graph.quantize import WeightBits
@@ -23,6 +23,8 @@ from models.serving.load import load_detector
 from models.text import printable
 from service.cli.options import Member, Prefix
 from service.cli.output import err, out, progress_bars, say
+from service.cli.tune import tune_with_progress
+from service.self_tuning import describe_tuning
 from service.settings import load_settings
 
 Color = Literal["rgb", "bgr"]
@@ -147,6 +149,19 @@ def _run(spec: ExportSpec, as_json: bool) -> None:
         show_proof(exported)
     if not exported.proof.passed:
         raise ParityFailed(f"{exported.path} failed its parity proof; it is marked as failed and will not be served")
+    if exported.card.layout == "vultus":
+        _tune(exported.path)
+
+
+def _tune(artefact: Path) -> None:
+    """Measure an artefact on this machine, so that the service runs it on the fastest engine from the first request."""
+    try:
+        tuning = tune_with_progress(load_settings(), artefact)
+    except VultusError as error:  # the artefact is complete; the service measures it at its start
+        err.print(f"not measured on this machine: {error}", highlight=False, soft_wrap=True, markup=False)
+        return
+    if tuning is not None:
+        err.print(describe_tuning(tuning), highlight=False, soft_wrap=True, markup=False)
 
 
 def show_proof(exported: Exported) -> None:

@@ -4,7 +4,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.artefact.directories import write_text
-from models.errors import StorageFailed
+from models.errors import ArtefactUnfit, StorageFailed
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.html import cell_text, write_report
@@ -176,20 +176,29 @@ def evaluated_model(
 
 
 def _in_all_precisions(choice: dict[str, Any]) -> Generator[EvaluatedModel]:
-    """Load the model in the precision that this machine serves by default, and then in float32.
+    """Load the model in the precision that an untuned machine serves, then in float32, and in int8 if it has int8.
 
-    Processors without bfloat16 serve in float32. If the options or the settings name a precision, only that one is
-    loaded.
+    Processors without bfloat16 serve in float32, and a tuned machine may serve in int8. If the options or the settings
+    name a precision, only that one is loaded.
 
     Args:
         choice: Arguments of `evaluated_model`.
     """
     with evaluated_model(**choice) as model:
         sessions = (model.models.embedder_session, model.models.detector_session)
+        graphs = model.models.recognizer.graphs
         yield model
-    named = choice["precision"] or load_settings().runtime_options.precision
-    if named == "auto" and any(session.precision == "bf16" for session in sessions):
-        with evaluated_model(**{**choice, "precision": "fp32"}) as model:
+    if (choice["precision"] or load_settings().runtime_options.precision) != "auto":
+        return
+    others: list[Precision] = ["fp32"] if any(session.precision == "bf16" for session in sessions) else []
+    others += ["int8"] if graphs.keys() & {"int8", "int8-cpu"} else []
+    for precision in others:
+        with ExitStack() as opened:
+            try:
+                model = opened.enter_context(evaluated_model(**{**choice, "precision": precision}))
+            except ArtefactUnfit as error:  # the engines of this machine compute another model
+                say(f"not measured in {precision}: {error}")
+                continue
             yield model
 
 

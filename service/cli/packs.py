@@ -10,6 +10,8 @@ from models.errors import VultusError
 from models.export.packs import fetch_pack
 from models.packs import Manifest, PackStore, find_manifest, list_manifests
 from service.cli.output import out, progress_bars, say
+from service.cli.tune import tune_with_progress
+from service.self_tuning import describe_tuning
 from service.settings import load_settings
 
 app = typer.Typer(help="Fetch and check packs of models and photos.", no_args_is_help=True, add_completion=False)
@@ -47,8 +49,13 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a pack, convert its models and prove the conversion. A complete pack is not changed."""
-    path = fetch_with_progress(PackStore(load_settings().packs_dir), find_manifest(name), mirror)
+    settings, manifest = load_settings(), find_manifest(name)
+    path = fetch_with_progress(PackStore(settings.packs_dir), manifest, mirror)
     say(f"{name} is complete: {path}")
+    if manifest.kind == "models" and settings.pack in (name, manifest.name) and settings.model is None:
+        tuning = tune_with_progress(settings)
+        if tuning is not None:
+            say(describe_tuning(tuning))
 
 
 @app.command()

@@ -4,6 +4,7 @@ import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from models.runtime import usable_cores
 from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
 from service.allocator import limit_retained_memory
+from service.self_tuning import SelfTuning
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
@@ -36,7 +38,7 @@ def serve(
         opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
         import uvicorn  # imported while the engines compile: server and framework take a third of a second
 
-        from service.app import create_app
+        from service.app import create_app, switch_models
         from service.http_protocol import HttpProtocol
 
         galleries, models = opening.result()
@@ -44,6 +46,7 @@ def serve(
         if hints:
             _print_hints(host, port)
         app = create_app(models, galleries, settings.serving_at(host))
+        opened.callback(SelfTuning(settings, models, partial(switch_models, app)).close)
         signal.signal(signal.SIGTERM, _end)
         uvicorn.run(
             app,

@@ -27,6 +27,7 @@ from models.serving.tuning import GraphTuning, Preference, Tuning, tune_graph, w
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
 from service.cli.output import out, progress_bars, say
+from service.self_tuning import tune_if_untuned
 from service.settings import Settings, load_settings
 from service.startup import load_configured_models
 
@@ -63,7 +64,7 @@ def tune(
     with closing(models):  # the measurement opens its own engines
         faces = _faces(models, files)
     canvases = _on_canvas(files, common_canvas(detection))
-    recognizer, excluded = recognizer_tuning(directory, card, proof, device, faces, len(faces) > _SYNTHETIC)
+    recognizer = recognizer_tuning(directory, card, proof, device, faces)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
     detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
     detector = replace(detector, engines=settings.runtime_options.engines)
@@ -77,13 +78,30 @@ def tune(
             tunings.append(tune_graph(graph, report, prefer))
     key = tuning_key(card, models.detector, detection, device)
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
-    tuning = Tuning(key, measured_at, *tunings)
+    tuning = Tuning(key, measured_at, tunings[0], tunings[1])
     for title, graph_tuning in ((card.name, tuning.recognizer), (models.detector.family, tuning.detector)):
         _print(title, graph_tuning)
-    for reason in (*excluded, *tuning.recognizer.excluded, *tuning.detector.excluded):
+    for reason in (*tuning.recognizer.excluded, *tuning.detector.excluded):
         say(f"excluded: {reason}")
     say(f"valid for {key.machine['cpu']}, {key.machine['cores']} cores")
     say(str(write_tuning(settings.tunings_dir, tuning)))
+
+
+def tune_with_progress(settings: Settings, model: Path | None = None) -> Tuning | None:
+    """Measure a model on this machine within seconds unless it was measured before, and show the progress.
+
+    Args:
+        settings: The settings of the service.
+        model: Exported artefact; None for the configured model.
+
+    Returns:
+        See `tune_if_untuned`.
+
+    Raises:
+        VultusError: As `tune_if_untuned`.
+    """
+    with progress_bars(one_line=True) as progress:
+        return tune_if_untuned(settings, model, progress)
 
 
 def _photos(settings: Settings, directory: Path | None) -> list[bytes]:

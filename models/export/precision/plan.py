@@ -13,7 +13,7 @@ from models.errors import ArtefactUnfit
 from models.graph.quantize import Floats, Scale, WeightBits, equalize, layers, quantize
 
 _VERSION = 1
-_DIGITS = 5  # significant digits of stored numbers; a step of int8 is a hundredth
+_SCALE_DIGITS, _MEAN_DIGITS = 5, 3  # significant digits of stored numbers; a step of int8 is a hundredth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,19 +56,20 @@ class Int8Plan:
         """Write the plan as JSON."""
         tensors = {
             name: {
-                "scale": _rounded(scale.scale),
+                "scale": _rounded(scale.scale, _SCALE_DIGITS),
                 "zero_point": scale.zero_point,
                 "signed": scale.signed,
-                "mean": _rounded_all(self.means[name]),
-                **({"largest": _rounded_all(self.channel_largest[name])} if name in self.channel_largest else {}),
+                "mean": [_rounded(mean, _MEAN_DIGITS) for mean in self.means[name].tolist()],
+                **({"largest": self._largest(name)} if name in self.channel_largest else {}),
             }
             for name, scale in self.scales.items()
         }
-        content = {"version": _VERSION, "weights": self.weights, "measured_on": self.measured_on}
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-        lines.append(f'"layers": {json.dumps(self.layers)}')
-        of_tensors = ",\n".join(f"{json.dumps(name)}: {json.dumps(tensor)}" for name, tensor in tensors.items())
-        path.write_text("{" + ",\n".join(lines) + f',\n"tensors": {{\n{of_tensors}\n}}}}\n')
+        content: dict[str, Any] = {"version": _VERSION, "weights": self.weights, "measured_on": self.measured_on}
+        content |= {"layers": self.layers, "tensors": tensors}
+        path.write_text(json.dumps(content, separators=(",", ":")) + "\n")
+
+    def _largest(self, name: str) -> list[float]:
+        return [_rounded(value, _SCALE_DIGITS) for value in self.channel_largest[name].tolist()]
 
 
 def read_plan(path: Path) -> Int8Plan:
@@ -94,9 +95,5 @@ def read_plan(path: Path) -> Int8Plan:
         raise ArtefactUnfit(f"{path.name} is not a plan of int8: {error}") from error
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
-
-
-def _rounded_all(values: Floats) -> list[float]:
-    return [_rounded(value) for value in values.tolist()]
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")

@@ -10,7 +10,7 @@ from models.serving.tuning.records import (
     read_tuning,
     write_tuning,
 )
-from models.serving.tuning.tuner import Preference, TunedGraph, tune_graph
+from models.serving.tuning.tuner import Preference, TunedGraph, tune_graph, tune_graph_quickly
 
 __all__ = [
     "GraphTuning",
@@ -23,5 +23,6 @@ __all__ = [
     "describe_machine",
     "read_tuning",
     "tune_graph",
+    "tune_graph_quickly",
     "write_tuning",
 ]

@@ -1,11 +1,11 @@
 """The graphs to tune: every choice that the proof covers and this machine supports, with a check of its outputs."""
 
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.artefact.card import DETECTOR_GRAPH, PROOF, Card, DetectorCard
 from models.artefact.digests import value_digest
@@ -15,16 +15,17 @@ from models.embedding import EMBEDDER_OUTPUTS
 from models.errors import ArtefactUnfit
 from models.runtime import RuntimeOptions, Session, cpu_options, open_session, usable_cores
 from models.runtime.session import Device, Engine, Precision
-from models.serving.choice import proven_runtimes
+from models.serving.choice import ProvenRuntime, proven_runtimes
+from models.serving.comparison import is_proven_here, reference_embeddings
 from models.serving.tuning.machine import describe_machine
 from models.serving.tuning.records import RuntimeChoice, TuningKey
 from models.serving.tuning.tuner import TunedGraph, stream_counts
-from models.types import Embeddings
+from models.types import Embeddings, Floats, Images
 
 FACE_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1, 2, 4, 8, 16), "cuda": (1, 2, 4, 8, 16, 32, 64, 128)}
 PHOTO_BATCHES: dict[Device, tuple[int, ...]] = {"cpu": (1,), "cuda": (1, 4, 8, 16)}
 
-_CPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+_CPU_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32", "int8")  # first what an untuned machine runs
 _GPU_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _ENGINES_ON_GPU: tuple[Engine, ...] = ("onnxruntime", "onnxruntime-tensorrt", "tensorrt")
 _GPU_STREAMS = (1, 2)  # a second stream uploads while the first computes
@@ -32,8 +33,6 @@ _FACE_SCORE = 0.5  # boxes and landmarks are compared where the reference score 
 _MAX_OFFSET_DIFFERENCE = 0.1  # of boxes and landmarks, in units of a stride (8 to 32 pixels)
 _MAX_SCORE_DIFFERENCE = 0.05  # needed for bfloat16; the score thresholds of the detectors are 0.5 and 0.6
 _REFERENCE = RuntimeOptions("onnxruntime", precision="fp32")
-
-Images = NDArray[np.uint8]
 
 
 def tuning_key(card: Card, detector: DetectorCard, detection: DetectionOptions, device: Device) -> TuningKey:
@@ -44,8 +43,13 @@ def tuning_key(card: Card, detector: DetectorCard, detection: DetectionOptions, 
 
 
 def recognizer_tuning(
-    directory: Path, card: Card, proof: dict[str, Any], device: Device, faces: Images, real: bool
-) -> tuple[TunedGraph, list[str]]:
+    directory: Path,
+    card: Card,
+    proof: dict[str, Any],
+    device: Device,
+    faces: Images,
+    precisions: Collection[Precision] | None = None,
+) -> TunedGraph:
     """Return a recognizer's graph with the choices to measure.
 
     Args:
@@ -53,30 +57,35 @@ def recognizer_tuning(
         card: Card of the artefact.
         proof: Content of the artefact's `parity.json`.
         device: Device that computes.
-        faces: (N, H, W, 3) uint8, RGB, aligned crops on which outputs are compared.
-        real: Whether `faces` shows real faces. int8 is calibrated on faces, so only faces can check it.
-
-    Returns:
-        The graph to tune, and the reasons why choices were excluded.
+        faces: (N, H, W, 3) uint8, RGB, aligned crops on which outputs are compared where the proof does not hold.
+        precisions: Precisions to measure; None measures all.
     """
-    size = (card.height, card.width)
-    reference = Embeddings(
-        *open_session(directory / card.graphs["fp32"], EMBEDDER_OUTPUTS, (size,), _REFERENCE).run(faces)
-    )
-    raw = reference.raw
 
-    def check(choice: RuntimeChoice, session: Session) -> str | None:
-        return "; ".join(compare(raw, Embeddings(*session.run(faces))).failures(choice.precision)) or None
+    def runtime_of(choice: RuntimeChoice) -> ProvenRuntime:
+        return proven_runtimes(card, proof, choice.options())[0]
 
     def file(choice: RuntimeChoice) -> Path:
-        return directory / proven_runtimes(card, proof, choice.options())[0].graph
+        return directory / runtime_of(choice).graph
 
-    choices = [choice for choice in _choices(device, card.graphs) if _is_proven(card, proof, choice)]
-    excluded = []
-    if not real and any(choice.precision == "int8" for choice in choices):
-        choices = [choice for choice in choices if choice.precision != "int8"]
-        excluded.append("int8: not checked, because it requires photos of faces; pass them with --photos")
-    return TunedGraph(file, EMBEDDER_OUTPUTS, size, choices, FACE_BATCHES[device], check), excluded
+    @cache
+    def reference(graph: str, precision: Precision) -> Floats:
+        return reference_embeddings(directory, card, graph, precision, faces)
+
+    def check(choice: RuntimeChoice, session: Session) -> str | None:
+        runtime = runtime_of(choice)
+        if is_proven_here(session.describe(), runtime.isa, device):
+            return None
+        is_int8 = choice.precision == "int8"
+        expected = reference(runtime.graph, "int8") if is_int8 else reference(card.graphs["fp32"], "fp32")
+        return "; ".join(compare(expected, Embeddings(*session.run(faces))).failures(choice.precision)) or None
+
+    available = {"int8" if kind == "int8-cpu" and device == "cpu" else kind for kind in card.graphs}
+    choices = [
+        choice
+        for choice in _choices(device, available)
+        if (precisions is None or choice.precision in precisions) and _is_proven(card, proof, choice)
+    ]
+    return TunedGraph(file, EMBEDDER_OUTPUTS, (card.height, card.width), choices, FACE_BATCHES[device], check)
 
 
 def detector_tuning(directory: Path, detection: DetectionOptions, device: Device, photos: Images) -> TunedGraph:
@@ -133,7 +142,7 @@ def _choices(device: Device, graphs: Collection[str]) -> Iterator[RuntimeChoice]
         return
     cores = usable_cores()
     for precision in [precision for precision in _CPU_PRECISIONS if precision in (*graphs, "bf16")]:
-        for options in cpu_options(precision, cores):
+        for options in sorted(cpu_options(precision, cores), key=lambda options: options.engine != "openvino"):
             for streams in stream_counts(cores):
                 assert options.engine != "auto"
                 yield RuntimeChoice(options.engine, device, precision, cores, streams)

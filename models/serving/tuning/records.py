@@ -11,7 +11,7 @@ from models.artefact.directories import make_directory, write_text
 from models.runtime.loading import RuntimeOptions
 from models.runtime.session import Device, Engine, Precision
 
-_VERSION = 3  # version 1 allowed detectors a batch above one on a CPU; version 2 had other member names
+_VERSION = 4  # version 1 allowed detectors a batch above one on a CPU; versions 2 and 3 had other members
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,14 @@ class Tuning:
         key: Machine and model.
         measured_at: Time of the measurement in UTC.
         recognizer, detector: Choices for the two graphs.
+        thorough: Whether `vultus tune` measured every choice in several rounds, instead of some once within seconds.
     """
 
     key: TuningKey
     measured_at: str
     recognizer: GraphTuning
     detector: GraphTuning
+    thorough: bool = True
 
 
 def write_tuning(directory: Path, tuning: Tuning) -> Path:
@@ -133,7 +135,7 @@ def read_tuning(directory: Path, key: TuningKey) -> Tuning | None:
         if TuningKey(**content["key"]) != key:  # the file may have been renamed
             return None
         graphs = _graph_tuning(content["recognizer"]), _graph_tuning(content["detector"])
-        return Tuning(key, str(content["measured_at"]), *graphs)
+        return Tuning(key, str(content["measured_at"]), *graphs, thorough=content["thorough"] is True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

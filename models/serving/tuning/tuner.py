@@ -6,7 +6,7 @@ noise affects all choices equally, and the median counts.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,8 @@ from models.serving.tuning.records import GraphTuning, RuntimeChoice, Timing
 from models.types import Progress
 
 _ROUNDS = 3
-_TIMED_S = 0.25
+_TIMED_S, _QUICK_TIMED_S = 0.25, 0.1
+_QUICK_BATCH = 8  # measured beside one image
 _MIN_RELATIVE_RATE = 0.5  # of the best rate so far: slower choices are not measured again
 _WORTH_PRECISION = 1.05  # speedup that justifies a lower precision
 _WORTH_STREAMS = 1.05  # speedup that justifies streams other than preferred
@@ -31,6 +32,8 @@ _EXACTNESS = ("fp32", "fp16", "bf16", "int8")
 Images = NDArray[np.uint8]
 Check = Callable[[RuntimeChoice, Session], str | None]
 Preference = Literal["throughput", "latency"]
+_Rates = dict[tuple[RuntimeChoice, int], list[float]]
+"""Images per second by choice and batch, one for each round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "thro
     Raises:
         InferenceFailed: No choice runs and passes the check.
     """
-    rates: dict[tuple[RuntimeChoice, int], list[float]] = {}
+    rates: _Rates = {}
     excluded: dict[RuntimeChoice, str] = {}
     for turn in range(_ROUNDS):
         candidates = [
@@ -82,16 +85,78 @@ def tune_graph(graph: TunedGraph, progress: Progress, prefer: Preference = "thro
         ]
         for place, choice in enumerate(candidates):
             progress(_name(choice), turn * len(graph.choices) + place, _ROUNDS * len(graph.choices))
-            try:
-                session = graph.open(choice)
-                reason = graph.check(choice, session) if turn == 0 else None
-                if reason is not None:
-                    excluded[choice] = reason
-                    continue
-                for batch in graph.batches:
-                    rates.setdefault((choice, batch), []).append(_rate(session, batch, graph.picture, choice.streams))
-            except EngineError as error:
-                excluded[choice] = str(error)
+            _measure(graph, choice, graph.batches, _TIMED_S, rates, excluded, checked=turn > 0)
+    return _tuning(rates, excluded, prefer)
+
+
+def tune_graph_quickly(graph: TunedGraph, budget_s: float, progress: Progress) -> GraphTuning:
+    """Measure the choices of a graph once, within a time, and return the best one.
+
+    One choice of each engine and precision comes first, then the other numbers of streams of the fastest.
+
+    Args:
+        graph: Graph to tune.
+        budget_s: Time in seconds. The first choice is always measured; another only if the longest measurement so far
+            would end in time.
+        progress: Called before each choice is measured, with its name, the number of choices done and the total.
+
+    Raises:
+        InferenceFailed: No choice runs and passes the check.
+    """
+    rates: _Rates = {}
+    excluded: dict[RuntimeChoice, str] = {}
+    batches = [batch for batch in graph.batches if batch in (1, _QUICK_BATCH)]
+    end, longest = time.perf_counter() + budget_s, 0.0
+
+    def measure(choices: Iterable[RuntimeChoice]) -> None:
+        nonlocal longest
+        for choice in choices:
+            if rates and time.perf_counter() + longest > end:
+                excluded[choice] = f"not measured within {budget_s:g} s"
+                continue
+            progress(_name(choice), len(rates) // len(batches), len(graph.choices))
+            start = time.perf_counter()
+            _measure(graph, choice, batches, _QUICK_TIMED_S, rates, excluded)
+            longest = max(longest, time.perf_counter() - start)
+
+    kinds = {(choice.engine, choice.precision): choice for choice in reversed(graph.choices)}
+    measure(reversed(kinds.values()))
+    if rates:
+        fastest = max(rates, key=lambda measured: rates[measured][0])[0]
+        same_kind = [
+            choice
+            for choice in graph.choices
+            if (choice.engine, choice.precision) == (fastest.engine, fastest.precision) and choice != fastest
+        ]
+        measure(same_kind)
+    return _tuning(rates, excluded, "throughput")
+
+
+def _measure(
+    graph: TunedGraph,
+    choice: RuntimeChoice,
+    batches: Sequence[int],
+    timed_s: float,
+    rates: _Rates,
+    excluded: dict[RuntimeChoice, str],
+    *,
+    checked: bool = False,
+) -> None:
+    """Add the rates of a choice to `rates`, or the reason why it has none to `excluded`."""
+    try:
+        session = graph.open(choice)
+        reason = None if checked else graph.check(choice, session)
+        if reason is not None:
+            excluded[choice] = reason
+            return
+        for batch in batches:
+            rate = _rate(session, batch, graph.picture, choice.streams, timed_s)
+            rates.setdefault((choice, batch), []).append(rate)
+    except EngineError as error:
+        excluded[choice] = str(error)
+
+
+def _tuning(rates: _Rates, excluded: dict[RuntimeChoice, str], prefer: Preference) -> GraphTuning:
     timings = [
         Timing(choice, batch, round(median(measured), 2), round(batch * choice.streams / median(measured) * 1000, 3))
         for (choice, batch), measured in rates.items()
@@ -133,17 +198,17 @@ def choose(timings: Sequence[Timing], prefer: Preference = "throughput") -> Timi
     return min(fast, key=lambda timing: timing.batch)
 
 
-def _is_candidate(choice: RuntimeChoice, rates: dict[tuple[RuntimeChoice, int], list[float]]) -> bool:
+def _is_candidate(choice: RuntimeChoice, rates: _Rates) -> bool:
     """Return whether a choice is fast enough to be measured again."""
     best = max(max(measured) for measured in rates.values())
     return any(max(measured) >= _MIN_RELATIVE_RATE * best for (other, _), measured in rates.items() if other == choice)
 
 
-def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int) -> float:
+def _rate(session: Session, batch: int, picture: tuple[int, int], streams: int, timed_s: float) -> float:
     """Return the images per second of all streams together, with one caller per stream."""
     images = np.random.default_rng(0).integers(0, 256, (batch, *picture, 3), np.uint8)
     session.run(images)
-    end = time.perf_counter() + _TIMED_S
+    end = time.perf_counter() + timed_s
     rates: list[float] = []
     errors: list[Exception] = []
 

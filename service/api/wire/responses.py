@@ -388,8 +388,11 @@ class TunedGraphOut(ResponseModel):
 
 
 class TuningOut(ResponseModel):
-    """The configurations that `vultus tune` chose on this machine."""
+    """The configurations that were the fastest on this machine."""
 
+    thorough: Annotated[
+        bool, Field(description="measured by `vultus tune` in several rounds; otherwise once, within 5 s")
+    ]
     measured_at: str
     machine: dict[str, str]
     recognizer: TunedGraphOut
@@ -399,6 +402,7 @@ class TuningOut(ResponseModel):
     def of(cls, tuning: Tuning) -> "TuningOut":
         """Convert a tuning of the inference core."""
         return cls(
+            thorough=tuning.thorough,
             measured_at=tuning.measured_at,
             machine=tuning.key.machine,
             recognizer=TunedGraphOut.of(tuning.recognizer),

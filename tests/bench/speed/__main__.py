@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from models.packs import PackStore
 from models.runtime import usable_cores
+from models.runtime.instructions import instruction_set
 from models.serving.tuning import describe_machine
 from service.settings import load_settings
 from tests.bench.speed.figures import draw_latency, draw_throughput
@@ -26,6 +28,8 @@ from tests.bench.speed.stages import SMALL, bench_photos, fetch_models, measure_
 
 PARTS = ("recognizers", "stages", "serving")
 
+_ONEDNN_NAMES = {"avx2": "AVX2", "avx512": "AVX512_CORE", "avx512_vnni": "AVX512_CORE_VNNI"}
+
 
 def main() -> None:
     """Measure every part in a separate process, so that none affects another, and combine the figures."""
@@ -33,7 +37,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="directory for bench.json and the figures; created if missing")
     parser.add_argument("--artefact", type=Path, action="append", default=[], help="also time this artefact")
     parser.add_argument("--only", choices=PARTS, help="measure only this part")
+    parser.add_argument(
+        "--isa", choices=tuple(_ONEDNN_NAMES), help="limit OpenVINO to this instruction set; ONNX Runtime has no limit"
+    )
     arguments = parser.parse_args()
+    if arguments.isa:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = _ONEDNN_NAMES[arguments.isa]
     out: Path = arguments.out or load_settings().data_dir / "bench"
     out.mkdir(parents=True, exist_ok=True)
     if arguments.only:
@@ -42,7 +51,11 @@ def main() -> None:
         return
     for part in PARTS:
         subprocess.run([sys.executable, "-m", "tests.bench.speed", *sys.argv[1:], "--only", part], check=True)
-    joined = {"machine": describe_machine(), "python": platform.python_version()}
+    joined = {
+        "machine": describe_machine(),
+        "instructions": _describe_instructions(),
+        "python": platform.python_version(),
+    }
     joined |= {part: json.loads((out / f"{part}.json").read_text()) for part in PARTS}
     (out / "bench.json").write_text(json.dumps(joined, indent=1) + "\n")
     print(f"wrote bench.json, throughput.png and latency.png to {out}")
@@ -51,6 +64,7 @@ def main() -> None:
 def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
     """Measure a part, print its table and draw its figure."""
     console = Console(width=130)
+    console.print(f"{part}: {_describe_instructions()}", highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory() as folder, console.status(part) as status:
         published, folded = fetch_models(Path(folder))
         if part == "recognizers":
@@ -69,6 +83,14 @@ def _measure(part: str, out: Path, artefacts: list[Path]) -> dict[str, Any]:
         _print_serving(serving, console)
         draw_latency(serving, out / "latency.png")
         return _record(serving)
+
+
+def _describe_instructions() -> str:
+    """Return the instruction set of this processor, and whether OpenVINO is limited to a smaller one."""
+    of_openvino, of_processor = instruction_set("openvino"), instruction_set("onnxruntime")
+    if of_openvino == of_processor:
+        return f"instruction set {of_processor}"
+    return f"instruction set {of_processor}, OpenVINO limited to {of_openvino}: not the speed of such a processor"
 
 
 def _print_speeds(speeds: list[Speed], peak: Peak, console: Console) -> None:

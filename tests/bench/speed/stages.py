@@ -38,7 +38,11 @@ from service.settings import load_settings
 ROUNDS, WARM_UP, BURST = 20, 2, 3
 _PAUSE_S = 0.1
 SMALL, LARGE = "0.25 MP", "12 MP"
-ENGINES = {"openvino": RuntimeOptions(engine="openvino"), "onnxruntime": RuntimeOptions(engine="onnxruntime")}
+ENGINES = {
+    "openvino": RuntimeOptions(engine="openvino"),
+    "openvino int8": RuntimeOptions(engine="openvino", precision="int8"),
+    "onnxruntime": RuntimeOptions(engine="onnxruntime"),
+}
 
 Pixels = NDArray[np.uint8]
 Step = Callable[[], object]
@@ -199,13 +203,13 @@ def _print(times: dict[tuple[str, str, str], float], loaded: dict[str, Models], 
     )
     for column in ("stage", "photo"):
         table.add_column(column)
-    libraries = ["openvino", "onnxruntime", "opencv", "plain onnxruntime"]
+    libraries = [*ENGINES, "opencv", "plain onnxruntime"]
     for name in libraries:
         table.add_column(f"Vultus, {name}" if name in loaded else name, justify="right")
     table.add_column("Vultus is faster by", justify="right")
     for stage, photo in dict.fromkeys((stage, photo) for stage, photo, _ in times):
         cells = [times.get((stage, photo, name)) for name in libraries]
-        best = times[stage, photo, "openvino"]
+        best = min(times[stage, photo, name] for name in ENGINES if (stage, photo, name) in times)
         ratios = [
             f"{cell / best:.1f} x" for name, cell in zip(libraries, cells, strict=True) if cell and name not in loaded
         ]

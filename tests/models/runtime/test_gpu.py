@@ -299,18 +299,18 @@ def test_a_graph_on_several_gpus_runs_on_the_ones_that_are_free(graph: Path, mon
 def test_a_gpu_that_fails_is_compared_although_the_other_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     right, wrong = FakeSession(fake_embedding), FakeSession(lambda image: fake_embedding(255 - image))
     monkeypatch.setattr("models.serving.comparison.open_session", lambda *_: right)
-    assert len(require_parity(SessionPool([right, right]), Path(), CARD)) == 2
+    assert len(require_parity(SessionPool([right, right]), Path(), CARD, "e.onnx")) == 2
     with pytest.raises(ArtefactUnfit, match="not the same model"):
-        require_parity(SessionPool([right, wrong]), Path(), CARD)
+        require_parity(SessionPool([right, wrong]), Path(), CARD, "e.onnx")
 
 
 def test_an_engine_with_different_outputs_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     same = FakeSession(fake_embedding)
     other = FakeSession(lambda image: fake_embedding(255 - image))
     monkeypatch.setattr("models.serving.comparison.open_session", lambda *_: same)
-    require_parity(same, Path(), CARD)
+    require_parity(same, Path(), CARD, "embedder.onnx")
     with pytest.raises(ArtefactUnfit, match="not the same model"):
-        require_parity(other, Path(), CARD)
+        require_parity(other, Path(), CARD, "embedder.onnx")
 
 
 def check_options(providers: list[tuple[str, dict[str, str]]]) -> None:

@@ -21,6 +21,7 @@ from models.runtime.session import Arrays, EngineName, Images
 from models.serving import comparison, recognizer
 from models.serving.comparison import comparison_key, has_passed, is_proven_here, write_passed
 from models.serving.recognizer import open_recognizer
+from models.types import Embeddings
 from tests.conftest import ROOT
 from tests.models.serving.saturating import make_artefact, proof_on
 
@@ -42,10 +43,10 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = comparison.require_parity
 
-    def require_parity(session: Session, directory: Path, card: Card) -> list[dict[str, Any]]:
+    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> list[dict[str, Any]]:
         described = session.describe()
         names.append(f"{described.precision} on {described.engine}")
-        return original(session, directory, card)
+        return original(session, directory, card, graph)
 
     monkeypatch.setattr(recognizer, "require_parity", require_parity)
     return names
@@ -82,6 +83,10 @@ def engines(monkeypatch: pytest.MonkeyPatch, *wrong: tuple[str, str]) -> list[st
 
     monkeypatch.setattr(recognizer, "open_session", noted)
     monkeypatch.setattr(comparison, "open_session", opened)
+    monkeypatch.setattr(
+        "models.runtime.onnxruntime_engine.exact_embeddings",
+        lambda _, faces: Embeddings(*FakeSession(fake_embedding).run(faces)).raw,
+    )
     return names
 
 
@@ -153,10 +158,10 @@ def test_auto_passes_over_bfloat16_that_differs_here(
     directory, card = artefact
     original = comparison.require_parity
 
-    def require_parity(session: Session, directory: Path, card: Card) -> list[dict[str, Any]]:
+    def require_parity(session: Session, directory: Path, card: Card, graph: str) -> list[dict[str, Any]]:
         if session.describe().precision == "bf16":
             raise ArtefactUnfit("bf16 differs here")
-        return original(session, directory, card)
+        return original(session, directory, card, graph)
 
     engines(monkeypatch)
     monkeypatch.setattr(recognizer, "require_parity", require_parity)
@@ -206,7 +211,7 @@ def test_numbers_that_are_not_finite_fail_the_comparison(artefact: tuple[Path, C
             raise InferenceFailed("onnxruntime returned numbers that are not finite")
 
     with pytest.raises(ArtefactUnfit, match="not finite; serve another precision"):
-        comparison.require_parity(Broken("onnxruntime", "fp16", True), *artefact)
+        comparison.require_parity(Broken("onnxruntime", "fp16", True), *artefact, "embedder.fp16.onnx")
 
 
 @pytest.mark.parametrize(

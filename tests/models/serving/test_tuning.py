@@ -12,6 +12,7 @@ import pytest
 
 from models.artefact.card import EMBEDDER_GRAPH
 from models.artefact.digests import value_digest
+from models.artefact.integrity import open_artefact
 from models.detection import DetectionOptions
 from models.errors import EngineMissing, InferenceFailed, StorageFailed
 from models.packs import PackStore, find_manifest
@@ -33,7 +34,7 @@ from models.serving.tuning import (
 from models.serving.tuning.graphs import FACE_BATCHES, common_canvas, recognizer_tuning, tuning_key
 from models.serving.tuning.machine import _processor
 from models.serving.tuning.records import read_tuning, write_tuning
-from models.serving.tuning.tuner import choose, stream_counts, tune_graph
+from models.serving.tuning.tuner import choose, stream_counts, tune_graph, tune_graph_quickly
 
 WIDE = RuntimeChoice("openvino", "cpu", "fp32", 2, 1)
 NARROW = replace(WIDE, streams=2)
@@ -250,21 +251,19 @@ def test_describes_the_processor_the_cores_and_the_engines(monkeypatch: pytest.M
     assert _processor()
 
 
-def test_int8_is_not_tuned_without_photos_of_faces(real_models: Models, store: PackStore) -> None:
+def test_the_proven_precisions_are_tuned(real_models: Models, store: PackStore) -> None:
     card = replace(
         real_models.recognizer, graphs={**dict.fromkeys(("fp32", "int8", "int8-cpu", "fp16"), EMBEDDER_GRAPH)}
     )
     proof = {"measured": [{"precision": p, "engine": "openvino", "passed": True} for p in ("fp32", "int8", "int8-cpu")]}
     faces = np.zeros((2, 112, 112, 3), np.uint8)
     directory = store.path(find_manifest("opencv-zoo")) / RECOGNIZER_DIRECTORY
-    graph, excluded = recognizer_tuning(directory, card, proof, "cpu", faces, real=False)
+    graph = recognizer_tuning(directory, card, proof, "cpu", faces, {"fp32"})
     assert {choice.precision for choice in graph.choices} == {"fp32"}
-    assert "--photos" in excluded[0]
-    graph, excluded = recognizer_tuning(directory, card, proof, "cpu", faces, real=True)
+    graph = recognizer_tuning(directory, card, proof, "cpu", faces)
     assert {choice.precision for choice in graph.choices} == {"fp32", "int8"}
-    assert excluded == []
     proof["measured"].append({"precision": "fp16", "engine": "onnxruntime", "passed": True})
-    graph, _ = recognizer_tuning(directory, card, proof, "cuda", faces, real=True)
+    graph = recognizer_tuning(directory, card, proof, "cuda", faces)
     assert {(choice.engine, choice.precision) for choice in graph.choices} == {
         ("onnxruntime", "fp16"),
         ("onnxruntime-tensorrt", "fp16"),
@@ -309,3 +308,40 @@ def test_a_tuning_that_the_proof_no_longer_covers_is_not_used(
     assert "run vultus tune" in str(models.untuned_because)
     assert "fp16" in str(models.untuned_because)
     assert models.embedder_session.engine == real_models.embedder_session.engine
+
+
+@pytest.mark.usefixtures("engines")
+def test_a_quick_tuning_measures_each_kind_and_then_the_streams_of_the_fastest() -> None:
+    steps: list[str] = []
+    split = replace(BF16, streams=2)
+    graph = fake_graph(choices=(WIDE, NARROW, BF16, split))
+    tuned = tune_graph_quickly(graph, 60.0, lambda name, *_: steps.append(name))
+    assert [step.removeprefix("openvino ").replace(" on cpu", "") for step in steps] == [
+        "fp32, 1 stream",
+        "bf16, 1 stream",
+        "bf16, 2 streams",
+    ]
+    assert tuned.choice == split
+    assert tuned.chosen.batch == 1
+
+
+@pytest.mark.usefixtures("engines")
+def test_a_quick_tuning_ends_in_time_with_what_an_untuned_machine_runs() -> None:
+    tuned = tune_graph_quickly(fake_graph(choices=(WIDE, BF16)), 0.0, lambda *_: None)
+    assert tuned.choice == WIDE
+    assert tuned.excluded == ("openvino bf16 on cpu, 1 stream: not measured within 0 s",)
+
+
+@pytest.mark.usefixtures("engines")
+def test_a_quick_tuning_goes_on_if_the_first_choice_fails() -> None:
+    missing = replace(WIDE, precision="fp16")
+    tuned = tune_graph_quickly(fake_graph(choices=(missing, WIDE)), 0.0, lambda *_: None)
+    assert tuned.choice == WIDE
+
+
+def test_the_first_choice_is_what_an_untuned_machine_runs(real_models: Models, store: PackStore) -> None:
+    directory = store.path(find_manifest("opencv-zoo")) / RECOGNIZER_DIRECTORY
+    card, proof = open_artefact(directory)
+    first = recognizer_tuning(directory, card, proof, "cpu", np.zeros((1, 112, 112, 3), np.uint8)).choices[0]
+    described = real_models.embedder_session
+    assert (first.engine, first.precision, first.streams) == (described.engine, described.precision, described.streams)
