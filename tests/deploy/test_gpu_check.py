@@ -72,6 +72,7 @@ class Killer:
         return os._exit, (1,)
 
 
+@pytest.mark.full
 def test_a_case_that_fails_or_ends_its_process_does_not_end_the_measurement(networks: Path, store: PackStore) -> None:
     every = {(case.network, case.options.precision): case for case in listed(networks, store, "cpu")}
     broken = every["mbf", "fp16"]
