@@ -237,12 +237,14 @@ def _open_detector(
     Raises:
         ArtefactUnfit: Its outputs differ from those on the CPU.
     """
+    # Float32 on ONNX Runtime's TensorRT forbids TF32 in the whole process, see `models.runtime.onnxruntime_engine`.
+    uses_tensorrt = runtime.engine in TENSORRT_ENGINES and runtime.precision != "tf32"
     if runtime.precision in ("tf32", "fp16", "int8"):  # of the recognizer; the detector has a single float32 graph
         runtime = replace(runtime, precision="auto")
     if runtime.device == "cpu":
         return _open_detector_graph(pack, runtime, detection)
     plain = replace(runtime, engine="onnxruntime")
-    if runtime.engine in TENSORRT_ENGINES:  # ONNX Runtime builds engines for the range of sizes that photos have
+    if uses_tensorrt:  # ONNX Runtime builds engines for the range of sizes that photos have
         try:
             return _compared(pack, card, replace(runtime, engine="onnxruntime-tensorrt"), detection, comparisons)
         except (ArtefactUnfit, EngineError) as error:

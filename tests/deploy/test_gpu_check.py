@@ -58,6 +58,8 @@ def test_every_engine_and_precision_is_listed(networks: Path, store: PackStore) 
         assert [precision for name, one, precision in found if (name, one) == ("mbf", engine)] == list(precisions)
         assert ("opencv-zoo recognizer", engine, "fp32") in found
         assert (("opencv-zoo detector", engine, "fp32") in found) == (engine != "tensorrt")
+    memory = gpu_check._case_for_memory(listed(networks, store, "cuda"))
+    assert (memory.network, memory.options.engine) == ("mbf", "onnxruntime")  # r50 has no float16 graph here
     assert max(BATCHES) == 128
     assert FULL.templates == 1_000_000
     assert FULL.runs == 10_000
@@ -72,6 +74,7 @@ class Killer:
         return os._exit, (1,)
 
 
+@pytest.mark.full
 def test_a_case_that_fails_or_ends_its_process_does_not_end_the_measurement(networks: Path, store: PackStore) -> None:
     every = {(case.network, case.options.precision): case for case in listed(networks, store, "cpu")}
     broken = every["mbf", "fp16"]

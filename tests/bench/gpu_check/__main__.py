@@ -14,7 +14,6 @@ from rich.table import Table
 
 from models.errors import VultusError
 from models.packs import PackStore, find_manifest
-from models.runtime import RuntimeOptions
 from models.runtime.gpu import find_gpu
 from models.runtime.session import Device
 from service.settings import load_settings
@@ -122,9 +121,9 @@ def measure(device: Device, networks: Path, with_service: bool, console: Console
 
 
 def _case_for_memory(listed: list[Case]) -> Case:
-    """Return the recognizer that is served by default: the last graph of ONNX Runtime that is not a detector."""
-    plain: RuntimeOptions = listed[0].options
-    return [case for case in listed if case.options.engine == plain.engine and not case.is_detector][-1]
+    """Return a recognizer on ONNX Runtime without TensorRT: r50 in fp16, or the first one if it was not exported."""
+    plain = [case for case in listed if case.options.engine == "onnxruntime" and not case.is_detector]
+    return next((case for case in plain if (case.network, case.options.precision) == ("r50", "fp16")), plain[0])
 
 
 def _shares(measured: Measured, flops: dict[str, float], peak: dict[str, float]) -> dict[int, float]:

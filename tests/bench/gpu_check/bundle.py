@@ -67,7 +67,7 @@ def _network(name: str, target: Path) -> None:
     """Export a network with drawn weights, unless it was exported before. Its proof may fail, as drawn weights do."""
     if (target / "embedder.onnx").exists():
         return
-    print(f"exporting {name} with drawn weights; r100 takes some minutes")
+    print(f"exporting {name} with drawn weights, which takes up to half an hour")
     scratch = target.with_name(f".{name}")
     export(PLANS[name](), scratch, _PRECISIONS, insightface=False)
     (scratch / "artefact").rename(target)

@@ -8,13 +8,14 @@ of calls, not that the calls work.
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.artefact.card import CARD, PROOF, Card, read_card, write_card
+from models.artefact.card import CALIBRATION, CARD, PROOF, Card, read_card, write_card
 from models.artefact.digests import directory_digests, file_digest
 from models.artefact.integrity import open_artefact
 from models.errors import EngineBuildFailed, EngineMissing
@@ -240,6 +241,13 @@ def test_engines_are_kept_beside_the_artefact_with_their_records(artefact: Path,
         "nvidia-h100-sm90-trt10.16.1.11-driver580.65.06",
         "nvidia-l4-sm89-trt10.16.1.11-driver580.65.06",
     ]
+
+
+def test_a_calibration_that_an_earlier_program_listed_may_be_replaced(artefact: Path) -> None:
+    (artefact / CALIBRATION).write_text('{"version": 3}')
+    card = read_card(artefact, Card)
+    write_card(artefact, replace(card, files={**card.files, CALIBRATION: "0" * 64}))
+    open_artefact(artefact)
 
 
 @pytest.fixture

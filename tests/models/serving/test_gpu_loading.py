@@ -90,6 +90,14 @@ def test_a_detector_that_differs_on_tensorrt_runs_on_cuda(
     assert "runs on CUDA without TensorRT: the detector on onnxruntime-tensorrt is not the same model" in caplog.text
 
 
+def test_a_recognizer_in_tf32_leaves_the_detector_on_cuda(gpu: Callable[..., Opened], store: PackStore) -> None:
+    """The detector on TensorRT would forbid TF32 in the whole process."""
+    opened = gpu()
+    load_on(store, RuntimeOptions("tensorrt", "cuda", "tf32"))
+    assert ("detector", "onnxruntime") in opened
+    assert ("detector", "onnxruntime-tensorrt") not in opened
+
+
 def test_a_detector_that_differs_on_cuda_is_refused(gpu: Callable[..., Opened], store: PackStore) -> None:
     for change in (0.01, np.nan):
         gpu({("detector", "onnxruntime"): change})
