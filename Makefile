@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate int8-plan lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,7 +42,7 @@ help:
 	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
 	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
 	@echo "make calibrate       measure the default pack on all pairs of LFW, in each precision of this machine (LFW=directory)"
-	@echo "make int8-plan       measure the inputs of the default recognizer's layers on faces, for its int8 graph (LFW=directory)"
+	@echo "make ranges       measure the inputs of the default recognizer's layers on faces, for its int8 graph (LFW=directory)"
 
 # The locks list every package with its hash. --no-deps prevents a second OpenCV or ONNX Runtime.
 $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
@@ -160,7 +160,7 @@ calibrate: $(VENV)/run.stamp
 	$(BIN)/vultus calibrate $(or $(LFW),../shared/data/lfw)/images --faces central --title "LFW, deep-funneled" \
 		--out models/packs/manifests/opencv-zoo.calibration.json
 
-int8-plan: $(VENV)/dev.stamp
+ranges: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/python -m tests.bench.int8_plan --lfw $(or $(LFW),../shared/data/lfw) --out models/packs/manifests/opencv-zoo.int8.json
 

@@ -1,4 +1,4 @@
-"""`make int8-plan`: measure the recognizer of a pack on faces, and write the plan of its int8 graph."""
+"""`make ranges`: measure the recognizer of a pack on faces, and write the plan of its int8 graph."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ from service.startup import load_configured_models
 
 def main() -> None:
     """Measure every nth photo, so that many people are among them."""
-    parser = argparse.ArgumentParser(prog="make int8-plan")
+    parser = argparse.ArgumentParser(prog="make ranges")
     parser.add_argument("--lfw", type=Path, required=True, help="directory of LFW")
     parser.add_argument("--photos", type=int, default=512)
     parser.add_argument("--out", type=Path, required=True)
