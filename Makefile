@@ -42,7 +42,7 @@ help:
 	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
 	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
 	@echo "make calibrate       measure the default pack on all pairs of LFW, in each precision of this machine (LFW=directory)"
-	@echo "make ranges       measure the inputs of the default recognizer's layers on faces, for its int8 graph (LFW=directory)"
+	@echo "make ranges          measure the inputs of the default recognizer's layers on faces, for its int8 graph (LFW=directory)"
 
 # The locks list every package with its hash. --no-deps prevents a second OpenCV or ONNX Runtime.
 $(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
