@@ -31,7 +31,7 @@ def tune_if_untuned(settings: Settings, model: Path | None = None, progress: Pro
         The tuning; None if the settings choose how models run, or a GPU runs them.
 
     Raises:
-        VultusError: The pack is missing, or nothing could be measured or stored.
+        VultusError: The pack is missing, or nothing could be measured.
     """
     if settings.runtime_options != RuntimeOptions(engines=settings.tensorrt_dir):
         return None
