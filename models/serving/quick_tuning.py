@@ -1,7 +1,7 @@
 """A tuning that takes seconds, so that a machine that was never tuned serves with the right engine.
 
-The fastest engine depends on processor and network: on two cores with AVX2, ONNX Runtime runs one MobileFaceNet twice
-as fast as OpenVINO, and another one half as fast. `vultus tune` measures more, and in several rounds.
+The fastest engine depends on processor and network: on two cores with AVX2, ONNX Runtime runs one MobileFaceNet faster
+than OpenVINO, and another one half as fast. `vultus tune` measures more, and in several rounds.
 """
 
 import logging
