@@ -11,9 +11,9 @@ from models.deadline import Deadline
 from service.gallery.galleries import STORE_FILES, Galleries
 from service.gallery.index.base import TemplateIndex
 from service.gallery.index.live import LiveIndex
-from service.gallery.privacy import FOREIGN
 from service.gallery.records import Block, Gallery
 from service.gallery.store import gallery_rows, template_rows
+from service.storage.private_files import FOREIGN
 
 _TRUNCATIONS = 20  # attempts to truncate the log, because readers of this process end soon
 _COMPARED_AT_ONCE = 8192  # templates that are compared while writers wait

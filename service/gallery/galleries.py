@@ -22,10 +22,10 @@ from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
 from service.gallery.log_truncation import LogTruncation
 from service.gallery.ownership import LOCK, Ownership
-from service.gallery.privacy import make_private
 from service.gallery.records import Gallery
 from service.gallery.store import gallery_rows as rows
 from service.gallery.store.database import Database
+from service.storage.private_files import make_private
 
 STORE = "store.sqlite"
 STORE_FILES = frozenset({STORE, f"{STORE}-wal", f"{STORE}-shm", f"{STORE}-journal", LOCK})

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from service.errors import GalleriesInUse
-from service.gallery.privacy import open_private
+from service.storage.private_files import open_private
 
 LOCK = "owner.lock"
 

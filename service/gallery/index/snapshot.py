@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.artefact.directories import sync
 from service.errors import SnapshotUnfit
 from service.gallery.index.faiss_vectors import read, write
-from service.gallery.privacy import open_private
+from service.storage.private_files import open_private
 
 _FORMAT = "vultus-graph/1"
 _DIGEST_BYTES = 32

@@ -10,9 +10,10 @@ from queue import Empty, Full, LifoQueue
 
 from models.deadline import Deadline
 from models.errors import VultusError
-from service.errors import StorageFull, StoreBusy, StoreFailed, StoreUnfit
-from service.gallery.privacy import open_private
+from service.errors import StoreUnfit
 from service.gallery.store.schema import PAGE_BYTES, migrate
+from service.storage.disk_errors import translated_errors
+from service.storage.private_files import open_private
 
 _CACHE_KIB = 65536
 _BUSY_WAIT_MS = 5000  # maximum time to wait for other programs that lock the store
@@ -20,7 +21,7 @@ _CHECKPOINT_WAIT_MS = 250  # maximum time that a WAL checkpoint waits for reader
 _BLOCKED_WAIT_MS = 10  # the same after a checkpoint in vain: its reader, such as a backup, may need hours
 _MAX_IDLE_READERS = 16
 _CANCELLATION_CHECK_S = 0.1  # interval at which a wait for the lock checks whether the client has disconnected
-_PRIMARY_CODE = 0xFF  # mask that removes the extension from an extended result code of SQLite
+_NAME = "the gallery store"
 
 
 class Database:
@@ -40,11 +41,11 @@ class Database:
         self._checkpoint_wait_ms = _CHECKPOINT_WAIT_MS
         self._closed = False
         self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_MAX_IDLE_READERS)
-        with _translated_errors():
+        with translated_errors(_NAME):
             os.close(open_private(path, os.O_RDWR))
             self._writer = self._connect()
         try:
-            with _translated_errors():
+            with translated_errors(_NAME):
                 self._writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
@@ -78,7 +79,7 @@ class Database:
             StoreBusy: Another program has locked the store; nothing was changed.
             StoreFailed: The file system refused a read or write; nothing was changed.
         """
-        with self.exclusive(deadline), _translated_errors():
+        with self.exclusive(deadline), translated_errors(_NAME):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -123,7 +124,7 @@ class Database:
         Raises:
             StoreFailed: The file system refused a read.
         """
-        with _translated_errors():
+        with translated_errors(_NAME):
             try:
                 connection = self._readers.get_nowait()
             except Empty:
@@ -156,7 +157,7 @@ class Database:
             StorageFull: The disk is full.
             StoreFailed: The file system refused a read or write.
         """
-        with self._lock, _translated_errors():
+        with self._lock, translated_errors(_NAME):
             self._writer.execute(f"PRAGMA busy_timeout = {self._checkpoint_wait_ms}")
             try:
                 busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -172,7 +173,7 @@ class Database:
             StorageFull: The disk has no room for a second copy of the store; nothing was changed.
             StoreFailed: The file system refused a read or write.
         """
-        with self._lock, _translated_errors():
+        with self._lock, translated_errors(_NAME):
             try:
                 self._writer.execute("VACUUM")
             finally:
@@ -195,21 +196,3 @@ class Database:
             while True:
                 self._readers.get_nowait().close()
         self._writer.close()
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Raise SQLite's storage errors as `StorageFull`, `StoreBusy` or `StoreFailed`; pass other errors on."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreFailed(f"the gallery store cannot be opened: {error.strerror}") from error
-    except sqlite3.Error as error:
-        code = (getattr(error, "sqlite_errorcode", 0) or 0) & _PRIMARY_CODE
-        if code == sqlite3.SQLITE_FULL:
-            raise StorageFull("the disk is full; nothing was changed") from error
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreBusy("another program has locked the gallery store; nothing was changed; try again") from error
-        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT):
-            raise StoreFailed(f"the gallery store failed: {error}") from error
-        raise
