@@ -109,9 +109,15 @@ class _RequestPool:
             self._free.put(compiled.create_infer_request())
 
     def run(self, images: Images) -> Arrays:
+        """Run in the plugin's own thread.
+
+        `infer` would run in the thread of the caller. On a busy machine, its work for the other threads then piles up in
+        memory that is never released: 8 callers took 11 KB more at each run of YuNet.
+        """
         request = self._free.get()
         try:
-            request.infer({0: images}, share_inputs=True)
+            request.start_async({0: images}, share_inputs=True)
+            request.wait()
             # Copied, because the next run of the request overwrites its memory.
             return tuple(request.get_tensor(port).data.astype(np.float32) for port in self._ports)
         except RuntimeError as error:
