@@ -158,7 +158,7 @@ reference: $(VENV)/dev.stamp
 calibrate: $(VENV)/run.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	$(BIN)/vultus calibrate $(or $(LFW),../shared/data/lfw)/images --faces central --title "LFW, deep-funneled" \
-		--out models/packs/manifests/opencv-zoo.calibration.json
+		--add --out models/packs/manifests/opencv-zoo.calibration.json
 
 ranges: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo

@@ -9,16 +9,19 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from models.serving.models import Models
+from service.api.access import AccessMiddleware
 from service.api.admission import Admission, BodyBudget
 from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
 from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
-from service.api.routes import ROUTERS
+from service.api.routes import KEY_ROUTER, ROUTERS
 from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
+from service.security.guard import Guard
+from service.security.keys.store import KeyStore
 from service.settings import Settings
 from service.version import VERSION
 
@@ -39,8 +42,23 @@ def switch_models(app: FastAPI, models: Models) -> None:
     weakref.finalize(earlier, closing.start).atexit = False
 
 
-def create_app(models: Models, galleries: Galleries, settings: Settings) -> FastAPI:
-    """Create the application from warmed-up models and open galleries."""
+def create_app(
+    models: Models,
+    galleries: Galleries,
+    settings: Settings,
+    guard: Guard | None = None,
+    keys: KeyStore | None = None,
+) -> FastAPI:
+    """Create the application.
+
+    Args:
+        models: Models that are warmed up.
+        galleries: Open galleries.
+        settings: The settings.
+        guard: Admits requests by their keys; None for an application that is open to everybody.
+        keys: Store of the keys; None for an application without the routes of keys.
+    """
+    guard = guard or Guard(None, open_to="everybody")
     app = FastAPI(
         title="Vultus",
         version=VERSION,
@@ -54,6 +72,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         settings=settings,
         galleries=galleries,
         references=ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
+        guard=guard,
         admission=Admission(settings.request.places, settings.request.overload_places),
         bodies=BodyBudget(settings.request.buffered_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
@@ -64,6 +83,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
         probe_workers=anyio.CapacityLimiter(_PROBE_WORKERS),
     )
     app.add_middleware(HeadMiddleware)
+    app.add_middleware(AccessMiddleware, guard=guard)
     app.add_middleware(ExpectationMiddleware)
     if settings.http.cors_origins:
         app.add_middleware(
@@ -78,4 +98,7 @@ def create_app(models: Models, galleries: Galleries, settings: Settings) -> Fast
     install_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router)
+    if keys is not None:
+        app.state.keys = keys
+        app.include_router(KEY_ROUTER)
     return app

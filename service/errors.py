@@ -20,10 +20,28 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── TooManyEmbeddings
 │   ├── TooManyCandidates
 │   ├── NotAcceptable
-│   ├── Overloaded
+│   ├── RetryLater           the request was not processed
+│   │   ├── Overloaded
+│   │   ├── RateExceeded
+│   │   ├── TooManyAtOnce
+│   │   └── TooManyConnections
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
-│   └── NotReady
+│   ├── NotReady
+│   └── AccessError          a key does not permit the request
+│       ├── KeyMissing
+│       ├── KeyMalformed
+│       ├── KeyWrong
+│       ├── KeyRevoked
+│       ├── KeyExpired
+│       ├── SeveralKeys
+│       ├── KeyInQuery
+│       └── ScopeMissing
+├── SecurityError            keys cannot be made or used
+│   ├── KeyUnknown
+│   ├── KeyExists
+│   ├── KeyInvalid
+│   └── ServerSecretUnfit
 └── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
     ├── SubjectUnknown
@@ -165,18 +183,34 @@ class NotAcceptable(RequestError):
     code = "not_acceptable"
 
 
-class Overloaded(RequestError):
-    """The service is overloaded and did not process the request; retry later.
+class RetryLater(RequestError):
+    """The service did not process the request; retry later.
 
     Attributes:
-        retry_after_s: Whole seconds after which a retry should find capacity.
+        retry_after_s: Whole seconds after which a retry should be accepted.
     """
-
-    code = "overloaded"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Overloaded(RetryLater):
+    """The service is overloaded and did not process the request; retry later."""
+
+    code = "overloaded"
+
+
+class RateExceeded(RetryLater):
+    """The key has sent more requests than its rate allows; retry later."""
+
+    code = "rate_exceeded"
+
+
+class TooManyAtOnce(RetryLater):
+    """The key has as many requests in progress as it may; retry later."""
+
+    code = "too_many_at_once"
 
 
 class RouteUnknown(RequestError):
@@ -195,6 +229,92 @@ class NotReady(RequestError):
     """Inference does not work at the moment."""
 
     code = "not_ready"
+
+
+class TooManyConnections(RetryLater):
+    """The service has as many connections as it may; retry later."""
+
+    code = "too_many_connections"
+
+
+class AccessError(RequestError):
+    """A key does not permit the request."""
+
+
+class KeyMissing(AccessError):
+    """The request has no key."""
+
+    code = "key_missing"
+
+
+class KeyMalformed(AccessError):
+    """The request has something that is not a key."""
+
+    code = "key_malformed"
+
+
+class KeyWrong(AccessError):
+    """The key of the request is not a key of this service."""
+
+    code = "key_wrong"
+
+
+class KeyRevoked(AccessError):
+    """The key of the request was revoked."""
+
+    code = "key_revoked"
+
+
+class KeyExpired(AccessError):
+    """The key of the request has expired."""
+
+    code = "key_expired"
+
+
+class SeveralKeys(AccessError):
+    """The request has several keys."""
+
+    code = "several_keys"
+
+
+class KeyInQuery(AccessError):
+    """The query of the request has a key, which servers and proxies write to their logs."""
+
+    code = "key_in_query"
+
+
+class ScopeMissing(AccessError):
+    """The key of the request does not have the scope that the request requires."""
+
+    code = "scope_missing"
+
+
+class SecurityError(VultusError):
+    """Keys cannot be made or used."""
+
+
+class KeyUnknown(SecurityError):
+    """No key has this id or name."""
+
+    code = "key_unknown"
+
+
+class KeyExists(SecurityError):
+    """A live key with this name already exists."""
+
+    code = "key_exists"
+
+
+class KeyInvalid(SecurityError):
+    """A key cannot have such a scope, gallery, limit or lifetime."""
+
+    code = "key_invalid"
+
+
+class ServerSecretUnfit(SecurityError):
+    """The server secret is missing or is not the one under which the keys were made."""
+
+    code = "server_secret_unfit"
 
 
 class GalleryError(VultusError):
@@ -386,6 +506,20 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     RouteUnknown: 404,
     MethodNotAllowed: 405,
     NotReady: 503,
+    RateExceeded: 429,
+    TooManyAtOnce: 429,
+    TooManyConnections: 503,
+    KeyMissing: 401,
+    KeyMalformed: 401,
+    KeyWrong: 401,
+    KeyRevoked: 401,
+    KeyExpired: 401,
+    SeveralKeys: 400,
+    KeyInQuery: 400,
+    ScopeMissing: 403,
+    KeyUnknown: 404,
+    KeyExists: 409,
+    KeyInvalid: 422,
     GalleryUnknown: 404,
     SubjectUnknown: 404,
     TemplateUnknown: 404,

@@ -10,21 +10,22 @@ discarded within limits, so that the client reads the response before the connec
 
 import asyncio
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from models.errors import VultusError
 from service.api.problems import MEDIA_TYPE, problem_of
 from service.api.request_id import HEADER
 from service.api.workers import STOPPING
-from service.errors import HttpMalformed
+from service.errors import HttpMalformed, TooManyConnections
 
 _MAX_DISCARDED_BYTES = 2**30
-_MAX_HEAD_BYTES = 2**16
 _HEAD_PIECE_BYTES = 2**14  # of a head that are parsed at once, because a client may send many requests together
-_HEAD_S = 30.0  # from the connection, or from the first byte of a later request, to the end of its head
-_DISCARD_S = 30.0  # both are generous, because a reset would discard the response that the client has not read yet
+_DISCARD_S = 30.0  # generous, because a reset would discard the response that the client has not read yet
+_RETRY_S = 1  # after which a refused connection may be tried again
 _FIRST_PROBE_S = 0.02  # each later probe waits twice as long
 _LAST_PROBE_S = 0.64  # more than the round trip of any network
 _STILL_WORKING = b"HTTP/1.1 100 Continue\r\n\r\n"  # not 102, which Python's http.client takes for the response
@@ -44,11 +45,27 @@ class _ResponseTransport:
             self._write(piece)
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Limits of connections.
+
+    Attributes:
+        connections: Maximum number of open connections.
+        head_bytes: Maximum size of the head of a request.
+        head_s: Time in seconds from the connection, or from the first byte of a later request, to the end of its head.
+    """
+
+    connections: int = 4096
+    head_bytes: int = 2**16
+    head_s: float = 30.0
+
+
 class HttpProtocol(HttpToolsProtocol):
     """A connection whose requests keep their bodies, whatever they offer."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits = ConnectionLimits(), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._limits = limits
         self._discarding: asyncio.TimerHandle | None = None
         self._discarded = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -58,9 +75,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._probe_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Expect a request."""
+        """Expect a request, or refuse a connection too many."""
         super().connection_made(transport)
         self._expect_head()
+        if len(self.connections) > self._limits.connections:
+            self._send(TooManyConnections("the service has as many connections as it may; retry later", _RETRY_S))
+            self._end()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
@@ -80,8 +100,8 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             if head and self._head_timer is head:  # a head that begins in a piece is counted from the next one
                 self._head_bytes += len(piece)
-                if self._head_bytes > _MAX_HEAD_BYTES:
-                    self._refuse(HttpMalformed(f"the head of the request exceeds {_MAX_HEAD_BYTES} bytes"))
+                if self._head_bytes > self._limits.head_bytes:
+                    self._refuse(HttpMalformed(f"the head of the request exceeds {self._limits.head_bytes} bytes"))
                     return
 
     def _parse(self, data: memoryview) -> None:
@@ -114,7 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(_HEAD_S, self.transport.close)
+        self._head_timer = self.loop.call_later(self._limits.head_s, self.transport.close)
 
     def _end_head(self) -> None:
         if self._head_timer:
@@ -258,7 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._send(error)
         self._end()
 
-    def _send(self, error: HttpMalformed) -> None:
+    def _send(self, error: VultusError) -> None:
         problem = problem_of(error, uuid.uuid4().hex)
         body = problem.model_dump_json(exclude_none=True).encode()
         head = (

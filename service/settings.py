@@ -1,11 +1,12 @@
 """Settings, read once from the environment variables `VULTUS_…`; they are immutable and passed as an argument."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -135,7 +136,7 @@ Words = Annotated[tuple[str, ...], NoDecode]
 
 
 class HttpSettings(_Group):
-    """Who may send requests."""
+    """Connections: which are accepted, how they are encrypted, and what they may hold."""
 
     trusted_hosts: Annotated[
         Words,
@@ -151,8 +152,66 @@ class HttpSettings(_Group):
             "commas; `*` for all; if unset, pages of other origins cannot"
         ),
     ] = ()
+    trusted_proxies: Annotated[
+        Words,
+        Field(
+            description="addresses or networks of proxies, separated by commas, whose header `X-Forwarded-For` states "
+            "the client; if unset, that header is ignored, because any client can send it"
+        ),
+    ] = ()
+    root_path: Annotated[
+        str,
+        Field(
+            pattern=r"^(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?$",
+            description="path under which a proxy offers the service and which it removes, such as `/faces`",
+        ),
+    ] = ""
+    tls_certificate: Annotated[
+        Path | None,
+        Field(
+            description="file of the certificate and its chain (PEM); if set, the service speaks HTTPS only, and reads "
+            "the files again when they change"
+        ),
+    ] = None
+    tls_key: Annotated[Path | None, Field(description="file of the certificate's private key (PEM)")] = None
+    tls_client_ca: Annotated[
+        Path | None,
+        Field(description="file of the authorities (PEM) that sign client certificates; if set, clients need one"),
+    ] = None
+    max_connections: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="maximum number of open connections, each of which takes memory and a file descriptor; further "
+            "ones are answered with 503",
+        ),
+    ] = 4096
+    max_head_bytes: Annotated[
+        int,
+        Field(
+            ge=1024,
+            description="maximum size of the head of a request, which is parsed before its key is known; browsers with "
+            "many cookies send some kilobytes",
+        ),
+    ] = 2**16
+    head_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="time in seconds in which the head of a request must arrive, so that slow clients cannot hold "
+            "connections",
+        ),
+    ] = 30.0
+    keep_alive_s: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="time in seconds after which an idle connection is closed; longer than proxies keep theirs "
+            "(usually 60), so that a proxy never sends on a closed one",
+        ),
+    ] = 75
 
-    @field_validator("trusted_hosts", "cors_origins", mode="before")
+    @field_validator("trusted_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -172,6 +231,47 @@ class HttpSettings(_Group):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin; give scheme, host and port, as https://example.org")
         return tuple(origin.lower() for origin in origins)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r} is neither an address nor a network: {error}") from error
+        return proxies
+
+    @model_validator(mode="after")
+    def _has_key_of_certificate(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("set both VULTUS_HTTP__TLS_CERTIFICATE and VULTUS_HTTP__TLS_KEY, or neither")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("client certificates need TLS: set VULTUS_HTTP__TLS_CERTIFICATE and VULTUS_HTTP__TLS_KEY")
+        return self
+
+
+class SecuritySettings(_Group):
+    """Who may use the service."""
+
+    keys: Annotated[
+        Literal["auto", "required", "off"],
+        Field(
+            description="whether requests need a key; `auto`: yes, except those of programs on this machine to a "
+            "service on a loopback address, until the first key is made; `required`: always; `off`: never, if a proxy "
+            "checks who sends requests"
+        ),
+    ] = "auto"
+    directory: Annotated[
+        Path | None, Field(description="directory of the keys; if unset, `security` in the data directory")
+    ] = None
+    secret_file: Annotated[
+        Path | None,
+        Field(
+            description="file of the server secret, 64 hexadecimal digits, under which keys are stored; if unset, "
+            "`server.secret` beside the keys, made at the first start"
+        ),
+    ] = None
 
 
 class RequestSettings(_Group):
@@ -313,6 +413,7 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
+    security: SecuritySettings = SecuritySettings()
 
     def serving_at(self, host: str) -> "Settings":
         """Return the settings of a service that listens at a host, whose name is then trusted."""
@@ -355,6 +456,11 @@ class Settings(BaseSettings):
     def comparisons_dir(self) -> Path:
         """Directory of the comparisons with float32 that passed on this machine."""
         return self.data_dir / "comparisons"
+
+    @property
+    def security_dir(self) -> Path:
+        """Directory of the keys."""
+        return self.security.directory or self.data_dir / "security"
 
     @property
     def galleries_dir(self) -> Path:

@@ -27,7 +27,7 @@ from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
 from service.settings import Settings, load_settings
-from tests.client import api_client
+from tests.client import Guarded, api_client, guarded_client
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,6 +161,12 @@ def galleries(fake_models: Models, tmp_path: Path) -> Iterator[Galleries]:
 
 
 @pytest.fixture
-def client(fake_models: Models, galleries: Galleries) -> Iterator[TestClient]:
-    with api_client(create_app(fake_models, galleries, Settings())) as client:
-        yield client
+def client(fake_models: Models, galleries: Galleries, tmp_path: Path) -> Iterator[TestClient]:
+    with guarded_client(fake_models, galleries, tmp_path / "security", open_to="loopback") as guarded:
+        yield guarded.client
+
+
+@pytest.fixture
+def guarded(fake_models: Models, galleries: Galleries, tmp_path: Path) -> Iterator[Guarded]:
+    with guarded_client(fake_models, galleries, tmp_path / "security") as guarded:
+        yield guarded

@@ -1,6 +1,6 @@
 """The calibration of an embedding contract and the decisions that follow from it."""
 
-from models.calibration.conditions import closest, differences
+from models.calibration.conditions import closest, differences, not_measured_again
 from models.calibration.files import read_calibrations, write_calibrations
 from models.calibration.records import DEFAULT_RATE, MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
 
@@ -14,6 +14,7 @@ __all__ = [
     "ScoreMap",
     "closest",
     "differences",
+    "not_measured_again",
     "read_calibrations",
     "write_calibrations",
 ]

@@ -29,6 +29,16 @@ def differences(calibration: Calibration, running: Mapping[str, Any]) -> dict[st
     }
 
 
+def not_measured_again(earlier: Sequence[Calibration], measured: Sequence[Calibration]) -> list[Calibration]:
+    """Return the earlier calibrations whose precisions were not measured again."""
+    again = [_precisions(calibration) for calibration in measured]
+    return [calibration for calibration in earlier if _precisions(calibration) not in again]
+
+
+def _precisions(calibration: Calibration) -> list[Any]:
+    return [calibration.conditions.get(name) for name in _DECISIVE]
+
+
 def closest(calibrations: Sequence[Calibration], running: Mapping[str, Any]) -> Calibration:
     """Return the calibration whose conditions differ least from what runs; among equal ones, the first.
 

@@ -111,8 +111,8 @@ class _RequestPool:
     def run(self, images: Images) -> Arrays:
         """Run in the plugin's own thread.
 
-        `infer` would run in the thread of the caller. On a busy machine, its work for the other threads then piles up in
-        memory that is never released: 8 callers took 11 KB more at each run of YuNet.
+        `infer` would run in the thread of the caller. On a busy machine, its work for the other threads then piles up
+        in memory that is never released: 8 callers took 11 KB more at each run of YuNet.
         """
         request = self._free.get()
         try:

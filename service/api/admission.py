@@ -8,18 +8,34 @@ refusal.
 A request takes its place when its body is complete, because slow uploads must not occupy places that the processor
 could use. A body that arrives promptly is counted from its first bytes, so that of many uploads that start together
 only as many are read as there are places, and a connection that sends no body counts for nothing.
+
+Every client that sends requests has a share of the places. If others fill all places, a client that holds less than its
+share is admitted beyond them, so that no client can starve the others; a client that is alone may fill all places.
 """
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from service.errors import Overloaded
 
 _SMOOTHING = 0.9  # weight of the past in the moving average of the time between two responses
 _RELIEF_S = 1.0  # time without a refusal after which the overload is over
 _PROMPT_S = 0.25  # 3 MB at 100 Mbit/s; a slow upload is counted for this time, and no longer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrival:
+    """A request whose body is expected.
+
+    Attributes:
+        client: Client that sends it.
+    """
+
+    client: str
 
 
 class Admission:
@@ -35,35 +51,43 @@ class Admission:
         """
         self._places = places
         self._pressed = min(overload_places, places)
-        self._inside = 0
-        self._announced: set[object] = set()  # requests without any byte of their bodies yet
-        self._arriving: dict[object, float] = {}  # when each body began to arrive, oldest first
+        self._inside: Counter[str] = Counter()  # requests that hold a place, by client
+        self._announced: set[Arrival] = set()  # requests without any byte of their bodies yet
+        self._arriving: dict[Arrival, float] = {}  # when each body began to arrive, oldest first
         self._clock = clock
         self._refused_at = -math.inf
         self._left_at: float | None = None
         self._gap = 0.0
 
-    def require_room(self) -> None:
+    def require_room(self, client: str = "") -> None:
         """Refuse a request for which no place is free; called before its body is read.
 
+        Args:
+            client: Client that sends the request.
+
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and the client holds its share of them.
         """
         now = self._clock()
         places = self._places if now - self._refused_at > _RELIEF_S else self._pressed
-        if self._inside >= places or self._inside + self._arriving_promptly(now) >= self._places:
+        inside = self._inside.total()
+        is_full = inside >= places or inside + self._arriving_promptly(now) >= self._places
+        if is_full and not self._is_below_share(client):
             self._refused_at = now
             raise Overloaded("the service is overloaded; retry later", self._drain_time())
 
     @contextmanager
-    def arrival(self) -> Iterator[object]:
+    def arrival(self, client: str = "") -> Iterator[Arrival]:
         """Expect the body of a request; yield what `begin` and `place` need to know it again.
 
+        Args:
+            client: Client that sends the request.
+
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and the client holds its share of them.
         """
-        self.require_room()
-        arrived = object()
+        self.require_room(client)
+        arrived = Arrival(client)
         self._announced.add(arrived)
         try:
             yield arrived
@@ -71,19 +95,19 @@ class Admission:
             self._announced.discard(arrived)
             self._arriving.pop(arrived, None)
 
-    def begin(self, arrived: object) -> None:
+    def begin(self, arrived: Arrival) -> None:
         """Count a request for a short time from the first bytes of its body; later calls for it have no effect.
 
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and the client holds its share of them.
         """
         if arrived in self._announced:
-            self.require_room()
+            self.require_room(arrived.client)
             self._announced.remove(arrived)
             self._arriving[arrived] = self._clock()
 
     @contextmanager
-    def place(self, admitted: bool = False, arrived: object = None) -> Iterator[None]:
+    def place(self, admitted: bool = False, arrived: Arrival | None = None) -> Iterator[None]:
         """Hold a place for the duration of the block.
 
         Args:
@@ -91,17 +115,26 @@ class Admission:
             arrived: What `arrival` yielded for the request; while it is counted, the request has a place.
 
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and the client holds its share of them.
         """
-        counted = self._arriving.pop(arrived, None) is not None
+        counted = arrived is not None and self._arriving.pop(arrived, None) is not None
+        client = arrived.client if arrived else ""
         if not (admitted or counted):
-            self.require_room()
-        self._inside += 1
+            self.require_room(client)
+        self._inside[client] += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside[client] -= 1
+            if not self._inside[client]:
+                del self._inside[client]
             self._record_response()
+
+    def _is_below_share(self, client: str) -> bool:
+        """Return whether others hold all places although a client holds less than its share of them."""
+        if self._inside.total() >= 2 * self._places or not self._inside.keys() - {client}:
+            return False
+        return self._inside[client] < max(1, self._places // len(self._inside.keys() | {client}))
 
     def _arriving_promptly(self, now: float) -> int:
         while self._arriving:
@@ -119,7 +152,7 @@ class Admission:
 
     def _drain_time(self) -> int:
         """Estimate the time until all admitted requests are answered, in whole seconds, at least 1."""
-        return max(1, math.ceil(self._gap * self._inside))
+        return max(1, math.ceil(self._gap * self._inside.total()))
 
 
 class BodyBudget:

@@ -13,13 +13,15 @@ from pydantic import BaseModel
 
 from models.deadline import Deadline
 from models.serving.models import Models
-from service.api.admission import Admission, BodyBudget
+from service.api.access import client_of
+from service.api.admission import Admission, Arrival, BodyBudget
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
 from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
 from service.errors import NotReady
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
+from service.security.guard import Guard
 from service.settings import Settings
 
 PROBE_S = 5.0
@@ -39,6 +41,7 @@ class Backend:
         settings: The settings of the service.
         galleries: The open galleries.
         references: Cache of embedded reference photos.
+        guard: Admits requests by their keys.
         admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
@@ -53,6 +56,7 @@ class Backend:
     settings: Settings
     galleries: Galleries
     references: ReferenceCache
+    guard: Guard
     admission: Admission
     bodies: BodyBudget
     inference_workers: anyio.CapacityLimiter
@@ -106,8 +110,9 @@ class Backend:
             return await self.change(deadline, store, self, prepared, deadline)
 
     @asynccontextmanager
-    async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, object]]:
-        with self.admission.arrival() as arrived, self.bodies.account() as account:  # refused before the body is read
+    async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, Arrival]]:
+        client = client_of(request)
+        with self.admission.arrival(client) as arrived, self.bodies.account() as account:  # before the body is read
 
             def take(size: int) -> None:
                 self.admission.begin(arrived)
@@ -123,7 +128,7 @@ class Backend:
         deadline: Deadline,
         work: Callable[..., Answer],
         *arguments: object,
-        arrived: object = None,
+        arrived: Arrival | None = None,
     ) -> Answer:
         """Run blocking work in an inference worker, and wait for it until the deadline.
 

@@ -16,15 +16,22 @@ from service.api.wire.responses import Problem
 from service.errors import (
     HTTP_STATUS,
     INTERNAL_CODE,
+    AccessError,
     BodyTooSlow,
     DuplicateOfAnother,
+    KeyMissing,
     MethodNotAllowed,
-    Overloaded,
+    RateExceeded,
+    RetryLater,
     RouteUnknown,
+    ScopeMissing,
+    TooManyAtOnce,
     http_status,
 )
 
 MEDIA_TYPE = "application/problem+json"
+
+_KEY_ERRORS = (*AccessError.__subclasses__(), RateExceeded, TooManyAtOnce)
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -71,10 +78,15 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-def documented_problems(*errors: type[VultusError]) -> dict[int | str, dict[str, Any]]:
-    """Describe the error responses of an operation for the OpenAPI document."""
+def documented_problems(*errors: type[VultusError], needs_key: bool = True) -> dict[int | str, dict[str, Any]]:
+    """Describe the error responses of an operation for the OpenAPI document.
+
+    Args:
+        errors: Errors of the operation.
+        needs_key: Whether the operation needs a key, and so has the errors of keys too.
+    """
     by_status: dict[int, list[type[VultusError]]] = {}
-    for error in dict.fromkeys(errors):
+    for error in dict.fromkeys((*errors, *(_KEY_ERRORS if needs_key else ()))):
         by_status.setdefault(HTTP_STATUS[error], []).append(error)
     return {
         status: {
@@ -95,8 +107,29 @@ def _title(error: type[VultusError]) -> str:
 
 
 def problem_response(error: VultusError, request_id: str) -> JSONResponse:
-    """Return the response for an error outside of the application, where its exception handlers do not apply."""
-    return _respond(problem_of(error, request_id))
+    """Return the response for an error, also outside of the application, where its exception handlers do not apply."""
+    problem = problem_of(error, request_id)
+    if problem.status >= 500 and not isinstance(error, CancellationError):  # an ended request is not a failure
+        cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # the error of the engine
+        _log.error("%s %s: %s", request_id, type(error).__name__, error, exc_info=cause)
+    return _respond(problem, _headers_of(error))
+
+
+def _headers_of(error: VultusError) -> dict[str, str]:
+    if isinstance(error, RetryLater):
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, BodyTooSlow):  # otherwise the connection stays open for the rest of the body
+        return {"Connection": "close"}
+    if isinstance(error, ScopeMissing):
+        return {"WWW-Authenticate": _challenge("insufficient_scope")}
+    if isinstance(error, AccessError) and http_status(error) == HTTP_STATUS[KeyMissing]:
+        return {"WWW-Authenticate": _challenge(None if isinstance(error, KeyMissing) else "invalid_token")}
+    return {}
+
+
+def _challenge(fault: str | None) -> str:
+    """Return a challenge for a key, with the fault of the one that was sent (RFC 6750, section 3.1)."""
+    return 'Bearer realm="vultus"' + (f', error="{fault}"' if fault else "")
 
 
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -106,16 +139,7 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
 
 
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
-    problem = problem_of(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
-    if problem.status >= 500 and not isinstance(error, CancellationError):  # an ended request is not a failure
-        cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # the error of the engine
-        _log.error("%s %s: %s", request.state.request_id, type(error).__name__, error, exc_info=cause)
-    headers: dict[str, str] = {}
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, BodyTooSlow):  # otherwise the connection stays open for the rest of the body
-        headers["Connection"] = "close"
-    return _respond(problem, headers)
+    return problem_response(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

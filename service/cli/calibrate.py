@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from models.artefact.card import CALIBRATION
-from models.calibration import Calibration, write_calibrations
+from models.calibration import Calibration, not_measured_again, read_calibrations, write_calibrations
 from models.errors import StorageFailed
 from models.evaluation.acquire.pictures import FaceTable
 from models.evaluation.calibrate.calibrating import calibrate as measure
@@ -41,6 +41,9 @@ def calibrate(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Name of the pictures; default: the name of the directory.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; default: the file that the service reads.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep what the file holds for precisions that are not measured now.")
+    ] = False,
 ) -> Sequence[Evaluation]:
     """Measure the error rates of thresholds on your own pictures.
 
@@ -63,6 +66,9 @@ def calibrate(
         calibrations.append(calibration)
         evaluations.append(_report(calibration, acquired, pictures, path))
     assert path is not None  # because `models` loads at least one
+    if add and path.exists():
+        earlier = read_calibrations(path, calibrations[0].contract_id)
+        calibrations = [*not_measured_again(earlier, calibrations), *calibrations]
     write_calibrations(path, calibrations)
     return evaluations
 

@@ -108,7 +108,11 @@ def _service() -> Iterator[httpx2.Client]:
     with contextlib.ExitStack() as stack:
         command = [sys.executable, "-c", "from service.cli.main import main; main()", "serve", "--port", "0"]
         scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's galleries may be in use
-        environment = {**os.environ, "VULTUS_GALLERY__DIRECTORY": scratch}
+        environment = {
+            **os.environ,
+            "VULTUS_GALLERY__DIRECTORY": scratch,
+            "VULTUS_SECURITY__DIRECTORY": str(Path(scratch) / "security"),  # so that no key is needed
+        }
         process = stack.enter_context(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         )

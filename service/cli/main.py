@@ -67,6 +67,7 @@ COMMANDS = {
     "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
+    "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),
     "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),
 }
 

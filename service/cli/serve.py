@@ -5,6 +5,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,47 +19,40 @@ from service.self_tuning import SelfTuning
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
 
-_KEEP_ALIVE_S = 75  # longer than proxies keep idle connections, so that a proxy never sends on a closed connection
-
 _log = logging.getLogger("vultus")
 
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free port.")] = 8000,
+    uds: Annotated[Path | None, typer.Option(help="Unix socket to listen on, instead of an address.")] = None,
     hints: Annotated[bool, typer.Option(help="Print example curl commands.")] = False,
 ) -> None:
     """Serve the pack over HTTP. Nothing is downloaded; run `vultus packs fetch` first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the response already describes an invalid body
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     limit_retained_memory(usable_cores())
     limit_library_threads()
     settings = load_settings()
     with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
         opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
-        import uvicorn  # imported while the engines compile: server and framework take a third of a second
-
+        # imported while the engines compile: server, framework and stores take a third of a second
         from service.app import create_app, switch_models
-        from service.http_protocol import HttpProtocol
+        from service.security.opening import is_loopback, open_guard
+        from service.transport import CertificateWatch, run_server, server_config
 
         galleries, models = opening.result()
         _announce(models)
+        guard, keys = opened.enter_context(open_guard(settings, is_local=uds is None and is_loopback(host)))
         if hints:
             _print_hints(host, port)
-        app = create_app(models, galleries, settings.serving_at(host))
+        app = create_app(models, galleries, settings.serving_at(host), guard, keys)
         opened.callback(SelfTuning(settings, models, partial(switch_models, app)).close)
+        config = server_config(app, settings, host, port, uds)
+        opened.callback(CertificateWatch(config, settings.http).close)
         signal.signal(signal.SIGTERM, _end)
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            http=HttpProtocol,
-            ws="none",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.request.shutdown_s,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
+        run_server(config)
 
 
 def _end(*_: object) -> None:

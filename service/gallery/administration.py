@@ -4,7 +4,9 @@ A change takes the deadline of its request. If the request ends while the change
 changed, and `DeadlineExceeded` or `RequestCancelled` is raised.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
@@ -63,12 +65,22 @@ def count_contents(galleries: Galleries, gallery: Gallery) -> tuple[int, int]:
         return subject_rows.count(connection, gallery), template_rows.count(connection, gallery)
 
 
-def list_galleries(galleries: Galleries, after: str, limit: int) -> list[tuple[Gallery, int, int]]:
-    """Read galleries sorted by name, starting after the name `after`, with their counts of subjects and templates."""
+def list_galleries(
+    galleries: Galleries, after: str, limit: int, reaches: Callable[[str], bool] = lambda _: True
+) -> list[tuple[Gallery, int, int]]:
+    """Read galleries sorted by name, with their counts of subjects and templates.
+
+    Args:
+        galleries: The open galleries.
+        after: Name after which the list begins.
+        limit: Maximum length of the list; -1 for no limit.
+        reaches: Returns whether the list may contain the gallery of a name.
+    """
     with galleries.database.reading() as connection:
+        reached = (gallery for gallery in gallery_rows.iterate(connection, after) if reaches(gallery.name))
         return [
             (gallery, subject_rows.count(connection, gallery), template_rows.count(connection, gallery))
-            for gallery in gallery_rows.page(connection, after, limit)
+            for gallery in islice(reached, None if limit < 0 else limit)
         ]
 
 

@@ -100,7 +100,7 @@ def check_erasure(galleries: Galleries, deadline: Deadline | None = None) -> Era
         galleries.database.rewrite()
         truncated = any(galleries.truncate_log() for _ in range(_TRUNCATIONS))
         with galleries.database.reading() as connection:
-            found = gallery_rows.page(connection, "", -1)
+            found = list(gallery_rows.iterate(connection))
             stored = {gallery.key: template_rows.owners(connection, gallery)[0] for gallery in found}
         expected = STORE_FILES | FOREIGN | {f"{key}.graph" for key in stored}
         faults = [

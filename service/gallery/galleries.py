@@ -104,7 +104,7 @@ class Galleries:
         self._closing = threading.Event()
         self._live: dict[int, LiveIndex] = {}
         with self.database.reading() as connection:
-            found = rows.page(connection, "", -1)
+            found = list(rows.iterate(connection))
         self._remove_orphans({gallery.key for gallery in found})
         for gallery in found:
             live = self.register(gallery)

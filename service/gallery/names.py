@@ -30,7 +30,7 @@ def clean_name(name: str, what: str) -> str:
 
     Args:
         name: Name as received.
-        what: `gallery` or `subject`.
+        what: What has the name, such as `gallery`; messages and `part` of the error name it.
 
     Raises:
         NameInvalid: The name is empty, longer than `MAX_NAME_CHARACTERS` in composed form, begins or ends with a

@@ -59,6 +59,12 @@ class Comparison:
     prior: float = 0.5
     gate: Gate = NO_GATE
 
+    @property
+    def galleries(self) -> dict[str, str]:
+        """Name of the gallery of each side that has one, by the part of the request."""
+        sides = zip(PARTS, (self.probe, self.reference), strict=True)
+        return {part: side.gallery for part, side in sides if isinstance(side, EnrolledSubject)}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:

@@ -7,7 +7,14 @@ import pytest
 
 from models.artefact.card import Card, DetectorCard, read_card
 from models.artefact.digests import value_digest
-from models.calibration import Calibration, closest, differences, read_calibrations, write_calibrations
+from models.calibration import (
+    Calibration,
+    closest,
+    differences,
+    not_measured_again,
+    read_calibrations,
+    write_calibrations,
+)
 from models.errors import CalibrationUnfit, OperatingPointUnknown, StorageFailed
 from models.packs import PackStore, find_manifest
 from models.packs.manifest import calibration_file
@@ -209,6 +216,12 @@ def test_the_calibration_whose_conditions_are_closest_is_chosen(
     chosen = closest(calibrations, running)
     assert chosen is calibrations[expected]
     assert set(differences(chosen, running)) == different
+
+
+def test_conditions_that_are_not_measured_again_are_kept() -> None:
+    earlier = [measured_in("bf16", "bf16"), measured_in("fp32"), measured_in("int8")]
+    measured = [measured_in("int8", "bf16"), measured_in("fp32", engine="onnxruntime")]
+    assert not_measured_again(earlier, measured) == [earlier[0], earlier[2]]
 
 
 def test_precision_counts_more_than_all_other_conditions() -> None:

@@ -29,8 +29,10 @@ def free_port() -> int:
 
 
 def own_galleries(directory: Path) -> dict[str, str]:
-    """Return an environment for a service with its own galleries and the packs of the other services."""
-    return {**os.environ, "VULTUS_GALLERY__DIRECTORY": str(directory)}
+    """Return an environment for a service with its own galleries and keys, and the packs of the other services."""
+    names = {"GALLERY": "galleries", "SECURITY": "security"}
+    own = {f"VULTUS_{group}__DIRECTORY": str(directory / name) for group, name in names.items()}
+    return {**os.environ, **own}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from service import http_protocol
-from service.http_protocol import HttpProtocol
+from service.http_protocol import ConnectionLimits, HttpProtocol
 
 OFFERS = [
     "",
@@ -101,10 +101,10 @@ class FakeTransport:
         return ("127.0.0.1", 1) if name in ("peername", "sockname") else None
 
 
-def connect() -> tuple[HttpProtocol, FakeTransport]:
+def connect(limits: ConnectionLimits | None = None) -> tuple[HttpProtocol, FakeTransport]:
     config = uvicorn.Config(echo, http=HttpProtocol, ws="none", lifespan="off", log_level="critical")
     config.load()
-    protocol = HttpProtocol(config, ServerState(), {})
+    protocol = HttpProtocol(config, ServerState(), {}, limits=limits or ConnectionLimits())
     transport = FakeTransport(protocol)
     protocol.connection_made(transport)  # type: ignore[arg-type]
     return protocol, transport
@@ -252,15 +252,14 @@ def test_only_so_much_of_an_unread_body_is_discarded(monkeypatch: pytest.MonkeyP
     assert asyncio.run(send_slowly([500], 0.05)).closed
 
 
-def test_the_head_of_a_request_has_a_size_and_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_of_a_request_has_a_size_and_a_time() -> None:
     transport = converse(b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 2**16)
     ((status, body),) = responses(transport.written)
     assert (status, body["code"]) == (400, "http_malformed")
     assert transport.ended
-    monkeypatch.setattr(http_protocol, "_HEAD_S", 0.05)
 
     async def wait(sent: bytes) -> bool:
-        protocol, transport = connect()
+        protocol, transport = connect(ConnectionLimits(head_s=0.05))
         protocol.data_received(sent)
         await asyncio.sleep(0.2)
         return transport.closed

@@ -10,7 +10,9 @@ from starlette.datastructures import Headers, QueryParams
 
 from models.deadline import Deadline
 from models.errors import EngineStopped
+from service.api.access import grant_of
 from service.errors import BodyIncomplete, BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
+from service.security.scopes import Grant
 from service.settings import RequestSettings
 
 
@@ -23,12 +25,14 @@ class ReceivedRequest:
         query: Query parameters of the request.
         pieces: Pieces of the body, as the network delivered them.
         request_id: Id of the request, for problem documents.
+        grant: What the request may do.
     """
 
     headers: Headers
     query: QueryParams
     pieces: Sequence[bytes]
     request_id: str
+    grant: Grant
 
     @property
     def media_type(self) -> str:
@@ -123,4 +127,4 @@ async def receive(
                     pieces.append(piece)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not arrive within the time limit of the request") from error
-    return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id)
+    return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id, grant_of(request))

@@ -3,7 +3,7 @@
 A new route belongs in the module of its resource. A new resource is a module here and a line in `ROUTERS`.
 """
 
-from service.api.routes import detect, enrol, exchange, galleries, identify, info, subjects, verify
+from service.api.routes import detect, enrol, exchange, galleries, identify, info, keys, subjects, verify
 
 ROUTERS = (
     detect.router,
@@ -15,3 +15,6 @@ ROUTERS = (
     exchange.router,
     info.router,
 )
+
+KEY_ROUTER = keys.router
+"""The routes of keys, for a service that has keys."""

@@ -10,6 +10,7 @@ from models.deadline import Deadline
 from models.errors import VultusError
 from models.pipeline import DetectedPhoto, EmbeddedPhoto
 from service import errors
+from service.api.access import needs
 from service.api.backend import Backend, UsesBackend, json_response, server_timing
 from service.api.documented_errors import IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.intake.body import ReceivedRequest
@@ -28,7 +29,13 @@ Outcome = TypeVar("Outcome", DetectedPhoto, EmbeddedPhoto)
 _PROBLEMS = documented_problems(*INTAKE_ERRORS, errors.TooManyImages, *IMAGE_ERRORS, *LOAD_ERRORS)
 
 
-@router.post("/detect", response_model=DetectResponse, responses=_PROBLEMS, openapi_extra=images_body(DetectRequest))
+@router.post(
+    "/detect",
+    response_model=DetectResponse,
+    dependencies=[needs("detect")],
+    responses=_PROBLEMS,
+    openapi_extra=images_body(DetectRequest),
+)
 async def detect(request: Request, backend: UsesBackend) -> Response:
     """Detect the faces of photos.
 
@@ -41,6 +48,7 @@ async def detect(request: Request, backend: UsesBackend) -> Response:
 @router.post(
     "/embed",
     response_model=EmbedResponse,
+    dependencies=[needs("embed")],
     responses={**_PROBLEMS, **documented_problems(errors.NotAcceptable), 200: embeddings_content(EmbedResponse)},
     openapi_extra=images_body(EmbedRequest),
 )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from models.deadline import Deadline
 from models.errors import VultusError
 from service import errors
+from service.api.access import access_of, client_of, needs
 from service.api.backend import Backend, UsesBackend, json_response
 from service.api.documented_errors import (
     EMBEDDING_ERRORS,
@@ -50,6 +51,7 @@ _EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
     "/subjects/{subject}/templates",
     name="enrol",
     response_model=EnrolResponse,
+    dependencies=[needs("enrol")],
     responses=documented_problems(
         *INTAKE_ERRORS, errors.TooManyImages, errors.TooManyEmbeddings, *_ENTRY_ERRORS, *LOAD_ERRORS
     ),
@@ -72,6 +74,7 @@ async def enrol_subject(gallery: str, subject: str, request: Request, backend: U
 @router.post(
     "/templates",
     response_class=LineResponse,
+    dependencies=[needs("enrol")],
     responses={
         **documented_problems(
             errors.MediaTypeUnsupported,
@@ -97,11 +100,12 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
         raise MediaTypeUnsupported(f"send one JSON object in each line, with the media type {NDJSON}")
     options = read_query(request, EnrolOptions, REPEATABLE)
     found = await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
-    request_id = request.state.request_id
+    request_id, access = request.state.request_id, access_of(request)
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
-    backend.admission.require_room()
+    backend.admission.require_room(client_of(request))
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
+        backend.guard.recheck(access)
         parsed, prepared = await backend.infer_lines(deadline, _prepare_group, backend, found, group, options, deadline)
         return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
 

@@ -1,12 +1,15 @@
 """`/export` and `/import`: export and import galleries as NDJSON."""
 
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
 
 from models.deadline import Deadline
 from service import errors
+from service.api.access import access_of, needs
 from service.api.backend import UsesBackend
 from service.api.documented_errors import STORE_ERRORS
 from service.api.intake.members import NDJSON, is_ndjson, time_limit
@@ -26,6 +29,7 @@ _AT_ONCE_BYTES = 2**25
 
 @router.get(
     "/export",
+    dependencies=[needs("export")],
     responses={
         **documented_problems(errors.GalleryUnknown),
         200: {
@@ -35,7 +39,7 @@ _AT_ONCE_BYTES = 2**25
     },
     response_class=StreamingResponse,
 )
-async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
+async def export(gallery: str, request: Request, backend: UsesBackend) -> StreamingResponse:
     """Export all subjects and templates of a gallery as NDJSON.
 
     The header has the settings of the gallery, and the line of a template its crop if the gallery keeps crops. Every
@@ -43,11 +47,19 @@ async def export(gallery: str, backend: UsesBackend) -> StreamingResponse:
     as it was when the request began, without what is erased before its line is sent.
     """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
-    return StreamingResponse(join_short_lines(lines), media_type=NDJSON)
+    access = access_of(request)
+
+    async def permitted() -> AsyncIterator[bytes]:
+        async for piece in iterate_in_threadpool(join_short_lines(lines)):
+            backend.guard.recheck(access)  # a key that is revoked meanwhile leaves a truncated export
+            yield piece
+
+    return StreamingResponse(permitted(), media_type=NDJSON)
 
 
 @router.post(
     "/import",
+    dependencies=[needs("enrol")],
     responses=documented_problems(
         errors.GalleryUnknown,
         errors.ContractMismatch,
@@ -80,6 +92,7 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
     """
     if not is_ndjson(request):
         raise MediaTypeUnsupported(f"send the lines of an export with the media type {NDJSON}")
+    access = access_of(request)
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
     limit_s = time_limit(request.headers, backend.settings.request)
     ahead = ReceiveAhead(request)
@@ -87,6 +100,7 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
         arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES, limit_s, account)
         async with aclosing(in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES)) as groups:
             async for lines in groups:
+                backend.guard.recheck(access)
                 deadline = Deadline(limit_s)
                 with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile
                     await backend.change(deadline, importer.store, lines, deadline)

@@ -6,6 +6,7 @@ from models.deadline import Deadline
 from models.errors import CalibrationUnfit, QualityUnvalidated
 from models.quality import Gate
 from service import errors
+from service.api.access import grant_of, needs
 from service.api.backend import Backend, UsesBackend
 from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
@@ -35,6 +36,7 @@ _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 @router.post(
     "",
     status_code=201,
+    dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS),
     openapi_extra=json_body(GalleryCreate, _EXAMPLE),
 )
@@ -42,6 +44,7 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     """Create a gallery for embeddings of the served model."""
     deadline = backend.deadline(request)
     body = await backend.read(request, GalleryCreate, deadline)
+    grant_of(request).require_galleries([body.gallery])
     backend.models.require_gate(Gate(body.min_quality))
 
     def work(galleries: Galleries, deadline: Deadline) -> GalleryOut:
@@ -56,16 +59,18 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 @router.get(
     "",
     response_model=GalleryPage,
+    dependencies=[needs("read")],
     responses=documented_problems(errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
     openapi_extra=query(PageQuery),
 )
 async def list_all(request: Request, backend: UsesBackend) -> Response:
-    """List galleries, ordered by name."""
+    """List galleries, ordered by name; a key lists those that it reaches."""
     page = read_query(request, PageQuery)
     after = last_name(page.cursor)
+    grant = grant_of(request)
 
     def work() -> Response:
-        found = list_galleries(backend.galleries, after, page.limit + 1)
+        found = list_galleries(backend.galleries, after, page.limit + 1, grant.reaches)
         entries = [GalleryOut.of(*row, backend.galleries.live(row[0])) for row in found[: page.limit]]
         following = cursor_of(entries[-1].gallery) if len(found) > page.limit else None
         return written(GalleryPage(galleries=entries, next=following))
@@ -73,7 +78,7 @@ async def list_all(request: Request, backend: UsesBackend) -> Response:
     return await backend.call_gallery(work)
 
 
-@router.get("/{gallery}", responses=documented_problems(errors.GalleryUnknown))
+@router.get("/{gallery}", dependencies=[needs("read")], responses=documented_problems(errors.GalleryUnknown))
 async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
     """Describe a gallery."""
     return await _describe(backend, gallery)
@@ -81,6 +86,7 @@ async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
 
 @router.patch(
     "/{gallery}",
+    dependencies=[needs("enrol")],
     responses=documented_problems(
         *BODY_ERRORS, errors.GalleryUnknown, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS
     ),
@@ -93,6 +99,8 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
     """
     deadline = backend.deadline(request)
     body = await backend.read(request, GalleryPatch, deadline)
+    if body.gallery is not None:
+        grant_of(request).require_galleries([body.gallery])
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
     changes = (body.gallery, body.index, metadata, body.min_quality)
@@ -101,7 +109,11 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
     return GalleryOut.of(changed, *counts, backend.galleries.live(changed))
 
 
-@router.delete("/{gallery}", responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS))
+@router.delete(
+    "/{gallery}",
+    dependencies=[needs("erase")],
+    responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS),
+)
 async def erase(gallery: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a gallery with all its subjects and templates."""
     deadline = backend.deadline(request)
@@ -110,6 +122,7 @@ async def erase(gallery: str, request: Request, backend: UsesBackend) -> Receipt
 
 @router.post(
     "/{gallery}/verify",
+    dependencies=[needs("admin")],
     responses=documented_problems(*BODY_ERRORS, errors.GalleryUnknown, *STORE_ERRORS),
     openapi_extra=json_body(ConsistencyRequest, {"erasure": True}),
 )
@@ -131,6 +144,7 @@ async def verify(gallery: str, request: Request, backend: UsesBackend) -> Consis
 @router.post(
     "/{gallery}/rebuild",
     status_code=202,
+    dependencies=[needs("admin")],
     responses=documented_problems(errors.GalleryUnknown, errors.ContractMismatch),
 )
 async def rebuild(gallery: str, backend: UsesBackend) -> GalleryOut:

@@ -9,6 +9,7 @@ from models import errors as core
 from models.deadline import Deadline
 from models.errors import VultusError
 from service import errors
+from service.api.access import access_of, client_of, needs
 from service.api.backend import Backend, UsesBackend, json_response
 from service.api.documented_errors import EMBEDDING_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.intake.body import ReceivedRequest
@@ -48,6 +49,7 @@ _PROBLEMS = documented_problems(
 @router.post(
     "/identify",
     response_model=IdentifyResponse,
+    dependencies=[needs("identify")],
     responses=_PROBLEMS,
     openapi_extra=images_body(IdentifyRequest, _EXAMPLE, IdentifyLine),
 )
@@ -71,6 +73,7 @@ async def identify_faces(request: Request, backend: UsesBackend) -> Response:
 
 def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
     body = read_images(received, IdentifyRequest, backend.settings.request, _MANY)
+    received.grant.require_galleries(body.gallery)
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     found = identify(backend.galleries, backend.models, contents, body.search(), deadline)
     assign_parts(found.probes, len(body.images))
@@ -80,13 +83,16 @@ def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -
 
 async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
     options = read_query(request, IdentifyOptions, _MANY)
+    access = access_of(request)
+    access.grant.require_galleries(options.gallery)
     # checked before the first line, so that invalid options are the error of the request
     await backend.call_gallery(require_search, backend.galleries, backend.models, options.search())
     request_id = request.state.request_id
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
-    backend.admission.require_room()
+    backend.admission.require_room(client_of(request))
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
+        backend.guard.recheck(access)
         return await backend.infer_lines(deadline, _identify_group, backend, group, options, request_id, deadline)
 
     async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:

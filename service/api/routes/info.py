@@ -13,6 +13,7 @@ from models.errors import DeadlineExceeded, EngineStopped, InferenceFailed
 from models.pipeline import Pipeline
 from models.runtime import SessionDescription
 from models.synthetic import synthetic_pictures
+from service.api.access import needs
 from service.api.backend import PROBE_S, UsesBackend
 from service.api.problems import documented_problems
 from service.api.wire.responses import (
@@ -34,7 +35,7 @@ router = APIRouter(tags=["operation"])
 _UNIT_TOLERANCE = 1e-2  # bf16 arithmetic normalises to within a few thousandths
 
 
-@router.get("/v1/info")
+@router.get("/v1/info", dependencies=[needs()], responses=documented_problems())
 async def info(backend: UsesBackend) -> InfoResponse:
     """Describe what is served: models, embedding contract, engines in use, operating points."""
     models = backend.models
@@ -70,7 +71,7 @@ async def healthz() -> Health:
     return Health(status="alive")
 
 
-@router.get("/readyz", responses=documented_problems(NotReady))
+@router.get("/readyz", responses=documented_problems(NotReady, needs_key=False))
 async def readyz(backend: UsesBackend) -> Health:
     """Report whether inference works.
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service import errors
+from service.api.access import needs
 from service.api.backend import UsesBackend
 from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
@@ -30,6 +31,7 @@ _UNKNOWN = (errors.GalleryUnknown, errors.SubjectUnknown)
 @router.post(
     "",
     status_code=201,
+    dependencies=[needs("enrol")],
     responses=documented_problems(
         *BODY_ERRORS, errors.GalleryUnknown, errors.NameInvalid, errors.SubjectExists, *STORE_ERRORS
     ),
@@ -48,6 +50,7 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
 @router.get(
     "",
     response_model=SubjectPage,
+    dependencies=[needs("read")],
     responses=documented_problems(
         errors.GalleryUnknown, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown
     ),
@@ -70,6 +73,7 @@ async def list_all(gallery: str, request: Request, backend: UsesBackend) -> Resp
 @router.get(
     "/{subject}",
     response_model=SubjectDetails,
+    dependencies=[needs("read")],
     responses=documented_problems(*_UNKNOWN, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
     openapi_extra=query(TemplatePageQuery),
 )
@@ -90,6 +94,7 @@ async def describe(gallery: str, subject: str, request: Request, backend: UsesBa
 
 @router.patch(
     "/{subject}",
+    dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.NameInvalid, errors.SubjectExists, *STORE_ERRORS),
     openapi_extra=json_body(SubjectPatch, {"subject": "ann smith"}),
 )
@@ -106,6 +111,7 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 
 @router.post(
     "/{subject}/merge",
+    dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.SubjectExists, errors.SubjectFull, *STORE_ERRORS),
     openapi_extra=json_body(MergeRequest, {"subject": "anne"}),
 )
@@ -119,7 +125,7 @@ async def merge(gallery: str, subject: str, request: Request, backend: UsesBacke
     return SubjectOut.of(merged)
 
 
-@router.delete("/{subject}", responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
+@router.delete("/{subject}", dependencies=[needs("erase")], responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
 async def erase(gallery: str, subject: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a subject with all its templates.
 
@@ -134,6 +140,7 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
 
 @router.delete(
     "/{subject}/templates/{template}",
+    dependencies=[needs("erase")],
     responses=documented_problems(*_UNKNOWN, errors.TemplateUnknown, *STORE_ERRORS),
 )
 async def erase_one(gallery: str, subject: str, template: str, request: Request, backend: UsesBackend) -> ReceiptOut:

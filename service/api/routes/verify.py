@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from models import errors as core
 from models.deadline import Deadline
 from service import errors
+from service.api.access import needs
 from service.api.backend import Backend, UsesBackend, json_response
 from service.api.documented_errors import EMBEDDING_ERRORS, GATE_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
 from service.api.intake.body import ReceivedRequest
@@ -35,6 +36,7 @@ _PROBLEMS = documented_problems(
     "/verify",
     name="verify",
     response_model=VerifyResponse,
+    dependencies=[needs("verify")],
     responses=_PROBLEMS,
     openapi_extra=sides_body(VerifyRequest, PARTS),
 )
@@ -51,5 +53,8 @@ async def verify_sides(request: Request, backend: UsesBackend) -> Response:
 
 def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
     body = read_sides(received, VerifyRequest, PARTS, backend.settings.request, REPEATABLE)
-    verification = verify(backend.galleries, backend.models, backend.references, body.comparison(), deadline)
+    comparison = body.comparison()
+    for part, gallery in comparison.galleries.items():
+        received.grant.require_galleries([gallery], part)
+    verification = verify(backend.galleries, backend.models, backend.references, comparison, deadline)
     return json_response(VerifyResponse.of(verification, body.prior, backend.models.uncalibrated_because), deadline)

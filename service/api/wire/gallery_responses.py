@@ -1,6 +1,5 @@
 """Schemas of responses on galleries."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue
@@ -12,10 +11,7 @@ from service.gallery.index.live import LiveIndex
 from service.gallery.records import Candidate, Gallery, IndexKind, Receipt, Subject, Template
 from service.operations.enrol import Enrolled
 from service.operations.identify import Identification, IdentifiedFace, IdentifiedProbe
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+from service.times import written_time
 
 
 class GalleryOut(ResponseModel):
@@ -55,7 +51,7 @@ class GalleryOut(ResponseModel):
             keep_crops=gallery.keep_crops,
             min_quality=gallery.min_quality,
             metadata=gallery.metadata,
-            created=_time(gallery.created),
+            created=written_time(gallery.created),
         )
 
 
@@ -81,7 +77,7 @@ class SubjectOut(ResponseModel):
             subject=subject.name,
             template_count=subject.template_count,
             metadata=subject.metadata,
-            created=_time(subject.created),
+            created=written_time(subject.created),
         )
 
 
@@ -114,7 +110,7 @@ class TemplateOut(ResponseModel):
             quality=template.quality,
             contract_id=template.contract_id,
             source_sha256=template.source.hex(),
-            created=_time(template.created),
+            created=written_time(template.created),
             crop=template.has_crop,
         )
 
@@ -149,7 +145,7 @@ class ReceiptOut(ResponseModel):
             subject_count=receipt.subject_count,
             template_count=receipt.template_count,
             crop_count=receipt.crop_count,
-            erased=_time(receipt.erased),
+            erased=written_time(receipt.erased),
             log_cut=receipt.log_cut,
         )
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 from service.errors import GalleryExists, GalleryUnknown
@@ -60,12 +61,10 @@ def exists(connection: sqlite3.Connection, gallery: Gallery) -> bool:
     return connection.execute("SELECT 1 FROM galleries WHERE key = ?", (gallery.key,)).fetchone() is not None
 
 
-def page(connection: sqlite3.Connection, after: str, limit: int) -> list[Gallery]:
-    """Read at most `limit` galleries sorted by name, starting after the name `after`; -1 means no limit."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM galleries WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
-    ).fetchall()
-    return [_gallery(row) for row in rows]
+def iterate(connection: sqlite3.Connection, after: str = "") -> Iterator[Gallery]:
+    """Read galleries sorted by name, starting after the name `after`, as far as they are iterated over."""
+    for row in connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name > ? ORDER BY name", (after,)):
+        yield _gallery(row)
 
 
 def change(

@@ -139,8 +139,12 @@ def _median_run(outcomes: list[Outcome], key: Callable[[Outcome], float]) -> Out
 def serving(**settings: str) -> Iterator[Served]:
     """Run `vultus serve` with empty galleries and without the reference cache, so that it computes every photo."""
     port = _free_port()
-    with tempfile.TemporaryDirectory() as galleries:
-        defaults = {"VULTUS_CACHE__REFERENCES": "0", "VULTUS_GALLERY__DIRECTORY": galleries}
+    with tempfile.TemporaryDirectory() as scratch:
+        defaults = {
+            "VULTUS_CACHE__REFERENCES": "0",
+            "VULTUS_GALLERY__DIRECTORY": f"{scratch}/galleries",
+            "VULTUS_SECURITY__DIRECTORY": f"{scratch}/security",
+        }
         environment = {**os.environ, **defaults, **settings}
         with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:
             yield served

@@ -136,7 +136,7 @@ def test_refuses_requests_without_a_free_place_at_once(
 ) -> None:
     with running(sharing_models(gated), tmp_path, concurrency=2, waiting=1) as served:
         inside = [clients.submit(embed, served.port, seed=seed) for seed in range(3)]
-        until(lambda: served.backend.admission._inside == 3)
+        until(lambda: served.backend.admission._inside.total() == 3)
         with socket.create_connection(("127.0.0.1", served.port)) as slow:  # refused before its body arrives
             slow.sendall(b"POST /v1/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
             answer = slow.recv(4096)
@@ -204,11 +204,11 @@ def test_late_work_keeps_its_worker_and_its_place_until_it_ends(gated: GatedSess
         for _ in range(2):
             assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504
         admission, workers = served.backend.admission, served.backend.inference_workers
-        assert (admission._inside, workers.borrowed_tokens) == (2, 2)
+        assert (admission._inside.total(), workers.borrowed_tokens) == (2, 2)
         assert embed(served.port, headers={"X-Request-Timeout-Ms": "100"}).status_code == 504  # it got no worker
-        until(lambda: admission._inside == 2)
+        until(lambda: admission._inside.total() == 2)
         gated.gate.set()
-        until(lambda: admission._inside == 0 and workers.borrowed_tokens == 0)
+        until(lambda: admission._inside.total() == 0 and workers.borrowed_tokens == 0)
         assert embed(served.port).status_code == 200
     assert [shape[0] for shape in gated.batches] == [1, 1, 1]
 
@@ -286,7 +286,7 @@ def test_ndjson_requests_have_admission_and_time_limits_too(gated: GatedSession,
         assert orjson.loads(late.content)["problem"]["code"] == "deadline_exceeded"
         assert httpx.post(f"{address}/v1/identify?gallery=g", content=line, headers=headers).status_code == 429
         gated.gate.set()
-        until(lambda: served.backend.admission._inside == 0)
+        until(lambda: served.backend.admission._inside.total() == 0)
 
 
 def test_readiness_answers_even_if_the_engine_hangs(
@@ -312,7 +312,7 @@ def test_an_enrolment_that_exceeds_its_deadline_stores_nothing(gated: GatedSessi
         late = httpx.post(templates, files=files, headers={"X-Request-Timeout-Ms": "200"})
         assert late.status_code == 504
         gated.gate.set()
-        until(lambda: served.backend.admission._inside == 0)
+        until(lambda: served.backend.admission._inside.total() == 0)
         assert httpx.get(f"{address}/g").json()["template_count"] == 0
         assert httpx.post(templates, files=files).json()["items"][0]["status"] == "enrolled"
 
@@ -482,7 +482,7 @@ def test_streams_leave_workers_to_requests(gated: GatedSession, tmp_path: Path) 
             for number in range(6)
         ]
         until(lambda: served.backend.stream_workers.statistics().tasks_waiting == 4)
-        assert served.backend.admission._inside == 2
+        assert served.backend.admission._inside.total() == 2
         gated.gate.set()
         assert embed(served.port).status_code == 200
         for stream in streams:
@@ -564,7 +564,7 @@ def test_of_uploads_that_start_together_only_as_many_are_read_as_there_are_place
         until(lambda: len(admission._arriving) == 2)
         for upload in admitted[2:]:  # and need one only when they are complete
             upload.sendall(photo[10:])
-        until(lambda: admission._inside == 2)
+        until(lambda: admission._inside.total() == 2)
         admitted[0].sendall(photo[10:])
         assert admitted[0].recv(4096).startswith(b"HTTP/1.1 429")
         gated.gate.set()
@@ -669,7 +669,7 @@ def test_admission_says_when_to_retry() -> None:
         with pytest.raises(Overloaded), admission.place():  # free at the check, taken at the entry
             pass
         with admission.place(admitted=True):
-            assert admission._inside == 4
+            assert admission._inside.total() == 4
     admission.require_room()
 
 

@@ -20,10 +20,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from models.serving.models import Models
+from service.api.access import PUBLIC_PATHS
 from service.api.intake.members import TIMEOUT_HEADER
-from service.app import create_app
 from service.gallery.galleries import Galleries
 from service.settings import HttpSettings, Settings
+from tests.client import guarded_client
 
 SNAPSHOT = Path(__file__).parent / "openapi.snapshot.json"
 
@@ -50,6 +51,7 @@ def test_every_operation_documents_its_problems_and_shows_an_example(client: Tes
 
 
 GALLERY = "/v1/galleries/{gallery}"
+KEY = "/v1/keys/{key_id}"
 SUBJECT = f"{GALLERY}/subjects/{{subject}}"
 OPERATIONS = [
     ("/v1/detect", "POST"),
@@ -74,10 +76,16 @@ OPERATIONS = [
     (f"{SUBJECT}/merge", "POST"),
     (f"{SUBJECT}/templates", "POST"),
     (f"{SUBJECT}/templates/{{template}}", "DELETE"),
+    ("/v1/keys", "POST"),
+    ("/v1/keys", "GET"),
+    (KEY, "GET"),
+    (KEY, "DELETE"),
+    (f"{KEY}/rotate", "POST"),
     ("/v1/info", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
 ]
+KEY_HEADERS = {"authorization", "x-api-key"}
 STREAMED = {
     f"{GALLERY}/templates",
     f"{GALLERY}/import",
@@ -113,18 +121,35 @@ def as_lines(_: Any, value: Any) -> bytes:
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize("requests", [12, pytest.param(80, marks=pytest.mark.full)])
 def test_responses_conform_to_the_document_for_any_request(
-    fake_models: Models, galleries: Galleries, path: str, method: str, mode: GenerationMode, requests: int
+    fake_models: Models,
+    galleries: Galleries,
+    tmp_path: Path,
+    path: str,
+    method: str,
+    mode: GenerationMode,
+    requests: int,
 ) -> None:
     trusting = Settings(http=HttpSettings(trusted_hosts=("testserver",)))  # the host that schemathesis names
-    api = schemathesis.openapi.from_asgi("/openapi.json", create_app(fake_models, galleries, trusting))
+    with guarded_client(fake_models, galleries, tmp_path / "security", trusting) as guarded:
+        api = schemathesis.openapi.from_asgi("/openapi.json", guarded.client.app)
+        admin = guarded.key("admin")
 
-    @settings(max_examples=requests, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(case=api[path][method].as_strategy(generation_mode=mode))
-    def send(case: "schemathesis.Case[Any]") -> None:
-        case.call_and_validate(checks=CHECKS if path in STREAMED else [*CHECKS, negative_data_rejection])
+        @settings(max_examples=requests, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=api[path][method].as_strategy(generation_mode=mode))
+        def send(case: "schemathesis.Case[Any]") -> None:
+            case.headers = _without_keys(case.headers)
+            if path not in PUBLIC_PATHS:
+                assert case.call().status_code in (400, 401)
+            checks = CHECKS if path in STREAMED else [*CHECKS, negative_data_rejection]
+            case.call_and_validate(checks=checks, headers=admin)
 
-    try:
-        send()
-    except Unsatisfiable:  # a request without a body and parameters cannot be invalid
-        assert mode is GenerationMode.NEGATIVE
-        assert "requestBody" not in api[path][method].definition.raw
+        try:
+            send()
+        except Unsatisfiable:  # a request without a body and parameters cannot be invalid
+            assert mode is GenerationMode.NEGATIVE
+            assert "requestBody" not in api[path][method].definition.raw
+
+
+def _without_keys(headers: Any) -> Any:
+    """Return generated headers without generated keys."""
+    return headers and {name: value for name, value in headers.items() if name.lower() not in KEY_HEADERS}

@@ -65,7 +65,7 @@ def send(served: Running, method: str, path: str, **request: Any) -> httpx.Respo
 
 def contents(galleries: Galleries) -> list[Any]:
     with galleries.database.reading() as connection:
-        found = gallery_rows.page(connection, "", -1)
+        found = list(gallery_rows.iterate(connection))
         subjects = [subject_rows.page(connection, gallery, "", -1) for gallery in found]
     return [found, subjects, [list(export_lines(galleries, gallery.name)) for gallery in found]]
 
@@ -125,7 +125,7 @@ def test_an_enrolment_that_waits_for_the_store_leaves_its_place_to_others(served
         until(lambda: backend.store_workers.borrowed_tokens == 1)
         streamed = clients.submit(send, served, "POST", "/staff/templates", content=line(), headers=NDJSON)
         until(lambda: backend.store_workers.borrowed_tokens == 2)
-        assert backend.admission._inside == 0
+        assert backend.admission._inside.total() == 0
         assert backend.inference_workers.borrowed_tokens == 0
         assert embed(served.port, seed=5).status_code == 200
         assert not waiting.done()

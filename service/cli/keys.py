@@ -1,0 +1,140 @@
+"""`vultus keys`: make, list, rotate and revoke keys, beside a running service or without one."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from models.text import printable
+from service.cli.output import out, say
+from service.errors import KeyInvalid
+from service.security.keys.rates import parse_lifetime
+from service.security.keys.store import Key, KeyRequest, KeyStore
+from service.security.keys.tokens import Token
+from service.security.scopes import SCOPES, Scope, in_order
+from service.settings import load_settings
+from service.times import written_time
+
+app = typer.Typer(
+    help="Make, list, rotate and revoke keys; a running service heeds changes at once.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Reference = Annotated[str, typer.Argument(help="Id or name of a key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="A name by which you know the key.")],
+    scope: Annotated[
+        list[str], typer.Option(help=f"What it may do, separated by commas or repeated: {', '.join(SCOPES)}.")
+    ],
+    gallery: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Gallery that it reaches, or beginning of names with * at its end; repeatable. Default: all."
+        ),
+    ] = None,
+    rate: Annotated[str | None, typer.Option(help="Maximum rate of its requests, such as 50/s or 100/min.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Maximum number of its requests at the same time.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Time after which it expires, such as 12h or 90d.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it. It is shown once; only a digest of it is stored."""
+    scopes = [_scope(word) for words in scope for word in words.split(",")]
+    galleries = None if not gallery else [name for names in gallery for name in names.split(",")]
+    lifetime = None if expires is None else parse_lifetime(expires)
+    with _opened() as keys:
+        key, token = keys.create(KeyRequest(name, scopes, galleries, rate, concurrency, lifetime))
+    _show_new(key, token, as_json)
+
+
+@app.command("list")
+def list_all(as_json: AsJson = False) -> None:
+    """List all keys, oldest first, also those that are revoked or have expired."""
+    with _opened() as keys:
+        found = keys.list_all()
+    if as_json:
+        out.print_json(json.dumps([key.described() for key in found]))
+        return
+    table = Table("id", "name", "scopes", "galleries", "limits", "state", "last used")
+    for column in table.columns:
+        column.overflow = "fold"  # names must not be truncated
+    now = time.time()
+    for key in found:
+        limits = [key.rate, None if key.concurrency is None else f"{key.concurrency} at once"]
+        table.add_row(
+            key.id,
+            escape(printable(key.name)),
+            ", ".join(in_order(key.grant.scopes)),
+            "all" if key.grant.galleries is None else escape(printable(", ".join(key.grant.galleries))),
+            ", ".join(filter(None, limits)) or "none",
+            _state(key, now),
+            "never" if key.last_used is None else written_time(key.last_used),
+        )
+    out.print(table)
+
+
+@app.command()
+def revoke(reference: Reference, as_json: AsJson = False) -> None:
+    """Revoke a key at once; a name stands for all live keys of that name."""
+    with _opened() as keys:
+        revoked = keys.revoke(reference)
+    if as_json:
+        out.print_json(json.dumps([key.described() for key in revoked]))
+        return
+    for key in revoked:
+        say(f"{key.id} ({key.name}) is revoked")
+
+
+@app.command()
+def rotate(
+    reference: Reference,
+    overlap: Annotated[str, typer.Option(help="Time for which the old key stays valid, such as 0s or 24h.")] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Make a successor of a key with the same rights, and print it; the old key expires after the overlap."""
+    overlap_s = parse_lifetime(overlap)
+    with _opened() as keys:
+        key, token = keys.rotate(reference, overlap_s)
+    _show_new(key, token, as_json)
+
+
+@contextmanager
+def _opened() -> Iterator[KeyStore]:
+    settings = load_settings()
+    keys = KeyStore(settings.security_dir, settings.security.secret_file)
+    try:
+        yield keys
+    finally:
+        keys.close()
+
+
+def _scope(word: str) -> Scope:
+    for scope in SCOPES:
+        if scope == word.strip():
+            return scope
+    raise KeyInvalid(f"{word[:40]!r} is not a scope; the scopes are {', '.join(SCOPES)}")
+
+
+def _show_new(key: Key, token: Token, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({**key.described(), "key": token.text}))
+        return
+    say(f"key {key.id} ({key.name}); it is not shown again:")
+    say(token.text)
+
+
+def _state(key: Key, now: float) -> str:
+    if key.revoked is not None:
+        return f"revoked {written_time(key.revoked)}"
+    if key.expires is None:
+        return "live"
+    return f"{'live until' if key.is_live(now) else 'expired'} {written_time(key.expires)}"

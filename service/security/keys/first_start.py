@@ -1,0 +1,35 @@
+"""The first start of a service: who may use it before its operator has made a key."""
+
+import logging
+import os
+
+from service.errors import StoreFailed
+from service.security.keys.store import ADMIN_KEY_FILE, KeyRequest, KeyStore
+from service.security.keys.tokens import Token
+from service.storage.private_files import open_private
+
+_log = logging.getLogger("vultus")
+
+
+def make_admin_key(store: KeyStore) -> None:
+    """Make a key with the scope admin, unless a key was made before, in a file that only its owner can read.
+
+    Raises:
+        StorageFull: The disk is full.
+        StoreFailed: The file system refused a write.
+    """
+    if store.list_all():
+        return
+    path = store.directory / ADMIN_KEY_FILE
+
+    def deliver(token: Token) -> None:
+        try:
+            with os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "w") as file:
+                file.write(token.text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreFailed(f"the admin key cannot be written to {path}: {error.strerror}") from error
+
+    store.create(KeyRequest("admin", ["admin"]), deliver)
+    _log.warning("requests need a key; the first one, which may do everything, is in the file %s", path)

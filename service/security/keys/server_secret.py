@@ -1,0 +1,55 @@
+"""The server secret, under which the digests of keys are made."""
+
+import os
+import secrets
+from pathlib import Path
+
+from service.errors import ServerSecretUnfit, StoreFailed
+from service.storage.private_files import open_private
+
+SECRET_FILE = "server.secret"
+
+_BYTES = 32
+
+
+def read_or_make_secret(path: Path) -> bytes:
+    """Return the server secret, 32 bytes, which is made at the first call.
+
+    Args:
+        path: File with the secret as 64 hexadecimal digits.
+
+    Raises:
+        ServerSecretUnfit: The file does not hold 64 hexadecimal digits.
+        StoreFailed: The file system refused to read or write the file.
+    """
+    try:
+        if not path.exists():
+            _make(path)
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise StoreFailed(f"the server secret {path} cannot be read or written: {error.strerror}") from error
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError:
+        secret = b""
+    if len(secret) != _BYTES:
+        raise ServerSecretUnfit(
+            f"{path} does not hold the {2 * _BYTES} hexadecimal digits of the server secret; restore it from a backup: "
+            "without it, no key is valid"
+        )
+    return secret
+
+
+def _make(path: Path) -> None:
+    """Write a new secret to a file that appears once it is complete; the first of several processes wins."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with os.fdopen(open_private(part, os.O_WRONLY | os.O_TRUNC), "w") as file:
+        file.write(secrets.token_hex(_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    finally:
+        part.unlink()

@@ -1,0 +1,344 @@
+"""The store of keys, which a service and commands beside it may open at the same time."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+
+from service.errors import KeyExists, KeyInvalid, KeyUnknown, ServerSecretUnfit, StoreUnfit
+from service.gallery.names import clean_name
+from service.security.keys.rates import parse_rate
+from service.security.keys.server_secret import SECRET_FILE, read_or_make_secret
+from service.security.keys.tables import SCHEMA, key_changes, keys
+from service.security.keys.tokens import Token, digest_of, new_token
+from service.security.scopes import PREFIX, Grant, Scope, in_order
+from service.storage.private_files import make_private
+from service.storage.tables import Tables
+from service.times import written_time
+
+STORE = "keys.sqlite"
+ADMIN_KEY_FILE = "admin.key"
+
+_MAX_GALLERIES = 1000  # bindings of a key, each of which is compared at every request
+_SECRET_CHECK = b"vultus server secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret.
+
+    Attributes:
+        id: Public id.
+        name: Name that its maker chose; a rotated key and its successor have the same.
+        grant: What the key may do.
+        rate: Maximum rate of its requests, such as `50/s`; None for no limit.
+        concurrency: Maximum number of its requests at the same time; None for no limit.
+        created: Seconds since 1970.
+        expires, revoked, last_used: Seconds since 1970; None for never.
+        digest: HMAC-SHA-256 of the whole key under the server secret, 32 bytes.
+    """
+
+    id: str
+    name: str
+    grant: Grant
+    rate: str | None
+    concurrency: int | None
+    created: float
+    expires: float | None
+    revoked: float | None
+    last_used: float | None
+    digest: bytes
+
+    def described(self) -> dict[str, Any]:
+        """Return what may be shown of the key, with times as ISO 8601."""
+        times = {name: getattr(self, name) for name in ("created", "expires", "revoked", "last_used")}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "scopes": list(in_order(self.grant.scopes)),
+            "galleries": None if self.grant.galleries is None else list(self.grant.galleries),
+            "rate": self.rate,
+            "concurrency": self.concurrency,
+            **{name: None if at is None else written_time(at) for name, at in times.items()},
+        }
+
+    def is_live(self, now: float) -> bool:
+        """Return whether the key is neither revoked nor expired."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """The key to make.
+
+    Attributes:
+        name: Name by which its maker knows it.
+        scopes: What it may do.
+        galleries: Names of galleries, or beginnings of names that end with `*`; None for all galleries.
+        rate: Maximum rate of its requests, such as `50/s`; None for no limit.
+        concurrency: Maximum number of its requests at the same time; None for no limit.
+        expires_in_s: Seconds until it expires; None for never.
+    """
+
+    name: str
+    scopes: Iterable[Scope]
+    galleries: Sequence[str] | None = None
+    rate: str | None = None
+    concurrency: int | None = None
+    expires_in_s: float | None = None
+
+    def checked(self) -> "KeyRequest":
+        """Return the request with names in the form in which they are looked up.
+
+        Raises:
+            KeyInvalid: A member has a value that no key may have.
+            NameInvalid: The name of the key or of a gallery is invalid.
+        """
+        scopes = frozenset(self.scopes)
+        if not scopes:
+            raise KeyInvalid("a key needs at least one scope")
+        if self.galleries is not None and "admin" in scopes:
+            raise KeyInvalid("the scope admin reaches all galleries, so a key with it cannot be bound to galleries")
+        if self.galleries is not None and not 1 <= len(self.galleries) <= _MAX_GALLERIES:
+            raise KeyInvalid(f"a key can be bound to 1 to {_MAX_GALLERIES} galleries")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise KeyInvalid("the number of concurrent requests must be at least 1")
+        if self.expires_in_s is not None and not 0 < self.expires_in_s < float("inf"):
+            raise KeyInvalid("the key would expire in the past")
+        if self.rate is not None:
+            parse_rate(self.rate)
+        galleries = None if self.galleries is None else tuple(dict.fromkeys(map(_clean_binding, self.galleries)))
+        name = clean_name(self.name, "key")
+        return KeyRequest(name, scopes, galleries, self.rate, self.concurrency, self.expires_in_s)
+
+
+class KeyStore:
+    """The stored keys. Thread-safe."""
+
+    def __init__(
+        self, directory: Path, secret_file: Path | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Open the store of a directory, creating it if missing.
+
+        Args:
+            directory: Directory of the store, which is made private.
+            secret_file: File of the server secret; None for one in the directory.
+            clock: Returns seconds since 1970.
+
+        Raises:
+            ServerSecretUnfit: The server secret is malformed, or it is not the one of the stored keys.
+            StoreUnfit: The file is not a store of keys, or a newer version wrote it.
+            StorageFull: The disk is full.
+            StoreBusy: Another process has locked the store.
+            StoreFailed: The file system refused a read or write.
+        """
+        self._clock = clock
+        self._tables = Tables(directory / STORE, SCHEMA)
+        self.directory = directory
+        try:
+            make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE))
+            self._secret = read_or_make_secret(secret_file or directory / SECRET_FILE)
+            self._check_secret()
+            self._watched = self._tables.engine.raw_connection()
+        except BaseException:
+            self._tables.close()
+            raise
+
+    def create(self, request: KeyRequest, deliver: Callable[[Token], None] = lambda _: None) -> tuple[Key, Token]:
+        """Make a key. Its token is not stored and cannot be shown again.
+
+        Args:
+            request: The key to make.
+            deliver: Receives the token before the key is stored, so that no key is stored that nobody has.
+
+        Raises:
+            KeyInvalid: A member has a value that no key may have.
+            NameInvalid: The name of the key or of a gallery is invalid.
+            KeyExists: A live key has this name.
+        """
+        request = request.checked()
+        now = self._clock()
+        with self._tables.writing() as connection:
+            if any(key.name == request.name and key.is_live(now) for key in _read(connection)):
+                raise KeyExists("a live key has this name; rotate it, or revoke it first")
+            key, token = self._add(connection, request, now)
+            deliver(token)
+        return key, token
+
+    def rotate(self, reference: str, overlap_s: float) -> tuple[Key, Token]:
+        """Make a successor of a live key, which has the same rights, and let the key expire.
+
+        A key that would have expired has a successor that lives as long from now on.
+
+        Args:
+            reference: Id of the key, or its name, which stands for its newest live key.
+            overlap_s: Seconds for which the key stays valid, at most until its own expiry.
+
+        Raises:
+            KeyUnknown: No live key has this id or name.
+        """
+        now = self._clock()
+        with self._tables.writing() as connection:
+            old = max(_live(connection, reference, now), key=lambda key: key.created)
+            lifetime = None if old.expires is None else old.expires - old.created
+            request = KeyRequest(old.name, old.grant.scopes, old.grant.galleries, old.rate, old.concurrency, lifetime)
+            made = self._add(connection, request, now)
+            ends = min(now + overlap_s, old.expires or float("inf"))
+            connection.execute(update(keys).where(keys.c.id == old.id).values(expires=ends))
+            return made
+
+    def revoke(self, reference: str) -> list[Key]:
+        """Revoke a key at once, for all processes.
+
+        Args:
+            reference: Id of the key, or its name, which stands for all live keys of that name.
+
+        Returns:
+            The revoked keys.
+
+        Raises:
+            KeyUnknown: No live key has this id or name.
+        """
+        now = self._clock()
+        with self._tables.writing() as connection:
+            revoked = _live(connection, reference, now)
+            ids = [key.id for key in revoked]
+            connection.execute(update(keys).where(keys.c.id.in_(ids)).values(revoked=now))
+            _count_change(connection)
+        return revoked
+
+    def list_all(self) -> list[Key]:
+        """Return all keys, also revoked and expired ones, oldest first."""
+        with self._tables.reading() as connection:
+            return _read(connection)
+
+    def find(self, key_id: str) -> Key:
+        """Return a key by its id.
+
+        Raises:
+            KeyUnknown: No key has this id.
+        """
+        for key in self.list_all():
+            if key.id == key_id:
+                return key
+        raise KeyUnknown("no key has this id")
+
+    def digest(self, token: Token) -> bytes:
+        """Return what the store would keep of a key."""
+        return digest_of(token, self._secret)
+
+    def record_uses(self, used: Mapping[str, float]) -> None:
+        """Store when keys were last used, in seconds since 1970; an earlier time changes nothing."""
+        with self._tables.writing() as connection:
+            for key_id, at in used.items():
+                later = or_(keys.c.last_used.is_(None), keys.c.last_used < at)
+                connection.execute(update(keys).where(and_(keys.c.id == key_id, later)).values(last_used=at))
+
+    def changes(self) -> int:
+        """Return the number of changes of any process. Takes microseconds; for one thread."""
+        cursor = self._watched.cursor()
+        try:
+            cursor.execute("SELECT number FROM key_changes")
+            (number,) = cursor.fetchone() or (0,)
+            return int(number)
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._watched.close()
+        self._tables.close()
+
+    def _add(self, connection: Connection, request: KeyRequest, now: float) -> tuple[Key, Token]:
+        token = new_token()
+        expires = None if request.expires_in_s is None else now + request.expires_in_s
+        scopes = list(in_order(request.scopes))
+        galleries = None if request.galleries is None else list(request.galleries)
+        connection.execute(
+            insert(keys).values(
+                id=token.id,
+                name=request.name,
+                digest=self.digest(token),
+                scopes=scopes,
+                galleries=galleries,
+                rate=request.rate,
+                concurrency=request.concurrency,
+                created=now,
+                expires=expires,
+            )
+        )
+        _count_change(connection)
+        row = connection.execute(select(keys).where(keys.c.id == token.id)).one()
+        return _key(row), token
+
+    def _check_secret(self) -> None:
+        """Bind the store to its server secret.
+
+        Raises:
+            ServerSecretUnfit: The stored keys were made under another server secret.
+        """
+        expected = hmac.digest(self._secret, _SECRET_CHECK, hashlib.sha256)
+        with self._tables.writing() as connection:
+            rows = connection.execute(select(key_changes.c.secret_check)).all()
+            if not rows:
+                connection.execute(insert(key_changes).values(number=0, secret_check=expected))
+            elif len(rows) > 1:
+                raise StoreUnfit(f"{STORE} was altered: it counts its changes twice")
+            elif not hmac.compare_digest(rows[0].secret_check, expected):
+                raise ServerSecretUnfit(
+                    "the keys were made under another server secret; restore it from a backup: without it, no key is "
+                    "valid"
+                )
+
+
+def _clean_binding(binding: str) -> str:
+    """Return a binding in the form in which galleries are looked up.
+
+    Raises:
+        NameInvalid: It is neither the name of a gallery nor the beginning of one.
+    """
+    if not binding.endswith(PREFIX):
+        return clean_name(binding, "gallery")
+    beginning = binding.removesuffix(PREFIX)
+    return clean_name(beginning, "gallery") + PREFIX if beginning else PREFIX
+
+
+def _count_change(connection: Connection) -> None:
+    connection.execute(update(key_changes).values(number=key_changes.c.number + 1))
+
+
+def _read(connection: Connection) -> list[Key]:
+    return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created, keys.c.id))]
+
+
+def _live(connection: Connection, reference: str, now: float) -> list[Key]:
+    """Return the live keys of an id or name, at least one.
+
+    Raises:
+        KeyUnknown: There is none.
+    """
+    found = [key for key in _read(connection) if reference in (key.id, key.name) and key.is_live(now)]
+    if not found:
+        raise KeyUnknown("no live key has this id or name")
+    return found
+
+
+def _key(row: Row[Any]) -> Key:
+    grant = Grant(frozenset(row.scopes), None if row.galleries is None else tuple(row.galleries))
+    return Key(
+        row.id,
+        row.name,
+        grant,
+        row.rate,
+        row.concurrency,
+        row.created,
+        row.expires,
+        row.revoked,
+        row.last_used,
+        row.digest,
+    )

@@ -1,0 +1,35 @@
+"""Tables of the store of keys; the migrations in `versions` create them."""
+
+from pathlib import Path
+
+from sqlalchemy import JSON, Column, Float, Integer, LargeBinary, MetaData, String, Table
+
+from service.storage.tables import Schema
+
+SCHEMA = Schema("the store of keys", Path(__file__).parent / "versions", "keys_0001")
+
+_METADATA = MetaData()
+
+keys = Table(
+    "keys",
+    _METADATA,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("galleries", JSON(none_as_null=True)),
+    Column("rate", String(32)),
+    Column("concurrency", Integer),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+    Column("last_used", Float),
+)
+
+key_changes = Table(
+    "key_changes",
+    _METADATA,
+    Column("number", Integer, nullable=False),
+    Column("secret_check", LargeBinary(32), nullable=False),
+)
+"""One row: the number of changes, by which a process notices those of others, and a digest of the server secret."""

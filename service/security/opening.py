@@ -1,0 +1,61 @@
+"""Opening of the guard of a service: its keys, and who may do without one."""
+
+import ipaddress
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.security.guard import Guard, OpenTo
+from service.security.keys.first_start import make_admin_key
+from service.security.keys.keyring import Keyring
+from service.security.keys.store import KeyStore
+from service.settings import Settings
+
+_log = logging.getLogger("vultus")
+
+
+@contextmanager
+def open_guard(settings: Settings, is_local: bool) -> Iterator[tuple[Guard, KeyStore]]:
+    """Open the keys, decide who needs one, and close the keys at the end of the block.
+
+    Args:
+        settings: The settings.
+        is_local: Whether only programs on this machine reach the service.
+
+    Raises:
+        ServerSecretUnfit: The server secret is malformed, or it is not the one of the stored keys.
+        StoreUnfit: The file is not a store of keys, or a newer version wrote it.
+        StorageFull: The disk is full.
+        StoreBusy: Another process has locked the store.
+        StoreFailed: The file system refused a read or write.
+    """
+    keys = KeyStore(settings.security_dir, settings.security.secret_file)
+    try:
+        open_to = _open_to(settings, is_local)
+        if open_to == "nobody":
+            make_admin_key(keys)
+        keyring = Keyring(keys)
+        try:
+            if open_to == "everybody":
+                _log.warning("VULTUS_SECURITY__KEYS is off: whoever reaches this service may do everything")
+            elif open_to == "loopback" and keyring.is_empty:
+                _log.info("programs on this machine need no key until the first one is made (`vultus keys create`)")
+            yield Guard(keyring, open_to), keys
+        finally:
+            keyring.close()
+    finally:
+        keys.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a service that listens at a host is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _open_to(settings: Settings, is_local: bool) -> OpenTo:
+    if settings.security.keys == "off":
+        return "everybody"
+    return "loopback" if settings.security.keys == "auto" and is_local else "nobody"

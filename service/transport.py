@@ -1,0 +1,175 @@
+"""The server below the application: address or socket, TLS, proxies and limits of connections."""
+
+import logging
+import resource
+import ssl
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.http_protocol import ConnectionLimits, HttpProtocol
+from service.settings import HttpSettings, Settings, SettingsInvalid
+
+_NOT_STARTED = 3  # exit status, as uvicorn's
+_RELOAD_S = 2.0  # interval at which the files of the certificate are looked at
+_OTHER_DESCRIPTORS = 128  # of stores, snapshots, packs and engines
+
+_log = logging.getLogger("vultus")
+
+
+def server_config(app: FastAPI, settings: Settings, host: str, port: int, socket: Path | None) -> uvicorn.Config:
+    """Return the configuration of the server.
+
+    Args:
+        app: The application.
+        settings: The settings.
+        host: Address to listen on, unless a socket is given.
+        port: Port to listen on; 0 selects a free port.
+        socket: Unix socket to listen on.
+
+    Raises:
+        SettingsInvalid: A file of the certificate cannot be used.
+    """
+    http = settings.http
+    limits = ConnectionLimits(min(http.max_connections, _usable_descriptors()), http.max_head_bytes, http.head_s)
+    encrypted: dict[str, Any] = {}
+    if http.tls_certificate is not None:
+        context = _tls_context(http)
+        encrypted = {"ssl_context_factory": lambda *_: context, "ssl_certfile": http.tls_certificate}
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        uds=None if socket is None else str(socket),
+        http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]  # uvicorn only calls it
+        ws="none",
+        access_log=False,
+        server_header=False,
+        root_path=http.root_path,
+        proxy_headers=bool(http.trusted_proxies),
+        forwarded_allow_ips=list(http.trusted_proxies),
+        timeout_graceful_shutdown=settings.request.shutdown_s,
+        timeout_keep_alive=http.keep_alive_s,
+        **encrypted,
+    )
+    config.load()
+    return config
+
+
+def run_server(config: uvicorn.Config) -> None:
+    """Serve until the process is told to stop."""
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        pass  # uvicorn has ended the requests, and raises the signal again
+    finally:
+        if config.uds:
+            Path(config.uds).unlink(missing_ok=True)
+    if not server.started:
+        sys.exit(_NOT_STARTED)
+
+
+class CertificateWatch:
+    """Reads the files of a certificate again when they change; connections that are open keep the old one."""
+
+    def __init__(self, config: uvicorn.Config, http: HttpSettings) -> None:
+        """Begin to watch; without TLS, there is nothing to watch.
+
+        Args:
+            config: Configuration of the server, which was loaded.
+            http: The settings of the files.
+        """
+        self._context = config.ssl
+        self._http = http
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        if self._context is not None:
+            self._seen = self._state()
+            self._thread = threading.Thread(target=self._watch, name="certificate", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the watch."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_RELOAD_S):
+            state = self._state()
+            if state == self._seen:
+                continue
+            self._seen = state
+            try:
+                _tls_context(self._http)  # so that files that do not belong together change nothing
+                assert self._context is not None and self._http.tls_certificate is not None
+                self._context.load_cert_chain(self._http.tls_certificate, self._http.tls_key)
+                _log.info("the certificate was read again")
+            except (SettingsInvalid, OSError) as error:
+                _log.error("the certificate was changed and cannot be used, so the old one stays: %s", error)
+
+    def _state(self) -> list[tuple[int, int] | None]:
+        """Return what changes when a file does."""
+        states: list[tuple[int, int] | None] = []
+        for path in (self._http.tls_certificate, self._http.tls_key):
+            states.append(None)
+            if path is not None:
+                with suppress(OSError):  # a file that is being replaced
+                    found = path.stat()
+                    states[-1] = (found.st_mtime_ns, found.st_ino)
+        return states
+
+
+def _tls_context(http: HttpSettings) -> ssl.SSLContext:
+    """Return the TLS context of the configured files.
+
+    Raises:
+        SettingsInvalid: A file cannot be read, or the certificate and the key do not belong together.
+    """
+    assert http.tls_certificate is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(http.tls_certificate, http.tls_key, _no_password)
+    except (OSError, ValueError) as error:
+        raise SettingsInvalid(
+            f"VULTUS_HTTP__TLS_CERTIFICATE and VULTUS_HTTP__TLS_KEY cannot be used: {_reason(error)}"
+        ) from error
+    if http.tls_client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(http.tls_client_ca)
+        except (OSError, ValueError) as error:
+            raise SettingsInvalid(f"VULTUS_HTTP__TLS_CLIENT_CA cannot be used: {_reason(error)}") from error
+    return context
+
+
+def _no_password() -> str:
+    """Refuse a key that is encrypted; OpenSSL would ask for its password on the terminal."""
+    raise ValueError("the private key is encrypted with a password; store it without one, readable by its owner only")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        reasons = {"KEY_VALUES_MISMATCH": "the private key does not belong to the certificate"}
+        return reasons.get(error.reason, f"a file is not valid PEM ({error.reason})")
+    if isinstance(error, OSError):
+        return f"a file cannot be read: {error.strerror}"
+    return str(error)
+
+
+def _usable_descriptors() -> int:
+    """Raise the limit of open files as far as the system allows, and return how many may be connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return max(1, soft - _OTHER_DESCRIPTORS) if soft != resource.RLIM_INFINITY else 2**31
