@@ -50,9 +50,9 @@ def test_compose_runs_the_image_without_privileges() -> None:
     assert service["build"] == {"context": ".", "target": "cpu"}
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["volumes"] == ["galleries:/var/lib/vultus/galleries"]
-    assert "galleries" in compose["volumes"]
-    assert "VOLUME /var/lib/vultus/galleries" in DOCKERFILE
+    assert service["volumes"] == [f"{name}:/var/lib/vultus/{name}" for name in ("galleries", "security")]
+    assert list(compose["volumes"]) == ["galleries", "security"]
+    assert 'VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security"]' in DOCKERFILE
     assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 
