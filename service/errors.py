@@ -42,6 +42,14 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── KeyExists
 │   ├── KeyInvalid
 │   └── ServerSecretUnfit
+├── BackupError              a backup cannot be made or restored
+│   ├── BackupUnconfigured
+│   ├── BackupInProgress
+│   ├── BackupUnfit
+│   ├── BackupUnknown
+│   ├── BackupDamaged
+│   ├── ErasuresDamaged
+│   └── RestoreRefused
 └── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
     ├── SubjectUnknown
@@ -317,6 +325,52 @@ class ServerSecretUnfit(SecurityError):
     code = "server_secret_unfit"
 
 
+class BackupError(VultusError):
+    """A backup cannot be made or restored."""
+
+
+class BackupUnconfigured(BackupError):
+    """No directory for backups is configured."""
+
+    code = "backup_unconfigured"
+
+
+class BackupInProgress(BackupError):
+    """Another backup is being made in the same directory."""
+
+    code = "backup_in_progress"
+
+
+class BackupUnfit(BackupError):
+    """The directory cannot hold backups of these galleries, or a newer version wrote the backup."""
+
+    code = "backup_unfit"
+
+
+class BackupUnknown(BackupError):
+    """The directory has no such backup."""
+
+    code = "backup_unknown"
+
+
+class BackupDamaged(BackupError):
+    """A file of the backup is missing or altered."""
+
+    code = "backup_damaged"
+
+
+class ErasuresDamaged(BackupError):
+    """A list of erasures is damaged or incomplete."""
+
+    code = "erasures_damaged"
+
+
+class RestoreRefused(BackupError):
+    """The directory into which to restore has data."""
+
+    code = "restore_refused"
+
+
 class GalleryError(VultusError):
     """An operation on a gallery failed."""
 
@@ -520,6 +574,11 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     KeyUnknown: 404,
     KeyExists: 409,
     KeyInvalid: 422,
+    BackupUnconfigured: 409,
+    BackupInProgress: 409,
+    BackupUnfit: 409,
+    BackupDamaged: 500,
+    ErasuresDamaged: 500,
     GalleryUnknown: 404,
     SubjectUnknown: 404,
     TemplateUnknown: 404,

@@ -17,6 +17,7 @@ from sqlite3 import Connection
 from models.deadline import Deadline
 from models.runtime import usable_cores
 from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
+from service.gallery.erasure_log import ERASURE_LOG, ErasureLog
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
@@ -28,7 +29,10 @@ from service.gallery.store.database import Database
 from service.storage.private_files import make_private
 
 STORE = "store.sqlite"
-STORE_FILES = frozenset({STORE, f"{STORE}-wal", f"{STORE}-shm", f"{STORE}-journal", LOCK})
+STORE_FILES = frozenset({STORE, f"{STORE}-wal", f"{STORE}-shm", f"{STORE}-journal", LOCK, ERASURE_LOG})
+UNRESTORED = f"{STORE}.unrestored"
+"""A store that `vultus restore` has not completed; the galleries cannot be opened beside it."""
+
 _CANCELLATION_CHECK_S = 0.1  # interval at which a wait for builds checks whether the client has disconnected
 
 _log = logging.getLogger("vultus")
@@ -88,8 +92,11 @@ class Galleries:
         except OSError as error:
             raise StoreFailed(f"galleries cannot be stored in {directory}: {error.strerror}") from error
         try:
+            _refuse_unrestored(directory)
             _refuse_truncated(directory)
             self.database = Database(directory / STORE)
+            self.erasure_log = ErasureLog(directory / ERASURE_LOG, self.database)
+            self.erasure_log.update()  # a killed process may not have listed its last erasure
             self._log_truncation = LogTruncation(self.database)
             self._log_truncation.truncate()  # a killed process may have left erased records in the log
             remove_partial(directory)
@@ -269,6 +276,16 @@ class Galleries:
         for path in self.directory.glob("*.graph"):
             if path.stem not in {str(key) for key in keys}:
                 path.unlink()
+
+
+def _refuse_unrestored(directory: Path) -> None:
+    """Refuse a directory in which a restore was cut off, because an empty store would take the place of the backup.
+
+    Raises:
+        StoreUnfit: A restore was cut off.
+    """
+    if (directory / UNRESTORED).exists():
+        raise StoreUnfit(f"a restore into {directory} was cut off; run vultus restore again")
 
 
 def _refuse_truncated(directory: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from service.errors import GalleryExists, GalleryUnknown
+from service.gallery.erased_keys import ErasedKeys, Erasure
 from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, GallerySettings, IndexKind, Metadata, Receipt
 
@@ -127,7 +128,7 @@ def remove(connection: sqlite3.Connection, gallery: Gallery) -> Receipt:
         {"key": gallery.key},
     ).fetchone()
     connection.execute("DELETE FROM galleries WHERE key = ?", (gallery.key,))
-    return note_erasure(connection, "gallery", *counts)
+    return note_erasure(connection, "gallery", *counts, ErasedKeys(galleries=(gallery.key,)))
 
 
 def note_erasure(
@@ -136,14 +137,29 @@ def note_erasure(
     subjects: int,
     templates: int,
     crops: int,
+    keys: ErasedKeys,
 ) -> Receipt:
     """Record an erasure without anything that identifies the subject."""
     erased = time.time()
     cursor = connection.execute(
-        "INSERT INTO erasures (what, subjects, templates, crops, erased) VALUES (?, ?, ?, ?, ?)",
-        (what, subjects, templates, crops, erased),
+        "INSERT INTO erasures (what, subjects, templates, crops, erased, keys) VALUES (?, ?, ?, ?, ?, ?)",
+        (what, subjects, templates, crops, erased, keys.as_json()),
     )
     return Receipt(int(cursor.lastrowid or 0), what, subjects, templates, crops, erased)
+
+
+def erasures_after(connection: sqlite3.Connection, store: str, after: int) -> list[Erasure]:
+    """Read the erasures after a number, oldest first, except those of versions that did not record keys.
+
+    Args:
+        connection: Connection with an open transaction.
+        store: Id of the store.
+        after: Number of an erasure.
+    """
+    rows = connection.execute(
+        "SELECT key, keys FROM erasures WHERE key > ? AND keys IS NOT NULL ORDER BY key", (after,)
+    )
+    return [Erasure(store, number, ErasedKeys.from_json(keys)) for number, keys in rows]
 
 
 def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float, float]) -> Gallery:

@@ -3,6 +3,9 @@
 Keys are never reused (AUTOINCREMENT), so an index that still contains an erased template cannot attribute it to another
 person. The SQL index `templates_gallery` covers the keys of templates and subjects, so that updating a search index
 after a restart reads vectors of new templates only.
+
+`erasures.keys` and `merged_subjects` serve the restoring of backups: the erasure of a subject must also reach a backup
+in which subjects that were merged into it later still are subjects of their own.
 """
 
 import sqlite3
@@ -63,6 +66,14 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE galleries ADD COLUMN min_quality REAL NOT NULL DEFAULT 0;
+    """,
+    """
+    ALTER TABLE erasures ADD COLUMN keys TEXT;
+    CREATE TABLE merged_subjects (
+        key INTEGER PRIMARY KEY,
+        subject INTEGER NOT NULL REFERENCES subjects ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX merged_subjects_subject ON merged_subjects (subject);
     """,
 )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
+from service.gallery.erased_keys import ErasedKeys, in_ranges
 from service.gallery.names import lookup_name
 from service.gallery.records import MAX_METADATA_CHARACTERS, Gallery, Metadata, NewSubject, Receipt, Subject
 from service.gallery.store.gallery_rows import note_erasure
@@ -189,6 +190,8 @@ def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list
         key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
     ]
     connection.execute("UPDATE templates SET subject = ? WHERE subject = ?", (into.key, other.key))
+    connection.execute("UPDATE merged_subjects SET subject = ? WHERE subject = ?", (into.key, other.key))
+    connection.execute("INSERT INTO merged_subjects (key, subject) VALUES (?, ?)", (other.key, into.key))
     connection.execute("DELETE FROM subjects WHERE key = ?", (other.key,))
     return moved
 
@@ -199,9 +202,12 @@ def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, l
         "SELECT key, EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ?",
         (subject.key,),
     ).fetchall()
+    merged = [key for (key,) in connection.execute("SELECT key FROM merged_subjects WHERE subject = ?", (subject.key,))]
     connection.execute("DELETE FROM subjects WHERE key = ?", (subject.key,))
-    receipt = note_erasure(connection, "subject", 1, len(rows), sum(has_crop for _, has_crop in rows))
-    return receipt, [key for key, _ in rows]
+    templates = [key for key, _ in rows]
+    keys = ErasedKeys(subjects=(subject.key, *merged), templates=in_ranges(templates))
+    receipt = note_erasure(connection, "subject", 1, len(rows), sum(has_crop for _, has_crop in rows), keys)
+    return receipt, templates
 
 
 def _subject(row: tuple[int, str, str, float, int]) -> Subject:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import StoreFailed, TemplateUnknown
+from service.gallery.erased_keys import ErasedKeys
 from service.gallery.records import (
     Block,
     Gallery,
@@ -245,7 +246,7 @@ def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receip
     crops = connection.execute("SELECT COUNT(*) FROM crops WHERE template = ?", (key,)).fetchone()[0]
     if not connection.execute("DELETE FROM templates WHERE key = ? AND subject = ?", (key, subject.key)).rowcount:
         raise TemplateUnknown("the subject has no template with this number")
-    return note_erasure(connection, "template", 0, 1, crops)
+    return note_erasure(connection, "template", 0, 1, crops, ErasedKeys(templates=((key, key),)))
 
 
 def export_rows(
