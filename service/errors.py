@@ -577,7 +577,6 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     BackupUnconfigured: 409,
     BackupInProgress: 409,
     BackupUnfit: 409,
-    BackupDamaged: 500,
     ErasuresDamaged: 500,
     GalleryUnknown: 404,
     SubjectUnknown: 404,

@@ -383,6 +383,21 @@ class GallerySettings(_Group):
     max_templates: Annotated[int, Field(gt=0, description="maximum number of templates of a subject")] = 10_000
 
 
+class BackupSettings(_Group):
+    """Where backups are made."""
+
+    directory: Annotated[
+        Path | None,
+        Field(
+            description="directory of backups of `vultus backup` and `POST /v1/backup`, outside of those of galleries "
+            "and keys"
+        ),
+    ] = None
+    keep: Annotated[int | None, Field(gt=0, description="number of newest backups to keep; if unset, all are kept")] = (
+        None
+    )
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -414,6 +429,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
     security: SecuritySettings = SecuritySettings()
+    backup: BackupSettings = BackupSettings()
 
     def serving_at(self, host: str) -> "Settings":
         """Return the settings of a service that listens at a host, whose name is then trusted."""

@@ -68,6 +68,8 @@ COMMANDS = {
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
     "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),
+    "backup": Command("backup:backup", "Back up the galleries and keys, beside a running service or without one."),
+    "restore": Command("backup:restore", "Restore a backup into a data directory without galleries and keys."),
     "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),
 }
 

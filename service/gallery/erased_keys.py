@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from service.errors import ErasuresDamaged
@@ -75,14 +76,29 @@ def read_line(line: str) -> Erasure:
         raise ErasuresDamaged("a line of the list of erasures is damaged") from error
 
 
-def read_list(content: bytes) -> list[Erasure]:
-    """Read a list of erasures. A last line without an end was never acknowledged and is ignored.
+def read_list_file(path: Path) -> list[Erasure]:
+    """Read a list of erasures; a missing file is an empty list.
+
+    A last line without an end was never acknowledged and is ignored.
 
     Raises:
         ErasuresDamaged: A line is damaged.
+        OSError: The file system refused the read.
     """
-    lines = content.split(b"\n")[:-1]
-    return [read_line(line.decode("utf-8", "replace")) for line in lines]
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(read_line(line.decode("utf-8", "replace")))
+        except ErasuresDamaged as error:
+            raise ErasuresDamaged(
+                f"line {number} of {path} is damaged; replace the file by another copy of it, because without the line "
+                "a restored backup would bring back who was erased"
+            ) from error
+    return found
 
 
 def merged(*lists: Iterable[Erasure]) -> list[Erasure]:

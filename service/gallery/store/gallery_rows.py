@@ -121,14 +121,14 @@ def adopt(connection: sqlite3.Connection, gallery: Gallery, settings: GallerySet
 
 def remove(connection: sqlite3.Connection, gallery: Gallery) -> Receipt:
     """Erase a gallery with all its contents."""
-    counts = connection.execute(
+    subjects, templates, crops = connection.execute(
         "SELECT (SELECT COUNT(*) FROM subjects WHERE gallery = :key), "
         "(SELECT COUNT(*) FROM templates WHERE gallery = :key), "
         "(SELECT COUNT(*) FROM crops JOIN templates ON templates.key = template WHERE gallery = :key)",
         {"key": gallery.key},
     ).fetchone()
     connection.execute("DELETE FROM galleries WHERE key = ?", (gallery.key,))
-    return note_erasure(connection, "gallery", *counts, ErasedKeys(galleries=(gallery.key,)))
+    return note_erasure(connection, "gallery", subjects, templates, crops, ErasedKeys(galleries=(gallery.key,)))
 
 
 def note_erasure(

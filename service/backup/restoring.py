@@ -1,0 +1,298 @@
+"""Restoring a backup into empty directories, without anything that was erased since it was made.
+
+The store is assembled beside its place, checked, and rid of what was erased; the keys are put in place, and the store
+last, by a rename. While the unfinished store is there, no service opens the directory, so a restore that is cut off is
+repeated and never served. The directories themselves stay, because they may be mount points.
+"""
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.artefact.directories import sync
+from models.types import Progress, no_progress
+from service.backup.blocks import Blocks
+from service.backup.directory import readable
+from service.backup.disk import PART, translated_os_errors, write_private
+from service.backup.manifest import BackedUpFile, Manifest
+from service.backup.places import Places
+from service.errors import BackupDamaged, BackupUnfit, ErasuresDamaged, RestoreRefused
+from service.gallery.erased_keys import Erasure, merged, read_list_file
+from service.gallery.erasure_log import ERASURE_LOG
+from service.gallery.galleries import STORE, UNRESTORED
+from service.gallery.ownership import LOCK, Ownership
+from service.gallery.store.schema import MIGRATIONS
+from service.security.keys.server_secret import SECRET_FILE
+from service.security.keys.store import STORE as KEY_STORE
+from service.security.keys.tables import SCHEMA as KEY_SCHEMA
+from service.storage.disk_errors import translated_errors
+from service.storage.private_files import FOREIGN, make_private, open_private
+
+_NUMBERED = ("galleries", "subjects", "templates")
+_KEYS_A_SECOND = 2**20  # more than a store can assign
+_CACHE_KIB = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A backup that was restored.
+
+    Attributes:
+        manifest: What the backup has.
+        erasures: Number of erasures in the list that was applied.
+        galleries, subjects, templates: Numbers of rows that the backup had and that were erased since.
+        with_keys: Whether keys were restored.
+    """
+
+    manifest: Manifest
+    erasures: int
+    galleries: int
+    subjects: int
+    templates: int
+    with_keys: bool
+
+
+def restore_backup(
+    source: Path,
+    places: Places,
+    name: str | None = None,
+    lists: Iterable[Path] = (),
+    with_keys: bool = True,
+    progress: Progress = no_progress,
+) -> Restored:
+    """Restore a backup into directories without galleries and keys.
+
+    Args:
+        source: Directory of backups.
+        places: Where to restore.
+        name: Name of the backup; None for the newest.
+        lists: Files with lists of erasures, beside those of the backups and of the directory of the galleries.
+        with_keys: Whether to restore the keys.
+        progress: Receives the number of bytes.
+
+    Raises:
+        BackupInProgress: A backup is being made in the directory.
+        BackupUnknown: There is no such backup.
+        BackupDamaged: A file of the backup is missing or altered; nothing was restored.
+        BackupUnfit: A newer version made the backup; nothing was restored.
+        ErasuresDamaged: A list of erasures is missing, damaged or incomplete; nothing was restored.
+        RestoreRefused: There are galleries or keys already.
+        GalleriesInUse: A service uses the directory.
+        StorageFull: The disk is full.
+        StoreFailed: The file system refused a read or write.
+    """
+    with readable(source) as directory, translated_os_errors("the restored data"):
+        manifest = directory.manifest(directory.require(name))
+        _require_readable(manifest)
+        erasures = merged(
+            directory.erasures(),
+            read_list_file(places.galleries / ERASURE_LOG),
+            *(_required_list(path) for path in lists),
+        )
+        keys = [file for file in manifest.files if with_keys and file.name in (KEY_STORE, SECRET_FILE)]
+        with _owned(places.galleries), _unfinished(places, keys) as unfinished:
+            files = [(places.security / (file.name + PART), file) for file in keys]
+            for path, file in [(unfinished, _store_file(manifest)), *files]:
+                _assemble(path, file, directory.blocks, progress)
+            removed = _complete(unfinished, manifest.store, erasures)
+            write_private(places.galleries / ERASURE_LOG, "".join(each.line() for each in erasures).encode())
+            for path, file in files:
+                path.rename(path.with_name(file.name))
+            if files:
+                sync(places.security)
+            unfinished.rename(places.galleries / STORE)
+            sync(places.galleries)
+        return Restored(manifest, len(erasures), *removed, bool(keys))
+
+
+@contextmanager
+def _owned(galleries: Path) -> Iterator[None]:
+    """Own the directory of the galleries, so that no service opens it.
+
+    Raises:
+        RestoreRefused: It has galleries or other files.
+        GalleriesInUse: A service uses it.
+    """
+    _refuse_files(galleries)
+    make_private(galleries, (UNRESTORED, ERASURE_LOG, LOCK))
+    owner = Ownership(galleries)
+    try:
+        _refuse_files(galleries)  # a service may have made them meanwhile
+        yield
+    finally:
+        owner.release()
+
+
+@contextmanager
+def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
+    """Yield the path of the unfinished store, beside which no service opens the galleries.
+
+    If the block fails before it has put keys in place, nothing remains, unless an earlier restore was cut off.
+
+    Raises:
+        RestoreRefused: There are other keys.
+    """
+    path = places.galleries / UNRESTORED
+    was_cut_off = path.exists()
+    _refuse_existing(places, keys if was_cut_off else [], bool(keys))
+    parts = [places.security / (file.name + PART) for file in keys]
+    for left in places.galleries.glob(f"{UNRESTORED}-*"):  # SQLite's files of a store that is made again
+        left.unlink()
+    write_private(path, b"")
+    if keys:
+        make_private(places.security, (f"{KEY_STORE}*", f"{SECRET_FILE}*"))
+    try:
+        yield path
+    except BaseException:  # also an interrupt
+        for part in parts:
+            part.unlink(missing_ok=True)
+        if not was_cut_off and not any((places.security / file.name).exists() for file in keys):
+            for left in places.galleries.glob(f"{UNRESTORED}*"):
+                left.unlink()
+        raise
+
+
+def _refuse_files(galleries: Path) -> None:
+    allowed = {ERASURE_LOG, LOCK, ERASURE_LOG + PART, *FOREIGN}
+    names = {path.name for path in galleries.iterdir()} if galleries.exists() else set()
+    found = {name for name in names - allowed if not name.startswith(UNRESTORED)}
+    if found:
+        raise RestoreRefused(
+            f"{galleries} has data ({min(found)}); a backup is restored into an empty directory only: stop the "
+            "service, and move the directory away"
+        )
+
+
+def _refuse_existing(places: Places, cut_off: list[BackedUpFile], with_keys: bool) -> None:
+    """Refuse a directory of keys that has other files than a restore that was cut off has put there.
+
+    Raises:
+        RestoreRefused: It has keys.
+    """
+    if not with_keys or not places.security.exists():
+        return
+    digests = {file.name: file.sha256 for file in cut_off}
+    for path in sorted(places.security.iterdir()):
+        if path.name in FOREIGN or path.name in (KEY_STORE + PART, SECRET_FILE + PART):
+            continue
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digests.get(path.name):
+            raise RestoreRefused(
+                f"{places.security} has keys ({path.name}); move it away, or restore with --no-keys to keep them"
+            )
+
+
+def _require_readable(manifest: Manifest) -> None:
+    """Refuse a backup whose tables a newer version made.
+
+    Raises:
+        BackupUnfit: A newer version made the backup.
+    """
+    store, keys = _store_file(manifest), manifest.find(KEY_STORE)
+    if int(store.schema) > len(MIGRATIONS) or (keys is not None and keys.schema > KEY_SCHEMA.head):
+        raise BackupUnfit(f"a newer Vultus ({manifest.version}) made the backup {manifest.name}; nothing was restored")
+
+
+def _store_file(manifest: Manifest) -> BackedUpFile:
+    file = manifest.find(STORE)
+    if file is None or not file.schema.isdigit():
+        raise BackupDamaged(f"the backup {manifest.name} has no galleries")
+    return file
+
+
+def _required_list(path: Path) -> list[Erasure]:
+    """Read a list of erasures that was asked for.
+
+    Raises:
+        ErasuresDamaged: It is missing or damaged.
+    """
+    if not path.is_file():
+        raise ErasuresDamaged(f"{path} is not a list of erasures")
+    return read_list_file(path)
+
+
+def _assemble(path: Path, file: BackedUpFile, blocks: Blocks, progress: Progress) -> None:
+    """Write a file from its blocks.
+
+    Raises:
+        BackupDamaged: A block is missing or altered.
+    """
+    digest, size = hashlib.sha256(), 0
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "wb") as target:
+        for block in file.blocks:
+            content = blocks.read(block)
+            digest.update(content)
+            target.write(content)
+            size += len(content)
+            progress(f"restoring {file.name}", size, file.size)
+        target.flush()
+        os.fsync(target.fileno())
+    if (size, digest.hexdigest()) != (file.size, file.sha256):
+        raise BackupDamaged(f"{file.name} of the backup differs from its digest")
+
+
+def _complete(path: Path, store: str, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
+    """Remove what was erased since from a store, and let it assign keys that no earlier state of it has assigned.
+
+    Otherwise a person who is enrolled after the restore could get the key of one who was erased after the backup, and
+    the next restore would take the one for the other.
+
+    Returns:
+        Numbers of removed galleries, subjects and templates.
+    """
+    applied = [erasure for erasure in erasures if erasure.store == store]
+    try:
+        with translated_errors("the restored store"), closing(_connect(path)) as connection:
+            before = _counts(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            for erasure in applied:
+                _erase(connection, erasure)
+            _skip_keys(connection, max((erasure.number for erasure in applied), default=0))
+            connection.execute("COMMIT")
+            after = _counts(connection)
+            if before != after:
+                connection.execute("VACUUM")  # SQLite may have left copies where it moved rows
+            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
+            if faults != ["ok"]:
+                raise BackupDamaged(f"the store in the backup is damaged: {faults[0]}")
+    except sqlite3.DatabaseError as error:
+        raise BackupDamaged(f"the store in the backup is damaged: {error}") from error
+    sync(path)
+    galleries, subjects, templates = (old - new for old, new in zip(before, after, strict=True))
+    return galleries, subjects, templates
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # keeps the temporary files of VACUUM private
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = OFF")  # no file beside it; a store that is cut off is made again
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def _counts(connection: sqlite3.Connection) -> tuple[int, ...]:
+    return tuple(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in _NUMBERED)
+
+
+def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
+    for table, keys in (("galleries", erasure.keys.galleries), ("subjects", erasure.keys.subjects)):
+        connection.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
+    connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
+
+
+def _skip_keys(connection: sqlite3.Connection, last_erasure: int) -> None:
+    """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
+    from_now_on = {**dict.fromkeys(_NUMBERED, int(time.time()) * _KEYS_A_SECOND), "erasures": last_erasure}
+    for table, least in from_now_on.items():
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        if row is None:
+            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, least))
+        elif row[0] < least:
+            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (least, table))

@@ -1,0 +1,219 @@
+"""Making a backup of the galleries and keys, beside a running service or without one."""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.deadline import Deadline
+from models.types import Progress, no_progress
+from service.backup.blocks import BLOCK_BYTES, Blocks, blocks_of
+from service.backup.copying import copy_store, read_copy
+from service.backup.directory import BackupDirectory, writable
+from service.backup.manifest import BackedUpFile, Manifest
+from service.backup.places import Places
+from service.errors import BackupUnfit, StoreFailed
+from service.gallery.erased_keys import Erasure, read_list_file
+from service.gallery.erasure_log import ERASURE_LOG
+from service.gallery.galleries import STORE, UNRESTORED
+from service.gallery.store import gallery_rows, template_rows
+from service.security.keys.server_secret import SECRET_FILE
+from service.security.keys.store import STORE as KEY_STORE
+from service.storage.disk_errors import translated_errors
+from service.storage.private_files import open_private
+from service.version import VERSION
+
+_GALLERIES, _KEYS = "the gallery store", "the store of keys"
+_UNLISTED_SCHEMA = 3  # first version of the tables in which erasures have keys
+
+
+@dataclass(frozen=True, slots=True)
+class MadeBackup:
+    """A backup that is complete.
+
+    Attributes:
+        manifest: What it has.
+        new_bytes: Size of the blocks that no earlier backup had.
+        copy_s: Seconds for which the galleries were read, and their log could not be truncated.
+        removed: Names of the backups that were removed.
+        unreadable: Names of earlier backups whose manifest cannot be read. Until they are removed, the blocks of
+            removed backups stay.
+    """
+
+    manifest: Manifest
+    new_bytes: int
+    copy_s: float
+    removed: list[str]
+    unreadable: list[str]
+
+    def described(self) -> dict[str, Any]:
+        """Return the backup as JSON."""
+        return {
+            **self.manifest.described(),
+            "new_bytes": self.new_bytes,
+            "removed": self.removed,
+            "unreadable": self.unreadable,
+        }
+
+
+def make_backup(
+    places: Places,
+    target: Path,
+    keep: int | None = None,
+    progress: Progress = no_progress,
+    deadline: Deadline | None = None,
+) -> MadeBackup:
+    """Make a backup of the galleries and keys as they are now.
+
+    Args:
+        places: Where the files lie.
+        target: Directory of backups, created if missing.
+        keep: Number of newest backups to keep; None for all.
+        progress: Receives the number of bytes.
+        deadline: Deadline of the request; none of the backup remains if its client disconnects.
+
+    Raises:
+        BackupInProgress: Another process or thread makes a backup in the directory.
+        BackupUnfit: The directory cannot hold backups of these galleries, or there are no galleries.
+        ErasuresDamaged: A list of erasures is damaged or incomplete.
+        RequestCancelled: The client disconnected.
+        StorageFull: The disk is full.
+        StoreBusy: Another program has locked a store.
+        StoreFailed: A store is damaged, or the file system refused a read or write.
+    """
+    _refuse_nested(places, target)
+    if (places.galleries / UNRESTORED).exists() or not _has_content(places.galleries / STORE):
+        raise BackupUnfit(f"{places.galleries} has no galleries to back up")
+    with writable(target) as directory, _copies(directory.copies) as copies:
+        began = time.monotonic()
+        now = time.time()
+        _copy(places.galleries / STORE, copies / STORE, _GALLERIES, progress, deadline)
+        copy_s = time.monotonic() - began
+        if _has_content(places.security / KEY_STORE):
+            _copy(places.security / KEY_STORE, copies / KEY_STORE, _KEYS, progress, deadline)
+            if places.secret_file is None:
+                _copy_secret(places.security / SECRET_FILE, copies / SECRET_FILE)
+        described, erasures = _described(copies / STORE)
+        _refuse_other(directory, described.store)
+        listed = read_list_file(places.galleries / ERASURE_LOG)
+        directory.write_erasures(directory.erasures(listed, erasures))
+        files = tuple(_divide(path, directory.blocks, progress, deadline) for path in sorted(copies.iterdir()))
+        directory.blocks.flush()
+        manifest = Manifest(
+            name=directory.new_name(now),
+            created=now,
+            version=VERSION,
+            store=described.store,
+            last_erasure=erasures[-1].number if erasures else 0,
+            galleries=described.galleries,
+            subjects=described.subjects,
+            templates=described.templates,
+            block_bytes=BLOCK_BYTES,
+            files=files,
+        )
+        if deadline is not None:
+            deadline.settle()
+        directory.write(manifest)
+        removed, unreadable = directory.remove_all_but(keep)
+        return MadeBackup(manifest, directory.blocks.written_bytes, copy_s, removed, unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """Contents of a gallery store: its id, and numbers of rows."""
+
+    store: str
+    galleries: int
+    subjects: int
+    templates: int
+
+
+def _described(path: Path) -> tuple[_Described, list[Erasure]]:
+    with translated_errors(_GALLERIES), closing(read_copy(path)) as connection:
+        store, _ = template_rows.store_and_sequence(connection)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        erasures = gallery_rows.erasures_after(connection, store, 0) if version >= _UNLISTED_SCHEMA else []
+        counts = connection.execute(
+            "SELECT (SELECT COUNT(*) FROM galleries), (SELECT COUNT(*) FROM subjects), (SELECT COUNT(*) FROM templates)"
+        ).fetchone()
+        return _Described(store, *counts), erasures
+
+
+def schema_of(path: Path) -> str:
+    """Return the version of the tables in a copy of a store; empty if it is not a store."""
+    if path.suffix != Path(STORE).suffix:
+        return ""
+    with translated_errors(path.name), closing(read_copy(path)) as connection:
+        if path.name == STORE:
+            return str(connection.execute("PRAGMA user_version").fetchone()[0])
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def _copy(source: Path, target: Path, name: str, progress: Progress, deadline: Deadline | None) -> None:
+    os.close(open_private(target, os.O_RDWR))
+    try:
+        copy_store(source, target, name, lambda done, total: progress(f"copying {name}", done, total), deadline)
+    except sqlite3.DatabaseError as error:
+        raise StoreFailed(f"{name} cannot be copied: {error}") from error
+
+
+def _copy_secret(source: Path, target: Path) -> None:
+    with os.fdopen(open_private(target, os.O_WRONLY), "wb") as file:
+        file.write(source.read_bytes())
+
+
+def _divide(path: Path, blocks: Blocks, progress: Progress, deadline: Deadline | None) -> BackedUpFile:
+    """Store a file as blocks."""
+    digests, digest, size = [], hashlib.sha256(), 0
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        for content in blocks_of(file):
+            if deadline is not None:
+                deadline.check()
+            digest.update(content)
+            digests.append(blocks.add(content))
+            size += len(content)
+            progress(f"storing {path.name}", size, total)
+    return BackedUpFile(path.name, size, digest.hexdigest(), schema_of(path), tuple(digests))
+
+
+@contextmanager
+def _copies(directory: Path) -> Iterator[Path]:
+    """Make an empty directory for copies, and remove it at the end; a killed process may have left one."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _refuse_nested(places: Places, target: Path) -> None:
+    """Refuse a directory in which backups would count as files of the galleries or keys.
+
+    Raises:
+        BackupUnfit: The directory is one of those that are backed up, or lies in one.
+    """
+    for directory in (places.galleries, places.security):
+        if target.resolve().is_relative_to(directory.resolve()):
+            raise BackupUnfit(f"{target} lies in {directory}, which is backed up; choose a directory elsewhere")
+
+
+def _refuse_other(directory: BackupDirectory, store: str) -> None:
+    """Refuse a directory with backups of other galleries, which `vultus restore` would take for these.
+
+    Raises:
+        BackupUnfit: A backup is one of other galleries.
+    """
+    if any(manifest.store != store for manifest in directory.manifests()[0]):
+        raise BackupUnfit(f"{directory.path} has backups of other galleries; choose another directory")
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
