@@ -6,6 +6,7 @@ service from truncating its write-ahead log, and nothing else. Checks read the c
 """
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +23,7 @@ _PAGES_AT_ONCE = 1024
 _CACHE_KIB = 2048  # each page is read and written once
 
 
-def copy_store(source: Path, target: Path, name: str, copied: Copied, deadline: Deadline | None = None) -> None:
+def copy_store(source: Path, target: Path, name: str, copied: Copied, deadline: Deadline | None = None) -> float:
     """Copy a store as it is now, and check the copy.
 
     Args:
@@ -31,6 +32,9 @@ def copy_store(source: Path, target: Path, name: str, copied: Copied, deadline: 
         name: The store as messages name it.
         copied: Receives the progress.
         deadline: Deadline of the request.
+
+    Returns:
+        Seconds for which the store was read.
 
     Raises:
         RequestCancelled: The client disconnected.
@@ -49,12 +53,15 @@ def copy_store(source: Path, target: Path, name: str, copied: Copied, deadline: 
             closing(_connect(source, "mode=rw")) as reader,
             closing(_connect_new(target)) as copy,
         ):
+            began = time.monotonic()
             reader.execute("BEGIN")  # one state, although the copy is made in steps
             reader.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
             reader.backup(copy, pages=_PAGES_AT_ONCE, progress=report)
             reader.execute("COMMIT")
+            read_s = time.monotonic() - began
         with closing(read_copy(target)) as checked:
             _require_intact(checked, name)
+    return read_s
 
 
 def read_copy(path: Path) -> sqlite3.Connection:

@@ -119,7 +119,7 @@ def _owned(galleries: Path) -> Iterator[None]:
         GalleriesInUse: A service uses it.
     """
     _refuse_files(galleries)
-    make_private(galleries, (UNRESTORED, ERASURE_LOG, LOCK))
+    make_private(galleries, (f"{UNRESTORED}*", f"{ERASURE_LOG}*", LOCK))
     owner = Ownership(galleries)
     try:
         _refuse_files(galleries)  # a service may have made them meanwhile

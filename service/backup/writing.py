@@ -40,7 +40,7 @@ class MadeBackup:
     Attributes:
         manifest: What it has.
         new_bytes: Size of the blocks that no earlier backup had.
-        copy_s: Seconds for which the galleries were read, and their log could not be truncated.
+        read_s: Seconds for which the galleries were read, and their log could not be truncated.
         removed: Names of the backups that were removed.
         unreadable: Names of earlier backups whose manifest cannot be read. Until they are removed, the blocks of
             removed backups stay.
@@ -48,7 +48,7 @@ class MadeBackup:
 
     manifest: Manifest
     new_bytes: int
-    copy_s: float
+    read_s: float
     removed: list[str]
     unreadable: list[str]
 
@@ -91,10 +91,8 @@ def make_backup(
     if (places.galleries / UNRESTORED).exists() or not _has_content(places.galleries / STORE):
         raise BackupUnfit(f"{places.galleries} has no galleries to back up")
     with writable(target) as directory, _copies(directory.copies) as copies:
-        began = time.monotonic()
         now = time.time()
-        _copy(places.galleries / STORE, copies / STORE, _GALLERIES, progress, deadline)
-        copy_s = time.monotonic() - began
+        read_s = _copy(places.galleries / STORE, copies / STORE, _GALLERIES, progress, deadline)
         if _has_content(places.security / KEY_STORE):
             _copy(places.security / KEY_STORE, copies / KEY_STORE, _KEYS, progress, deadline)
             if places.secret_file is None:
@@ -121,7 +119,7 @@ def make_backup(
             deadline.settle()
         directory.write(manifest)
         removed, unreadable = directory.remove_all_but(keep)
-        return MadeBackup(manifest, directory.blocks.written_bytes, copy_s, removed, unreadable)
+        return MadeBackup(manifest, directory.blocks.written_bytes, read_s, removed, unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +153,11 @@ def schema_of(path: Path) -> str:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
-def _copy(source: Path, target: Path, name: str, progress: Progress, deadline: Deadline | None) -> None:
+def _copy(source: Path, target: Path, name: str, progress: Progress, deadline: Deadline | None) -> float:
+    """Copy a store, and return the seconds for which it was read."""
     os.close(open_private(target, os.O_RDWR))
     try:
-        copy_store(source, target, name, lambda done, total: progress(f"copying {name}", done, total), deadline)
+        return copy_store(source, target, name, lambda done, total: progress(f"copying {name}", done, total), deadline)
     except sqlite3.DatabaseError as error:
         raise StoreFailed(f"{name} cannot be copied: {error}") from error
 

@@ -94,7 +94,7 @@ def _make(settings: Settings, path: Path, keep: int | None, as_json: bool) -> No
     say(
         f"{manifest.name}: {manifest.galleries:,} galleries, {manifest.subjects:,} subjects, "
         f"{manifest.templates:,} templates, {_mib(manifest.size)}, of which {_mib(made.new_bytes)} are new; "
-        f"the galleries were read for {made.copy_s:.1f} s"
+        f"the galleries were read for {made.read_s:.1f} s"
     )
     if made.removed:
         say(f"removed: {', '.join(made.removed)}")

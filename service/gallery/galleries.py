@@ -87,7 +87,7 @@ class Galleries:
         self.max_templates = max_templates
         self._limits = limits or IndexLimits()
         try:
-            make_private(directory, (*STORE_FILES, "*.graph", "*.graph.part"))
+            make_private(directory, (*STORE_FILES, f"{UNRESTORED}*", "*.graph", "*.graph.part"))
             self._owner = Ownership(directory)
         except OSError as error:
             raise StoreFailed(f"galleries cannot be stored in {directory}: {error.strerror}") from error

@@ -3,7 +3,7 @@
 A new route belongs in the module of its resource. A new resource is a module here and a line in `ROUTERS`.
 """
 
-from service.api.routes import detect, enrol, exchange, galleries, identify, info, keys, subjects, verify
+from service.api.routes import backup, detect, enrol, exchange, galleries, identify, info, keys, subjects, verify
 
 ROUTERS = (
     detect.router,
@@ -13,6 +13,7 @@ ROUTERS = (
     subjects.router,
     enrol.router,
     exchange.router,
+    backup.router,
     info.router,
 )
 

@@ -81,6 +81,7 @@ OPERATIONS = [
     (KEY, "GET"),
     (KEY, "DELETE"),
     (f"{KEY}/rotate", "POST"),
+    ("/v1/backup", "POST"),
     ("/v1/info", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
