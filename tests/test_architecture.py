@@ -90,7 +90,7 @@ def test_every_layer_of_the_core_is_listed() -> None:
 
 
 def test_operations_and_galleries_import_neither_http_nor_the_command_line() -> None:
-    for path in [*modules("service/operations"), *modules("service/gallery")]:
+    for path in [*modules("service/operations"), *modules("service/gallery"), *modules("service/backup")]:
         assert not roots(path) & {"fastapi", "starlette", "pydantic", "typer", "rich"}, path
         assert not any(name.startswith(("service.api", "service.cli")) for name in imports(path)), path
     for path in modules("service/gallery"):
@@ -118,7 +118,7 @@ def test_each_engine_is_imported_in_one_file_only() -> None:
             assert path.is_relative_to(ROOT / "models/export") or path.is_relative_to(ROOT / "models/backbones")
 
 
-@pytest.mark.parametrize("folder", ["service/api", "service/operations", "service/gallery", "service/app"])
+@pytest.mark.parametrize("folder", ["service/api", "service/operations", "service/gallery", "service/backup", "service/app"])
 def test_serving_code_does_not_import_export_or_evaluation(folder: str) -> None:
     for path in modules(folder):
         assert not any(name.startswith(tuple(NEVER_SERVED)) for name in imports(path)), path
