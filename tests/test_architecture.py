@@ -118,7 +118,9 @@ def test_each_engine_is_imported_in_one_file_only() -> None:
             assert path.is_relative_to(ROOT / "models/export") or path.is_relative_to(ROOT / "models/backbones")
 
 
-@pytest.mark.parametrize("folder", ["service/api", "service/operations", "service/gallery", "service/backup", "service/app"])
+@pytest.mark.parametrize(
+    "folder", ["service/api", "service/operations", "service/gallery", "service/backup", "service/app"]
+)
 def test_serving_code_does_not_import_export_or_evaluation(folder: str) -> None:
     for path in modules(folder):
         assert not any(name.startswith(tuple(NEVER_SERVED)) for name in imports(path)), path

@@ -36,6 +36,7 @@ class BackupDirectory:
         """Do nothing yet; use `writable` or `readable`."""
         self.path = path
         self.blocks = Blocks(path / _BLOCKS)
+        self._manifests: dict[str, Manifest] = {}
         self.copies = path / _COPIES
         """Directory of files that a backup in progress copies before it divides them into blocks."""
 
@@ -64,7 +65,9 @@ class BackupDirectory:
             BackupDamaged: The manifest was altered or is incomplete.
             BackupUnfit: A newer version made the backup.
         """
-        return read_manifest(name, (self.path / _MANIFESTS / (name + _SUFFIX)).read_bytes())
+        if name not in self._manifests:
+            self._manifests[name] = read_manifest(name, (self.path / _MANIFESTS / (name + _SUFFIX)).read_bytes())
+        return self._manifests[name]
 
     def manifests(self) -> tuple[list[Manifest], list[str]]:
         """Read the manifests of all backups, oldest first, and return the names of those that cannot be read beside."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,13 +109,18 @@ def read_manifest(name: str, content: bytes) -> Manifest:
         if digest != _digest(found):
             raise ValueError
         del found["format"]
-        files = tuple(BackedUpFile(**{**file, "blocks": tuple(file["blocks"])}) for file in found.pop("files"))
+        files = tuple(BackedUpFile(**{**file, "blocks": _shared(file["blocks"])}) for file in found.pop("files"))
         manifest = Manifest(**found, files=files)
         if manifest.name != name:
             raise ValueError
         return manifest
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BackupDamaged(f"the manifest of the backup {name} was altered or is incomplete") from error
+
+
+def _shared(blocks: list[str]) -> tuple[str, ...]:
+    """Return digests that all manifests share in memory, because most blocks of backups are the same."""
+    return tuple(map(sys.intern, blocks))
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from service.gallery.erased_keys import ErasedKeys, Erasure, in_ranges, merged, 
 from service.gallery.erasure import erase_subject
 from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import UNRESTORED
+from service.gallery.store.schema import MIGRATIONS
 from tests.service.backup.conftest import Service, contents, enrol, everybody, name
 
 
@@ -109,7 +110,7 @@ def test_a_manifest_that_is_something_else_is_noticed(lost: Service, content: st
 
 def test_a_backup_of_a_newer_version_is_refused(lost: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(restoring, "MIGRATIONS", restoring.MIGRATIONS[:-1])
+        patch.setattr(restoring, "MIGRATIONS", MIGRATIONS[:-1])
         with pytest.raises(BackupUnfit, match="a newer Vultus"):
             restore_backup(lost.backups, lost.places)
     path = next(lost.backups.glob("backups/*.json"))

@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,7 +12,6 @@ import pytest
 
 from models.deadline import Deadline
 from models.errors import RequestCancelled
-from service.backup import writing
 from service.backup.directory import readable, writable
 from service.backup.places import Places
 from service.backup.restoring import restore_backup
@@ -22,6 +23,7 @@ from service.gallery.erasure import erase_subject
 from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
 from service.security.keys.store import KeyStore
+from tests.conftest import ROOT
 from tests.service.backup.conftest import Service, contents, enrol, everybody, has_bytes_of, name, open_galleries
 
 
@@ -217,6 +219,27 @@ def test_a_damaged_store_is_not_backed_up(service: Service) -> None:
 def test_names_are_sorted_even_if_the_clock_is_set_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_backup(service.places, service.backups).manifest.name
     earlier = time.time() - 3600
-    monkeypatch.setattr(writing.time, "time", lambda: earlier)
+    monkeypatch.setattr(time, "time", lambda: earlier)
     names = [make_backup(service.places, service.backups).manifest.name for _ in range(3)]
     assert [first, *names] == sorted({first, *names})
+
+
+def test_a_full_disk_leaves_no_backup_and_no_store(service: Service, tmp_path: Path) -> None:
+    """Uses a real file system of 1 MB, if the machine allows mounting one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f"mount -t tmpfs -o size=1m none {small}"
+    try:
+        subprocess.run(["unshare", "-Urm", "sh", "-c", mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine does not allow mounting a file system")
+    for number in range(100, 2000):
+        enrol(service.galleries, number)
+    make_backup(service.places, service.backups)
+    service.close()
+    command = f"{mount} && exec {sys.executable} -m tests.service.backup.full_disk {tmp_path} {small}"
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["storage_full", "0 backups", "0 copies", "storage_full", "0 stores"]
