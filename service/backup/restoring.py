@@ -34,7 +34,7 @@ from service.storage.disk_errors import translated_errors
 from service.storage.private_files import FOREIGN, make_private, open_private
 
 _NUMBERED = ("galleries", "subjects", "templates")
-_KEYS_A_SECOND = 2**20  # more than a store can assign
+_KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**53, so JSON readers keep all digits
 _CACHE_KIB = 65536
 
 
@@ -99,7 +99,7 @@ def restore_backup(
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
-            removed = _complete(unfinished, manifest.store, erasures)
+            removed = _complete(unfinished, manifest, erasures)
             write_private(places.galleries / ERASURE_LOG, "".join(each.line() for each in erasures).encode())
             for path, file in files:
                 path.rename(path.with_name(file.name))
@@ -235,7 +235,7 @@ def _assemble(path: Path, file: BackedUpFile, blocks: Blocks, progress: Progress
         raise BackupDamaged(f"{file.name} of the backup differs from its digest")
 
 
-def _complete(path: Path, store: str, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
+def _complete(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
     """Remove what was erased since from a store, and let it assign keys that no earlier state of it has assigned.
 
     Otherwise a person who is enrolled after the restore could get the key of one who was erased after the backup, and
@@ -244,14 +244,15 @@ def _complete(path: Path, store: str, erasures: Iterable[Erasure]) -> tuple[int,
     Returns:
         Numbers of removed galleries, subjects and templates.
     """
-    applied = [erasure for erasure in erasures if erasure.store == store]
+    applied = [erasure for erasure in erasures if erasure.store == manifest.store]
     try:
         with translated_errors("the restored store"), closing(_connect(path)) as connection:
             before = _counts(connection)
             connection.execute("BEGIN IMMEDIATE")
             for erasure in applied:
                 _erase(connection, erasure)
-            _skip_keys(connection, max((erasure.number for erasure in applied), default=0))
+            now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
+            _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
             connection.execute("COMMIT")
             after = _counts(connection)
             if before != after:
@@ -287,9 +288,9 @@ def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
     connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
 
 
-def _skip_keys(connection: sqlite3.Connection, last_erasure: int) -> None:
+def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:
     """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
-    from_now_on = {**dict.fromkeys(_NUMBERED, int(time.time()) * _KEYS_A_SECOND), "erasures": last_erasure}
+    from_now_on = {**dict.fromkeys(_NUMBERED, int(now) * _KEYS_A_SECOND), "erasures": last_erasure}
     for table, least in from_now_on.items():
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         if row is None:

@@ -64,9 +64,9 @@ def restore(
     ] = None,
     keys: Annotated[bool, typer.Option(help="Whether to restore the keys too.")] = True,
 ) -> None:
-    """Restore a backup, the newest or a named one, into a data directory without galleries and keys.
+    """Restore a backup into a data directory without galleries and keys.
 
-    What was erased after the backup is not restored.
+    The newest backup is restored, unless another one is named. What was erased since then is not restored.
     """
     settings = load_settings()
     with progress_bars("bytes") as progress:
