@@ -13,6 +13,8 @@ from rich.table import Table
 
 from models.artefact.directories import link_target, sync
 from models.errors import StorageFailed
+from service.audit.records import Action, Event
+from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
@@ -20,6 +22,7 @@ from service.gallery.consistency import check_consistency, check_erasure, size_o
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import ImportCounts, export_lines, import_lines
 from service.gallery.galleries import Galleries
+from service.gallery.pseudonyms import pseudonyms_of_names
 from service.settings import load_settings
 from service.startup import open_models_and_galleries
 
@@ -117,9 +120,10 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
         raise StorageFailed(f"{out} cannot be written: it is not a regular file")
     target = link_target(out)
     part = target.with_name(target.name + ".part")
-    with _opened(build=False) as galleries:
+    with _opened(build=False) as galleries, audited("vultus gallery export") as record:
         _, _, templates = read_gallery(galleries, name)
         lines = export_lines(galleries, name)
+        record([Event("export", [name], count=templates)])
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file, progress_bars() as progress:
@@ -148,6 +152,7 @@ def import_(
         with (
             path.open("rb") as file,
             open_models_and_galleries() as (galleries, _),
+            audited("vultus gallery import") as record,
             progress_bars("bytes") as progress,
         ):
             created = require_or_make(galleries, name)
@@ -159,6 +164,9 @@ def import_(
                 if created and not read_gallery(galleries, name)[1]:  # nothing of the file is stored
                     erase_gallery(galleries, name)
                 raise
+            finally:
+                if done.enrolled:
+                    record([Event("import", [name], count=done.enrolled)])
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
     say(
@@ -177,9 +185,12 @@ def erase(
     what = f"the subject {subject} of the gallery {name}" if subject else f"the gallery {name} with its contents"
     if not yes:
         typer.confirm(f"Erase {what}? This cannot be undone.", abort=True)
-    with _opened() as galleries:
+    with _opened() as galleries, audited("vultus gallery erase") as record:
         galleries.wait_idle()
+        subjects = pseudonyms_of_names(galleries, name, [subject] if subject else [])
         receipt = erase_subject(galleries, name, subject) if subject else erase_gallery(galleries, name)
+        action: Action = "erase_subject" if subject else "erase_gallery"
+        record([Event(action, [name], subjects, count=receipt.template_count)])
         galleries.wait_idle()
     say(
         f"erasure {receipt.erasure}: {receipt.what}, {receipt.subject_count} subjects, "

@@ -67,6 +67,8 @@ COMMANDS = {
     "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
+    "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),
+    "audit": Command("audit:app", "Show, check and export the log of who did what."),
     "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),
     "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),
 }

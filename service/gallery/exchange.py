@@ -218,6 +218,11 @@ class Importer:
             self._done.refused + outcomes.count("refused"),
         )
 
+    @property
+    def counts(self) -> ImportCounts:
+        """What was stored so far."""
+        return self._done
+
     def end(self) -> ImportCounts:
         """Finish the import and return the total counts.
 

@@ -2,7 +2,7 @@
 
 Keys are never reused (AUTOINCREMENT), so an index that still contains an erased template cannot attribute it to another
 person. The SQL index `templates_gallery` covers the keys of templates and subjects, so that updating a search index
-after a restart reads vectors of new templates only.
+after a restart reads vectors of new templates only. The pseudonym of a subject stands for it in the audit log.
 """
 
 import sqlite3
@@ -63,6 +63,10 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE galleries ADD COLUMN min_quality REAL NOT NULL DEFAULT 0;
+    """,
+    """
+    ALTER TABLE subjects ADD COLUMN pseudonym BLOB;
+    UPDATE subjects SET pseudonym = randomblob(16);
     """,
 )
 

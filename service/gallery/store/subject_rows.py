@@ -24,7 +24,7 @@ def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: M
     """
     try:
         connection.execute(
-            "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?)",
+            "INSERT INTO subjects (gallery, name, metadata, created, pseudonym) VALUES (?, ?, ?, ?, randomblob(16))",
             (gallery.key, name, json.dumps(metadata), time.time()),
         )
     except sqlite3.IntegrityError as error:
@@ -36,7 +36,7 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
     """Add the missing subjects, and return the keys of all named subjects."""
     now = time.time()
     connection.executemany(
-        "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
+        "INSERT INTO subjects (gallery, name, metadata, created, pseudonym) VALUES (?, ?, ?, ?, randomblob(16)) "
         "ON CONFLICT (gallery, name) DO NOTHING",
         [
             (gallery.key, name, json.dumps(new.metadata), now if new.created is None else new.created)
@@ -128,6 +128,30 @@ def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]
     found: dict[int, str] = {}
     for part, marks in slices(keys):
         found.update(connection.execute(f"SELECT key, name FROM subjects WHERE key IN ({marks})", tuple(part)))
+    return found
+
+
+def pseudonyms(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
+    """Read the pseudonyms of subjects by key, in hexadecimal; erased subjects are missing from the answer."""
+    found: dict[int, str] = {}
+    for part, marks in slices(keys):
+        found.update(
+            connection.execute(f"SELECT key, hex(pseudonym) FROM subjects WHERE key IN ({marks})", tuple(part))
+        )
+    return found
+
+
+def pseudonyms_by_name(connection: sqlite3.Connection, gallery: str, names: Sequence[str]) -> dict[str, str]:
+    """Read the pseudonyms of named subjects of a gallery, in hexadecimal; unknown names are missing from the answer."""
+    found: dict[str, str] = {}
+    for part, marks in slices([lookup_name(name) for name in names]):
+        found.update(
+            connection.execute(
+                "SELECT subjects.name, hex(pseudonym) FROM subjects JOIN galleries ON galleries.key = gallery "
+                f"WHERE galleries.name = ? AND subjects.name IN ({marks})",
+                (lookup_name(gallery), *part),
+            )
+        )
     return found
 
 
