@@ -23,6 +23,8 @@ Action = Literal[
     "merge_subjects",
     "erase_subject",
     "erase_template",
+    "expire_subject",
+    "expire_template",
     "create_key",
     "rotate_key",
     "revoke_key",

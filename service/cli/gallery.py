@@ -1,6 +1,8 @@
 """`vultus gallery`: manage the galleries of the data directory while no service has them open."""
 
+import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from rich.table import Table
 
 from models.artefact.directories import link_target, sync
 from models.errors import StorageFailed
+from models.text import printable
 from service.audit.records import Action, Event
 from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
@@ -21,10 +24,13 @@ from service.gallery.administration import create_gallery, list_galleries, list_
 from service.gallery.consistency import check_consistency, check_erasure, size_of
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import ImportCounts, export_lines, import_lines
+from service.gallery.expiry import due_until, subjects_lacking
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of_names
+from service.security.keys.rates import parse_lifetime
 from service.settings import load_settings
 from service.startup import open_models_and_galleries
+from service.times import written_time
 
 app = typer.Typer(
     help="Manage the galleries of the data directory while no service uses them.",
@@ -196,6 +202,45 @@ def erase(
         f"erasure {receipt.erasure}: {receipt.what}, {receipt.subject_count} subjects, "
         f"{receipt.template_count} templates, {receipt.crop_count} crops"
     )
+
+
+@app.command()
+def due(
+    name: Annotated[str | None, typer.Argument(help="Name of a gallery; default: all.")] = None,
+    within: Annotated[str, typer.Option(help="Time in which it expires, such as 12h or 30d.")] = "30d",
+    lacking: Annotated[
+        str | None,
+        typer.Option(help="List the subjects whose metadata lack this member instead, such as consent or legal_basis."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List who expires soon, or whose metadata lack a member, such as a reference to their consent."""
+    until = time.time() + parse_lifetime(within)
+    with _opened(build=False) as galleries:
+        if lacking is not None:
+            _show_lacking(galleries, name, lacking, as_json)
+            return
+        found = [entry for entry in due_until(galleries, until) if name in (None, entry.gallery)]
+    if as_json:
+        say(json.dumps([{**entry._asdict(), "expires": written_time(entry.expires)} for entry in found]))
+        return
+    table = Table("expires", "gallery", "subject", "what")
+    for entry in found:
+        what = f"{entry.template_count:,} templates" if entry.template_count else "the subject"
+        table.add_row(
+            written_time(entry.expires), escape(printable(entry.gallery)), escape(printable(entry.subject)), what
+        )
+    out.print(table)
+
+
+def _show_lacking(galleries: Galleries, name: str | None, member: str, as_json: bool) -> None:
+    names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
+    found = [(gallery, subject) for gallery in names for subject in subjects_lacking(galleries, gallery, member)]
+    if as_json:
+        say(json.dumps([{"gallery": gallery, "subject": subject} for gallery, subject in found]))
+        return
+    for gallery, subject in found:
+        say(f"{gallery}/{subject}")
 
 
 def require_or_make(galleries: Galleries, name: str) -> bool:

@@ -178,7 +178,7 @@ def _parse_line(line: bytes) -> Entry | VultusError:
         entry = validate(EnrolLine, parse_object(line))
     except VultusError as error:
         return error
-    return Entry(entry.subject, entry.content())
+    return Entry(entry.subject, entry.content(), entry.expires)
 
 
 def _item(outcome: Outcome, request_id: str) -> EnrolItem:

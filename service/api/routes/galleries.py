@@ -50,7 +50,8 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 
     def work(galleries: Galleries, deadline: Deadline) -> GalleryOut:
         created = create_gallery(
-            galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality, deadline
+            *(galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality),
+            *(body.retain_days, deadline),
         )
         return GalleryOut.of(created, 0, 0, galleries.live(created))
 
@@ -106,7 +107,7 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
         grant_of(request).require_galleries([body.gallery])
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
-    changes = (body.gallery, body.index, metadata, body.min_quality)
+    changes = (body.gallery, body.index, metadata, body.min_quality, body.retain_days)
     changed = await backend.change_for(request, deadline, change_gallery, backend.galleries, gallery, *changes)
     await backend.auditor.record(request, [Event("change_gallery", list(dict.fromkeys((gallery, changed.name))))])
     counts = await backend.call_gallery(count_contents, backend.galleries, changed)  # it may have been renamed since

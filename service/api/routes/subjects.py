@@ -46,7 +46,7 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
     deadline = backend.deadline(request)
     body = await backend.read(request, SubjectCreate, deadline)
     created = await backend.change_for(
-        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata)
+        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata), body.expires
     )
     await _record(request, backend, "create_subject", gallery, await _pseudonyms(backend, gallery, created.name))
     return SubjectOut.of(created)
@@ -109,7 +109,7 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
     body = await backend.read(request, SubjectPatch, deadline)
     metadata = None if body.metadata is None else dict(body.metadata)
     changed = await backend.change_for(
-        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata
+        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata, body.expires
     )
     await _record(request, backend, "change_subject", gallery, await _pseudonyms(backend, gallery, changed.name))
     return SubjectOut.of(changed)

@@ -68,6 +68,14 @@ MIGRATIONS = (
     ALTER TABLE subjects ADD COLUMN pseudonym BLOB;
     UPDATE subjects SET pseudonym = randomblob(16);
     """,
+    """
+    ALTER TABLE galleries ADD COLUMN retain_days REAL NOT NULL DEFAULT 0;
+    ALTER TABLE subjects ADD COLUMN expires REAL;
+    ALTER TABLE templates ADD COLUMN expires REAL;
+    CREATE INDEX subjects_expires ON subjects (expires) WHERE expires IS NOT NULL;
+    CREATE INDEX templates_expires ON templates (expires) WHERE expires IS NOT NULL;
+    CREATE INDEX templates_created ON templates (gallery, created);
+    """,
 )
 
 
