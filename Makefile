@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-export bench-gallery bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +36,7 @@ help:
 	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
 	@echo "make bench-accuracy  measure LFW View 2 and changed decisions in every precision (LFW=directory, MODEL=artefact)"
 	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
+	@echo "make bench-guard     measure what keys and the audit log cost; compare with a service without them"
 	@echo "make bench-export    measure time and memory of an export; compare with the exporter of torch"
 	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
 	@echo "make bench-openset   measure 1:N over HTTP on LFW; compare with a numpy search (LFW=directory)"
@@ -143,6 +144,11 @@ bench-soak: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	@$(BIN)/python -m tests.bench.soak --requests $(or $(REQUESTS),100000)
+
+bench-guard: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.guard
 
 bench-openset: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo

@@ -11,6 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from models.serving.models import Models
 from service.api.access import AccessMiddleware
 from service.api.admission import Admission, BodyBudget
+from service.api.auditing import Auditor
 from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
@@ -18,6 +19,7 @@ from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
 from service.api.routes import KEY_ROUTER, ROUTERS
 from service.api.trusted_origins import TrustedOriginsMiddleware
+from service.audit.log import AuditLog
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
 from service.security.guard import Guard
@@ -48,6 +50,7 @@ def create_app(
     settings: Settings,
     guard: Guard | None = None,
     keys: KeyStore | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -57,6 +60,7 @@ def create_app(
         settings: The settings.
         guard: Admits requests by their keys; None for an application that is open to everybody.
         keys: Store of the keys; None for an application without the routes of keys.
+        audit: Log of what requests did; None to record nothing.
     """
     guard = guard or Guard(None, open_to="everybody")
     app = FastAPI(
@@ -73,6 +77,7 @@ def create_app(
         galleries=galleries,
         references=ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
         guard=guard,
+        auditor=Auditor(audit),
         admission=Admission(settings.request.places, settings.request.overload_places),
         bodies=BodyBudget(settings.request.buffered_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),

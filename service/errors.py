@@ -37,11 +37,13 @@ VultusError                  base of the tree in `models.errors`, which continue
 │       ├── SeveralKeys
 │       ├── KeyInQuery
 │       └── ScopeMissing
-├── SecurityError            keys cannot be made or used
+├── SecurityError            keys cannot be made or used, or acts cannot be recorded
 │   ├── KeyUnknown
 │   ├── KeyExists
 │   ├── KeyInvalid
-│   └── ServerSecretUnfit
+│   ├── ServerSecretUnfit
+│   ├── AuditUnfit
+│   └── AuditStopped
 ├── BackupError              a backup cannot be made or restored
 │   ├── BackupUnconfigured
 │   ├── BackupInProgress
@@ -298,7 +300,7 @@ class ScopeMissing(AccessError):
 
 
 class SecurityError(VultusError):
-    """Keys cannot be made or used."""
+    """Keys cannot be made or used, or acts cannot be recorded."""
 
 
 class KeyUnknown(SecurityError):
@@ -323,6 +325,18 @@ class ServerSecretUnfit(SecurityError):
     """The server secret is missing or is not the one under which the keys were made."""
 
     code = "server_secret_unfit"
+
+
+class AuditUnfit(SecurityError):
+    """The audit log was altered."""
+
+    code = "audit_unfit"
+
+
+class AuditStopped(SecurityError):
+    """The audit log cannot be written, so the operation is refused."""
+
+    code = "audit_stopped"
 
 
 class BackupError(VultusError):
@@ -574,6 +588,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     KeyUnknown: 404,
     KeyExists: 409,
     KeyInvalid: 422,
+    AuditStopped: 503,
     BackupUnconfigured: 409,
     BackupInProgress: 409,
     BackupUnfit: 409,

@@ -263,7 +263,8 @@ class SecuritySettings(_Group):
         ),
     ] = "auto"
     directory: Annotated[
-        Path | None, Field(description="directory of the keys; if unset, `security` in the data directory")
+        Path | None,
+        Field(description="directory of the keys and the audit log; if unset, `security` in the data directory"),
     ] = None
     secret_file: Annotated[
         Path | None,
@@ -272,6 +273,26 @@ class SecuritySettings(_Group):
             "`server.secret` beside the keys, made at the first start"
         ),
     ] = None
+
+
+class AuditSettings(_Group):
+    """The log of who did what."""
+
+    log: Annotated[
+        Literal["required", "best_effort", "off"],
+        Field(
+            description="whether acts are recorded in the audit log; `required`: what cannot be recorded, as on a full "
+            "disk, is refused; `best_effort`: it is done, and the failure is logged"
+        ),
+    ] = "required"
+    max_records: Annotated[
+        int,
+        Field(
+            ge=1000,
+            description="number of records in the table of the audit log above which the older half is moved to a file "
+            "beside it; a million take some 400 MB",
+        ),
+    ] = 1_000_000
 
 
 class RequestSettings(_Group):
@@ -429,6 +450,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
     security: SecuritySettings = SecuritySettings()
+    audit: AuditSettings = AuditSettings()
     backup: BackupSettings = BackupSettings()
 
     def serving_at(self, host: str) -> "Settings":
@@ -475,7 +497,7 @@ class Settings(BaseSettings):
 
     @property
     def security_dir(self) -> Path:
-        """Directory of the keys."""
+        """Directory of the keys and the audit log."""
         return self.security.directory or self.data_dir / "security"
 
     @property

@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 
 from models.serving.models import Models
 from service.app import create_app
+from service.audit.log import AuditLog
+from service.audit.store import AuditStore
 from service.gallery.galleries import Galleries
 from service.security.guard import Guard, OpenTo
 from service.security.keys.keyring import Keyring
@@ -24,10 +26,11 @@ def api_client(app: FastAPI, **options: Any) -> TestClient:
 
 
 class Guarded(NamedTuple):
-    """A client of an application with keys, and the store of its keys."""
+    """A client of an application with keys, and the stores of its keys and its audit log."""
 
     client: TestClient
     keys: KeyStore
+    audit: AuditStore
 
     def key(self, *scopes: Scope, name: str = "a", **options: Any) -> dict[str, str]:
         """Make a key, and return the header with it."""
@@ -46,9 +49,13 @@ def guarded_client(
 ) -> Iterator[Guarded]:
     keys = KeyStore(directory)
     keyring = Keyring(keys)
-    app = create_app(models, galleries, settings or Settings(), Guard(keyring, open_to), keys)
+    store = AuditStore(directory, keys.server_secret)
+    log = AuditLog(store)
+    app = create_app(models, galleries, settings or Settings(), Guard(keyring, open_to), keys, log)
     with api_client(app, **options) as client:
-        yield Guarded(client, keys)
+        yield Guarded(client, keys, store)
+    log.close()
+    store.close()
     keyring.close()
     keys.close()
 

@@ -15,6 +15,7 @@ from models.deadline import Deadline
 from models.serving.models import Models
 from service.api.access import client_of
 from service.api.admission import Admission, Arrival, BodyBudget
+from service.api.auditing import Auditor
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
 from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
@@ -42,6 +43,7 @@ class Backend:
         galleries: The open galleries.
         references: Cache of embedded reference photos.
         guard: Admits requests by their keys.
+        auditor: Records what requests did.
         admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
@@ -57,6 +59,7 @@ class Backend:
     galleries: Galleries
     references: ReferenceCache
     guard: Guard
+    auditor: Auditor
     admission: Admission
     bodies: BodyBudget
     inference_workers: anyio.CapacityLimiter
@@ -86,13 +89,15 @@ class Backend:
             VultusError: The work failed.
         """
         async with self._admitted(request) as (received, deadline, arrived):
-            return await self.infer(deadline, work, self, received, deadline, arrived=arrived)
+            answer = await self.infer(deadline, work, self, received, deadline, arrived=arrived)
+            await self.auditor.record(request, received.events)
+            return answer
 
     async def answer_change(
         self,
         request: Request,
         prepare: "Callable[[Backend, ReceivedRequest, Deadline], Prepared]",
-        store: "Callable[[Backend, Prepared, Deadline], Answer]",
+        store: "Callable[[Backend, Prepared, ReceivedRequest, Deadline], Answer]",
     ) -> Answer:
         """Admit a request, receive its body, compute, and change galleries.
 
@@ -106,8 +111,11 @@ class Backend:
             VultusError: As `answer` and `change`.
         """
         async with self._admitted(request) as (received, deadline, arrived):
+            await self.auditor.require_writable()
             prepared = await self.infer(deadline, prepare, self, received, deadline, arrived=arrived)
-            return await self.change(deadline, store, self, prepared, deadline)
+            answer = await self.change(deadline, store, self, prepared, received, deadline)
+            await self.auditor.record(request, received.events)
+            return answer
 
     @asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, Arrival]]:
@@ -196,8 +204,10 @@ class Backend:
         """Run the change of a request whose body is received like `change`; the deadline is its last argument.
 
         Raises:
+            AuditStopped: The change could not be recorded; nothing was changed.
             VultusError: As `change`.
         """
+        await self.auditor.require_writable()
         with cancelled_on_disconnect(request, deadline):
             return await self.change(deadline, work, *arguments, deadline)
 

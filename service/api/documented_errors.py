@@ -60,6 +60,7 @@ LOAD_ERRORS = (
 """Errors of a request that waits for inference."""
 
 STORE_ERRORS = (
+    errors.AuditStopped,
     errors.StorageFull,
     errors.StoreBusy,
     errors.StoreFailed,

@@ -1,9 +1,20 @@
 """Where the files lie that a backup has."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.audit.store import STORE as AUDIT_STORE
+from service.security.keys.server_secret import SECRET_FILE
+from service.security.keys.store import STORE as KEY_STORE
 from service.settings import Settings
+
+AUDIT_ARCHIVES = "audit-*.ndjson"
+"""Files of older records of the audit log, which do not change."""
+
+_SECURITY_FILE = re.compile(
+    "|".join([*map(re.escape, (KEY_STORE, SECRET_FILE, AUDIT_STORE)), r"audit-[0-9]{12}-[0-9]{12}\.ndjson"])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +23,7 @@ class Places:
 
     Attributes:
         galleries: Directory of the galleries.
-        security: Directory of the keys.
+        security: Directory of the keys and the audit log.
         secret_file: File of the server secret if it lies elsewhere. It is then its operator's to keep, and not in
             backups.
     """
@@ -25,3 +36,8 @@ class Places:
 def places_of(settings: Settings) -> Places:
     """Return where the files of a service lie."""
     return Places(settings.galleries_dir, settings.security_dir, settings.security.secret_file)
+
+
+def is_security_file(name: str) -> bool:
+    """Return whether a file of a backup belongs to the directory of the keys and the audit log."""
+    return _SECURITY_FILE.fullmatch(name) is not None

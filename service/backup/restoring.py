@@ -16,18 +16,19 @@ from pathlib import Path
 
 from models.artefact.directories import sync
 from models.types import Progress, no_progress
+from service.audit.store import STORE as AUDIT_STORE
+from service.audit.tables import SCHEMA as AUDIT_SCHEMA
 from service.backup.blocks import Blocks
 from service.backup.directory import readable
 from service.backup.disk import PART, translated_os_errors, write_private
 from service.backup.manifest import BackedUpFile, Manifest
-from service.backup.places import Places
+from service.backup.places import Places, is_security_file
 from service.errors import BackupDamaged, BackupUnfit, ErasuresDamaged, RestoreRefused
 from service.gallery.erased_keys import Erasure, merged, read_list_file
 from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.ownership import LOCK, Ownership
 from service.gallery.store.schema import MIGRATIONS
-from service.security.keys.server_secret import SECRET_FILE
 from service.security.keys.store import STORE as KEY_STORE
 from service.security.keys.tables import SCHEMA as KEY_SCHEMA
 from service.storage.disk_errors import translated_errors
@@ -46,7 +47,7 @@ class Restored:
         manifest: What the backup has.
         erasures: Number of erasures in the list that was applied.
         galleries, subjects, templates: Numbers of rows that the backup had and that were erased since.
-        with_keys: Whether keys were restored.
+        with_keys: Whether keys and the audit log were restored.
     """
 
     manifest: Manifest
@@ -72,7 +73,7 @@ def restore_backup(
         places: Where to restore.
         name: Name of the backup; None for the newest.
         lists: Files with lists of erasures, beside those of the backups and of the directory of the galleries.
-        with_keys: Whether to restore the keys.
+        with_keys: Whether to restore the keys and the audit log.
         progress: Receives the number of bytes.
 
     Raises:
@@ -94,7 +95,7 @@ def restore_backup(
             read_list_file(places.galleries / ERASURE_LOG),
             *(_required_list(path) for path in lists),
         )
-        keys = [file for file in manifest.files if with_keys and file.name in (KEY_STORE, SECRET_FILE)]
+        keys = [file for file in manifest.files if with_keys and is_security_file(file.name)]
         with _owned(places.galleries), _unfinished(places, keys) as unfinished:
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
@@ -145,7 +146,7 @@ def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
         left.unlink()
     write_private(path, b"")
     if keys:
-        make_private(places.security, (f"{KEY_STORE}*", f"{SECRET_FILE}*"))
+        make_private(places.security, [f"{file.name}*" for file in keys])
     try:
         yield path
     except BaseException:  # also an interrupt
@@ -178,11 +179,12 @@ def _refuse_existing(places: Places, cut_off: list[BackedUpFile], with_keys: boo
         return
     digests = {file.name: file.sha256 for file in cut_off}
     for path in sorted(places.security.iterdir()):
-        if path.name in FOREIGN or path.name in (KEY_STORE + PART, SECRET_FILE + PART):
+        if path.name in FOREIGN or (path.name.endswith(PART) and is_security_file(path.name.removesuffix(PART))):
             continue
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digests.get(path.name):
             raise RestoreRefused(
-                f"{places.security} has keys ({path.name}); move it away, or restore with --no-keys to keep them"
+                f"{places.security} has keys or an audit log ({path.name}); move it away, or restore with --no-keys to "
+                "keep them"
             )
 
 
@@ -192,8 +194,9 @@ def _require_readable(manifest: Manifest) -> None:
     Raises:
         BackupUnfit: A newer version made the backup.
     """
-    store, keys = _store_file(manifest), manifest.find(KEY_STORE)
-    if int(store.schema) > len(MIGRATIONS) or (keys is not None and keys.schema > KEY_SCHEMA.head):
+    heads = {KEY_STORE: KEY_SCHEMA.head, AUDIT_STORE: AUDIT_SCHEMA.head}
+    newer = any(file.schema > heads[file.name] for file in manifest.files if file.name in heads)
+    if newer or int(_store_file(manifest).schema) > len(MIGRATIONS):
         raise BackupUnfit(f"a newer Vultus ({manifest.version}) made the backup {manifest.name}; nothing was restored")
 
 

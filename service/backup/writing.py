@@ -1,4 +1,4 @@
-"""Making a backup of the galleries and keys, beside a running service or without one."""
+"""Making a backup of the galleries, keys and audit log, beside a running service or without one."""
 
 import hashlib
 import os
@@ -13,11 +13,12 @@ from typing import Any
 
 from models.deadline import Deadline
 from models.types import Progress, no_progress
+from service.audit.store import STORE as AUDIT_STORE
 from service.backup.blocks import BLOCK_BYTES, Blocks, blocks_of
 from service.backup.copying import copy_store, read_copy
 from service.backup.directory import BackupDirectory, writable
 from service.backup.manifest import BackedUpFile, Manifest
-from service.backup.places import Places
+from service.backup.places import AUDIT_ARCHIVES, Places, is_security_file
 from service.errors import BackupUnfit, StoreFailed
 from service.gallery.erased_keys import Erasure, read_list_file
 from service.gallery.erasure_log import ERASURE_LOG
@@ -29,8 +30,7 @@ from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
 from service.version import VERSION
 
-_GALLERIES, _KEYS = "the gallery store", "the store of keys"
-_UNLISTED_SCHEMA = 3  # first version of the tables in which erasures have keys
+_GALLERIES = "the gallery store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def make_backup(
     progress: Progress = no_progress,
     deadline: Deadline | None = None,
 ) -> MadeBackup:
-    """Make a backup of the galleries and keys as they are now.
+    """Make a backup of the galleries, keys and audit log as they are now.
 
     Args:
         places: Where the files lie.
@@ -93,10 +93,7 @@ def make_backup(
     with writable(target) as directory, _copies(directory.copies) as copies:
         now = time.time()
         read_s = _copy(places.galleries / STORE, copies / STORE, _GALLERIES, progress, deadline)
-        if _has_content(places.security / KEY_STORE):
-            _copy(places.security / KEY_STORE, copies / KEY_STORE, _KEYS, progress, deadline)
-            if places.secret_file is None:
-                _copy_secret(places.security / SECRET_FILE, copies / SECRET_FILE)
+        _copy_security(places, copies, progress, deadline)
         described, erasures = _described(copies / STORE)
         _refuse_other(directory, described.store)
         listed = read_list_file(places.galleries / ERASURE_LOG)
@@ -135,8 +132,8 @@ class _Described:
 def _described(path: Path) -> tuple[_Described, list[Erasure]]:
     with translated_errors(_GALLERIES), closing(read_copy(path)) as connection:
         store, _ = template_rows.store_and_sequence(connection)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        erasures = gallery_rows.erasures_after(connection, store, 0) if version >= _UNLISTED_SCHEMA else []
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(erasures)")]
+        erasures = gallery_rows.erasures_after(connection, store, 0) if "keys" in columns else []  # of an older version
         counts = connection.execute(
             "SELECT (SELECT COUNT(*) FROM galleries), (SELECT COUNT(*) FROM subjects), (SELECT COUNT(*) FROM templates)"
         ).fetchone()
@@ -162,9 +159,16 @@ def _copy(source: Path, target: Path, name: str, progress: Progress, deadline: D
         raise StoreFailed(f"{name} cannot be copied: {error}") from error
 
 
-def _copy_secret(source: Path, target: Path) -> None:
-    with os.fdopen(open_private(target, os.O_WRONLY), "wb") as file:
-        file.write(source.read_bytes())
+def _copy_security(places: Places, copies: Path, progress: Progress, deadline: Deadline | None) -> None:
+    for store, name in ((KEY_STORE, "the store of keys"), (AUDIT_STORE, "the audit log")):
+        if _has_content(places.security / store):
+            _copy(places.security / store, copies / store, name, progress, deadline)
+    files = sorted(places.security.glob(AUDIT_ARCHIVES))  # after the table, from which records move to them
+    if places.secret_file is None and (copies / KEY_STORE).exists():
+        files.append(places.security / SECRET_FILE)
+    for file in filter(lambda file: is_security_file(file.name), files):
+        with file.open("rb") as source, os.fdopen(open_private(copies / file.name, os.O_WRONLY), "wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def _divide(path: Path, blocks: Blocks, progress: Progress, deadline: Deadline | None) -> BackedUpFile:

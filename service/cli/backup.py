@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from service.audit.records import Event
 from service.backup.directory import readable
 from service.backup.places import places_of
 from service.backup.restoring import restore_backup
 from service.backup.verification import verify_backups
 from service.backup.writing import MadeBackup, make_backup
+from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
 from service.errors import BackupUnconfigured
 from service.settings import Settings, load_settings
@@ -36,7 +38,7 @@ def backup(
     name: Name = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Back up the galleries and keys, beside a running service or without one.
+    """Back up the galleries, keys and audit log, beside a service or without one.
 
     Only what has changed since the last backup in the directory is written. A backup is as secret as the service.
     """
@@ -62,7 +64,7 @@ def restore(
             "is always applied."
         ),
     ] = None,
-    keys: Annotated[bool, typer.Option(help="Whether to restore the keys too.")] = True,
+    keys: Annotated[bool, typer.Option(help="Whether to restore the keys and the audit log too.")] = True,
 ) -> None:
     """Restore a backup into a data directory without galleries and keys.
 
@@ -85,8 +87,9 @@ def restore(
 
 
 def _make(settings: Settings, path: Path, keep: int | None, as_json: bool) -> None:
-    with progress_bars() as progress:
+    with audited("vultus backup") as record, progress_bars() as progress:
         made = make_backup(places_of(settings), path, keep or settings.backup.keep, progress)
+        record([Event("backup", count=made.manifest.templates)])
     if as_json:
         out.print_json(json.dumps(made.described()))
         return

@@ -19,6 +19,8 @@ from models.photo_folders import listed as listed_names
 from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
+from service.audit.events import enrolment_event
+from service.cli.auditing import audited
 from service.cli.gallery import require_or_make
 from service.cli.measuring import refuse_input
 from service.cli.output import out, progress_bars, say
@@ -95,10 +97,16 @@ def enrol(
     if report:
         refuse_input(report, [directory, *([listed] if listed else [])])
         _write(report, ())  # before the enrolment: an unwritable path is reported now
-    with open_models_and_galleries() as (galleries, models), progress_bars() as progress:
+    with (
+        open_models_and_galleries() as (galleries, models),
+        audited("vultus enrol") as record,
+        progress_bars() as progress,
+    ):
         require_or_make(galleries, gallery)
         try:
             for batch in _enrol_batches(galleries, models, gallery, found, requirements):
+                subjects, outcomes = [photo.subject for photo, _ in batch], [outcome for _, outcome in batch]
+                record([enrolment_event(galleries, gallery, subjects, outcomes)])
                 for photo, outcome in batch:
                     if isinstance(outcome, VultusError):
                         refused.append(Refused(photo.path, photo.subject, outcome.code, str(outcome)))

@@ -1,6 +1,8 @@
 """`vultus gallery`: manage the galleries of the data directory while no service has them open."""
 
+import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,15 +15,22 @@ from rich.table import Table
 
 from models.artefact.directories import link_target, sync
 from models.errors import StorageFailed
+from models.text import printable
+from service.audit.records import Action, Event
+from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.consistency import check_consistency, check_erasure, size_of
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import ImportCounts, export_lines, import_lines
+from service.gallery.expiry import due_until, subjects_lacking
 from service.gallery.galleries import Galleries
+from service.gallery.pseudonyms import pseudonyms_of_names
+from service.security.keys.rates import parse_lifetime
 from service.settings import load_settings
 from service.startup import open_models_and_galleries
+from service.times import written_time
 
 app = typer.Typer(
     help="Manage the galleries of the data directory while no service uses them.",
@@ -117,9 +126,10 @@ def export(name: Name, out: Annotated[Path, typer.Option("--out", help="File to 
         raise StorageFailed(f"{out} cannot be written: it is not a regular file")
     target = link_target(out)
     part = target.with_name(target.name + ".part")
-    with _opened(build=False) as galleries:
+    with _opened(build=False) as galleries, audited("vultus gallery export") as record:
         _, _, templates = read_gallery(galleries, name)
         lines = export_lines(galleries, name)
+        record([Event("export", [name], count=templates)])
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file, progress_bars() as progress:
@@ -148,6 +158,7 @@ def import_(
         with (
             path.open("rb") as file,
             open_models_and_galleries() as (galleries, _),
+            audited("vultus gallery import") as record,
             progress_bars("bytes") as progress,
         ):
             created = require_or_make(galleries, name)
@@ -159,6 +170,9 @@ def import_(
                 if created and not read_gallery(galleries, name)[1]:  # nothing of the file is stored
                     erase_gallery(galleries, name)
                 raise
+            finally:
+                if done.enrolled:
+                    record([Event("import", [name], count=done.enrolled)])
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
     say(
@@ -177,14 +191,56 @@ def erase(
     what = f"the subject {subject} of the gallery {name}" if subject else f"the gallery {name} with its contents"
     if not yes:
         typer.confirm(f"Erase {what}? This cannot be undone.", abort=True)
-    with _opened() as galleries:
+    with _opened() as galleries, audited("vultus gallery erase") as record:
         galleries.wait_idle()
+        subjects = pseudonyms_of_names(galleries, name, [subject] if subject else [])
         receipt = erase_subject(galleries, name, subject) if subject else erase_gallery(galleries, name)
+        action: Action = "erase_subject" if subject else "erase_gallery"
+        record([Event(action, [name], subjects, count=receipt.template_count)])
         galleries.wait_idle()
     say(
         f"erasure {receipt.erasure}: {receipt.what}, {receipt.subject_count} subjects, "
         f"{receipt.template_count} templates, {receipt.crop_count} crops"
     )
+
+
+@app.command()
+def due(
+    name: Annotated[str | None, typer.Argument(help="Name of a gallery; default: all.")] = None,
+    within: Annotated[str, typer.Option(help="Time in which it expires, such as 12h or 30d.")] = "30d",
+    lacking: Annotated[
+        str | None,
+        typer.Option(help="List the subjects whose metadata lack this member instead, such as consent or legal_basis."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List who expires soon, or whose metadata lack a member, such as a reference to their consent."""
+    until = time.time() + parse_lifetime(within)
+    with _opened(build=False) as galleries:
+        if lacking is not None:
+            _show_lacking(galleries, name, lacking, as_json)
+            return
+        found = [entry for entry in due_until(galleries, until) if name in (None, entry.gallery)]
+    if as_json:
+        say(json.dumps([{**entry._asdict(), "expires": written_time(entry.expires)} for entry in found]))
+        return
+    table = Table("expires", "gallery", "subject", "what")
+    for entry in found:
+        what = f"{entry.template_count:,} templates" if entry.template_count else "the subject"
+        table.add_row(
+            written_time(entry.expires), escape(printable(entry.gallery)), escape(printable(entry.subject)), what
+        )
+    out.print(table)
+
+
+def _show_lacking(galleries: Galleries, name: str | None, member: str, as_json: bool) -> None:
+    names = [name] if name else [gallery.name for gallery, _, _ in list_galleries(galleries, "", _ALL)]
+    found = [(gallery, subject) for gallery in names for subject in subjects_lacking(galleries, gallery, member)]
+    if as_json:
+        say(json.dumps([{"gallery": gallery, "subject": subject} for gallery, subject in found]))
+        return
+    for gallery, subject in found:
+        say(f"{gallery}/{subject}")
 
 
 def require_or_make(galleries: Galleries, name: str) -> bool:

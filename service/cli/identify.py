@@ -15,6 +15,8 @@ from models.photo_folders import read_photo
 from models.quality import Gate
 from models.serving.models import Models
 from models.text import printable
+from service.audit.events import identification_events
+from service.cli.auditing import Record, audited
 from service.cli.output import out
 from service.gallery.galleries import Galleries
 from service.gallery.records import Fusion
@@ -50,11 +52,11 @@ def identify(
     """Search galleries for the faces in photos. The exit status is 1 if a photo could not be used."""
     search = Search(tuple(gallery), k, fusion, assign == "unique", faces, operating_point, Gate(min_quality))
     answers: list[_Answer] = []
-    with open_models_and_galleries() as (galleries, models):
+    with open_models_and_galleries() as (galleries, models), audited("vultus identify") as record:
         # Search without photos, so that an invalid search fails before a photo is read.
         found = identify_photos(galleries, models, [], search, Deadline())
         for start in range(0, len(photos), _PHOTOS_AT_ONCE):
-            answers += _identify_paths(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search)
+            answers += _identify_paths(galleries, models, photos[start : start + _PHOTOS_AT_ONCE], search, record)
     if as_json:
         out.print_json(data=[_record(*answer) for answer in answers])
     else:
@@ -63,7 +65,9 @@ def identify(
         raise typer.Exit(_SOME_FAILED)
 
 
-def _identify_paths(galleries: Galleries, models: Models, paths: list[Path], search: Search) -> list[_Answer]:
+def _identify_paths(
+    galleries: Galleries, models: Models, paths: list[Path], search: Search, record: Record
+) -> list[_Answer]:
     images: list[bytes | VultusError] = []
     for path in paths:
         try:
@@ -73,7 +77,9 @@ def _identify_paths(galleries: Galleries, models: Models, paths: list[Path], sea
         except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
             images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     contents = [image for image in images if isinstance(image, bytes)]
-    probes = iter(identify_photos(galleries, models, contents, search, Deadline()).probes)
+    found = identify_photos(galleries, models, contents, search, Deadline())
+    record(list(identification_events(galleries, search.galleries, found)))
+    probes = iter(found.probes)
     return [
         (path, next(probes) if isinstance(image, bytes) else image) for path, image in zip(paths, images, strict=True)
     ]

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -11,17 +9,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.text import printable
+from service.audit.records import Event
+from service.cli.auditing import audited, opened_keys
 from service.cli.output import out, say
 from service.errors import KeyInvalid
 from service.security.keys.rates import parse_lifetime
-from service.security.keys.store import Key, KeyRequest, KeyStore
+from service.security.keys.store import Key, KeyRequest
 from service.security.keys.tokens import Token
 from service.security.scopes import SCOPES, Scope, in_order
-from service.settings import load_settings
 from service.times import written_time
 
 app = typer.Typer(
-    help="Make, list, rotate and revoke keys; a running service heeds changes at once.",
+    help="Make, list, rotate and revoke keys of programs that use the service.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -51,15 +50,16 @@ def create(
     scopes = [_scope(word) for words in scope for word in words.split(",")]
     galleries = None if not gallery else [name for names in gallery for name in names.split(",")]
     lifetime = None if expires is None else parse_lifetime(expires)
-    with _opened() as keys:
+    with opened_keys() as keys, audited("vultus keys create", keys) as record:
         key, token = keys.create(KeyRequest(name, scopes, galleries, rate, concurrency, lifetime))
+        record([Event("create_key", key=key.id)])
     _show_new(key, token, as_json)
 
 
 @app.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """List all keys, oldest first, also those that are revoked or have expired."""
-    with _opened() as keys:
+    with opened_keys() as keys:
         found = keys.list_all()
     if as_json:
         out.print_json(json.dumps([key.described() for key in found]))
@@ -85,8 +85,9 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command()
 def revoke(reference: Reference, as_json: AsJson = False) -> None:
     """Revoke a key at once; a name stands for all live keys of that name."""
-    with _opened() as keys:
+    with opened_keys() as keys, audited("vultus keys revoke", keys) as record:
         revoked = keys.revoke(reference)
+        record([Event("revoke_key", key=key.id) for key in revoked])
     if as_json:
         out.print_json(json.dumps([key.described() for key in revoked]))
         return
@@ -102,19 +103,10 @@ def rotate(
 ) -> None:
     """Make a successor of a key with the same rights, and print it; the old key expires after the overlap."""
     overlap_s = parse_lifetime(overlap)
-    with _opened() as keys:
+    with opened_keys() as keys, audited("vultus keys rotate", keys) as record:
         key, token = keys.rotate(reference, overlap_s)
+        record([Event("rotate_key", key=key.id)])
     _show_new(key, token, as_json)
-
-
-@contextmanager
-def _opened() -> Iterator[KeyStore]:
-    settings = load_settings()
-    keys = KeyStore(settings.security_dir, settings.security.secret_file)
-    try:
-        yield keys
-    finally:
-        keys.close()
 
 
 def _scope(word: str) -> Scope:

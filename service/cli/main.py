@@ -67,8 +67,10 @@ COMMANDS = {
     "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
+    "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),
+    "audit": Command("audit:app", "Show, check and export the log of who did what."),
     "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),
-    "backup": Command("backup:backup", "Back up the galleries and keys, beside a running service or without one."),
+    "backup": Command("backup:backup", "Back up the galleries, keys and audit log, beside a service or without one."),
     "restore": Command("backup:restore", "Restore a backup into a data directory without galleries and keys."),
     "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),
 }

@@ -39,15 +39,17 @@ def serve(
         opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
         # imported while the engines compile: server, framework and stores take a third of a second
         from service.app import create_app, switch_models
-        from service.security.opening import is_loopback, open_guard
+        from service.expiry_watch import ExpiryWatch
+        from service.security.opening import is_loopback, open_security
         from service.transport import CertificateWatch, run_server, server_config
 
         galleries, models = opening.result()
         _announce(models)
-        guard, keys = opened.enter_context(open_guard(settings, is_local=uds is None and is_loopback(host)))
+        security = opened.enter_context(open_security(settings, is_local=uds is None and is_loopback(host)))
         if hints:
             _print_hints(host, port)
-        app = create_app(models, galleries, settings.serving_at(host), guard, keys)
+        app = create_app(models, galleries, settings.serving_at(host), *security)
+        opened.callback(ExpiryWatch(galleries, security.audit).close)
         opened.callback(SelfTuning(settings, models, partial(switch_models, app)).close)
         config = server_config(app, settings, host, port, uds)
         opened.callback(CertificateWatch(config, settings.http).close)

@@ -11,7 +11,7 @@ from itertools import islice
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Gallery, IndexKind, Metadata, Subject, Template
+from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, Subject, Template
 from service.gallery.store import gallery_rows, subject_rows, template_rows
 
 
@@ -22,6 +22,7 @@ def create_gallery(
     keep_crops: bool = False,
     metadata: Metadata | None = None,
     min_quality: float | None = None,
+    retain_days: float = 0.0,
     deadline: Deadline | None = None,
 ) -> Gallery:
     """Create a gallery for the embedding contract of the loaded model.
@@ -43,6 +44,7 @@ def create_gallery(
                 keep_crops,
                 metadata or {},
                 min_quality or 0.0,
+                retain_days,
             )
         galleries.register(gallery).build()  # an empty index, which takes no time
     return gallery
@@ -91,6 +93,7 @@ def change_gallery(
     index: IndexKind | None = None,
     metadata: Metadata | None = None,
     min_quality: float | None = None,
+    retain_days: float | None = None,
     deadline: Deadline | None = None,
 ) -> Gallery:
     """Change the given attributes of a gallery; a new kind of index is built in the background.
@@ -104,7 +107,7 @@ def change_gallery(
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, name)
-            gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality)
+            gallery = gallery_rows.change(connection, found, new_name, index, metadata, min_quality, retain_days)
         live = galleries.live(gallery)
         live.gallery = gallery
     if live.outdated and galleries.searches(gallery):
@@ -117,6 +120,7 @@ def create_subject(
     gallery: str,
     name: str,
     metadata: Metadata | None = None,
+    expires: float | None = None,
     deadline: Deadline | None = None,
 ) -> Subject:
     """Create a subject without templates.
@@ -128,7 +132,7 @@ def create_subject(
     """
     name = clean_name(name, "subject")
     with galleries.database.writing(deadline) as connection:
-        return subject_rows.add(connection, gallery_rows.find(connection, gallery), name, metadata or {})
+        return subject_rows.add(connection, gallery_rows.find(connection, gallery), name, metadata or {}, expires)
 
 
 def read_subject(
@@ -168,6 +172,7 @@ def change_subject(
     name: str,
     new_name: str | None = None,
     metadata: Metadata | None = None,
+    expires: Expiry = None,
     deadline: Deadline | None = None,
 ) -> Subject:
     """Change the given attributes of a subject.
@@ -181,7 +186,8 @@ def change_subject(
     new_name = None if new_name is None else clean_name(new_name, "subject")
     with galleries.database.writing(deadline) as connection:
         found = gallery_rows.find(connection, gallery)
-        return subject_rows.change(connection, found, subject_rows.find(connection, found, name), new_name, metadata)
+        subject = subject_rows.find(connection, found, name)
+        return subject_rows.change(connection, found, subject, new_name, metadata, expires)
 
 
 def merge_subjects(

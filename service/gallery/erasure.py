@@ -42,7 +42,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str, deadline: Deadl
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, found, name))
-        return replace(receipt, log_cut=_erase_from_index(galleries, found, templates))
+        return replace(receipt, log_cut=erase_from_index(galleries, found, templates))
 
 
 def erase_template(
@@ -59,10 +59,10 @@ def erase_template(
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.find(connection, found, subject), key)
-        return replace(receipt, log_cut=_erase_from_index(galleries, found, [key]))
+        return replace(receipt, log_cut=erase_from_index(galleries, found, [key]))
 
 
-def _erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
+def erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     """Remove erased templates from the index and return whether the write-ahead log was truncated."""
     galleries.erasure_log.update()
     live = galleries.live(gallery)

@@ -53,7 +53,7 @@ def export_lines(galleries: Galleries, name: str) -> Iterator[bytes]:
 def _lines(
     galleries: Galleries,
     gallery: Gallery,
-    subjects: dict[int, tuple[str, str, float]],
+    subjects: dict[int, tuple[str, str, float, float | None]],
     keys: NDArray[np.int64],
     owners: NDArray[np.int64],
 ) -> Iterator[bytes]:
@@ -93,9 +93,9 @@ def _lines(
     yield end_line(written)
 
 
-def _subject(stored: tuple[str, str, float]) -> tuple[str, NewSubject]:
-    name, metadata, created = stored
-    return name, NewSubject(json.loads(metadata), created)
+def _subject(stored: tuple[str, str, float, float | None]) -> tuple[str, NewSubject]:
+    name, metadata, created, expires = stored
+    return name, NewSubject(json.loads(metadata), created, expires)
 
 
 def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Iterator[ImportCounts]:
@@ -218,6 +218,11 @@ class Importer:
             self._done.refused + outcomes.count("refused"),
         )
 
+    @property
+    def counts(self) -> ImportCounts:
+        """What was stored so far."""
+        return self._done
+
     def end(self) -> ImportCounts:
         """Finish the import and return the total counts.
 
@@ -232,9 +237,9 @@ def _merged(earlier: NewSubject | None, later: NewSubject) -> NewSubject:
     if earlier is None:
         return later
     created = earlier.created if later.created is None else later.created
-    if not later.metadata:
-        return NewSubject(earlier.metadata, created)
-    return NewSubject(merged_metadata(earlier.metadata, later.metadata), created)
+    expires = earlier.expires if later.expires is None else later.expires
+    metadata = merged_metadata(earlier.metadata, later.metadata) if later.metadata else earlier.metadata
+    return NewSubject(metadata, created, expires)
 
 
 def _at_line(error: VultusError, number: int) -> VultusError:

@@ -5,7 +5,8 @@ before the end line carries the contract id. A missing end line reveals a trunca
 other, so files can be written by hand or by other programs; such files may omit the header and the end line.
 
 Version 2 added `gallery` of the header, `created` of subjects without templates, and `subject_created` and `crop` of
-templates. `exchange_reader` reads files of version 1 too.
+templates; `retain_days`, `subject_expires` and `expires` are there if they are set. `exchange_reader` reads files of
+version 1 too.
 """
 
 import base64
@@ -32,6 +33,7 @@ def header_line(gallery: Gallery) -> bytes:
                 "min_quality": gallery.min_quality,
                 "metadata": gallery.metadata,
                 "created": gallery.created,
+                **({"retain_days": gallery.retain_days} if gallery.retain_days else {}),
             },
         }
     )
@@ -45,6 +47,7 @@ def subject_line(gallery: Gallery, name: str, subject: NewSubject) -> bytes:
             "metadata": subject.metadata,
             "contract_id": gallery.contract_id,
             "created": subject.created,
+            **_given("subject_expires", subject.expires),
         }
     )
 
@@ -56,12 +59,14 @@ def template_line(gallery: Gallery, name: str, subject: NewSubject, template: Ne
             "subject": name,
             **({"metadata": subject.metadata} if subject.metadata else {}),
             "subject_created": subject.created,
+            **_given("subject_expires", subject.expires),
             "contract_id": gallery.contract_id,
             "embedding": base64.b64encode(template.embedding.astype("<f4").tobytes()).decode(),
             "norm": template.norm,
             "quality": template.quality,
             "source": template.source.hex(),
             "created": template.created,
+            **_given("expires", template.expires),
             **({} if template.crop is None else {"crop": base64.b64encode(template.crop).decode()}),
         }
     )
@@ -70,6 +75,10 @@ def template_line(gallery: Gallery, name: str, subject: NewSubject, template: Ne
 def end_line(templates: int) -> bytes:
     """Return the last line of an export."""
     return _line({"end": {"templates": templates}})
+
+
+def _given(name: str, value: float | None) -> dict[str, float]:
+    return {} if value is None else {name: value}
 
 
 def _line(members: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from service.gallery.records import (
     MAX_METADATA_CHARACTERS,
     MAX_METADATA_DEPTH,
     MAX_NORM,
+    MAX_RETAIN_DAYS,
     GallerySettings,
     IndexKind,
     Metadata,
@@ -28,9 +29,9 @@ from service.strict_json import parse_object
 
 _MEMBERS = {
     *("subject", "metadata", "contract_id", "embedding", "norm", "quality", "source", "created"),
-    *("subject_created", "crop"),
+    *("subject_created", "crop", "expires", "subject_expires"),
 }
-_SETTINGS = {"name", "index", "keep_crops", "min_quality", "metadata", "created"}
+_SETTINGS = {"name", "index", "keep_crops", "min_quality", "metadata", "created", "retain_days"}
 _MAX_QUALITY = 100
 _MAX_CREATED = 253402300799  # last second of the year 9999
 _ENGINE_ERROR = 0.005  # deviation of the length of an embedding as an engine in bf16 returns it
@@ -143,10 +144,11 @@ class LineReader:
             raise LineMalformed("the member 'contract_id' is not a string; it names the contract of the embedding")
         self._galleries.require_contract(contract_id, "the line holds an embedding")
         created = _number(members, "created", _MAX_CREATED)
+        ends = _number(members, "subject_expires", _MAX_CREATED)
         if members.get("embedding") is None:
-            return Entry(name, NewSubject(metadata, created), None)
+            return Entry(name, NewSubject(metadata, created, ends), None)
         self._templates += 1
-        subject = NewSubject(metadata, _number(members, "subject_created", _MAX_CREATED))
+        subject = NewSubject(metadata, _number(members, "subject_created", _MAX_CREATED), ends)
         return Entry(name, subject, self._template(members, created))
 
     def _template(self, members: dict[str, Any], created: float | None) -> NewTemplate:
@@ -162,6 +164,7 @@ class LineReader:
             _number(members, "quality", _MAX_QUALITY),
             None if members.get("crop") is None else _crop(members["crop"]),
             created,
+            _number(members, "expires", _MAX_CREATED),
         )
 
 
@@ -191,6 +194,7 @@ def _settings(value: Any) -> GallerySettings:
         _number(value, "min_quality", _MAX_QUALITY) or 0.0,
         _metadata(value),
         _number(value, "created", _MAX_CREATED),
+        _number(value, "retain_days", MAX_RETAIN_DAYS) or 0.0,
     )
 
 

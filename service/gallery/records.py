@@ -1,7 +1,7 @@
 """Value types for the contents of a gallery."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,14 @@ Outcome = Literal["enrolled", "duplicate", "refused", "full"]
 
 Metadata = dict[str, Any]
 
+NEVER: Final = "never"
+
+Expiry = float | Literal["never"] | None
+"""A change of the time of expiry: seconds since 1970, `never`, or None to leave it as it is."""
+
 MAX_METADATA_DEPTH = 64  # objects and lists in one another; JSON encoders have limits of some hundred
 MAX_METADATA_CHARACTERS = 16384  # characters of the metadata as JSON
+MAX_RETAIN_DAYS = 36525  # a century
 MAX_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
 
 
@@ -32,6 +38,7 @@ class Gallery:
         metadata: Metadata supplied by the user.
         created: Seconds since 1970.
         min_quality: Minimum quality, 0 to 100, of faces that are enrolled or searched for.
+        retain_days: Days after which a template is erased; 0 for no limit.
     """
 
     key: int
@@ -43,6 +50,7 @@ class Gallery:
     metadata: Metadata
     created: float
     min_quality: float = 0.0
+    retain_days: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class GallerySettings:
     """The settings of an exported gallery.
 
     Attributes:
-        index, keep_crops, min_quality, metadata: As those of `Gallery`.
+        index, keep_crops, min_quality, metadata, retain_days: As those of `Gallery`.
         created: Seconds since 1970; None if unknown.
     """
 
@@ -59,6 +67,7 @@ class GallerySettings:
     min_quality: float
     metadata: Metadata
     created: float | None
+    retain_days: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Subject:
         metadata: Metadata supplied by the user.
         created: Seconds since 1970.
         template_count: Number of the subject's templates.
+        expires: Seconds since 1970 at which the subject is erased; None for never.
     """
 
     key: int
@@ -78,6 +88,7 @@ class Subject:
     metadata: Metadata
     created: float
     template_count: int
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,10 +98,12 @@ class NewSubject:
     Attributes:
         metadata: Metadata supplied by the user.
         created: Seconds since 1970; None means now.
+        expires: Seconds since 1970 at which the subject is erased; None for never.
     """
 
     metadata: Metadata = field(default_factory=dict)
     created: float | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,7 @@ class Template:
     source: bytes
     created: float
     has_crop: bool
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +131,7 @@ class NewTemplate:
         quality: 0 to 100, higher is better (ISO/IEC 29794-1), or None.
         crop: Aligned crop as a PNG file, or None.
         created: Seconds since 1970; None means now.
+        expires: Seconds since 1970 at which the template is erased; None for never.
     """
 
     embedding: NDArray[np.float32]
@@ -125,6 +140,7 @@ class NewTemplate:
     quality: float | None = None
     crop: bytes | None = None
     created: float | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

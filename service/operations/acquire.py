@@ -29,6 +29,8 @@ class Requirements:
         min_norm: Minimum length of the embedding before normalisation; its range differs between models.
         gate: Minimum quality, and reasons for which a face is refused.
         keep_crop: Whether the aligned crop is stored with the template.
+        expires: Seconds since 1970 at which the template is erased, unless its entry has a time of its own; None for
+            never.
     """
 
     faces: FacePolicy = "single"
@@ -36,6 +38,7 @@ class Requirements:
     min_norm: float = 0.0
     gate: Gate = NO_GATE
     keep_crop: bool = False
+    expires: float | None = None
 
 
 class Acquired(NamedTuple):

@@ -30,10 +30,17 @@ from service.operations.faces import Content, template_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """An image or embedding to enrol, and the name of its subject."""
+    """An image or embedding to enrol.
+
+    Attributes:
+        subject: Name of its subject.
+        content: The image or embedding.
+        expires: Seconds since 1970 at which the template is erased; None for that of the requirements.
+    """
 
     subject: str
     content: Content
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +157,10 @@ def prepare(
     gate = requirements.gate.with_min_quality(target.min_quality)
     requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)
-    ready = _acquire(models, pending, requirements, deadline, outcomes)
+    ready = {
+        position: replace(found, template=replace(found.template, expires=_expiry(entries[position], requirements)))
+        for position, found in _acquire(models, pending, requirements, deadline, outcomes).items()
+    }
     return Prepared(target, len(entries), ready, outcomes)
 
 
@@ -181,6 +191,10 @@ def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[
     for (position, entry), result in zip(prepared.ready.items(), stored, strict=True):
         outcomes[position] = galleries.subject_full() if result.outcome == "full" else _outcome(entry, result)
     return [outcomes[position] for position in range(prepared.count)]
+
+
+def _expiry(entry: Entry, requirements: Requirements) -> float | None:
+    return requirements.expires if entry.expires is None else entry.expires
 
 
 def _new_entries(

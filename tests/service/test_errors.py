@@ -14,7 +14,7 @@ AT_START_ONLY = {
     core.EngineBuildFailed,
     *(SettingsInvalid, DemoFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
-    errors.ServerSecretUnfit,
+    *(errors.ServerSecretUnfit, errors.AuditUnfit),
     *(errors.BackupUnknown, errors.BackupDamaged, errors.RestoreRefused),
     *core.ExportError.__subclasses__(),
     *core.EvaluationError.__subclasses__(),
@@ -23,7 +23,7 @@ AT_START_ONLY = {
 NEVER_SEEN = {core.RequestCancelled}  # the client has disconnected
 SERVER_ERRORS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
-    errors.TooManyConnections,
+    *(errors.TooManyConnections, errors.AuditStopped),
     *(errors.NotReady, errors.StorageFull, errors.StoreBusy, errors.StoreFailed),
     errors.ErasuresDamaged,
 }

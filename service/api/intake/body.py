@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 from starlette.datastructures import Headers, QueryParams
@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, QueryParams
 from models.deadline import Deadline
 from models.errors import EngineStopped
 from service.api.access import grant_of
+from service.audit.records import Event
 from service.errors import BodyIncomplete, BodyTooLarge, BodyTooSlow, MediaTypeUnsupported
 from service.security.scopes import Grant
 from service.settings import RequestSettings
@@ -26,6 +27,7 @@ class ReceivedRequest:
         pieces: Pieces of the body, as the network delivered them.
         request_id: Id of the request, for problem documents.
         grant: What the request may do.
+        events: What is to be recorded of the request before it is answered.
     """
 
     headers: Headers
@@ -33,6 +35,7 @@ class ReceivedRequest:
     pieces: Sequence[bytes]
     request_id: str
     grant: Grant
+    events: list[Event] = field(default_factory=list)
 
     @property
     def media_type(self) -> str:

@@ -10,8 +10,9 @@ from service.api.backend import UsesBackend
 from service.api.documented_errors import STORE_ERRORS
 from service.api.problems import documented_problems
 from service.api.wire.backup_responses import BackupResponse
+from service.audit.records import Event
 from service.backup.places import places_of
-from service.backup.writing import make_backup
+from service.backup.writing import MadeBackup, make_backup
 from service.errors import BackupUnconfigured
 from service.settings import Settings
 
@@ -30,17 +31,19 @@ router = APIRouter(prefix="/v1/backup", tags=["backup"], dependencies=[needs("ad
     ),
 )
 async def make(request: Request, backend: UsesBackend) -> BackupResponse:
-    """Back up the galleries and keys into the directory that the service is configured with.
+    """Back up the galleries, keys and audit log into the directory that the service is configured with.
 
     The response comes when the backup is complete and on the disk; there is no time limit. If the client disconnects
     before, no backup is made.
     """
-    return await backend.check(request, _make, backend.settings)
+    await backend.auditor.require_writable()
+    made = await backend.check(request, _make, backend.settings)
+    await backend.auditor.record(request, [Event("backup", count=made.manifest.templates)])
+    return BackupResponse(**made.described())
 
 
-def _make(settings: Settings, deadline: Deadline) -> BackupResponse:
+def _make(settings: Settings, deadline: Deadline) -> MadeBackup:
     path = settings.backup.directory
     if path is None:
         raise BackupUnconfigured("the service has no directory for backups; set VULTUS_BACKUP__DIRECTORY")
-    made = make_backup(places_of(settings), path, settings.backup.keep, no_progress, deadline)
-    return BackupResponse(**made.described())
+    return make_backup(places_of(settings), path, settings.backup.keep, no_progress, deadline)

@@ -26,6 +26,8 @@ from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequest
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
 from service.api.wire.requests import REPEATABLE
+from service.audit.events import enrolment_event
+from service.audit.records import Event
 from service.errors import MediaTypeUnsupported
 from service.gallery.records import Gallery
 from service.operations.enrol import Entry, Outcome, Prepared, prepare, require_enrolment, store
@@ -67,7 +69,7 @@ async def enrol_subject(gallery: str, subject: str, request: Request, backend: U
     fails, the request fails. With several, each item has its own status.
     """
     return await backend.answer_change(
-        request, partial(_prepare_subject, gallery, subject), partial(_store_subject, subject, request.state.request_id)
+        request, partial(_prepare_subject, gallery, subject), partial(_store_subject, subject)
     )
 
 
@@ -107,7 +109,11 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
         backend.guard.recheck(access)
         parsed, prepared = await backend.infer_lines(deadline, _prepare_group, backend, found, group, options, deadline)
-        return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, deadline)
+        await backend.auditor.require_writable()
+        events: list[Event] = []
+        answer = await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, events, deadline)
+        await backend.auditor.record(request, events)
+        return answer
 
     async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
         return _line(_item(error, request_id)) * max(1, len(group))
@@ -127,12 +133,18 @@ def _prepare_subject(
 
 
 def _store_subject(
-    subject: str, request_id: str, backend: Backend, prepared: tuple[Prepared, int], deadline: Deadline
+    subject: str,
+    backend: Backend,
+    prepared: tuple[Prepared, int],
+    received: ReceivedRequest,
+    deadline: Deadline,
 ) -> Response:
     enrolment, images = prepared
     outcomes = store(backend.galleries, enrolment, deadline)
+    names = [subject] * len(outcomes)
+    received.events.append(enrolment_event(backend.galleries, enrolment.gallery.name, names, outcomes))
     assign_parts(outcomes, images)
-    items = [_item(outcome, request_id) for outcome in outcomes]
+    items = [_item(outcome, received.request_id) for outcome in outcomes]
     return json_response(EnrolResponse(gallery=enrolment.gallery.name, subject=subject, items=items), deadline)
 
 
@@ -146,9 +158,17 @@ def _prepare_group(
 
 
 def _store_group(
-    backend: Backend, parsed: Sequence[Entry | VultusError], prepared: Prepared, request_id: str, deadline: Deadline
+    backend: Backend,
+    parsed: Sequence[Entry | VultusError],
+    prepared: Prepared,
+    request_id: str,
+    events: list[Event],
+    deadline: Deadline,
 ) -> bytes:
-    outcomes = iter(store(backend.galleries, prepared, deadline))
+    stored = store(backend.galleries, prepared, deadline)
+    names = [line.subject for line in parsed if isinstance(line, Entry)]
+    events.append(enrolment_event(backend.galleries, prepared.gallery.name, names, stored))
+    outcomes = iter(stored)
     answers = (next(outcomes) if isinstance(line, Entry) else line for line in parsed)
     return b"".join(_line(_item(outcome, request_id)) for outcome in answers)
 
@@ -158,7 +178,7 @@ def _parse_line(line: bytes) -> Entry | VultusError:
         entry = validate(EnrolLine, parse_object(line))
     except VultusError as error:
         return error
-    return Entry(entry.subject, entry.content())
+    return Entry(entry.subject, entry.content(), entry.expires)
 
 
 def _item(outcome: Outcome, request_id: str) -> EnrolItem:

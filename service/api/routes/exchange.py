@@ -17,6 +17,7 @@ from service.api.intake.ndjson import in_full_groups, join_short_lines, read_lin
 from service.api.problems import documented_problems
 from service.api.wire.gallery_responses import ImportResponse
 from service.api.workers import ReceiveAhead
+from service.audit.records import Event
 from service.errors import MediaTypeUnsupported
 from service.gallery.exchange import IMPORT_BATCH_LINES, Importer, export_lines
 
@@ -31,7 +32,7 @@ _AT_ONCE_BYTES = 2**25
     "/export",
     dependencies=[needs("export")],
     responses={
-        **documented_problems(errors.GalleryUnknown),
+        **documented_problems(errors.GalleryUnknown, errors.AuditStopped),
         200: {
             "description": "A header, one line for each template and each subject without templates, and an end line.",
             "content": {NDJSON: {"schema": _LINES}},
@@ -47,6 +48,7 @@ async def export(gallery: str, request: Request, backend: UsesBackend) -> Stream
     as it was when the request began, without what is erased before its line is sent.
     """
     lines = await backend.call_gallery(export_lines, backend.galleries, gallery)
+    await backend.auditor.record(request, [Event("export", [gallery], contract_id=backend.galleries.contract_id)])
     access = access_of(request)
 
     async def permitted() -> AsyncIterator[bytes]:
@@ -102,8 +104,14 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
             async for lines in groups:
                 backend.guard.recheck(access)
                 deadline = Deadline(limit_s)
+                await backend.auditor.require_writable()
+                earlier = importer.counts.enrolled
                 with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile
-                    await backend.change(deadline, importer.store, lines, deadline)
+                    try:
+                        await backend.change(deadline, importer.store, lines, deadline)
+                    finally:  # the lines before an invalid one are stored
+                        new = importer.counts.enrolled - earlier
+                        await backend.auditor.record(request, [Event("import", [gallery], count=new)] if new else [])
                 account.give_back(sum(map(len, lines)))
     done = importer.end()
     return ImportResponse(enrolled=done.enrolled, duplicates=done.duplicates, refused=done.refused)

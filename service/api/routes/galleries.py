@@ -16,6 +16,7 @@ from service.api.wire.cursors import cursor_of, last_name
 from service.api.wire.gallery_requests import ConsistencyRequest, GalleryCreate, GalleryPatch, PageQuery
 from service.api.wire.gallery_responses import ConsistencyResponse, GalleryOut, GalleryPage, ReceiptOut
 from service.api.written import written
+from service.audit.records import Event
 from service.gallery.administration import (
     change_gallery,
     count_contents,
@@ -49,11 +50,14 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 
     def work(galleries: Galleries, deadline: Deadline) -> GalleryOut:
         created = create_gallery(
-            galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality, deadline
+            *(galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality),
+            *(body.retain_days, deadline),
         )
         return GalleryOut.of(created, 0, 0, galleries.live(created))
 
-    return await backend.change_for(request, deadline, work, backend.galleries)
+    created = await backend.change_for(request, deadline, work, backend.galleries)
+    await backend.auditor.record(request, [Event("create_gallery", [created.gallery])])
+    return created
 
 
 @router.get(
@@ -103,8 +107,9 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
         grant_of(request).require_galleries([body.gallery])
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
-    changes = (body.gallery, body.index, metadata, body.min_quality)
+    changes = (body.gallery, body.index, metadata, body.min_quality, body.retain_days)
     changed = await backend.change_for(request, deadline, change_gallery, backend.galleries, gallery, *changes)
+    await backend.auditor.record(request, [Event("change_gallery", list(dict.fromkeys((gallery, changed.name))))])
     counts = await backend.call_gallery(count_contents, backend.galleries, changed)  # it may have been renamed since
     return GalleryOut.of(changed, *counts, backend.galleries.live(changed))
 
@@ -117,7 +122,9 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
 async def erase(gallery: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a gallery with all its subjects and templates."""
     deadline = backend.deadline(request)
-    return ReceiptOut.of(await backend.change_for(request, deadline, erase_gallery, backend.galleries, gallery))
+    receipt = await backend.change_for(request, deadline, erase_gallery, backend.galleries, gallery)
+    await backend.auditor.record(request, [Event("erase_gallery", [gallery], count=receipt.template_count)])
+    return ReceiptOut.of(receipt)
 
 
 @router.post(

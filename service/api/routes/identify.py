@@ -20,6 +20,8 @@ from service.api.problems import assign_parts, documented_problems, problem_of
 from service.api.wire.gallery_requests import MAX_ID_CHARACTERS, IdentifyLine, IdentifyOptions, IdentifyRequest
 from service.api.wire.gallery_responses import IdentifyItem, IdentifyLineItem, IdentifyResponse
 from service.api.wire.requests import REPEATABLE
+from service.audit.events import identification_events
+from service.audit.records import Event
 from service.errors import TooManyCandidates
 from service.operations.faces import Content
 from service.operations.identify import MAX_CANDIDATES, IdentifiedProbe, identify, require_search
@@ -42,6 +44,7 @@ _PROBLEMS = documented_problems(
     core.CalibrationUnfit,
     core.QualityUnvalidated,
     *LOAD_ERRORS,
+    errors.AuditStopped,
     errors.StoreFailed,
 )
 
@@ -76,6 +79,7 @@ def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -
     received.grant.require_galleries(body.gallery)
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     found = identify(backend.galleries, backend.models, contents, body.search(), deadline)
+    received.events.extend(identification_events(backend.galleries, body.gallery, found))
     assign_parts(found.probes, len(body.images))
     items = [_item(probe, received.request_id) for probe in found.probes]
     return json_response(IdentifyResponse.of(found, items, backend.models.uncalibrated_because), deadline)
@@ -93,7 +97,12 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
 
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
         backend.guard.recheck(access)
-        return await backend.infer_lines(deadline, _identify_group, backend, group, options, request_id, deadline)
+        events: list[Event] = []
+        answer = await backend.infer_lines(
+            deadline, _identify_group, backend, group, options, request_id, events, deadline
+        )
+        await backend.auditor.record(request, events)
+        return answer
 
     async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
         ids = await backend.call_gallery(_ids_of, group) if group else [None]
@@ -103,7 +112,12 @@ async def _answer_lines(request: Request, backend: Backend) -> LineResponse:
 
 
 def _identify_group(
-    backend: Backend, lines: Sequence[bytes], options: IdentifyOptions, request_id: str, deadline: Deadline
+    backend: Backend,
+    lines: Sequence[bytes],
+    options: IdentifyOptions,
+    request_id: str,
+    events: list[Event],
+    deadline: Deadline,
 ) -> bytes:
     parsed = [_parse_line(line) for line in lines]
     contents = [content for _, content in parsed if not isinstance(content, VultusError)]
@@ -112,7 +126,7 @@ def _identify_group(
     probes: Iterator[IdentifiedProbe | VultusError] = iter(
         probe
         for start in range(0, len(contents), at_once)
-        for probe in _identify_lines(backend, contents[start : start + at_once], options, deadline)
+        for probe in _identify_lines(backend, contents[start : start + at_once], options, events, deadline)
     )
     return b"".join(
         _line(line_id, _item(content if isinstance(content, VultusError) else next(probes), request_id))
@@ -121,12 +135,14 @@ def _identify_group(
 
 
 def _identify_lines(
-    backend: Backend, contents: Sequence[Content], options: IdentifyOptions, deadline: Deadline
+    backend: Backend, contents: Sequence[Content], options: IdentifyOptions, events: list[Event], deadline: Deadline
 ) -> Sequence[IdentifiedProbe | VultusError]:
     try:
-        return identify(backend.galleries, backend.models, contents, options.search(), deadline).probes
+        found = identify(backend.galleries, backend.models, contents, options.search(), deadline)
     except TooManyCandidates as error:
         return [error] * len(contents)
+    events += identification_events(backend.galleries, options.gallery, found)
+    return found.probes
 
 
 def _parse_line(line: bytes) -> tuple[str | None, Content | VultusError]:

@@ -11,6 +11,7 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.openapi import json_body
 from service.api.problems import documented_problems
 from service.api.wire.key_schemas import KeyCreate, KeyCreated, KeyList, KeyOut, KeyRotate
+from service.audit.records import Event
 from service.security.keys.store import KeyStore
 
 
@@ -35,7 +36,9 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs("admin"
 async def create(request: Request, response: Response, keys: UsesKeys, backend: UsesBackend) -> KeyCreated:
     """Make a key. The response is the only one that ever has it."""
     body = await backend.read(request, KeyCreate, backend.deadline(request))
+    await backend.auditor.require_writable()
     key, token = await backend.call_gallery(keys.create, body.key_request())
+    await backend.auditor.record(request, [Event("create_key", key=key.id)])
     _forbid_storing(response)
     return KeyCreated.with_token(key, token)
 
@@ -61,15 +64,18 @@ async def describe(key_id: str, keys: UsesKeys, backend: UsesBackend) -> KeyOut:
 async def rotate(key_id: str, request: Request, response: Response, keys: UsesKeys, backend: UsesBackend) -> KeyCreated:
     """Make a successor of a key, with the same rights. Both are valid for the time of the overlap."""
     body = await backend.read(request, KeyRotate, backend.deadline(request))
+    await backend.auditor.require_writable()
     key, token = await backend.call_gallery(keys.rotate, key_id, body.overlap_s())
+    await backend.auditor.record(request, [Event("rotate_key", key=key.id)])
     _forbid_storing(response)
     return KeyCreated.with_token(key, token)
 
 
 @router.delete("/{key_id}", responses=documented_problems(errors.KeyUnknown, *STORE_ERRORS))
-async def revoke(key_id: str, keys: UsesKeys, backend: UsesBackend) -> KeyList:
+async def revoke(key_id: str, request: Request, keys: UsesKeys, backend: UsesBackend) -> KeyList:
     """Revoke a key at once. It stays in the list."""
     revoked = await backend.call_gallery(keys.revoke, key_id)
+    await backend.auditor.record(request, [Event("revoke_key", key=key.id) for key in revoked])
     return KeyList(keys=[KeyOut.of(key) for key in revoked])
 
 

@@ -1,10 +1,12 @@
 """`/v1/galleries/{gallery}/subjects`: create, list, describe, change, merge and erase subjects."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request, Response
 
 from service import errors
 from service.api.access import needs
-from service.api.backend import UsesBackend
+from service.api.backend import Backend, UsesBackend
 from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
@@ -13,6 +15,7 @@ from service.api.wire.cursors import KEY_DIGITS, cursor_of, last_key, last_name
 from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch, TemplatePageQuery
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
 from service.api.written import written
+from service.audit.records import Action, Event
 from service.errors import TemplateUnknown
 from service.gallery.administration import (
     change_subject,
@@ -22,6 +25,7 @@ from service.gallery.administration import (
     read_subject,
 )
 from service.gallery.erasure import erase_subject, erase_template
+from service.gallery.pseudonyms import pseudonyms_of_names
 
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
@@ -42,8 +46,9 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
     deadline = backend.deadline(request)
     body = await backend.read(request, SubjectCreate, deadline)
     created = await backend.change_for(
-        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata)
+        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata), body.expires
     )
+    await _record(request, backend, "create_subject", gallery, await _pseudonyms(backend, gallery, created.name))
     return SubjectOut.of(created)
 
 
@@ -104,8 +109,9 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
     body = await backend.read(request, SubjectPatch, deadline)
     metadata = None if body.metadata is None else dict(body.metadata)
     changed = await backend.change_for(
-        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata
+        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata, body.expires
     )
+    await _record(request, backend, "change_subject", gallery, await _pseudonyms(backend, gallery, changed.name))
     return SubjectOut.of(changed)
 
 
@@ -119,9 +125,11 @@ async def merge(gallery: str, subject: str, request: Request, backend: UsesBacke
     """Move all templates of another subject to this subject, and remove the other subject."""
     deadline = backend.deadline(request)
     body = await backend.read(request, MergeRequest, deadline)
+    subjects = await _pseudonyms(backend, gallery, subject, body.subject)  # of one of them, it ends with the merge
     merged = await backend.change_for(
         request, deadline, merge_subjects, backend.galleries, gallery, subject, body.subject
     )
+    await _record(request, backend, "merge_subjects", gallery, subjects)
     return SubjectOut.of(merged)
 
 
@@ -133,9 +141,10 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
     is removed. `log_cut` says whether the write-ahead log is already truncated.
     """
     deadline = backend.deadline(request)
-    return ReceiptOut.of(
-        await backend.change_for(request, deadline, erase_subject, backend.galleries, gallery, subject)
-    )
+    subjects = await _pseudonyms(backend, gallery, subject)  # afterwards, it has none
+    receipt = await backend.change_for(request, deadline, erase_subject, backend.galleries, gallery, subject)
+    await _record(request, backend, "erase_subject", gallery, subjects, receipt.template_count)
+    return ReceiptOut.of(receipt)
 
 
 @router.delete(
@@ -148,6 +157,24 @@ async def erase_one(gallery: str, subject: str, template: str, request: Request,
     if not (template.isascii() and template.isdigit() and len(template) <= KEY_DIGITS):
         raise TemplateUnknown("the template must be given by its number")
     deadline = backend.deadline(request)
-    return ReceiptOut.of(
-        await backend.change_for(request, deadline, erase_template, backend.galleries, gallery, subject, int(template))
+    receipt = await backend.change_for(
+        request, deadline, erase_template, backend.galleries, gallery, subject, int(template)
     )
+    subjects = await _pseudonyms(backend, gallery, subject)
+    await _record(request, backend, "erase_template", gallery, subjects, receipt.template_count)
+    return ReceiptOut.of(receipt)
+
+
+async def _pseudonyms(backend: Backend, gallery: str, *subjects: str) -> list[str]:
+    return await backend.call_gallery(pseudonyms_of_names, backend.galleries, gallery, subjects)
+
+
+async def _record(
+    request: Request,
+    backend: Backend,
+    action: Action,
+    gallery: str,
+    subjects: Sequence[str],
+    count: int | None = None,
+) -> None:
+    await backend.auditor.record(request, [Event(action, [gallery], subjects, count=count)])

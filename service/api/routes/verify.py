@@ -14,6 +14,7 @@ from service.api.openapi import sides_body
 from service.api.problems import documented_problems
 from service.api.wire.requests import REPEATABLE, VerifyRequest
 from service.api.wire.responses import VerifyResponse
+from service.audit.events import verification_event
 from service.operations.verify import PARTS, verify
 
 router = APIRouter(prefix="/v1", tags=["faces"])
@@ -28,6 +29,7 @@ _PROBLEMS = documented_problems(
     core.OperatingPointUnknown,
     *GATE_ERRORS,
     *LOAD_ERRORS,
+    errors.AuditStopped,
     errors.StoreFailed,
 )
 
@@ -57,4 +59,5 @@ def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> 
     for part, gallery in comparison.galleries.items():
         received.grant.require_galleries([gallery], part)
     verification = verify(backend.galleries, backend.models, backend.references, comparison, deadline)
+    received.events.append(verification_event(backend.galleries, comparison, verification))
     return json_response(VerifyResponse.of(verification, body.prior, backend.models.uncalibrated_because), deadline)

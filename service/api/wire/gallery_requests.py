@@ -1,10 +1,20 @@
 """Schemas of requests on galleries."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, FailFast, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    FailFast,
+    Field,
+    JsonValue,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from service.api.wire.requests import (
@@ -19,7 +29,16 @@ from service.api.wire.requests import (
     RequestModel,
     Vector,
 )
-from service.gallery.records import MAX_METADATA_CHARACTERS, MAX_METADATA_DEPTH, MAX_NORM, IndexKind, is_deep
+from service.gallery.records import (
+    MAX_METADATA_CHARACTERS,
+    MAX_METADATA_DEPTH,
+    MAX_NORM,
+    MAX_RETAIN_DAYS,
+    NEVER,
+    Expiry,
+    IndexKind,
+    is_deep,
+)
 from service.operations.acquire import Requirements
 from service.operations.faces import Content, ReceivedEmbedding
 from service.operations.identify import MAX_CANDIDATES, Search
@@ -49,6 +68,52 @@ Metadata = Annotated[
 ]
 
 
+def _read_expiry(value: Any) -> Any:
+    """Return a time, or `never`, as seconds since 1970; None leaves it as it is."""
+    if value is None or value == NEVER:
+        return value
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise PydanticCustomError(
+            "member_invalid", "give a time with its offset, as 2027-01-31T12:00:00Z or 2027-01-31T13:00:00+01:00"
+        )
+    if time <= datetime.now(UTC):
+        raise PydanticCustomError("member_invalid", "the time is in the past")
+    if time.year > _LAST_YEAR:
+        raise PydanticCustomError("member_invalid", f"the time is after the year {_LAST_YEAR}")
+    return time.timestamp()
+
+
+_LAST_YEAR = 9000  # calendars end soon after
+_TIME = {"type": "string", "format": "date-time"}
+
+Expires = Annotated[
+    float | None,
+    PlainValidator(lambda value: None if value == NEVER else _read_expiry(value)),
+    WithJsonSchema({"anyOf": [_TIME, {"type": "null"}], "default": None}),
+    Field(description="Time with its offset at which it is erased by itself, within a minute."),
+]
+ChangedExpires = Annotated[
+    Expiry,
+    PlainValidator(_read_expiry),
+    WithJsonSchema({"anyOf": [_TIME, {"const": NEVER}, {"type": "null"}], "default": None}),
+    Field(description="Time with its offset at which it is erased by itself, or `never`."),
+]
+RetainDays = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=MAX_RETAIN_DAYS,
+        allow_inf_nan=False,
+        description="Days after which a template is erased by itself, and a subject with its last template; 0 for no "
+        "limit.",
+    ),
+]
+
+
 class GalleryCreate(RequestModel):
     """The gallery to create."""
 
@@ -62,6 +127,7 @@ class GalleryCreate(RequestModel):
         ),
     ] = False
     min_quality: MinQuality = 0.0
+    retain_days: RetainDays = 0.0
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -71,6 +137,7 @@ class GalleryPatch(RequestModel):
     gallery: Annotated[str | None, Field(description="A new name.")] = None
     index: IndexName | None = None
     min_quality: MinQuality | None = None
+    retain_days: RetainDays | None = None
     metadata: Metadata | None = None
 
 
@@ -79,6 +146,7 @@ class SubjectCreate(RequestModel):
 
     subject: str
     metadata: Metadata = Field(default_factory=dict)
+    expires: Expires = None
 
 
 class SubjectPatch(RequestModel):
@@ -86,6 +154,7 @@ class SubjectPatch(RequestModel):
 
     subject: Annotated[str | None, Field(description="A new name.")] = None
     metadata: Metadata | None = None
+    expires: ChangedExpires = None
 
 
 class MergeRequest(RequestModel):
@@ -128,10 +197,11 @@ class EnrolOptions(GateOptions):
             description="Minimum length of the embedding before normalisation; its range differs between models.",
         ),
     ] = 0.0
+    expires: Expires = None
 
     def requirements(self) -> Requirements:
         """Return the requirements as the operation expects them."""
-        return Requirements(self.faces, self.min_face_px, self.min_norm, self.gate())
+        return Requirements(self.faces, self.min_face_px, self.min_norm, self.gate(), expires=self.expires)
 
 
 class EnrolRequest(EnrolOptions):
@@ -158,6 +228,7 @@ class EnrolLine(RequestModel):
     norm: Annotated[float | None, Field(ge=0, le=MAX_NORM)] = None
     quality: Annotated[float | None, Field(ge=0, le=100)] = None
     contract_id: str | None = None
+    expires: Expires = None
 
     @model_validator(mode="after")
     def _has_one_content(self) -> "EnrolLine":

@@ -34,6 +34,7 @@ class GalleryOut(ResponseModel):
     template_count: int
     keep_crops: bool
     min_quality: Annotated[float, Field(description="Minimum quality of faces that are enrolled or searched for.")]
+    retain_days: Annotated[float, Field(description="Days after which a template is erased by itself; 0 for no limit.")]
     metadata: dict[str, JsonValue]
     created: str
 
@@ -50,6 +51,7 @@ class GalleryOut(ResponseModel):
             template_count=template_count,
             keep_crops=gallery.keep_crops,
             min_quality=gallery.min_quality,
+            retain_days=gallery.retain_days,
             metadata=gallery.metadata,
             created=written_time(gallery.created),
         )
@@ -69,6 +71,7 @@ class SubjectOut(ResponseModel):
     template_count: int
     metadata: dict[str, JsonValue]
     created: str
+    expires: Annotated[str | None, Field(description="When it is erased by itself; `null` for never.")]
 
     @classmethod
     def of(cls, subject: Subject) -> "SubjectOut":
@@ -78,6 +81,7 @@ class SubjectOut(ResponseModel):
             template_count=subject.template_count,
             metadata=subject.metadata,
             created=written_time(subject.created),
+            expires=None if subject.expires is None else written_time(subject.expires),
         )
 
 
@@ -100,6 +104,10 @@ class TemplateOut(ResponseModel):
     ]
     created: str
     crop: Annotated[bool, Field(description="Whether the aligned crop is stored.")]
+    expires: Annotated[
+        str | None,
+        Field(description="When it is erased by itself; `null` for never, or by the `retain_days` of its gallery."),
+    ]
 
     @classmethod
     def of(cls, template: Template) -> "TemplateOut":
@@ -112,6 +120,7 @@ class TemplateOut(ResponseModel):
             source_sha256=template.source.hex(),
             created=written_time(template.created),
             crop=template.has_crop,
+            expires=None if template.expires is None else written_time(template.expires),
         )
 
 

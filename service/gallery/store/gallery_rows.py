@@ -11,7 +11,7 @@ from service.gallery.erased_keys import ErasedKeys, Erasure
 from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, GallerySettings, IndexKind, Metadata, Receipt
 
-_COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality"
+_COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days"
 
 
 def add(
@@ -23,6 +23,7 @@ def add(
     keep_crops: bool,
     metadata: Metadata,
     min_quality: float = 0.0,
+    retain_days: float = 0.0,
 ) -> Gallery:
     """Add a gallery.
 
@@ -31,9 +32,13 @@ def add(
     """
     try:
         connection.execute(
-            "INSERT INTO galleries (name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time(), min_quality),
+            "INSERT INTO galleries "
+            "(name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time()),
+                *(min_quality, retain_days),
+            ),
         )
     except sqlite3.IntegrityError as error:
         raise GalleryExists("a gallery with this name already exists") from error
@@ -68,6 +73,11 @@ def iterate(connection: sqlite3.Connection, after: str = "") -> Iterator[Gallery
         yield _gallery(row)
 
 
+def names(connection: sqlite3.Connection) -> dict[int, str]:
+    """Read the names of all galleries by key."""
+    return dict(connection.execute("SELECT key, name FROM galleries"))
+
+
 def change(
     connection: sqlite3.Connection,
     gallery: Gallery,
@@ -75,6 +85,7 @@ def change(
     index: IndexKind | None = None,
     metadata: Metadata | None = None,
     min_quality: float | None = None,
+    retain_days: float | None = None,
 ) -> Gallery:
     """Change the given attributes of a gallery.
 
@@ -83,12 +94,13 @@ def change(
     """
     try:
         connection.execute(
-            "UPDATE galleries SET name = ?, kind = ?, metadata = ?, min_quality = ? WHERE key = ?",
+            "UPDATE galleries SET name = ?, kind = ?, metadata = ?, min_quality = ?, retain_days = ? WHERE key = ?",
             (
                 name or gallery.name,
                 index or gallery.index,
                 json.dumps(gallery.metadata if metadata is None else metadata),
                 gallery.min_quality if min_quality is None else min_quality,
+                gallery.retain_days if retain_days is None else retain_days,
                 gallery.key,
             ),
         )
@@ -106,13 +118,15 @@ def adopt(connection: sqlite3.Connection, gallery: Gallery, settings: GallerySet
     if connection.execute("SELECT EXISTS (SELECT 1 FROM subjects WHERE gallery = ?)", (gallery.key,)).fetchone()[0]:
         return gallery
     connection.execute(
-        "UPDATE galleries SET kind = ?, keep_crops = ?, min_quality = ?, metadata = ?, created = ? WHERE key = ?",
+        "UPDATE galleries SET kind = ?, keep_crops = ?, min_quality = ?, metadata = ?, created = ?, retain_days = ? "
+        "WHERE key = ?",
         (
             settings.index if gallery.index == "auto" else gallery.index,
             gallery.keep_crops or settings.keep_crops,
             gallery.min_quality or settings.min_quality,
             json.dumps(gallery.metadata or settings.metadata),
             gallery.created if settings.created is None else settings.created,
+            gallery.retain_days or settings.retain_days,
             gallery.key,
         ),
     )
@@ -162,8 +176,6 @@ def erasures_after(connection: sqlite3.Connection, store: str, after: int) -> li
     return [Erasure(store, number, ErasedKeys.from_json(keys)) for number, keys in rows]
 
 
-def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float, float]) -> Gallery:
-    key, name, contract_id, dimensions, index, keep_crops, metadata, created, min_quality = row
-    return Gallery(
-        key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), created, min_quality
-    )
+def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float, float, float]) -> Gallery:
+    key, name, contract_id, dimensions, index, keep_crops, metadata, *numbers = row
+    return Gallery(key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), *numbers)

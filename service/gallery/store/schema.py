@@ -2,7 +2,7 @@
 
 Keys are never reused (AUTOINCREMENT), so an index that still contains an erased template cannot attribute it to another
 person. The SQL index `templates_gallery` covers the keys of templates and subjects, so that updating a search index
-after a restart reads vectors of new templates only.
+after a restart reads vectors of new templates only. The pseudonym of a subject stands for it in the audit log.
 
 `erasures.keys` and `merged_subjects` serve the restoring of backups: the erasure of a subject must also reach a backup
 in which subjects that were merged into it later still are subjects of their own.
@@ -66,6 +66,18 @@ MIGRATIONS = (
     """,
     """
     ALTER TABLE galleries ADD COLUMN min_quality REAL NOT NULL DEFAULT 0;
+    """,
+    """
+    ALTER TABLE subjects ADD COLUMN pseudonym BLOB;
+    UPDATE subjects SET pseudonym = randomblob(16);
+    """,
+    """
+    ALTER TABLE galleries ADD COLUMN retain_days REAL NOT NULL DEFAULT 0;
+    ALTER TABLE subjects ADD COLUMN expires REAL;
+    ALTER TABLE templates ADD COLUMN expires REAL;
+    CREATE INDEX subjects_expires ON subjects (expires) WHERE expires IS NOT NULL;
+    CREATE INDEX templates_expires ON templates (expires) WHERE expires IS NOT NULL;
+    CREATE INDEX templates_created ON templates (gallery, created);
     """,
     """
     ALTER TABLE erasures ADD COLUMN keys TEXT;

@@ -8,16 +8,28 @@ from collections.abc import Sequence
 from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
 from service.gallery.erased_keys import ErasedKeys, in_ranges
 from service.gallery.names import lookup_name
-from service.gallery.records import MAX_METADATA_CHARACTERS, Gallery, Metadata, NewSubject, Receipt, Subject
+from service.gallery.records import (
+    MAX_METADATA_CHARACTERS,
+    NEVER,
+    Expiry,
+    Gallery,
+    Metadata,
+    NewSubject,
+    Receipt,
+    Subject,
+)
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
 
 _COLUMNS = (
-    "key, name, metadata, created, (SELECT COUNT(*) FROM templates WHERE templates.subject = subjects.key) AS templates"
+    "key, name, metadata, created, "
+    "(SELECT COUNT(*) FROM templates WHERE templates.subject = subjects.key) AS templates, expires"
 )
 
 
-def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: Metadata) -> Subject:
+def add(
+    connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: Metadata, expires: float | None = None
+) -> Subject:
     """Add a subject.
 
     Raises:
@@ -25,8 +37,9 @@ def add(connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: M
     """
     try:
         connection.execute(
-            "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?)",
-            (gallery.key, name, json.dumps(metadata), time.time()),
+            "INSERT INTO subjects (gallery, name, metadata, created, expires, pseudonym) "
+            "VALUES (?, ?, ?, ?, ?, randomblob(16))",
+            (gallery.key, name, json.dumps(metadata), time.time(), expires),
         )
     except sqlite3.IntegrityError as error:
         raise SubjectExists("the gallery already has a subject with this name") from error
@@ -37,10 +50,13 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
     """Add the missing subjects, and return the keys of all named subjects."""
     now = time.time()
     connection.executemany(
-        "INSERT INTO subjects (gallery, name, metadata, created) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (gallery, name) DO NOTHING",
+        "INSERT INTO subjects (gallery, name, metadata, created, expires, pseudonym) "
+        "VALUES (?, ?, ?, ?, ?, randomblob(16)) ON CONFLICT (gallery, name) DO NOTHING",
         [
-            (gallery.key, name, json.dumps(new.metadata), now if new.created is None else new.created)
+            (
+                *(gallery.key, name, json.dumps(new.metadata)),
+                *(now if new.created is None else new.created, new.expires),
+            )
             for name, new in names.items()
         ],
     )
@@ -100,6 +116,18 @@ def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject
     return _subject(row)
 
 
+def find_by_key(connection: sqlite3.Connection, key: int) -> Subject:
+    """Read a subject by its key.
+
+    Raises:
+        SubjectUnknown: No subject has this key, or it was erased.
+    """
+    row = connection.execute(f"SELECT {_COLUMNS} FROM subjects WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise SubjectUnknown("the subject was erased")
+    return _subject(row)
+
+
 def page(connection: sqlite3.Connection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
     """Read at most `limit` subjects sorted by name, starting after the name `after`; -1 means no limit."""
     rows = connection.execute(
@@ -115,13 +143,13 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(subjects)
 
 
-def all_of(connection: sqlite3.Connection, gallery: Gallery) -> dict[int, tuple[str, str, float]]:
-    """Read name, metadata as JSON and time of creation of all subjects by key, sorted by key."""
+def all_of(connection: sqlite3.Connection, gallery: Gallery) -> dict[int, tuple[str, str, float, float | None]]:
+    """Read name, metadata as JSON, time of creation and time of expiry of all subjects by key, sorted by key."""
     rows = connection.execute(
-        "SELECT key, name, metadata, created FROM subjects WHERE gallery = ? ORDER BY key", (gallery.key,)
+        "SELECT key, name, metadata, created, expires FROM subjects WHERE gallery = ? ORDER BY key", (gallery.key,)
     )
     same: dict[str, str] = {}  # most subjects have the same metadata: none
-    return {key: (name, same.setdefault(text, text), created) for key, name, text, created in rows}
+    return {key: (name, same.setdefault(text, text), created, expires) for key, name, text, created, expires in rows}
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
@@ -132,12 +160,37 @@ def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]
     return found
 
 
+def pseudonyms(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
+    """Read the pseudonyms of subjects by key, in hexadecimal; erased subjects are missing from the answer."""
+    found: dict[int, str] = {}
+    for part, marks in slices(keys):
+        found.update(
+            connection.execute(f"SELECT key, hex(pseudonym) FROM subjects WHERE key IN ({marks})", tuple(part))
+        )
+    return found
+
+
+def pseudonyms_by_name(connection: sqlite3.Connection, gallery: str, names: Sequence[str]) -> dict[str, str]:
+    """Read the pseudonyms of named subjects of a gallery, in hexadecimal; unknown names are missing from the answer."""
+    found: dict[str, str] = {}
+    for part, marks in slices([lookup_name(name) for name in names]):
+        found.update(
+            connection.execute(
+                "SELECT subjects.name, hex(pseudonym) FROM subjects JOIN galleries ON galleries.key = gallery "
+                f"WHERE galleries.name = ? AND subjects.name IN ({marks})",
+                (lookup_name(gallery), *part),
+            )
+        )
+    return found
+
+
 def change(
     connection: sqlite3.Connection,
     gallery: Gallery,
     subject: Subject,
     name: str | None = None,
     metadata: Metadata | None = None,
+    expires: Expiry = None,
 ) -> Subject:
     """Change the given attributes of a subject.
 
@@ -146,8 +199,13 @@ def change(
     """
     try:
         connection.execute(
-            "UPDATE subjects SET name = ?, metadata = ? WHERE key = ?",
-            (name or subject.name, json.dumps(subject.metadata if metadata is None else metadata), subject.key),
+            "UPDATE subjects SET name = ?, metadata = ?, expires = ? WHERE key = ?",
+            (
+                name or subject.name,
+                json.dumps(subject.metadata if metadata is None else metadata),
+                subject.expires if expires is None else None if expires == NEVER else expires,
+                subject.key,
+            ),
         )
     except sqlite3.IntegrityError as error:
         raise SubjectExists("the gallery already has a subject with this name") from error
@@ -210,6 +268,6 @@ def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, l
     return receipt, templates
 
 
-def _subject(row: tuple[int, str, str, float, int]) -> Subject:
-    key, name, metadata, created, templates = row
-    return Subject(key, name, json.loads(metadata), created, templates)
+def _subject(row: tuple[int, str, str, float, int, float | None]) -> Subject:
+    key, name, metadata, created, templates, expires = row
+    return Subject(key, name, json.loads(metadata), created, templates, expires)

@@ -43,8 +43,9 @@ def add(
     now = time.time()
     before = connection.total_changes
     connection.executemany(
-        "INSERT INTO templates (key, gallery, subject, contract_id, source, norm, quality, created, embedding) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gallery, source) DO NOTHING",
+        "INSERT INTO templates "
+        "(key, gallery, subject, contract_id, source, norm, quality, created, expires, embedding) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gallery, source) DO NOTHING",
         [
             (
                 key,
@@ -55,6 +56,7 @@ def add(
                 entry.norm,
                 entry.quality,
                 now if entry.created is None else entry.created,
+                entry.expires,
                 entry.embedding.astype(_STORED_AS, copy=False).tobytes(),
             )
             for key, (subject, entry) in enumerate(entries, last + 1)
@@ -110,13 +112,13 @@ def of_subject(connection: sqlite3.Connection, subject: Subject, after: int, lim
     """Read the attributes of at most `limit` templates of a subject, sorted by key, starting after the key `after`."""
     rows = connection.execute(
         "SELECT key, norm, quality, contract_id, source, created, "
-        "EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates "
+        "EXISTS (SELECT 1 FROM crops WHERE template = templates.key), expires FROM templates "
         "WHERE subject = ? AND key > ? ORDER BY key LIMIT ?",
         (subject.key, after, limit),
     )
     return [
-        Template(key, norm, quality, contract_id, source, created, bool(has_crop))
-        for key, norm, quality, contract_id, source, created, has_crop in rows
+        Template(key, norm, quality, contract_id, source, created, bool(has_crop), expires)
+        for key, norm, quality, contract_id, source, created, has_crop, expires in rows
     ]
 
 
@@ -257,9 +259,9 @@ def export_rows(
     Yields:
         Key of the template, and the template.
     """
-    for key, source, norm, quality, created, blob, crop in connection.execute(
-        "SELECT key, source, norm, quality, created, embedding, png FROM templates "
+    for key, source, norm, quality, created, expires, blob, crop in connection.execute(
+        "SELECT key, source, norm, quality, created, expires, embedding, png FROM templates "
         "LEFT JOIN crops ON crops.template = key WHERE gallery = ? AND key BETWEEN ? AND ? ORDER BY key",
         (gallery.key, first, last),
     ):
-        yield key, NewTemplate(_vectors([blob], gallery.dimensions)[0], source, norm, quality, crop, created)
+        yield key, NewTemplate(_vectors([blob], gallery.dimensions)[0], source, norm, quality, crop, created, expires)

@@ -12,20 +12,25 @@ SECRET_FILE = "server.secret"
 _BYTES = 32
 
 
-def read_or_make_secret(path: Path) -> bytes:
-    """Return the server secret, 32 bytes, which is made at the first call.
+def read_secret(path: Path, make: bool) -> bytes:
+    """Return the server secret, 32 bytes.
 
     Args:
         path: File with the secret as 64 hexadecimal digits.
+        make: Whether to make a missing secret.
 
     Raises:
-        ServerSecretUnfit: The file does not hold 64 hexadecimal digits.
+        ServerSecretUnfit: The file is missing, or does not hold 64 hexadecimal digits.
         StoreFailed: The file system refused to read or write the file.
     """
     try:
-        if not path.exists():
+        if make and not path.exists():
             _make(path)
         text = path.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError as error:
+        raise ServerSecretUnfit(
+            f"the server secret {path} is missing; restore it from a backup: without it, no key is valid"
+        ) from error
     except OSError as error:
         raise StoreFailed(f"the server secret {path} cannot be read or written: {error.strerror}") from error
     try:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from service.errors import KeyExists, KeyInvalid, KeyUnknown, ServerSecretUnfit, StoreUnfit
 from service.gallery.names import clean_name
 from service.security.keys.rates import parse_rate
-from service.security.keys.server_secret import SECRET_FILE, read_or_make_secret
+from service.security.keys.server_secret import SECRET_FILE, read_secret
 from service.security.keys.tables import SCHEMA, key_changes, keys
 from service.security.keys.tokens import Token, digest_of, new_token
 from service.security.scopes import PREFIX, Grant, Scope, in_order
@@ -142,8 +142,7 @@ class KeyStore:
         self.directory = directory
         try:
             make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE))
-            self._secret = read_or_make_secret(secret_file or directory / SECRET_FILE)
-            self._check_secret()
+            self._secret = self._bound_secret(secret_file or directory / SECRET_FILE)
             self._watched = self._tables.engine.raw_connection()
         except BaseException:
             self._tables.close()
@@ -228,6 +227,11 @@ class KeyStore:
                 return key
         raise KeyUnknown("no key has this id")
 
+    @property
+    def server_secret(self) -> bytes:
+        """The server secret, 32 bytes."""
+        return self._secret
+
     def digest(self, token: Token) -> bytes:
         """Return what the store would keep of a key."""
         return digest_of(token, self._secret)
@@ -276,15 +280,17 @@ class KeyStore:
         row = connection.execute(select(keys).where(keys.c.id == token.id)).one()
         return _key(row), token
 
-    def _check_secret(self) -> None:
-        """Bind the store to its server secret.
+    def _bound_secret(self, path: Path) -> bytes:
+        """Return the server secret, to which a new store is bound; its secret is made if it is missing.
 
         Raises:
-            ServerSecretUnfit: The stored keys were made under another server secret.
+            ServerSecretUnfit: The secret is missing or malformed, or the stored keys were made under another one.
+            StoreFailed: The file system refused to read or write the file.
         """
-        expected = hmac.digest(self._secret, _SECRET_CHECK, hashlib.sha256)
         with self._tables.writing() as connection:
             rows = connection.execute(select(key_changes.c.secret_check)).all()
+            secret = read_secret(path, make=not rows)
+            expected = hmac.digest(secret, _SECRET_CHECK, hashlib.sha256)
             if not rows:
                 connection.execute(insert(key_changes).values(number=0, secret_check=expected))
             elif len(rows) > 1:
@@ -294,6 +300,7 @@ class KeyStore:
                     "the keys were made under another server secret; restore it from a backup: without it, no key is "
                     "valid"
                 )
+        return secret
 
 
 def _clean_binding(binding: str) -> str:

@@ -1,5 +1,6 @@
 """`POST /v1/backup`: for admins, into the configured directory, one at a time."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def test_a_backup_is_made_in_the_configured_directory(
         key = guarded.key("admin")
         made = [guarded.client.post("/v1/backup", headers=key) for _ in range(3)]
         assert [answer.status_code for answer in made] == [201] * 3
+        assert [json.loads(record.content)["action"] for record in guarded.audit.records()] == ["backup"] * 3
         assert made[0].json()["gallery_count"] == 1
         assert made[0].json()["new_bytes"] == made[0].json()["bytes"]
         assert made[2].json()["removed"] == [made[0].json()["backup"]]

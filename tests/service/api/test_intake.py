@@ -252,6 +252,7 @@ def test_a_body_that_a_server_lost_is_not_taken_for_an_empty_one(client: TestCli
 
 async def answer_to_an_empty_body(app: Any, path: str, headers: list[tuple[bytes, bytes]]) -> tuple[int, bytes]:
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+    scope["client"] = ("127.0.0.1", 50000)
     messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
     sent: list[dict[str, Any]] = []
 

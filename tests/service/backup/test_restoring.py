@@ -1,10 +1,12 @@
 """A restored backup has everything but what was erased since, and takes the place of nothing."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.audit.store import AuditStore
 from service.backup.places import Places
 from service.backup.restoring import restore_backup
 from service.backup.writing import make_backup
@@ -19,6 +21,7 @@ from service.gallery.administration import change_subject, create_gallery, merge
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery, erase_subject, erase_template
 from service.gallery.erasure_log import ERASURE_LOG
+from service.gallery.expiry import erase_expired
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.identification import identify, templates_of
 from service.gallery.ownership import Ownership
@@ -147,6 +150,29 @@ def test_who_is_enrolled_after_a_restore_is_never_taken_for_an_erased_person(ser
     assert found["new"] == {name(1): 2}
 
 
+def test_what_expired_since_is_not_restored(service: Service) -> None:
+    make_backup(service.places, service.backups)
+    soon = time.time()
+    change_subject(service.galleries, "staff", name(1), expires=soon)
+    (expired,) = erase_expired(service.galleries, soon + 1)
+    assert expired.receipt.what == "subject"
+    assert lose_and_restore(service)["staff"] == everybody(1)
+
+
+def test_the_audit_log_is_restored_with_its_older_files(service: Service) -> None:
+    log = AuditStore(service.places.security, service.keys.server_secret)
+    log.append([f'{{"action":"number {number}"}}' for number in range(10)])
+    log.archive(4)
+    log.append(['{"action":"last"}'])
+    make_backup(service.places, service.backups)
+    lose_and_restore(service)
+    restored = AuditStore(service.places.security, service.keys.server_secret)
+    assert list(restored.faults()) == []
+    assert [record.number for record in restored.records()] == list(range(1, 12))
+    restored.append(['{"action":"after"}'])
+    assert list(restored.faults()) == []
+
+
 @pytest.mark.parametrize("kind", ["flat", "flat-fp16", "sq8", "hnsw"])
 def test_restored_galleries_are_searched_with_their_larger_keys(service: Service, kind: str) -> None:
     make_backup(service.places, service.backups)
@@ -175,7 +201,7 @@ def test_existing_galleries_and_keys_are_not_replaced(service: Service) -> None:
         restore_backup(service.backups, service.places)
     away = service.places.galleries.with_name("away")
     service.places.galleries.rename(away)
-    with pytest.raises(RestoreRefused, match=r"has keys \(keys.sqlite\)"):
+    with pytest.raises(RestoreRefused, match=r"has keys or an audit log \(keys.sqlite\)"):
         restore_backup(service.backups, service.places)
     assert not (service.places.galleries / UNRESTORED).exists()
     assert (away / STORE).exists()

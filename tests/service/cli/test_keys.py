@@ -134,5 +134,5 @@ def test_the_directory_of_keys_is_that_of_the_settings(
 ) -> None:
     monkeypatch.setenv("VULTUS_SECURITY__DIRECTORY", str(tmp_path / "elsewhere"))
     vultus_here(capsys, "keys", "create", "door", "--scope", "verify")
-    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["keys.sqlite", "server.secret"]  # noqa: PTH208  # names
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["audit.sqlite", "keys.sqlite", "server.secret"]  # noqa: PTH208  # names
     assert not (load_settings().data_dir / "security").exists()

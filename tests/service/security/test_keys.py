@@ -194,8 +194,10 @@ def test_a_lost_or_foreign_server_secret_refuses_to_open_and_changes_nothing(key
             (directory / SECRET_FILE).unlink()
         else:
             (directory / SECRET_FILE).write_text(content)
+        files = sorted(path.name for path in directory.iterdir())
         with pytest.raises(ServerSecretUnfit):
             KeyStore(directory)
+        assert sorted(path.name for path in directory.iterdir()) == files
     assert (directory / STORE).read_bytes() == before
     (directory / SECRET_FILE).write_text(f"\n{secret.strip()}\r\n\n")  # as editors save it
     KeyStore(directory).close()

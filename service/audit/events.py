@@ -1,0 +1,72 @@
+"""Events of operations, as the audit log records them."""
+
+from collections.abc import Iterator, Sequence
+
+from models.errors import VultusError
+from service.audit.records import Event, Outcome
+from service.gallery.galleries import Galleries
+from service.gallery.pseudonyms import pseudonyms_of, pseudonyms_of_names
+from service.operations.identify import Identification, IdentifiedProbe
+from service.operations.verify import Comparison, EnrolledSubject, Verification
+
+_MAX_OUTCOMES = 1000  # of one record; more faces make more records
+
+
+def verification_event(galleries: Galleries, comparison: Comparison, verification: Verification) -> Event:
+    """Return the event of a verification."""
+    sides = [side for side in (comparison.probe, comparison.reference) if isinstance(side, EnrolledSubject)]
+    subjects = [name for side in sides for name in pseudonyms_of_names(galleries, side.gallery, [side.subject])]
+    return Event(
+        "verify",
+        galleries=list(dict.fromkeys(side.gallery for side in sides)),
+        subjects=subjects,
+        outcomes=[Outcome(verification.decision, verification.similarity)],
+        operating_point=verification.point.name if verification.point else None,
+        contract_id=galleries.contract_id,
+    )
+
+
+def identification_events(
+    galleries: Galleries, searched: Sequence[str], identification: Identification
+) -> Iterator[Event]:
+    """Yield the events of a search: each face with its decision and its best candidate."""
+    faces = [face for probe in identification.probes if isinstance(probe, IdentifiedProbe) for face in probe.faces]
+    best = [face.candidates[0] if face.candidates else None for face in faces]
+    pseudonyms = pseudonyms_of(galleries, list({candidate.key for candidate in best if candidate}))
+    outcomes = [
+        Outcome(
+            face.decision,
+            candidate.similarity if candidate else None,
+            pseudonyms.get(candidate.key) if candidate else None,
+        )
+        for face, candidate in zip(faces, best, strict=True)
+    ]
+    for start in range(0, len(outcomes) or 1, _MAX_OUTCOMES):
+        yield Event(
+            "identify",
+            galleries=list(dict.fromkeys(searched)),
+            outcomes=outcomes[start : start + _MAX_OUTCOMES],
+            operating_point=identification.point.name if identification.point else None,
+            contract_id=galleries.contract_id,
+        )
+
+
+def enrolment_event(galleries: Galleries, gallery: str, subjects: Sequence[str], outcomes: Sequence[object]) -> Event:
+    """Return the event of an enrolment.
+
+    Args:
+        galleries: The open galleries.
+        gallery: Name of the gallery.
+        subjects: Name of the subject of each entry.
+        outcomes: For each entry, its template or the error with which it was refused.
+    """
+    stored = [
+        subject for subject, outcome in zip(subjects, outcomes, strict=True) if not isinstance(outcome, VultusError)
+    ]
+    return Event(
+        "enrol",
+        galleries=[gallery],
+        subjects=pseudonyms_of_names(galleries, gallery, stored),
+        contract_id=galleries.contract_id,
+        count=len(stored),
+    )

@@ -1,0 +1,83 @@
+"""Checks of stored files: who may read them, whether they are encrypted, and whether the disk has room."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.doctor.findings import Finding
+from service.settings import Settings
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LOW_BYTES = 2**30
+_PERSONAL = ("evaluations",)  # directories of the data directory with embeddings of people, beside the galleries
+_MAPPER = "/dev/mapper/"
+
+
+def check_files(settings: Settings) -> Iterator[Finding]:
+    """Check the modes of all files that hold data of people or secrets."""
+    directories = [settings.galleries_dir, settings.security_dir, *(settings.data_dir / name for name in _PERSONAL)]
+    secrets = [path for path in (settings.security.secret_file, settings.http.tls_key) if path is not None]
+    for path in [*(directory for directory in directories if directory.is_dir()), *secrets]:
+        open_ones = [name for name in (path, *_inside(path)) if _mode(name) & _OTHERS]
+        if open_ones:
+            yield Finding(
+                "readable_by_others",
+                "warning",
+                f"{len(open_ones)} of the files of {path} may be read by other users, first {open_ones[0].name}",
+                f"chmod -R go-rwx {path}",
+            )
+    if os.geteuid() == 0 and settings.galleries_dir.is_dir():
+        yield Finding(
+            "root",
+            "note",
+            "this command runs as root, and the service probably too",
+            "run the service as a user of its own, as the image and the unit files do",
+        )
+
+
+def check_encryption(settings: Settings) -> Iterator[Finding]:
+    """Check whether the disk under the galleries is encrypted."""
+    if not settings.galleries_dir.is_dir() or _is_on_mapped_device(settings.galleries_dir):
+        return
+    yield Finding(
+        "not_encrypted",
+        "warning",
+        "templates are stored unencrypted: who takes the disk, or a copy of it, has the faces in a comparable form",
+        f"keep {settings.galleries_dir} on an encrypted disk (LUKS), and backups too",
+    )
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Check the room on the disks."""
+    for directory in {settings.galleries_dir, settings.security_dir}:
+        if directory.is_dir() and (free := shutil.disk_usage(directory).free) < _LOW_BYTES:
+            yield Finding(
+                "disk_low",
+                "warning",
+                f"the disk of {directory} has {free // 2**20} MiB left",
+                "free some room: enrolments and what must be recorded are refused when it is full",
+            )
+
+
+def _inside(path: Path) -> Iterator[Path]:
+    return iter(()) if path.is_file() else (found for found in path.rglob("*") if not found.is_symlink())
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:  # it was removed meanwhile
+        return 0
+
+
+def _is_on_mapped_device(path: Path) -> bool:
+    """Return whether a directory is on a device of the device mapper, as encrypted disks are on Linux."""
+    try:
+        mounts = [line.split()[:2] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    resolved = path.resolve()
+    above = [(place, device) for device, place in mounts if resolved.is_relative_to(place)]
+    return max(above, key=lambda mount: len(mount[0]), default=("", ""))[1].startswith(_MAPPER)
