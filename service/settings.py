@@ -400,6 +400,13 @@ class GallerySettings(_Group):
     directory: Annotated[
         Path | None, Field(description="directory of the galleries; if unset, `galleries` in the data directory")
     ] = None
+    erasure_log: Annotated[
+        Path | None,
+        Field(
+            description="file of the list of erasures, which a restore needs; on another disk it survives the loss of "
+            "the galleries; if unset, `erasures.log` beside the galleries"
+        ),
+    ] = None
     search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: one for each core")] = 0
     max_templates: Annotated[int, Field(gt=0, description="maximum number of templates of a subject")] = 10_000
 

@@ -30,6 +30,7 @@ def open_models_and_galleries(
             models.recognizer.dimensions,
             settings.gallery.search_threads,
             max_templates=settings.gallery.max_templates,
+            erasure_log=settings.gallery.erasure_log,
         )
         try:
             yield galleries, models

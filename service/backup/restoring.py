@@ -92,7 +92,7 @@ def restore_backup(
         _require_readable(manifest)
         erasures = merged(
             directory.erasures(),
-            read_list_file(places.galleries / ERASURE_LOG),
+            read_list_file(places.erasures),
             *(_required_list(path) for path in lists),
         )
         keys = [file for file in manifest.files if with_keys and is_security_file(file.name)]
@@ -101,7 +101,7 @@ def restore_backup(
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
             removed = _complete(unfinished, manifest, erasures)
-            write_private(places.galleries / ERASURE_LOG, "".join(each.line() for each in erasures).encode())
+            write_private(places.erasures, "".join(each.line() for each in erasures).encode())
             for path, file in files:
                 path.rename(path.with_name(file.name))
             if files:

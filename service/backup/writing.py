@@ -21,7 +21,6 @@ from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import AUDIT_ARCHIVES, Places, is_security_file
 from service.errors import BackupUnfit, StoreFailed
 from service.gallery.erased_keys import Erasure, read_list_file
-from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.store import gallery_rows, template_rows
 from service.security.keys.server_secret import SECRET_FILE
@@ -96,7 +95,7 @@ def make_backup(
         _copy_security(places, copies, progress, deadline)
         described, erasures = _described(copies / STORE)
         _refuse_other(directory, described.store)
-        listed = read_list_file(places.galleries / ERASURE_LOG)
+        listed = read_list_file(places.erasures)
         directory.write_erasures(directory.erasures(listed, erasures))
         files = tuple(_divide(path, directory.blocks, progress, deadline) for path in sorted(copies.iterdir()))
         directory.blocks.flush()

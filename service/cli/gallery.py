@@ -255,7 +255,8 @@ def require_or_make(galleries: Galleries, name: str) -> bool:
 @contextmanager
 def _opened(build: bool = True) -> Iterator[Galleries]:
     """Open the galleries without loading a model, because nothing is embedded."""
-    galleries = Galleries(load_settings().galleries_dir, None, 0, build=build)
+    settings = load_settings()
+    galleries = Galleries(settings.galleries_dir, None, 0, build=build, erasure_log=settings.gallery.erasure_log)
     try:
         yield galleries
     finally:

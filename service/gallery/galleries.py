@@ -63,6 +63,7 @@ class Galleries:
         limits: IndexLimits | None = None,
         build: bool = True,
         max_templates: int = sys.maxsize,
+        erasure_log: Path | None = None,
     ) -> None:
         """Open the galleries of a directory, creating it if missing, and start building their indices.
 
@@ -74,6 +75,7 @@ class Galleries:
             limits: Template counts at which the kind of index changes.
             build: Whether to build indices, which searching and completing erasures require.
             max_templates: Maximum number of templates of a subject; a subject that has more keeps them.
+            erasure_log: File of the list of erasures; None for one in the directory.
 
         Raises:
             GalleriesInUse: Another process owns the directory.
@@ -95,7 +97,7 @@ class Galleries:
             _refuse_unrestored(directory)
             _refuse_truncated(directory)
             self.database = Database(directory / STORE)
-            self.erasure_log = ErasureLog(directory / ERASURE_LOG, self.database)
+            self.erasure_log = ErasureLog(erasure_log or directory / ERASURE_LOG, self.database)
             self.erasure_log.update()  # a killed process may not have listed its last erasure
             self._log_truncation = LogTruncation(self.database)
             self._log_truncation.truncate()  # a killed process may have left erased records in the log

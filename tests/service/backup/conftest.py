@@ -26,7 +26,7 @@ def enrol(galleries: Galleries, number: int, gallery: str = "staff") -> None:
 
 
 def open_galleries(places: Places) -> Galleries:
-    return Galleries(places.galleries, CONTRACT, DIMENSIONS, build=False)
+    return Galleries(places.galleries, CONTRACT, DIMENSIONS, build=False, erasure_log=places.erasure_log)
 
 
 def contents(galleries: Galleries) -> dict[str, dict[str, int]]:

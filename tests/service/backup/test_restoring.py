@@ -1,6 +1,7 @@
 """A restored backup has everything but what was erased since, and takes the place of nothing."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,23 @@ def test_the_list_in_the_directory_of_the_galleries_is_applied(service: Service)
     (service.places.galleries / ERASURE_LOG).write_bytes(content)
     restored = restore_backup(service.backups, service.places)
     assert (restored.erasures, restored.subjects, restored.templates) == (1, 1, 2)
+
+
+def test_a_list_on_another_disk_survives_the_loss_of_the_galleries(service: Service, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "other disk" / "erasures.log"
+    elsewhere.parent.mkdir()
+    service.galleries.close()
+    service.places = replace(service.places, erasure_log=elsewhere)
+    service.galleries = open_galleries(service.places)
+    make_backup(service.places, service.backups)
+    erase_subject(service.galleries, "staff", name(5))
+    assert not (service.places.galleries / ERASURE_LOG).exists()
+    service.lose()
+    restore_backup(service.backups, service.places)
+    assert contents(service.reopen())["staff"] == everybody(5)
+    erase_subject(service.galleries, "staff", name(4))
+    assert len(elsewhere.read_text().splitlines()) == 2
+    assert not (service.places.galleries / ERASURE_LOG).exists()
 
 
 def test_erasures_count_for_every_later_restore(service: Service) -> None:
