@@ -7,10 +7,8 @@ repeated and never served. The directories themselves stay, because they may be 
 
 import hashlib
 import os
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from models.types import Progress, no_progress
 from service.audit.store import STORE as AUDIT_STORE
 from service.audit.tables import SCHEMA as AUDIT_SCHEMA
 from service.backup.blocks import Blocks
+from service.backup.completion import complete_store
 from service.backup.directory import readable
 from service.backup.disk import PART, translated_os_errors, write_private
 from service.backup.manifest import BackedUpFile, Manifest
@@ -31,12 +30,7 @@ from service.gallery.ownership import LOCK, Ownership
 from service.gallery.store.schema import MIGRATIONS
 from service.security.keys.store import STORE as KEY_STORE
 from service.security.keys.tables import SCHEMA as KEY_SCHEMA
-from service.storage.disk_errors import translated_errors
 from service.storage.private_files import FOREIGN, make_private, open_private
-
-_NUMBERED = ("galleries", "subjects", "templates")
-_KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**53, so JSON readers keep all digits
-_CACHE_KIB = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +94,7 @@ def restore_backup(
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
-            removed = _complete(unfinished, manifest, erasures)
+            removed = complete_store(unfinished, manifest, erasures)
             write_private(places.erasures, "".join(each.line() for each in erasures).encode())
             for path, file in files:
                 path.rename(path.with_name(file.name))
@@ -236,67 +230,3 @@ def _assemble(path: Path, file: BackedUpFile, blocks: Blocks, progress: Progress
         os.fsync(target.fileno())
     if (size, digest.hexdigest()) != (file.size, file.sha256):
         raise BackupDamaged(f"{file.name} of the backup differs from its digest")
-
-
-def _complete(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
-    """Remove what was erased since from a store, and let it assign keys that no earlier state of it has assigned.
-
-    Otherwise a person who is enrolled after the restore could get the key of one who was erased after the backup, and
-    the next restore would take the one for the other.
-
-    Returns:
-        Numbers of removed galleries, subjects and templates.
-    """
-    applied = [erasure for erasure in erasures if erasure.store == manifest.store]
-    try:
-        with translated_errors("the restored store"), closing(_connect(path)) as connection:
-            before = _counts(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            for erasure in applied:
-                _erase(connection, erasure)
-            now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
-            _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
-            connection.execute("COMMIT")
-            after = _counts(connection)
-            if before != after:
-                connection.execute("VACUUM")  # SQLite may have left copies where it moved rows
-            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
-            if faults != ["ok"]:
-                raise BackupDamaged(f"the store in the backup is damaged: {faults[0]}")
-    except sqlite3.DatabaseError as error:
-        raise BackupDamaged(f"the store in the backup is damaged: {error}") from error
-    sync(path)
-    galleries, subjects, templates = (old - new for old, new in zip(before, after, strict=True))
-    return galleries, subjects, templates
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # keeps the temporary files of VACUUM private
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = OFF")  # no file beside it; a store that is cut off is made again
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return connection
-
-
-def _counts(connection: sqlite3.Connection) -> tuple[int, ...]:
-    return tuple(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in _NUMBERED)
-
-
-def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
-    for table, keys in (("galleries", erasure.keys.galleries), ("subjects", erasure.keys.subjects)):
-        connection.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
-    connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
-
-
-def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:
-    """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
-    from_now_on = {**dict.fromkeys(_NUMBERED, int(now) * _KEYS_A_SECOND), "erasures": last_erasure}
-    for table, least in from_now_on.items():
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        if row is None:
-            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, least))
-        elif row[0] < least:
-            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (least, table))

@@ -1,0 +1,92 @@
+"""Completion of a restored store: without what was erased since, and with keys that nobody had before."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from models.artefact.directories import sync
+from service.backup.manifest import Manifest
+from service.errors import BackupDamaged
+from service.gallery.erased_keys import Erasure
+from service.storage.disk_errors import translated_errors
+
+_NUMBERED = ("galleries", "subjects", "templates")
+_KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**53, so JSON readers keep all digits
+_CACHE_KIB = 65536
+
+
+def complete_store(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
+    """Remove what was erased since from a store, and let it assign keys that no earlier state of it has assigned.
+
+    Otherwise a person who is enrolled after the restore could get the key of one who was erased after the backup, and
+    the next restore would take the one for the other.
+
+    Args:
+        path: The store, as it was in the backup.
+        manifest: Manifest of the backup.
+        erasures: All known erasures.
+
+    Returns:
+        Numbers of removed galleries, subjects and templates.
+
+    Raises:
+        BackupDamaged: The store is damaged.
+        StorageFull: The disk is full.
+        StoreFailed: The file system refused a read or write.
+    """
+    applied = [erasure for erasure in erasures if erasure.store == manifest.store]
+    try:
+        with translated_errors("the restored store"), closing(_connect(path)) as connection:
+            before = _counts(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            for erasure in applied:
+                _erase(connection, erasure)
+            now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
+            _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
+            connection.execute("COMMIT")
+            after = _counts(connection)
+            if before != after:
+                connection.execute("VACUUM")  # SQLite may have left copies where it moved rows
+            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
+            if faults != ["ok"]:
+                raise BackupDamaged(f"the store in the backup is damaged: {faults[0]}")
+    except sqlite3.DatabaseError as error:
+        raise BackupDamaged(f"the store in the backup is damaged: {error}") from error
+    sync(path)
+    galleries, subjects, templates = (old - new for old, new in zip(before, after, strict=True))
+    return galleries, subjects, templates
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.environ.setdefault("SQLITE_TMPDIR", str(path.parent))  # keeps the temporary files of VACUUM private
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = OFF")  # no file beside it; a store that is cut off is made again
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def _counts(connection: sqlite3.Connection) -> tuple[int, ...]:
+    return tuple(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in _NUMBERED)
+
+
+def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
+    for table, keys in (("galleries", erasure.keys.galleries), ("subjects", erasure.keys.subjects)):
+        connection.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
+    connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
+
+
+def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:
+    """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
+    from_now_on = {**dict.fromkeys(_NUMBERED, int(now) * _KEYS_A_SECOND), "erasures": last_erasure}
+    for table, least in from_now_on.items():
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        if row is None:
+            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, least))
+        elif row[0] < least:
+            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (least, table))
