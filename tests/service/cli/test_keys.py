@@ -70,6 +70,24 @@ def test_bad_input_is_a_sentence(capsys: pytest.CaptureFixture[str], arguments: 
     assert json.loads(vultus_here(capsys, "keys", "list", "--json").stdout) == []
 
 
+def test_a_key_that_cannot_be_printed_is_not_made(data_dir: Path) -> None:
+    for command in (["create", "door", "--scope", "verify"], ["create", "door", "--scope", "verify", "--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*COMMAND, "keys", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 2
+        assert "the key cannot be printed, so it was not made" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert data_dir.is_dir()
+    assert json.loads(vultus("keys", "list", "--json").stdout) == []
+
+
+def test_a_comma_in_the_name_of_a_gallery_is_no_separator(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("keys", "create", "door", "--scope", "read", "--gallery", "acme,*", "--json")
+    assert json.loads(vultus_here(capsys, *command).stdout)["galleries"] == ["acme,*"]
+
+
 def test_a_name_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
     vultus_here(capsys, "keys", "create", "[red]door", "--scope", "verify")
     assert "[red]door" in vultus_here(capsys, "keys", "list").stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.admission import Admission
+from service.api.admission import Admission, BodyBudget
 from service.errors import Overloaded, TooManyAtOnce
 from service.security.keys.store import KeyRequest, KeyStore
 from service.security.limits import KeyLimits
@@ -63,6 +63,38 @@ def test_many_clients_hold_at_most_twice_the_places() -> None:
             entered.enter_context(_placed(admission, f"client {number}"))
         with pytest.raises(Overloaded):
             admission.require_room("one more")
+
+
+def test_bodies_that_arrive_count_for_the_client_that_sends_them() -> None:
+    admission = Admission(4, 4)
+    with ExitStack() as entered:
+        for _ in range(4):
+            admission.begin(entered.enter_context(admission.arrival("greedy")))
+        with pytest.raises(Overloaded):
+            admission.require_room("greedy")
+        entered.enter_context(_placed(admission, "modest"))
+        entered.enter_context(_placed(admission, "modest"))
+        with pytest.raises(Overloaded):
+            admission.require_room("modest")
+
+
+def test_the_bodies_of_one_client_leave_room_for_others() -> None:
+    budget = BodyBudget(1000, 600)
+    with budget.account(client="greedy") as one, budget.account(client="greedy") as two:
+        one.take(400)
+        two.take(200)
+        with pytest.raises(Overloaded):
+            two.take(1)
+        with budget.account(client="modest") as other:
+            other.take(400)
+            with pytest.raises(Overloaded):
+                other.take(1)
+        with budget.account() as nobody:
+            nobody.take(400)
+        one.give_back(400)
+        two.take(400)
+    with budget.account() as everything:
+        everything.take(1000)
 
 
 def _placed(admission: Admission, client: str) -> ExitStack:
