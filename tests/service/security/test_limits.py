@@ -1,5 +1,8 @@
 """Limits of keys: requests in progress, and shares of the places of the service."""
 
+import asyncio
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,6 +32,31 @@ def test_a_key_has_so_many_requests_in_progress(tmp_path: Path) -> None:
             raise ZeroDivisionError
         with limits.in_progress(bound):
             pass
+
+
+def test_no_window_has_more_requests_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = KeyStore(tmp_path)
+    key, _ = keys.create(KeyRequest("a", ["verify"], rate="20/s"))
+    keys.close()
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+
+    async def send() -> list[float]:
+        nonlocal now
+        limits, accepted = KeyLimits(), []
+        for _ in range(600):
+            now += 0.005
+            if (await limits.count(key)).refusal is None:
+                accepted.append(now)
+        return accepted
+
+    accepted = asyncio.run(send())
+    assert len(accepted) >= 55
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise_apart(accepted, 20))
+
+
+def pairwise_apart(times: list[float], count: int) -> Iterator[tuple[float, float]]:
+    return zip(times, times[count:], strict=False)
 
 
 def test_a_client_that_is_alone_may_fill_all_places() -> None:
