@@ -79,7 +79,7 @@ def create_app(
         guard=guard,
         auditor=Auditor(audit),
         admission=Admission(settings.request.places, settings.request.overload_places),
-        bodies=BodyBudget(settings.request.buffered_bytes),
+        bodies=BodyBudget(settings.request.buffered_bytes, settings.request.streams_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
         stream_workers=anyio.CapacityLimiter(max(1, settings.request.workers // 2)),
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),

@@ -23,7 +23,9 @@ from service.api.workers import STOPPING
 from service.errors import HttpMalformed, TooManyConnections
 
 _MAX_DISCARDED_BYTES = 2**30
-_HEAD_PIECE_BYTES = 2**14  # of a head that are parsed at once, because a client may send many requests together
+_HEAD_PIECE_BYTES = 2**14  # that are parsed at once, because a client may send many requests together
+_BODY_PIECE_BYTES = 2**16  # the same of a body, behind which more requests may follow
+_MAX_PIPELINED = 16  # requests of a connection that wait for the earlier ones; what follows is not parsed yet
 _DISCARD_S = 30.0  # generous, because a reset would discard the response that the client has not read yet
 _RETRY_S = 1  # after which a refused connection may be tried again
 _FIRST_PROBE_S = 0.02  # each later probe waits twice as long
@@ -69,7 +71,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarding: asyncio.TimerHandle | None = None
         self._discarded = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
+        self._in_head = True
+        self._progressed = False
+        self._unproductive_bytes = 0  # since the last part of a request was complete
+        self._held = b""  # what arrived behind requests that wait for earlier ones
         self._ending = False  # nothing more is sent; what arrives is discarded
         self._stopping = asyncio.Event()
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -80,7 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._expect_head()
         if len(self.connections) > self._limits.connections:
             self._send(TooManyConnections("the service has as many connections as it may; retry later", _RETRY_S))
-            self._end()
+            self.transport.close()  # at once, because a connection that is discarded takes a descriptor too
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived."""
@@ -88,21 +93,37 @@ class HttpProtocol(HttpToolsProtocol):
             self._discard(len(data))
             return
         self._unset_keepalive_if_required()
+        if self._held:
+            self._held += data
+            self.flow.pause_reading()
+            return
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         left = memoryview(data)
-        while left and not self._ending:
-            head = self._head_timer
-            piece = left[:_HEAD_PIECE_BYTES] if head else left
+        while left and not self.is_ending():
+            if len(self.pipeline) >= _MAX_PIPELINED:
+                self._held = bytes(left)
+                self.flow.pause_reading()
+                return
+            piece = left[: _HEAD_PIECE_BYTES if self._in_head else _BODY_PIECE_BYTES]
             left = left[len(piece) :]
+            self._progressed = False
             try:
                 self._parse(piece)
             except httptools.HttpParserError as error:
                 self._refuse(HttpMalformed(_reason(bytes(piece), error)))
                 return
-            if head and self._head_timer is head:  # a head that begins in a piece is counted from the next one
-                self._head_bytes += len(piece)
-                if self._head_bytes > self._limits.head_bytes:
-                    self._refuse(HttpMalformed(f"the head of the request exceeds {self._limits.head_bytes} bytes"))
-                    return
+            # What begins in a piece, such as the head of a next request, is counted from the next piece on.
+            self._unproductive_bytes = 0 if self._progressed else self._unproductive_bytes + len(piece)
+            if self._unproductive_bytes > self._limits.head_bytes:
+                what = "head of the request" if self._in_head else "framing of the body"
+                self._refuse(HttpMalformed(f"the {what} exceeds {self._limits.head_bytes} bytes"))
+                return
+
+    def _read_held(self) -> None:
+        held, self._held = self._held, b""
+        self._read(held)
 
     def _parse(self, data: memoryview) -> None:
         while data:
@@ -128,12 +149,17 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         super().on_message_begin()
+        self._in_head = True
         self.scope["state"][STOPPING] = self._stopping  # a copy of this request
         if not self._head_timer:
             self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header. What follows a body is discarded: it must not become a header (RFC 9110, section 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def _expect_head(self) -> None:
-        self._head_bytes = 0
         self._head_timer = self.loop.call_later(self._limits.head_s, self.transport.close)
 
     def _end_head(self) -> None:
@@ -144,12 +170,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is parsed again."""
         self._end_head()
+        self._in_head, self._progressed = False, True
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             self.cycle.transport = _ResponseTransport(self)  # type: ignore[assignment]  # the part that a cycle uses
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece of the body on, or discard it if the request is already answered."""
+        self._progressed = True
         if not self.cycle.response_complete:
             super().on_body(body)
             return
@@ -157,6 +185,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request, unless its head is parsed again."""
+        self._in_head, self._progressed = True, True
         if self.parser.should_upgrade():
             return
         if self._discarding:
@@ -170,6 +199,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the connection: to its next request, or to the rest of a body that nobody reads."""
         super().on_response_complete()
+        if self._held:
+            self.loop.call_soon(self._read_held)
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             self._begin_discarding()
 
@@ -206,6 +237,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the connection."""
+        self._held = b""
         self._stop_discarding()
         self._end_head()
         if self._probe_timer:

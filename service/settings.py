@@ -339,7 +339,10 @@ class RequestSettings(_Group):
 
     @property
     def streams_bytes(self) -> int:
-        """Maximum size of what all NDJSON streams hold in memory: half of the budget, but at least one line."""
+        """Maximum size of what all NDJSON streams, or all bodies of one client, hold in memory.
+
+        It is half of the budget, but at least one line or body.
+        """
         return max(self.buffered_bytes // 2, self.max_bytes)
 
     @property

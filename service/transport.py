@@ -2,10 +2,12 @@
 
 import logging
 import resource
+import socket
 import ssl
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from fastapi import FastAPI
 from service.http_protocol import ConnectionLimits, HttpProtocol
 from service.settings import HttpSettings, Settings, SettingsInvalid
 
+_SOCKET_MODE = 0o660
 _NOT_STARTED = 3  # exit status, as uvicorn's
 _RELOAD_S = 2.0  # interval at which the files of the certificate are looked at
 _OTHER_DESCRIPTORS = 128  # of stores, snapshots, packs and engines
@@ -23,15 +26,14 @@ _OTHER_DESCRIPTORS = 128  # of stores, snapshots, packs and engines
 _log = logging.getLogger("vultus")
 
 
-def server_config(app: FastAPI, settings: Settings, host: str, port: int, socket: Path | None) -> uvicorn.Config:
+def server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvicorn.Config:
     """Return the configuration of the server.
 
     Args:
         app: The application.
         settings: The settings.
-        host: Address to listen on, unless a socket is given.
+        host: Address to listen on.
         port: Port to listen on; 0 selects a free port.
-        socket: Unix socket to listen on.
 
     Raises:
         SettingsInvalid: A file of the certificate cannot be used.
@@ -46,7 +48,6 @@ def server_config(app: FastAPI, settings: Settings, host: str, port: int, socket
         app,
         host=host,
         port=port,
-        uds=None if socket is None else str(socket),
         http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         access_log=False,
@@ -62,18 +63,67 @@ def server_config(app: FastAPI, settings: Settings, host: str, port: int, socket
     return config
 
 
-def run_server(config: uvicorn.Config) -> None:
-    """Serve until the process is told to stop."""
+def run_server(config: uvicorn.Config, path: Path | None) -> None:
+    """Serve until the process is told to stop.
+
+    Args:
+        config: Configuration of the server.
+        path: Unix socket to listen on, instead of the address of the configuration.
+
+    Raises:
+        SettingsInvalid: The path cannot be listened on.
+    """
     server = uvicorn.Server(config)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        pass  # uvicorn has ended the requests, and raises the signal again
-    finally:
-        if config.uds:
-            Path(config.uds).unlink(missing_ok=True)
+    with nullcontext() if path is None else _unix_socket(path) as listener, suppress(KeyboardInterrupt):
+        # uvicorn has ended the requests when it raises the signal again
+        server.run(sockets=None if listener is None else [listener])
     if not server.started:
         sys.exit(_NOT_STARTED)
+
+
+@contextmanager
+def _unix_socket(path: Path) -> Iterator[socket.socket]:
+    """Listen on a Unix socket, and remove it at the end of the block, unless it is another one by then.
+
+    Raises:
+        SettingsInvalid: Something else is at the path, a process listens there, or the path cannot be listened on.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            _remove_stale(path)
+            listener.bind(str(path))
+            path.chmod(_SOCKET_MODE)
+            inode = path.stat().st_ino
+        except OSError as error:
+            raise SettingsInvalid(f"--uds: {path} cannot be listened on: {error.strerror or error}") from error
+        _log.info("Uvicorn running on unix:%s (Press CTRL+C to quit)", path)
+        try:
+            yield listener
+        finally:
+            with suppress(OSError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a process that has ended.
+
+    Raises:
+        SettingsInvalid: Something else is at the path, or a process listens there.
+        OSError: The file system refused it.
+    """
+    if not (path.exists() or path.is_symlink()):
+        return
+    if path.is_symlink() or not path.is_socket():
+        raise SettingsInvalid(f"--uds: {path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise SettingsInvalid(f"--uds: another process listens on {path}")
 
 
 class CertificateWatch:

@@ -31,7 +31,8 @@ _API_KEY_SCHEME = APIKeyHeader(
 )
 _STATE = "access"
 _BEARER = "bearer "
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")  # who sends them speaks for others
+_PROXY_HEADERS = {"forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
+_PROXY_PREFIX = "x-forwarded-"  # who sends such headers speaks for others
 _QUERY_NAMES = frozenset({"key", "token", "api_key", "apikey", "api-key", "x-api-key", "access_token", "authorization"})
 
 
@@ -146,7 +147,7 @@ def _refuse_key_in_query(query: bytes) -> None:
 
 def _is_from_loopback(scope: AsgiScope, headers: Mapping[str, str]) -> bool:
     """Return whether a program on this machine has sent a request for itself."""
-    if any(name in headers for name in _PROXY_HEADERS):
+    if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIX) for name in headers):
         return False
     try:
         return ipaddress.ip_address((scope.get("client") or ("",))[0]).is_loopback

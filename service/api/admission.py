@@ -54,6 +54,7 @@ class Admission:
         self._inside: Counter[str] = Counter()  # requests that hold a place, by client
         self._announced: set[Arrival] = set()  # requests without any byte of their bodies yet
         self._arriving: dict[Arrival, float] = {}  # when each body began to arrive, oldest first
+        self._arriving_by: Counter[str] = Counter()  # the same, counted by client
         self._clock = clock
         self._refused_at = -math.inf
         self._left_at: float | None = None
@@ -71,7 +72,7 @@ class Admission:
         now = self._clock()
         places = self._places if now - self._refused_at > _RELIEF_S else self._pressed
         inside = self._inside.total()
-        is_full = inside >= places or inside + self._arriving_promptly(now) >= self._places
+        is_full = inside >= places or inside + self._count_arriving(now) >= self._places
         if is_full and not self._is_below_share(client):
             self._refused_at = now
             raise Overloaded("the service is overloaded; retry later", self._drain_time())
@@ -93,7 +94,7 @@ class Admission:
             yield arrived
         finally:
             self._announced.discard(arrived)
-            self._arriving.pop(arrived, None)
+            self._forget(arrived)
 
     def begin(self, arrived: Arrival) -> None:
         """Count a request for a short time from the first bytes of its body; later calls for it have no effect.
@@ -105,6 +106,7 @@ class Admission:
             self.require_room(arrived.client)
             self._announced.remove(arrived)
             self._arriving[arrived] = self._clock()
+            self._arriving_by[arrived.client] += 1
 
     @contextmanager
     def place(self, admitted: bool = False, arrived: Arrival | None = None) -> Iterator[None]:
@@ -117,7 +119,7 @@ class Admission:
         Raises:
             Overloaded: All places are taken, and the client holds its share of them.
         """
-        counted = arrived is not None and self._arriving.pop(arrived, None) is not None
+        counted = arrived is not None and self._forget(arrived)
         client = arrived.client if arrived else ""
         if not (admitted or counted):
             self.require_room(client)
@@ -132,17 +134,26 @@ class Admission:
 
     def _is_below_share(self, client: str) -> bool:
         """Return whether others hold all places although a client holds less than its share of them."""
-        if self._inside.total() >= 2 * self._places or not self._inside.keys() - {client}:
+        held = self._inside + self._arriving_by
+        if held.total() >= 2 * self._places or not held.keys() - {client}:
             return False
-        return self._inside[client] < max(1, self._places // len(self._inside.keys() | {client}))
+        return held[client] < max(1, self._places // len(held.keys() | {client}))
 
-    def _arriving_promptly(self, now: float) -> int:
+    def _count_arriving(self, now: float) -> int:
+        """Count the bodies that arrive promptly, and no longer count the others."""
         while self._arriving:
             oldest = next(iter(self._arriving))
             if now - self._arriving[oldest] <= _PROMPT_S:
                 break
-            del self._arriving[oldest]
+            self._forget(oldest)
         return len(self._arriving)
+
+    def _forget(self, arrived: Arrival) -> bool:
+        """Count a body as arriving no longer, and return whether it was counted."""
+        if self._arriving.pop(arrived, None) is None:
+            return False
+        self._arriving_by[arrived.client] -= 1
+        return True
 
     def _record_response(self) -> None:
         now = self._clock()
@@ -158,27 +169,32 @@ class Admission:
 class BodyBudget:
     """A budget of bytes that request bodies hold in memory, including bodies that are still arriving.
 
-    Streams have a share of it, because they may hold their bytes for longer than a request may take.
+    No client may take more than its part of it, so that stalled uploads of one leave room for others. Streams have a
+    share of it, because they may hold their bytes for longer than a request may take.
     Not thread-safe; for use on the event loop only.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, client_bytes: int | None = None) -> None:
         """Start with the whole budget free.
 
         Args:
             max_bytes: Maximum size of all bodies.
+            client_bytes: Maximum size of the bodies of one client; None for half of the budget.
         """
         self._left = max_bytes
         self._streamed = 0
+        self._max_by_client = max_bytes // 2 if client_bytes is None else client_bytes
+        self._by_client: Counter[str] = Counter()
 
     @contextmanager
-    def account(self, streams_bytes: int | None = None) -> Iterator["BodyAccount"]:
+    def account(self, streams_bytes: int | None = None, client: str = "") -> Iterator["BodyAccount"]:
         """Yield the account of a body; the end of the block returns its bytes.
 
         Args:
             streams_bytes: For a stream, the maximum size of what all streams hold; None for another body.
+            client: Client that sends the body; empty for all clients without a key, which have no half of their own.
         """
-        account = BodyAccount(self, streams_bytes)
+        account = BodyAccount(self, streams_bytes, client)
         try:
             yield account
         finally:
@@ -188,8 +204,9 @@ class BodyBudget:
 class BodyAccount:
     """The bytes of one body in a budget. Not thread-safe; for use on the event loop only."""
 
-    def __init__(self, budget: BodyBudget, streams_bytes: int | None = None) -> None:
+    def __init__(self, budget: BodyBudget, streams_bytes: int | None = None, client: str = "") -> None:
         """Start without bytes; see `BodyBudget.account`."""
+        self._client = client
         self._budget = budget
         self._streams_bytes = streams_bytes
         self._taken = 0
@@ -200,13 +217,15 @@ class BodyAccount:
         Raises:
             Overloaded: Fewer bytes are left.
         """
-        if count > self._budget._left:
+        is_over = self._client and self._budget._by_client[self._client] + count > self._budget._max_by_client
+        if count > self._budget._left or is_over:
             raise Overloaded("the bodies of concurrent requests exceed the memory budget; retry later", 1)
         if self._streams_bytes is not None:
             if self._budget._streamed + count > self._streams_bytes:
                 raise Overloaded("concurrent streams exceed their share of the memory budget; retry later", 1)
             self._budget._streamed += count
         self._budget._left -= count
+        self._budget._by_client[self._client] += count
         self._taken += count
 
     def give_back(self, count: int) -> None:
@@ -214,6 +233,9 @@ class BodyAccount:
         if self._streams_bytes is not None:
             self._budget._streamed -= count
         self._budget._left += count
+        self._budget._by_client[self._client] -= count
+        if not self._budget._by_client[self._client]:
+            del self._budget._by_client[self._client]
         self._taken -= count
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from models.deadline import Deadline
 from models.serving.models import Models
-from service.api.access import client_of
+from service.api.access import access_of, client_of
 from service.api.admission import Admission, Arrival, BodyBudget
 from service.api.auditing import Auditor
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
@@ -113,6 +113,7 @@ class Backend:
         async with self._admitted(request) as (received, deadline, arrived):
             await self.auditor.require_writable()
             prepared = await self.infer(deadline, prepare, self, received, deadline, arrived=arrived)
+            self.guard.recheck(access_of(request))
             answer = await self.change(deadline, store, self, prepared, received, deadline)
             await self.auditor.record(request, received.events)
             return answer
@@ -120,7 +121,10 @@ class Backend:
     @asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, Arrival]]:
         client = client_of(request)
-        with self.admission.arrival(client) as arrived, self.bodies.account() as account:  # before the body is read
+        with (
+            self.admission.arrival(client) as arrived,
+            self.bodies.account(client=client) as account,
+        ):  # before the body is read
 
             def take(size: int) -> None:
                 self.admission.begin(arrived)
@@ -128,6 +132,7 @@ class Backend:
 
             deadline = self.deadline(request)
             received = await receive(request, self.settings.request, take, deadline)
+            self.guard.recheck(access_of(request))  # a body may take long to arrive
             with cancelled_on_disconnect(request, deadline):
                 yield received, deadline, arrived
 
@@ -255,8 +260,9 @@ class Backend:
             EngineStopped: The service is shutting down.
         """
         limits = self.settings.request
-        with self.bodies.account() as account:
+        with self.bodies.account(client=client_of(request)) as account:
             received = await receive(request, limits, account.take, deadline)
+            self.guard.recheck(access_of(request))
             return await self.call_gallery(read_members, received, schema)
 
     async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:

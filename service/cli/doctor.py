@@ -23,7 +23,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for
     """
     findings = examine(load_settings())
     if as_json:
-        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+        say(json.dumps([asdict(finding) for finding in findings]))
     elif findings:
         table = Table("level", "finding", "what to do", show_lines=True)
         for finding in findings:

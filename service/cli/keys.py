@@ -1,13 +1,16 @@
 """`vultus keys`: make, list, rotate and revoke keys, beside a running service or without one."""
 
 import json
+import sys
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from models.errors import StorageFailed
 from models.text import printable
 from service.audit.records import Event
 from service.cli.auditing import audited, opened_keys
@@ -48,12 +51,11 @@ def create(
 ) -> None:
     """Make a key and print it. It is shown once; only a digest of it is stored."""
     scopes = [_scope(word) for words in scope for word in words.split(",")]
-    galleries = None if not gallery else [name for names in gallery for name in names.split(",")]
     lifetime = None if expires is None else parse_lifetime(expires)
     with opened_keys() as keys, audited("vultus keys create", keys) as record:
-        key, token = keys.create(KeyRequest(name, scopes, galleries, rate, concurrency, lifetime))
+        request = KeyRequest(name, scopes, gallery or None, rate, concurrency, lifetime)
+        key, _ = keys.create(request, partial(_show_new, as_json=as_json))
         record([Event("create_key", key=key.id)])
-    _show_new(key, token, as_json)
 
 
 @app.command("list")
@@ -62,7 +64,7 @@ def list_all(as_json: AsJson = False) -> None:
     with opened_keys() as keys:
         found = keys.list_all()
     if as_json:
-        out.print_json(json.dumps([key.described() for key in found]))
+        say(json.dumps([key.described() for key in found]))
         return
     table = Table("id", "name", "scopes", "galleries", "limits", "state", "last used")
     for column in table.columns:
@@ -89,7 +91,7 @@ def revoke(reference: Reference, as_json: AsJson = False) -> None:
         revoked = keys.revoke(reference)
         record([Event("revoke_key", key=key.id) for key in revoked])
     if as_json:
-        out.print_json(json.dumps([key.described() for key in revoked]))
+        say(json.dumps([key.described() for key in revoked]))
         return
     for key in revoked:
         say(f"{key.id} ({key.name}) is revoked")
@@ -104,9 +106,8 @@ def rotate(
     """Make a successor of a key with the same rights, and print it; the old key expires after the overlap."""
     overlap_s = parse_lifetime(overlap)
     with opened_keys() as keys, audited("vultus keys rotate", keys) as record:
-        key, token = keys.rotate(reference, overlap_s)
+        key, _ = keys.rotate(reference, overlap_s, partial(_show_new, as_json=as_json))
         record([Event("rotate_key", key=key.id)])
-    _show_new(key, token, as_json)
 
 
 def _scope(word: str) -> Scope:
@@ -117,11 +118,20 @@ def _scope(word: str) -> Scope:
 
 
 def _show_new(key: Key, token: Token, as_json: bool) -> None:
+    """Print a key before it is stored, so that no key is stored that nobody has.
+
+    Raises:
+        StorageFailed: The output cannot be written.
+    """
+    lines = [f"key {key.id} ({key.name}); it is not shown again:", token.text]
     if as_json:
-        out.print_json(json.dumps({**key.described(), "key": token.text}))
-        return
-    say(f"key {key.id} ({key.name}); it is not shown again:")
-    say(token.text)
+        lines = [json.dumps({**key.described(), "key": token.text})]
+    try:
+        for line in lines:
+            say(line)
+        sys.stdout.flush()
+    except OSError as error:
+        raise StorageFailed(f"the key cannot be printed, so it was not made: {error.strerror}") from error
 
 
 def _state(key: Key, now: float) -> str:

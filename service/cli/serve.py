@@ -51,10 +51,10 @@ def serve(
         app = create_app(models, galleries, settings.serving_at(host), *security)
         opened.callback(ExpiryWatch(galleries, security.audit).close)
         opened.callback(SelfTuning(settings, models, partial(switch_models, app)).close)
-        config = server_config(app, settings, host, port, uds)
+        config = server_config(app, settings, host, port)
         opened.callback(CertificateWatch(config, settings.http).close)
         signal.signal(signal.SIGTERM, _end)
-        run_server(config)
+        run_server(config, uds)
 
 
 def _end(*_: object) -> None:

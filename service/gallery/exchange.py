@@ -218,6 +218,15 @@ class Importer:
             self._done.refused + outcomes.count("refused"),
         )
 
+    def name_of_gallery(self) -> str:
+        """Return the name that the gallery has now.
+
+        Raises:
+            GalleryUnknown: The gallery was erased.
+        """
+        with self._galleries.database.reading() as connection:
+            return gallery_rows.find(connection, self._gallery).name
+
     @property
     def counts(self) -> ImportCounts:
         """What was stored so far."""

@@ -67,12 +67,17 @@ class Guard:
         raise KeyMissing("send a key, as `Authorization: Bearer <key>` or as `X-Api-Key: <key>`")
 
     def recheck(self, access: Access) -> None:
-        """Refuse a request that was admitted and has gone on for long, if its key has ended since.
+        """Refuse a request that was admitted and has gone on for a while, if it would not be admitted any more.
 
         Raises:
+            KeyMissing: The request has no key, and the first key was made meanwhile.
             KeyRevoked: The key was revoked.
             KeyExpired: The key has expired.
             StoreFailed: The file system refused a read.
         """
-        if access.key is not None and self._keyring is not None:
+        if self._keyring is None or self._open_to == "everybody":
+            return
+        if access.key is not None:
             self._keyring.require_live(access.key.id)
+        elif not self._keyring.is_empty:
+            raise KeyMissing("the first key was made meanwhile; send a key")

@@ -6,18 +6,19 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-10, so that client
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from service.errors import RateExceeded, TooManyAtOnce
 from service.security.keys.rates import parse_rate
 from service.security.keys.store import Key
 
+_EXACT_REQUESTS = 1000  # of a window, each of which is remembered; of more, the library counts those of two windows
 _RETRY_S = 1  # after which a client may find one of its own requests ended
 
 
@@ -36,17 +37,13 @@ class Counted(NamedTuple):
 class KeyLimits:
     """The limits of all keys. For use on one event loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Start without any requests.
-
-        Args:
-            clock: The clock of the library `limits`: seconds since 1970.
-        """
+    def __init__(self) -> None:
+        """Start without any requests."""
         self._storage = MemoryStorage()
-        self._windows = SlidingWindowCounterRateLimiter(self._storage)
+        self._exact = MovingWindowRateLimiter(self._storage)
+        self._approximate = SlidingWindowCounterRateLimiter(self._storage)
         self._in_progress: Counter[str] = Counter()
-        self._clock = clock
-        self._latest = clock()
+        self._latest = time.time()  # the clock of the library
 
     async def count(self, key: Key) -> Counted:
         """Count a request against the rate of its key."""
@@ -55,9 +52,10 @@ class KeyLimits:
         await self._begin_anew_if_the_clock_went_back()
         allowed, window_s = parse_rate(key.rate)
         limit = RateLimitItemPerSecond(allowed, window_s)
-        accepted = await self._windows.hit(limit, key.id)
-        window = await self._windows.get_window_stats(limit, key.id)
-        reset_s = min(window_s, max(1, math.ceil(window.reset_time - self._clock())))
+        windows = self._exact if allowed <= _EXACT_REQUESTS else self._approximate
+        accepted = await windows.hit(limit, key.id)
+        window = await windows.get_window_stats(limit, key.id)
+        reset_s = min(window_s, max(1, math.ceil(window.reset_time - time.time())))
         headers = {
             "RateLimit-Policy": f'"key";q={allowed};w={window_s}',
             "RateLimit": f'"key";r={max(0, window.remaining)};t={reset_s}',
@@ -87,7 +85,7 @@ class KeyLimits:
 
     async def _begin_anew_if_the_clock_went_back(self) -> None:
         """Forget all windows if the clock was set back, because they would last until it is as late again."""
-        now = self._clock()
+        now = time.time()
         if now < self._latest - 1:
             await self._storage.reset()
         self._latest = now

@@ -252,6 +252,63 @@ def test_only_so_much_of_an_unread_body_is_discarded(monkeypatch: pytest.MonkeyP
     assert asyncio.run(send_slowly([500], 0.05)).closed
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+
+
+def test_what_follows_a_body_does_not_become_a_header() -> None:
+    async def converse_and_look() -> list[tuple[bytes, bytes]]:
+        protocol, _ = connect()
+        protocol.data_received(CHUNKED + b"X-Api-Key: abc\r\nOrigin: x\r\n\r\n")
+        await asyncio.wait(protocol.tasks)
+        return list(protocol.scope["headers"])
+
+    assert [name for name, _ in asyncio.run(converse_and_look())] == [b"host", b"transfer-encoding"]
+
+
+@pytest.mark.parametrize("piece", [b"a:\r\n" * 4096, b"x" * 16384], ids=["many", "long"])
+@pytest.mark.parametrize("answered", [True, False])
+def test_trailers_have_a_size(piece: bytes, answered: bool) -> None:
+    async def send_trailers() -> int:
+        protocol, _ = connect(ConnectionLimits(head_bytes=2**16))
+        protocol.data_received(CHUNKED.replace(b" / ", b" /unread ") if answered else CHUNKED)
+        if answered:
+            await asyncio.wait(protocol.tasks)
+        for number in range(50):
+            protocol.data_received(piece)
+            if protocol.is_ending():
+                return number
+        return 50
+
+    assert asyncio.run(send_trailers()) <= 5
+
+
+def test_chunk_extensions_have_a_size() -> None:
+    transport = converse(CHUNKED[:-3] + b"3;", *[b"x" * 16384] * 6)
+    ((status, body),) = responses(transport.written)
+    assert (status, body["code"]) == (400, "http_malformed")
+    assert "the framing of the body exceeds" in body["detail"]
+
+
+def test_requests_that_wait_for_earlier_ones_are_not_parsed_ahead() -> None:
+    small = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def send_many() -> tuple[int, int]:
+        protocol, transport = connect()
+        most = 0
+        for start in range(0, 3000, 1000):
+            del start
+            protocol.data_received(small * 1000)
+            most = max(most, len(protocol.pipeline))
+        while protocol.tasks or protocol.pipeline or protocol._held:
+            await asyncio.sleep(0)
+            most = max(most, len(protocol.pipeline))
+        return most, transport.written.count(b"HTTP/1.1 200 OK")
+
+    most, answered = asyncio.run(send_many())
+    assert answered == 3000
+    assert most <= 16 + 2**14 // len(small) + 1
+
+
 def test_the_head_of_a_request_has_a_size_and_a_time() -> None:
     transport = converse(b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Long: " + b"a" * 2**16)
     ((status, body),) = responses(transport.written)

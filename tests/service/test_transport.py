@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from service.settings import HttpSettings, Settings, SettingsInvalid, load_settings
-from service.transport import CertificateWatch, server_config
+from service.transport import CertificateWatch, _unix_socket, server_config
 
 
 def told(app: FastAPI = FastAPI()) -> FastAPI:  # noqa: B008  # the application has no state
@@ -35,18 +35,19 @@ def served(http: HttpSettings, uds: Path | None = None) -> Iterator[int]:
     """Serve on a free port, or on a socket, until the block ends; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
-    config = server_config(told(), Settings(http=http), "127.0.0.1", port, uds)
+    config = server_config(told(), Settings(http=http), "127.0.0.1", port)
     watch = CertificateWatch(config, http)
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started)
-    try:
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join()
-        watch.close()
+    with nullcontext() if uds is None else _unix_socket(uds) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": listener and [listener]})
+        thread.start()
+        until(lambda: server.started)
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join()
+            watch.close()
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -150,7 +151,7 @@ def test_files_that_cannot_be_used_are_named(
     (tmp_path / "encrypted.pem").write_bytes(encrypted)
     http = HttpSettings(tls_certificate=tmp_path / certificate, tls_key=tmp_path / key)
     with pytest.raises(SettingsInvalid, match=message):
-        server_config(told(), Settings(http=http), "127.0.0.1", 0, None)
+        server_config(told(), Settings(http=http), "127.0.0.1", 0)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,36 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         assert stat.S_ISSOCK(path.stat().st_mode)
         with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path))) as client:
             assert client.get("http://localhost/told").json()["client"] is None
+
+
+def test_a_path_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    file, path = tmp_path / "file", tmp_path / "s"
+    file.write_text("precious")
+    with pytest.raises(SettingsInvalid, match="is not a socket"), _unix_socket(file):
+        pass
+    assert file.read_text() == "precious"
+    (tmp_path / "link").symlink_to(file)
+    with pytest.raises(SettingsInvalid, match="is not a socket"), _unix_socket(tmp_path / "link"):
+        pass
+    with served(HttpSettings(), path):
+        with pytest.raises(SettingsInvalid, match="another process listens"), _unix_socket(path):
+            pass
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path))) as client:
+            assert client.get("http://localhost/told").status_code == 200
+    assert not path.exists()
+    with pytest.raises(SettingsInvalid, match="cannot be listened on"), _unix_socket(tmp_path / "none" / "s"):
+        pass
+
+
+def test_a_socket_of_a_process_that_ended_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(path))
+    with served(HttpSettings(), path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        path.unlink()
+        path.write_text("of another process")
+    assert path.read_text() == "of another process"
 
 
 def test_only_a_trusted_proxy_states_the_client() -> None:
@@ -217,7 +248,7 @@ def test_more_connections_than_descriptors_do_not_stop_the_service(monkeypatch: 
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (140, 140))
-    config = server_config(told(), Settings(), "127.0.0.1", 0, None)
+    config = server_config(told(), Settings(), "127.0.0.1", 0)
     assert config.http_protocol_class.keywords["limits"].connections == 12  # type: ignore[attr-defined]  # a partial
 
 

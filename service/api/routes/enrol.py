@@ -109,6 +109,8 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
     async def answer_group(group: list[bytes], deadline: Deadline) -> bytes:
         backend.guard.recheck(access)
         parsed, prepared = await backend.infer_lines(deadline, _prepare_group, backend, found, group, options, deadline)
+        access.grant.require_galleries([prepared.gallery.name])  # it may have been renamed meanwhile
+        backend.guard.recheck(access)
         await backend.auditor.require_writable()
         events: list[Event] = []
         answer = await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, events, deadline)

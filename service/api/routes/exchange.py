@@ -9,7 +9,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from models.deadline import Deadline
 from service import errors
-from service.api.access import access_of, needs
+from service.api.access import access_of, client_of, needs
 from service.api.backend import UsesBackend
 from service.api.documented_errors import STORE_ERRORS
 from service.api.intake.members import NDJSON, is_ndjson, time_limit
@@ -98,12 +98,13 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
     importer = await backend.call_gallery(Importer, backend.galleries, gallery)
     limit_s = time_limit(request.headers, backend.settings.request)
     ahead = ReceiveAhead(request)
-    with backend.bodies.account(backend.settings.request.streams_bytes) as account:
+    with backend.bodies.account(backend.settings.request.streams_bytes, client_of(request)) as account:
         arriving = read_lines(Request(request.scope, ahead), _LONGEST_LINE_BYTES, limit_s, account)
         async with aclosing(in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES)) as groups:
             async for lines in groups:
                 backend.guard.recheck(access)
                 deadline = Deadline(limit_s)
+                access.grant.require_galleries([await backend.call_gallery(importer.name_of_gallery)])
                 await backend.auditor.require_writable()
                 earlier = importer.counts.enrolled
                 with ahead.cancelled_on_disconnect(deadline):  # a slow client occupies no worker meanwhile

@@ -7,7 +7,7 @@ from pydantic import FailFast, Field
 from service.api.wire.requests import RequestModel
 from service.api.wire.responses import ResponseModel
 from service.security.keys.rates import parse_lifetime
-from service.security.keys.store import Key, KeyRequest
+from service.security.keys.store import MAX_CONCURRENCY, Key, KeyRequest
 from service.security.keys.tokens import Token
 from service.security.scopes import SCOPES, Scope
 
@@ -38,9 +38,10 @@ class KeyCreate(RequestModel):
     rate: Annotated[
         str | None, Field(max_length=20, description="Maximum rate of its requests: `50/s`, `100/min`, `1000/h`.")
     ] = None
-    concurrency: Annotated[int | None, Field(ge=1, description="Maximum number of its requests at the same time.")] = (
-        None
-    )
+    concurrency: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_CONCURRENCY, description="Maximum number of its requests at the same time."),
+    ] = None
     expires_in: Annotated[Lifetime | None, Field(description="Time after which the key expires.")] = None
 
     def key_request(self) -> KeyRequest:

@@ -3,8 +3,8 @@
 import logging
 import os
 
-from service.errors import StoreFailed
-from service.security.keys.store import ADMIN_KEY_FILE, KeyRequest, KeyStore
+from service.errors import KeyExists, StoreFailed
+from service.security.keys.store import ADMIN_KEY_FILE, Key, KeyRequest, KeyStore
 from service.security.keys.tokens import Token
 from service.storage.private_files import open_private
 
@@ -22,14 +22,18 @@ def make_admin_key(store: KeyStore) -> None:
         return
     path = store.directory / ADMIN_KEY_FILE
 
-    def deliver(token: Token) -> None:
+    def deliver(_key: Key, token: Token) -> None:
         try:
-            with os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "w") as file:
+            path.unlink(missing_ok=True)  # what lies there may lead elsewhere
+            with os.fdopen(open_private(path, os.O_WRONLY | os.O_EXCL), "w") as file:
                 file.write(token.text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreFailed(f"the admin key cannot be written to {path}: {error.strerror}") from error
 
-    store.create(KeyRequest("admin", ["admin"]), deliver)
+    try:
+        store.create(KeyRequest("admin", ["admin"]), deliver)
+    except KeyExists:  # another process was faster
+        return
     _log.warning("requests need a key; the first one, which may do everything, is in the file %s", path)

@@ -31,7 +31,7 @@ class Keyring:
         """
         self._store = store
         self._clock = clock
-        self._seen = -1
+        self._seen: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
         self._unknown = store.digest(new_token())
         self._used: dict[str, float] = {}
@@ -92,10 +92,10 @@ class Keyring:
         self._flush()
 
     def _read_if_changed(self) -> None:
-        changes = self._store.changes()
-        if changes != self._seen:
+        state = self._store.state()
+        if state != self._seen:
             self._keys = {key.id: key for key in self._store.list_all()}
-            self._seen = changes
+            self._seen = state
 
     def _flush_often(self) -> None:
         while not self._closing.wait(_FLUSH_S):

@@ -14,15 +14,18 @@ from service.errors import KeyExists, KeyInvalid, KeyUnknown, ServerSecretUnfit,
 from service.gallery.names import clean_name
 from service.security.keys.rates import parse_rate
 from service.security.keys.server_secret import SECRET_FILE, read_secret
-from service.security.keys.tables import SCHEMA, key_changes, keys
+from service.security.keys.tables import SCHEMA, key_secret, keys
 from service.security.keys.tokens import Token, digest_of, new_token
 from service.security.scopes import PREFIX, Grant, Scope, in_order
+from service.storage.disk_errors import translated_errors
 from service.storage.private_files import make_private
 from service.storage.tables import Tables
 from service.times import written_time
 
 STORE = "keys.sqlite"
 ADMIN_KEY_FILE = "admin.key"
+
+MAX_CONCURRENCY = 1_000_000
 
 _MAX_GALLERIES = 1000  # bindings of a key, each of which is compared at every request
 _SECRET_CHECK = b"vultus server secret"
@@ -39,6 +42,7 @@ class Key:
         rate: Maximum rate of its requests, such as `50/s`; None for no limit.
         concurrency: Maximum number of its requests at the same time; None for no limit.
         created: Seconds since 1970.
+        lifetime_s: Seconds for which it was made; None for ever.
         expires, revoked, last_used: Seconds since 1970; None for never.
         digest: HMAC-SHA-256 of the whole key under the server secret, 32 bytes.
     """
@@ -49,6 +53,7 @@ class Key:
     rate: str | None
     concurrency: int | None
     created: float
+    lifetime_s: float | None
     expires: float | None
     revoked: float | None
     last_used: float | None
@@ -106,8 +111,8 @@ class KeyRequest:
             raise KeyInvalid("the scope admin reaches all galleries, so a key with it cannot be bound to galleries")
         if self.galleries is not None and not 1 <= len(self.galleries) <= _MAX_GALLERIES:
             raise KeyInvalid(f"a key can be bound to 1 to {_MAX_GALLERIES} galleries")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise KeyInvalid("the number of concurrent requests must be at least 1")
+        if self.concurrency is not None and not 1 <= self.concurrency <= MAX_CONCURRENCY:
+            raise KeyInvalid(f"the number of concurrent requests must be 1 to {MAX_CONCURRENCY}")
         if self.expires_in_s is not None and not 0 < self.expires_in_s < float("inf"):
             raise KeyInvalid("the key would expire in the past")
         if self.rate is not None:
@@ -115,6 +120,13 @@ class KeyRequest:
         galleries = None if self.galleries is None else tuple(dict.fromkeys(map(_clean_binding, self.galleries)))
         name = clean_name(self.name, "key")
         return KeyRequest(name, scopes, galleries, self.rate, self.concurrency, self.expires_in_s)
+
+
+Deliver = Callable[[Key, Token], None]
+
+
+def _keep(_key: Key, _token: Token) -> None:
+    """Deliver nothing: the caller gets key and token when they are stored."""
 
 
 class KeyStore:
@@ -138,22 +150,24 @@ class KeyStore:
             StoreFailed: The file system refused a read or write.
         """
         self._clock = clock
-        self._tables = Tables(directory / STORE, SCHEMA)
         self.directory = directory
-        try:
+        self._secret_file = secret_file or directory / SECRET_FILE
+        with translated_errors(SCHEMA.name):
             make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE))
-            self._secret = self._bound_secret(secret_file or directory / SECRET_FILE)
-            self._watched = self._tables.engine.raw_connection()
-        except BaseException:
-            self._tables.close()
-            raise
+            is_lost = not (directory / STORE).exists() and (directory / SECRET_FILE).exists()
+        if is_lost:  # to begin anew would open the service to those who need a key
+            raise StoreUnfit(
+                f"{STORE} is missing although {SECRET_FILE} is beside it; restore it from a backup, or remove "
+                f"{SECRET_FILE} to begin without keys"
+            )
+        self._open()
 
-    def create(self, request: KeyRequest, deliver: Callable[[Token], None] = lambda _: None) -> tuple[Key, Token]:
+    def create(self, request: KeyRequest, deliver: Deliver = _keep) -> tuple[Key, Token]:
         """Make a key. Its token is not stored and cannot be shown again.
 
         Args:
             request: The key to make.
-            deliver: Receives the token before the key is stored, so that no key is stored that nobody has.
+            deliver: Receives key and token before they are stored, so that no key is stored that nobody has.
 
         Raises:
             KeyInvalid: A member has a value that no key may have.
@@ -166,17 +180,18 @@ class KeyStore:
             if any(key.name == request.name and key.is_live(now) for key in _read(connection)):
                 raise KeyExists("a live key has this name; rotate it, or revoke it first")
             key, token = self._add(connection, request, now)
-            deliver(token)
+            deliver(key, token)
         return key, token
 
-    def rotate(self, reference: str, overlap_s: float) -> tuple[Key, Token]:
+    def rotate(self, reference: str, overlap_s: float, deliver: Deliver = _keep) -> tuple[Key, Token]:
         """Make a successor of a live key, which has the same rights, and let the key expire.
 
-        A key that would have expired has a successor that lives as long from now on.
+        The successor of a key that was made to expire lives as long from now on.
 
         Args:
             reference: Id of the key, or its name, which stands for its newest live key.
             overlap_s: Seconds for which the key stays valid, at most until its own expiry.
+            deliver: As that of `create`.
 
         Raises:
             KeyUnknown: No live key has this id or name.
@@ -184,12 +199,15 @@ class KeyStore:
         now = self._clock()
         with self._tables.writing() as connection:
             old = max(_live(connection, reference, now), key=lambda key: key.created)
-            lifetime = None if old.expires is None else old.expires - old.created
-            request = KeyRequest(old.name, old.grant.scopes, old.grant.galleries, old.rate, old.concurrency, lifetime)
-            made = self._add(connection, request, now)
+            request = KeyRequest(
+                *(old.name, old.grant.scopes, old.grant.galleries, old.rate, old.concurrency, old.lifetime_s)
+            )
+            key, token = self._add(connection, request, now)
             ends = min(now + overlap_s, old.expires or float("inf"))
-            connection.execute(update(keys).where(keys.c.id == old.id).values(expires=ends))
-            return made
+            if ends != float("inf"):
+                connection.execute(update(keys).where(keys.c.id == old.id).values(expires=ends))
+            deliver(key, token)
+        return key, token
 
     def revoke(self, reference: str) -> list[Key]:
         """Revoke a key at once, for all processes.
@@ -208,7 +226,6 @@ class KeyStore:
             revoked = _live(connection, reference, now)
             ids = [key.id for key in revoked]
             connection.execute(update(keys).where(keys.c.id.in_(ids)).values(revoked=now))
-            _count_change(connection)
         return revoked
 
     def list_all(self) -> list[Key]:
@@ -243,15 +260,42 @@ class KeyStore:
                 later = or_(keys.c.last_used.is_(None), keys.c.last_used < at)
                 connection.execute(update(keys).where(and_(keys.c.id == key_id, later)).values(last_used=at))
 
-    def changes(self) -> int:
-        """Return the number of changes of any process. Takes microseconds; for one thread."""
-        cursor = self._watched.cursor()
+    def state(self) -> tuple[int, int]:
+        """Return what differs after each change by any process, also after another file took the place of the store.
+
+        Takes microseconds; for one thread.
+
+        Raises:
+            StoreUnfit: Another file took the place of the store and is not a store of keys.
+            StoreFailed: The store is missing or cannot be read.
+        """
+        with translated_errors(SCHEMA.name):
+            inode = (self.directory / STORE).stat().st_ino
+            if inode != self._inode:
+                self._reopen()
+            cursor = self._watched.cursor()
+            try:
+                cursor.execute("PRAGMA data_version")
+                (version,) = cursor.fetchone() or (0,)
+                return self._inode, int(version)
+            finally:
+                cursor.close()
+
+    def _reopen(self) -> None:
+        """Open the file that took the place of the store, such as a restored copy."""
+        self._watched.close()
+        self._tables.close()
+        self._open()
+
+    def _open(self) -> None:
+        self._tables = Tables(self.directory / STORE, SCHEMA)
         try:
-            cursor.execute("SELECT number FROM key_changes")
-            (number,) = cursor.fetchone() or (0,)
-            return int(number)
-        finally:
-            cursor.close()
+            self._secret = self._bound_secret()
+            self._inode = (self.directory / STORE).stat().st_ino
+            self._watched = self._tables.engine.raw_connection()
+        except BaseException:
+            self._tables.close()
+            raise
 
     def close(self) -> None:
         """Close the store."""
@@ -273,14 +317,14 @@ class KeyStore:
                 rate=request.rate,
                 concurrency=request.concurrency,
                 created=now,
+                lifetime_s=request.expires_in_s,
                 expires=expires,
             )
         )
-        _count_change(connection)
         row = connection.execute(select(keys).where(keys.c.id == token.id)).one()
         return _key(row), token
 
-    def _bound_secret(self, path: Path) -> bytes:
+    def _bound_secret(self) -> bytes:
         """Return the server secret, to which a new store is bound; its secret is made if it is missing.
 
         Raises:
@@ -288,13 +332,13 @@ class KeyStore:
             StoreFailed: The file system refused to read or write the file.
         """
         with self._tables.writing() as connection:
-            rows = connection.execute(select(key_changes.c.secret_check)).all()
-            secret = read_secret(path, make=not rows)
+            rows = connection.execute(select(key_secret.c.secret_check)).all()
+            secret = read_secret(self._secret_file, make=not rows)
             expected = hmac.digest(secret, _SECRET_CHECK, hashlib.sha256)
             if not rows:
-                connection.execute(insert(key_changes).values(number=0, secret_check=expected))
+                connection.execute(insert(key_secret).values(secret_check=expected))
             elif len(rows) > 1:
-                raise StoreUnfit(f"{STORE} was altered: it counts its changes twice")
+                raise StoreUnfit(f"{STORE} was altered: it is bound to several server secrets")
             elif not hmac.compare_digest(rows[0].secret_check, expected):
                 raise ServerSecretUnfit(
                     "the keys were made under another server secret; restore it from a backup: without it, no key is "
@@ -313,10 +357,6 @@ def _clean_binding(binding: str) -> str:
         return clean_name(binding, "gallery")
     beginning = binding.removesuffix(PREFIX)
     return clean_name(beginning, "gallery") + PREFIX if beginning else PREFIX
-
-
-def _count_change(connection: Connection) -> None:
-    connection.execute(update(key_changes).values(number=key_changes.c.number + 1))
 
 
 def _read(connection: Connection) -> list[Key]:
@@ -344,6 +384,7 @@ def _key(row: Row[Any]) -> Key:
         row.rate,
         row.concurrency,
         row.created,
+        row.lifetime_s,
         row.expires,
         row.revoked,
         row.last_used,

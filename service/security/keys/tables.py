@@ -21,15 +21,11 @@ keys = Table(
     Column("rate", String(32)),
     Column("concurrency", Integer),
     Column("created", Float, nullable=False),
+    Column("lifetime_s", Float),
     Column("expires", Float),
     Column("revoked", Float),
     Column("last_used", Float),
 )
 
-key_changes = Table(
-    "key_changes",
-    _METADATA,
-    Column("number", Integer, nullable=False),
-    Column("secret_check", LargeBinary(32), nullable=False),
-)
-"""One row: the number of changes, by which a process notices those of others, and a digest of the server secret."""
+key_secret = Table("key_secret", _METADATA, Column("secret_check", LargeBinary(32), nullable=False))
+"""One row: a digest of the server secret under which the keys were made."""

@@ -1,5 +1,6 @@
 """Who may send which request: keys, scopes, galleries and the limits of keys, for every route of the document."""
 
+import json
 import re
 import time
 from contextlib import suppress
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from models.serving.models import Models
 from service.api.access import PUBLIC_PATHS
 from service.errors import KeyWrong
+from service.gallery.administration import change_gallery
 from service.gallery.galleries import Galleries
 from service.security.keys.keyring import Keyring
 from service.security.keys.store import KeyRequest
@@ -198,6 +200,53 @@ def test_a_revoked_key_ends_a_stream_of_lines(guarded: Guarded) -> None:
     assert "key_revoked" in answer
 
 
+def test_a_stream_without_a_key_ends_with_the_first_key(
+    fake_models: Models, galleries: Galleries, tmp_path: Path
+) -> None:
+    with guarded_client(fake_models, galleries, tmp_path / "security", open_to="loopback") as guarded:
+        guarded.client.post("/v1/galleries", json={"gallery": "staff"})
+
+        def lines() -> Any:
+            guarded.key("admin")  # after the request was admitted
+            yield b"not json\n"
+
+        answer = guarded.client.post(
+            "/v1/galleries/staff/templates", content=lines(), headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert "key_missing" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/galleries/staff/subjects/ann/templates", "/v1/galleries", "/v1/keys"])
+def test_a_key_that_ends_while_the_body_arrives_changes_nothing(guarded: Guarded, path: str) -> None:
+    guarded.client.post("/v1/galleries", json={"gallery": "staff"}, headers=guarded.key("admin", name="admin"))
+    headers = {**guarded.key("admin", name="door"), "Content-Type": "application/json"}
+
+    def body() -> Any:
+        guarded.keys.revoke("door")
+        yield json.dumps({"gallery": "new", "name": "new", "scopes": ["read"]}).encode()
+
+    assert code(guarded.client.post(path, content=body(), headers=headers)) == (401, "key_revoked")
+
+
+def test_a_stream_does_not_follow_a_gallery_out_of_the_reach_of_its_key(guarded: Guarded) -> None:
+    admin = guarded.key("admin", name="admin")
+    guarded.client.post("/v1/galleries", json={"gallery": "old"}, headers=admin)
+    headers = {**guarded.key("enrol", galleries=["old"]), "Content-Type": "application/x-ndjson"}
+    galleries = guarded.client.app.state.backend.galleries  # type: ignore[attr-defined]
+    embedding = [1.0] + [0.0] * (galleries.dimensions - 1)
+    line = json.dumps({"subject": "x", "embedding": embedding}).encode() + b"\n"
+
+    def renamed(first: bytes) -> Any:
+        change_gallery(galleries, "old", "private")
+        yield first
+
+    for path, content in (("templates", line), ("import", line)):
+        answer = guarded.client.post(f"/v1/galleries/old/{path}", content=renamed(content), headers=headers)
+        assert "gallery_unknown" in answer.text
+        change_gallery(galleries, "private", "old")
+    assert guarded.client.get("/v1/galleries/old", headers=admin).json()["template_count"] == 0
+
+
 def test_a_rate_is_enforced_and_stated(guarded: Guarded) -> None:
     headers = guarded.key("detect", rate="2/min")
     answers = [guarded.client.get("/v1/info", headers=headers) for _ in range(3)]
@@ -223,7 +272,7 @@ def test_a_service_on_loopback_is_open_until_the_first_key(
 ) -> None:
     with guarded_client(fake_models, galleries, tmp_path / "security", open_to="loopback") as guarded:
         assert guarded.client.get("/v1/info").status_code == 200
-        for header in ("X-Forwarded-For", "Forwarded", "X-Real-Ip"):  # a proxy speaks for others
+        for header in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Proto", "CF-Connecting-IP"):
             assert guarded.client.get("/v1/info", headers={header: "127.0.0.1"}).status_code == 401
         assert guarded.client.get("/v1/info", headers={"X-Api-Key": new_token().text}).status_code == 401
         headers = guarded.key("verify")

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
 from service.settings import load_settings
@@ -68,6 +69,24 @@ def test_bad_input_is_a_sentence(capsys: pytest.CaptureFixture[str], arguments: 
     assert done.returncode == 2
     assert message in done.stderr
     assert json.loads(vultus_here(capsys, "keys", "list", "--json").stdout) == []
+
+
+def test_a_key_that_cannot_be_printed_is_not_made(data_dir: Path) -> None:
+    for command in (["create", "door", "--scope", "verify"], ["create", "door", "--scope", "verify", "--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*COMMAND, "keys", *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 2
+        assert "the key cannot be printed, so it was not made" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert data_dir.is_dir()
+    assert json.loads(vultus("keys", "list", "--json").stdout) == []
+
+
+def test_a_comma_in_the_name_of_a_gallery_is_no_separator(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("keys", "create", "door", "--scope", "read", "--gallery", "acme,*", "--json")
+    assert json.loads(vultus_here(capsys, *command).stdout)["galleries"] == ["acme,*"]
 
 
 def test_a_name_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,3 +155,45 @@ def test_the_directory_of_keys_is_that_of_the_settings(
     vultus_here(capsys, "keys", "create", "door", "--scope", "verify")
     assert sorted(os.listdir(tmp_path / "elsewhere")) == ["audit.sqlite", "keys.sqlite", "server.secret"]  # noqa: PTH208  # names
     assert not (load_settings().data_dir / "security").exists()
+
+
+def test_a_whole_run_writes_no_name_key_embedding_or_face_where_others_look(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log, problems and the audit log have none of it; what stores people has."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    environment = own_galleries(tmp_path)
+    made = json.loads(vultus("keys", "create", "planted-key", "--scope", "admin", "--json", env=environment).stdout)
+    headers = {"X-Api-Key": made["key"]}
+    photo, name = (photos / "astronaut.png").read_bytes(), "planted-person"
+    problems = b""
+    with serving(environment) as server, client_of(server) as http:
+        http.headers.update(headers)
+        subject = f"/v1/galleries/staff/subjects/{name}"
+        http.post("/v1/galleries", json={"gallery": "staff"}).raise_for_status()
+        http.post("/v1/galleries/staff/subjects", json={"subject": name, "metadata": {"planted": "planted-metadata"}})
+        assert http.post(f"{subject}/templates", files={"images": photo}).json()["items"][0]["status"] == "enrolled"
+        embedded = http.post("/v1/embed", files={"images": photo}, data={"faces": "largest"}).json()
+        embedding = np.array(embedded["items"][0]["faces"][0]["embedding"], "<f4").tobytes()
+        side = json.dumps({"gallery": "staff", "subject": name})
+        http.post("/v1/verify", files={"probe": photo, "reference": (None, side)}).raise_for_status()
+        http.post("/v1/identify", files={"images": photo}, data={"gallery": "staff"}).raise_for_status()
+        for request in (
+            http.get(f"/v1/galleries/staff/subjects/{name}-missing"),
+            http.post(f"/v1/galleries/staff/subjects/{name}-2/templates", files={"images": photo[:5000]}),
+            http.post("/v1/galleries/staff/subjects", json={"subject": name}),
+            http.get("/v1/info", params={"key": made["key"]}),
+            http.get("/v1/info", headers={"X-Api-Key": made["key"] + "x"}),
+            http.post("/v1/verify", files={"probe": photo, "reference": (None, side.replace(name, f"{name}-3"))}),
+        ):
+            assert request.is_client_error
+            problems += request.content
+        http.delete(subject).raise_for_status()
+        server.terminate()
+        log = server.communicate(timeout=30)[0].encode()
+    audit = b"".join(path.read_bytes() for path in (tmp_path / "security").glob("audit*"))
+    assert b"erase_subject" in audit
+    secret = made["key"].removeprefix(f"vultus_{made['id']}_").encode()
+    for planted in (b"planted", secret, embedding[:16], photo[1000:1016]):
+        for place, written in (("log", log), ("problems", problems), ("audit", audit)):
+            assert planted not in written, (planted, place)

@@ -19,18 +19,15 @@ def upgrade() -> None:
         sa.Column("rate", sa.String(32), nullable=True),
         sa.Column("concurrency", sa.Integer, nullable=True),
         sa.Column("created", sa.Float, nullable=False),
+        sa.Column("lifetime_s", sa.Float, nullable=True),
         sa.Column("expires", sa.Float, nullable=True),
         sa.Column("revoked", sa.Float, nullable=True),
         sa.Column("last_used", sa.Float, nullable=True),
     )
-    op.create_table(
-        "key_changes",
-        sa.Column("number", sa.Integer, nullable=False),
-        sa.Column("secret_check", sa.LargeBinary(32), nullable=False),
-    )
+    op.create_table("key_secret", sa.Column("secret_check", sa.LargeBinary(32), nullable=False))
 
 
 def downgrade() -> None:
     """Remove the tables."""
-    op.drop_table("key_changes")
+    op.drop_table("key_secret")
     op.drop_table("keys")
