@@ -67,12 +67,12 @@ class ExpiryWatch:
 
     def _erase(self) -> None:
         if self._audit is not None:
-            self._audit.append((), _ACTOR).result()  # what cannot be recorded is not done
+            self._audit.write((), _ACTOR)  # what cannot be recorded is not done
         count = 0
         for expired in erase_expired(self._galleries, self._clock()):
             count += 1
             if self._audit is not None:
-                self._audit.append([_event(expired)], _ACTOR).result()
+                self._audit.write([_event(expired)], _ACTOR)
             if self._closing.is_set():
                 break
         if count:

@@ -1,8 +1,9 @@
 """Recording of requests in the audit log."""
 
-import asyncio
 from collections.abc import Sequence
 
+import anyio
+from anyio import to_thread
 from fastapi import Request
 
 from service.api.access import access_of
@@ -27,20 +28,31 @@ class Auditor:
             AuditStopped: The log is required and cannot be written.
         """
         if self._log is not None and self._log.is_stopped:
-            await asyncio.wrap_future(self._log.append((), Actor(_OPEN, "")))
+            await to_thread.run_sync(self._log.write, (), Actor(_OPEN, ""))
 
     async def record(self, request: Request, events: Sequence[Event]) -> None:
-        """Record events; they are on the disk when this returns.
+        """Record events in a worker thread.
 
         Raises:
             AuditStopped: The log is required and cannot be written.
         """
-        if self._log is None or not events:
-            return
+        if self._log is not None and events:  # recorded even if the client has left
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self.write, events, self.actor(request))
+
+    def actor(self, request: Request) -> Actor:
+        """Return who sends a request; for the thread of the event loop."""
         key = access_of(request).key
-        actor = Actor(key.id if key else _OPEN, _route(request), request.state.request_id)
-        written = self._log.append(events, actor)
-        await asyncio.shield(asyncio.wrap_future(written))  # what is done is recorded even if its client has left
+        return Actor(key.id if key else _OPEN, _route(request), request.state.request_id)
+
+    def write(self, events: Sequence[Event], actor: Actor) -> None:
+        """Record events in this thread, which must not be that of the event loop.
+
+        Raises:
+            AuditStopped: The log is required and cannot be written.
+        """
+        if self._log is not None and events:
+            self._log.write(events, actor)
 
 
 def _route(request: Request) -> str:

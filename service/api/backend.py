@@ -89,9 +89,14 @@ class Backend:
             VultusError: The work failed.
         """
         async with self._admitted(request) as (received, deadline, arrived):
-            answer = await self.infer(deadline, work, self, received, deadline, arrived=arrived)
-            await self.auditor.record(request, received.events)
-            return answer
+            actor = self.auditor.actor(request)
+
+            def work_and_record() -> Answer:  # in one worker, because a change of threads takes longer than the record
+                answer = work(self, received, deadline)
+                self.auditor.write(received.events, actor)
+                return answer
+
+            return await self.infer(deadline, work_and_record, arrived=arrived)
 
     async def answer_change(
         self,
@@ -114,9 +119,14 @@ class Backend:
             await self.auditor.require_writable()
             prepared = await self.infer(deadline, prepare, self, received, deadline, arrived=arrived)
             self.guard.recheck(access_of(request))
-            answer = await self.change(deadline, store, self, prepared, received, deadline)
-            await self.auditor.record(request, received.events)
-            return answer
+            actor = self.auditor.actor(request)
+
+            def store_and_record() -> Answer:
+                answer = store(self, prepared, received, deadline)
+                self.auditor.write(received.events, actor)
+                return answer
+
+            return await self.change(deadline, store_and_record)
 
     @asynccontextmanager
     async def _admitted(self, request: Request) -> AsyncIterator[tuple[ReceivedRequest, Deadline, Arrival]]:

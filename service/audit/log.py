@@ -4,26 +4,38 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from models.errors import VultusError
 from service.audit.records import Actor, Event, content_of
 from service.audit.store import AuditStore
 from service.errors import AuditStopped
 
+_COMPARISONS = ("verify", "identify")
+_SYNC_S = 1.0  # after which records of comparisons are on the disk
+
 _log = logging.getLogger("vultus")
 
 
-class _Pending(NamedTuple):
-    """Records that wait for their commit."""
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """Records that wait for their commit.
+
+    Attributes:
+        contents: Contents of the records.
+        durable: Whether they must be on the disk before their act is answered.
+        is_settled: Whether they are committed, or failed.
+        error: Why they could not be committed.
+    """
 
     contents: list[str]
-    written: "Future[None]"
+    durable: bool
+    is_settled: bool = False
+    error: AuditStopped | None = None
 
 
 class AuditLog:
-    """Appends records in a thread of its own. Thread-safe."""
+    """Appends records. Thread-safe: of threads that write at the same time, one commits for all."""
 
     def __init__(
         self,
@@ -32,7 +44,7 @@ class AuditLog:
         max_records: int = 1_000_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start the thread.
+        """Start the thread that flushes records of comparisons to disk.
 
         Args:
             store: Store of the records.
@@ -44,29 +56,34 @@ class AuditLog:
         self._required = required
         self._max_records = max_records
         self._clock = clock
-        self._changed = threading.Condition()
+        self._queueing = threading.Lock()
+        self._committing = threading.Lock()
         self._waiting: list[_Pending] = []
-        self._closing = False
         self._stopped = False
-        self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
-        self._thread.start()
+        self._unsynced = False  # whether comparisons are committed that may not be on the disk yet
+        self._closing = threading.Event()
+        self._flusher = threading.Thread(target=self._flush_often, name="audit", daemon=True)
+        self._flusher.start()
 
-    def append(self, events: Sequence[Event], actor: Actor) -> "Future[None]":
+    def write(self, events: Sequence[Event], actor: Actor) -> None:
         """Append records of events, or check without events that they could be appended.
 
-        The future completes when the records are on the disk.
+        Records of changes are on the disk when this returns, those of comparisons within a second; all of them survive
+        the end of the process.
 
-        The future fails with `AuditStopped` if they cannot be written and the log is required.
+        Raises:
+            AuditStopped: The log is required and cannot be written.
         """
-        written: Future[None] = Future()
-        contents = [content_of(event, actor, self._clock()) for event in events]
-        with self._changed:
-            if self._closing:
-                written.set_exception(AuditStopped("the audit log is closed"))
-                return written
-            self._waiting.append(_Pending(contents, written))
-            self._changed.notify()
-        return written
+        at = self._clock()
+        durable = any(event.action not in _COMPARISONS for event in events)
+        pending = _Pending([content_of(event, actor, at) for event in events], durable)
+        with self._queueing:
+            self._waiting.append(pending)
+        with self._committing:  # while another thread commits, more records gather for the next commit
+            if not pending.is_settled:
+                self._commit()
+        if pending.error is not None and self._required:
+            raise pending.error
 
     @property
     def is_stopped(self) -> bool:
@@ -74,31 +91,33 @@ class AuditLog:
         return self._required and self._stopped
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join()
+        """Flush all records to disk, and end the thread."""
+        self._closing.set()
+        self._flusher.join()
+        self._flush()
 
-    def _write_all(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._waiting or self._closing):
-                    self._changed.wait()
-                batch, self._waiting = self._waiting, []
-            if not batch:
-                return
-            self._write(batch)
+    def _flush_often(self) -> None:
+        while not self._closing.wait(_SYNC_S):
+            self._flush()
 
-    def _write(self, batch: list[_Pending]) -> None:
+    def _flush(self) -> None:
+        with self._committing:
+            if self._unsynced:
+                self._commit(durable=True)
+
+    def _commit(self, durable: bool = False) -> None:
+        """Append all waiting records in one transaction; the caller holds the lock of commits."""
+        with self._queueing:
+            batch, self._waiting = self._waiting, []
+        durable = durable or not any(pending.contents for pending in batch) or any(each.durable for each in batch)
         try:
-            count = self._store.append([content for pending in batch for content in pending.contents])
-            self._stopped = False
-        except Exception as error:  # the thread must not end; whatever it is, nothing was recorded
+            count = self._store.append([content for pending in batch for content in pending.contents], durable)
+            self._stopped, self._unsynced = False, not durable
+        except Exception as error:  # whatever it is, nothing was recorded, and nobody may wait for ever
             self._fail(batch, error)
             return
         for pending in batch:
-            pending.written.set_result(None)
+            pending.is_settled = True
         if count > self._max_records:
             try:
                 self._store.archive(self._max_records // 2)
@@ -110,7 +129,5 @@ class AuditLog:
             _log.error("the audit log cannot be written: %s: %s", type(error).__name__, error)
         self._stopped = True
         for pending in batch:
-            if self._required:
-                pending.written.set_exception(AuditStopped(f"the audit log cannot be written: {error}"))
-            else:
-                pending.written.set_result(None)
+            pending.error = AuditStopped(f"the audit log cannot be written: {error}")
+            pending.is_settled = True

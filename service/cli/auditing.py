@@ -42,7 +42,7 @@ def audited(command: str, keys: KeyStore | None = None) -> Iterator[Record]:
 
         def record(events: Sequence[Event]) -> None:
             if log is not None:
-                log.append(events, Actor(COMMAND_LINE, command)).result()
+                log.write(events, Actor(COMMAND_LINE, command))
 
         record(())
         yield record

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from service.doctor.access import check_audit, check_connections, check_keys
+from service.doctor.backups import check_backups
 from service.doctor.files import check_disk, check_encryption, check_files
 from service.doctor.findings import Finding
 from service.doctor.models import check_model
@@ -17,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     check_files,
     check_encryption,
     check_disk,
+    check_backups,
     check_model,
 )
 """A new check is a function in a module beside this one, and a line here."""

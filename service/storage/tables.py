@@ -62,6 +62,7 @@ class Tables:
             make_private(path.parent, (f"{path.name}*",))
             os.close(open_private(path, os.O_RDWR))
             self.engine = _engine(path)
+            self._writer = _writing(self.engine)
         try:
             with translated_errors(self._name):
                 _migrate(self.engine, schema)
@@ -92,7 +93,7 @@ class Tables:
             StoreBusy: Another process has locked the store; nothing was changed.
             StoreFailed: The file system refused a read or write; nothing was changed.
         """
-        with translated_errors(self._name), _writing(self.engine).begin() as connection:
+        with translated_errors(self._name), self._writer.begin() as connection:
             yield connection
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ def test_what_cannot_be_recorded_is_not_done(
     send("POST", "/v1/galleries", json={"gallery": "staff"})
     headers = guarded.key("admin", name="other")
 
-    def fail(_contents: Any) -> int:
+    def fail(_contents: Any, _durable: bool = True) -> int:
         raise StorageFull("the disk is full; nothing was changed")
 
     with monkeypatch.context() as full:

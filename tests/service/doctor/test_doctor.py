@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import trustme
 
+from service.backup.places import places_of
+from service.backup.writing import make_backup
 from service.doctor.examination import examine
+from service.gallery.galleries import Galleries
 from service.security.keys.first_start import make_admin_key
 from service.security.keys.store import KeyRequest, KeyStore
-from service.settings import AuditSettings, HttpSettings, SecuritySettings, Settings, load_settings
+from service.settings import AuditSettings, BackupSettings, HttpSettings, SecuritySettings, Settings, load_settings
 from tests.service.cli.command import vultus_here
 
 
@@ -99,6 +102,23 @@ def test_a_full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "disk_low" in codes(settings)
 
 
+def test_backups_that_are_missing_old_or_damaged(settings: Settings, tmp_path: Path) -> None:
+    galleries = Galleries(settings.galleries_dir, "ec1-x", 8)
+    galleries.close()
+    assert "no_backup" in codes(settings)
+    directory = tmp_path / "backups"
+    settings = settings.model_copy(update={"backup": BackupSettings(directory=directory)})
+    assert "backup_old" in codes(settings)
+    made = make_backup(places_of(settings), directory)
+    assert not codes(settings) & {"no_backup", "backup_old", "backup_damaged"}
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("service.doctor.backups.time.time", lambda: made.manifest.created + 8 * 86400)
+        assert "backup_old" in codes(settings)
+    (manifest,) = (directory / "backups").iterdir()
+    manifest.write_bytes(manifest.read_bytes()[:-10])
+    assert {"backup_damaged", "backup_old"} <= codes(settings)
+
+
 def test_a_damaged_model(settings: Settings, tmp_path: Path) -> None:
     assert codes(settings.model_copy(update={"data_dir": tmp_path / "none"})) >= {"model_unfit"}
 
@@ -114,7 +134,7 @@ def test_the_command_tells_monitoring_what_it_found(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     monkeypatch.setenv("VULTUS_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setattr("service.cli.doctor.out.width", 160)
+    monkeypatch.setenv("COLUMNS", "160")
     done = vultus_here(capsys, "doctor", "--json")
     assert done.returncode == 0
     assert {"code", "level", "what", "remedy"} == set(json.loads(done.stdout)[0])
