@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from models.errors import VultusError
 from service.audit.log import AuditLog
 from service.audit.records import Action, Actor, Event
 from service.gallery.expiry import Expired, erase_expired
@@ -46,6 +45,7 @@ class ExpiryWatch:
         self._interval_s = interval_s
         self._offset = clock() - uptime()
         self._believed_at: float | None = None
+        self._jumped_to = self._offset
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="expiry", daemon=True)
         self._thread.start()
@@ -60,8 +60,8 @@ class ExpiryWatch:
             try:
                 if self._believes_clock():
                     self._erase()
-            except VultusError as error:  # the next look tries again
-                _log.error("what has expired could not be erased: %s", error)
+            except Exception as error:  # whatever it is: the next look tries again
+                _log.error("what has expired could not be erased: %s: %s", type(error).__name__, error)
             if self._closing.wait(self._interval_s):
                 return
 
@@ -69,10 +69,10 @@ class ExpiryWatch:
         if self._audit is not None:
             self._audit.write((), _ACTOR)  # what cannot be recorded is not done
         count = 0
-        for expired in erase_expired(self._galleries, self._clock()):
-            count += 1
+        for part in erase_expired(self._galleries, self._clock()):
+            count += len(part)
             if self._audit is not None:
-                self._audit.write([_event(expired)], _ACTOR)
+                self._audit.write([_event(expired) for expired in part], _ACTOR)
             if self._closing.is_set():
                 break
         if count:
@@ -85,7 +85,8 @@ class ExpiryWatch:
         if offset <= self._offset + _JUMP_S:
             self._offset, self._believed_at = offset, None
             return True
-        if self._believed_at is None:
+        if self._believed_at is None or offset > self._jumped_to + _JUMP_S:
+            self._jumped_to = offset
             self._believed_at = now + _DISBELIEF_S
             _log.warning(
                 "the clock was set forward by %.1f hours: what expires is erased in an hour only, or after a restart",

@@ -289,8 +289,8 @@ class AuditSettings(_Group):
         int,
         Field(
             ge=1000,
-            description="number of records in the table of the audit log above which the older half is moved to a file "
-            "beside it; a million take some 400 MB",
+            description="number of records in the table of the audit log above which the oldest are moved to files "
+            "beside it, 10,000 at a time; a million take some 400 MB",
         ),
     ] = 1_000_000
 

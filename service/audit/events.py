@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from models.errors import VultusError
 from service.audit.records import Event, Outcome
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of, pseudonyms_of_names
+from service.operations.enrol import Enrolled
 from service.operations.identify import Identification, IdentifiedProbe
 from service.operations.verify import Comparison, EnrolledSubject, Verification
 
@@ -61,7 +61,9 @@ def enrolment_event(galleries: Galleries, gallery: str, subjects: Sequence[str],
         outcomes: For each entry, its template or the error with which it was refused.
     """
     stored = [
-        subject for subject, outcome in zip(subjects, outcomes, strict=True) if not isinstance(outcome, VultusError)
+        subject
+        for subject, outcome in zip(subjects, outcomes, strict=True)
+        if isinstance(outcome, Enrolled) and outcome.outcome == "enrolled"
     ]
     return Event(
         "enrol",

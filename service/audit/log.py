@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.errors import VultusError
 from service.audit.records import Actor, Event, content_of
 from service.audit.store import AuditStore
 from service.errors import AuditStopped
@@ -54,7 +53,7 @@ class AuditLog:
         """
         self._store = store
         self._required = required
-        self._max_records = max_records
+        self._max_records = self._archive_above = max_records
         self._clock = clock
         self._queueing = threading.Lock()
         self._committing = threading.Lock()
@@ -118,10 +117,12 @@ class AuditLog:
             return
         for pending in batch:
             pending.is_settled = True
-        if count > self._max_records:
+        if count > self._archive_above:
             try:
                 self._store.archive(self._max_records // 2)
-            except VultusError as error:  # the records stay in the table, and are moved later
+                self._archive_above = self._max_records
+            except Exception as error:  # the records stay in the table, and are moved later
+                self._archive_above = count + max(1, self._max_records // 100)
                 _log.warning("older records of the audit log stay in its table: %s", error)
 
     def _fail(self, batch: list[_Pending], error: Exception) -> None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,19 +12,19 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from models.artefact.directories import sync
+from service.audit.archives import PATTERN, Archive, digest_before, find_archives, records_of, write_archive
 from service.audit.chain import BEGINNING, chain_key, digest_after, faults_of, missing
 from service.audit.records import Record
 from service.audit.tables import SCHEMA, audit_ends, audit_records
-from service.errors import AuditUnfit, StoreFailed
+from service.errors import AuditUnfit
 from service.storage.disk_errors import translated_errors
-from service.storage.private_files import make_private, open_private
+from service.storage.private_files import make_private
 from service.storage.tables import Tables
 
 STORE = "audit.sqlite"
 
-_ARCHIVES = "audit-*.ndjson"
-_PART = ".part"
+_ARCHIVED_AT_ONCE = 10_000  # while other writers wait, for a tenth of a second
+_TOUCH = "UPDATE audit_ends SET seal = zeroblob(32)"
 _READ_AT_ONCE = 1000
 
 
@@ -66,8 +64,13 @@ class AuditStore:
         self._key = chain_key(server_secret)
         self._tables = Tables(directory / STORE, SCHEMA)
         with self._tables.writing() as connection:
-            make_private(directory, (f"{STORE}*", _ARCHIVES))
+            make_private(directory, (f"{STORE}*", PATTERN))
             if connection.execute(select(audit_ends)).first() is None:
+                if find_archives(directory) or connection.execute(select(audit_records.c.number)).first():
+                    raise AuditUnfit(
+                        f"the beginning of the audit log is missing in {STORE}, although it has older records; restore "
+                        "it, or move all its files elsewhere to begin anew"
+                    )
                 new = _Ends(1, BEGINNING, 0, BEGINNING)
                 connection.execute(insert(audit_ends).values(**new._asdict(), seal=new.seal(self._key)))
         self._appending = threading.Lock()
@@ -100,16 +103,21 @@ class AuditStore:
             StoreFailed: The file system refused a write; nothing was appended.
         """
         with self._appending, translated_errors(SCHEMA.name):
-            self._set_durable(durable)
             try:
+                self._set_durable(durable)
                 self._driver.execute("BEGIN IMMEDIATE")
                 row = self._driver.execute(self._read_ends).fetchone()
+                if row is None:
+                    raise AuditUnfit("the ends of the audit log were removed; run vultus audit verify")
                 ends = self._checked(_Ends(*row[:4]), row[4])
                 digest, rows = ends.last_digest, []
                 for number, content in enumerate(contents, ends.last + 1):
                     digest = digest_after(self._key, digest, number, content)
                     rows.append((number, content, digest))
-                self._driver.executemany(self._insert, rows)
+                if rows:
+                    self._driver.executemany(self._insert, rows)
+                else:  # SQLite would write nothing, and so find no full disk and flush no earlier record
+                    self._driver.execute(_TOUCH)
                 ends = ends._replace(last=ends.last + len(rows), last_digest=digest)
                 self._driver.execute(self._update_ends, (*ends, ends.seal(self._key)))
                 self._driver.execute("COMMIT")
@@ -125,40 +133,29 @@ class AuditStore:
             self._is_durable = durable
 
     def archive(self, keep: int) -> None:
-        """Move the oldest records to a file, which appears once it is complete; at least `keep` stay in the table.
+        """Move the oldest records to a file, at most 10,000 at a time; at least `keep` stay in the table.
 
         Raises:
+            AuditUnfit: A file that is not of these records is in their place; nothing was moved.
             StorageFull: The disk is full; nothing was moved.
             StoreFailed: The file system refused a write; nothing was moved.
         """
         with self._tables.writing() as connection:
             ends = self._ends(connection)
-            last = ends.last - keep
+            last = min(ends.last - keep, ends.first + _ARCHIVED_AT_ONCE - 1)
             if last < ends.first:
                 return
             moved = select(audit_records).where(audit_records.c.number <= last).order_by(audit_records.c.number)
-            for path in set(self.directory.glob(_ARCHIVES)) - set(self._archives(ends.first)):
-                path.unlink()
-            path = self.directory / f"audit-{ends.first:012}-{last:012}.ndjson"
-            part = path.with_name(path.name + _PART)
-            digest = ends.before_first
-            descriptor = open_private(part, os.O_WRONLY | os.O_TRUNC)
-            with (
-                translated_errors("the archive of the audit log"),
-                os.fdopen(descriptor, "w", encoding="ascii") as file,
-            ):
-                for row in connection.execute(moved):
-                    file.write(line_of(_record(row)) + "\n")
-                    digest = row.digest
-                file.flush()
-                sync(part)
-                part.rename(path)
-                sync(path.parent)
+            records = [_record(row) for row in connection.execute(moved)]
+            for left in find_archives(self.directory):
+                if left.first == ends.first:  # of a process that was killed: its records are still in the table
+                    left.path.unlink()
+            write_archive(self.directory, ends.first, last, ends.before_first, records, self._key)
             connection.execute(delete(audit_records).where(audit_records.c.number <= last))
-            self._set_ends(connection, ends._replace(first=last + 1, before_first=digest))
+            self._set_ends(connection, ends._replace(first=last + 1, before_first=records[-1].digest))
 
     def records(self, newest: int | None = None) -> Iterator[Record]:
-        """Yield the records of files and table, oldest first.
+        """Yield the records of files and table as they are now, oldest first.
 
         Args:
             newest: How many of the newest records; None for all.
@@ -168,40 +165,46 @@ class AuditStore:
             StoreFailed: The file system refused a read.
         """
         with self._tables.reading() as connection:
-            last = connection.execute(select(audit_ends.c.last)).scalar_one()
-            first = connection.execute(select(audit_ends.c.first)).scalar_one()
-        since = 1 if newest is None else last - newest + 1
-        archives = self._archives(first) if since < first else []
-        archived = chain.from_iterable(map(_archived, archives))
-        for record in chain(archived, self._stored()):
-            if record.number >= since:
-                yield record
+            ends = _ends_of(connection.execute(select(audit_ends)).one())
+            since = 1 if newest is None else ends.last - newest + 1
+            archives = self._archives(ends.first) if since < ends.first else []
+            for record in chain(chain.from_iterable(map(records_of, archives)), self._stored(connection, since)):
+                if record.number >= since:
+                    yield record
 
     def faults(self) -> Iterator[str]:
-        """Check the whole chain, files first, and yield one sentence for each fault.
+        """Check the whole chain as it is now, files first, and yield one sentence for each fault.
 
         Files of the oldest records may have been taken away as a whole.
         """
         with self._tables.reading() as connection:
-            row = connection.execute(select(audit_ends)).one()
-        ends = _ends_of(row)
-        if not hmac.compare_digest(row.seal, ends.seal(self._key)):
-            yield "the ends of the log were changed, or the log was made under another server secret"
+            rows = connection.execute(select(audit_ends)).all()
+            if len(rows) != 1:
+                yield "the ends of the log were removed or repeated"
+                return
+            ends = _ends_of(rows[0])
+            if not hmac.compare_digest(rows[0].seal, ends.seal(self._key)):
+                yield "the ends of the log were changed, or the log was made under another server secret"
+            try:
+                yield from self._chain_faults(connection, ends)
+            except AuditUnfit as error:
+                yield str(error)  # what follows in the file cannot be read
+
+    def _chain_faults(self, connection: Connection, ends: _Ends) -> Iterator[str]:
         archives = self._archives(ends.first)
-        first = int(archives[0].stem.split("-")[1]) if archives else ends.first
+        first = archives[0].first if archives else ends.first
+        before = digest_before(archives[0], self._key) if archives else ends.before_first
+        for archive in archives[1:]:
+            digest_before(archive, self._key)
         last = Record(first - 1, "", BEGINNING)
 
         def followed() -> Iterator[Record]:
             nonlocal last
-            for record in chain(chain.from_iterable(map(_archived, archives)), self._stored()):
+            for record in chain(chain.from_iterable(map(records_of, archives)), self._stored(connection, 0)):
                 last = record
                 yield record
 
-        try:
-            yield from faults_of(followed(), self._key, first, BEGINNING if first == 1 else None)
-        except AuditUnfit as error:
-            yield str(error)
-            return  # what follows in the file cannot be read
+        yield from faults_of(followed(), self._key, first, before)
         if last.number < ends.last:
             yield missing(last.number + 1, ends.last) + " at the end"
         elif last.number >= first and not hmac.compare_digest(last.digest, ends.last_digest):
@@ -229,58 +232,17 @@ class AuditStore:
     def _set_ends(self, connection: Connection, ends: _Ends) -> None:
         connection.execute(update(audit_ends).values(**ends._asdict(), seal=ends.seal(self._key)))
 
-    def _stored(self) -> Iterator[Record]:
-        after = 0
-        while True:
-            with self._tables.reading() as connection:
-                page = select(audit_records).where(audit_records.c.number > after)
-                rows = connection.execute(page.order_by(audit_records.c.number).limit(_READ_AT_ONCE)).all()
-            yield from map(_record, rows)
-            if len(rows) < _READ_AT_ONCE:
-                return
-            after = rows[-1].number
+    def _stored(self, connection: Connection, since: int) -> Iterator[Record]:
+        stored = select(audit_records).where(audit_records.c.number >= since).order_by(audit_records.c.number)
+        for row in connection.execution_options(yield_per=_READ_AT_ONCE).execute(stored):
+            yield _record(row)
 
-    def _archives(self, first: int) -> list[Path]:
+    def _archives(self, first: int) -> list[Archive]:
         """Return the files of the records before the first one of the table, oldest first.
 
         A process that was killed may have left a file of records that are still in the table.
         """
-        return [path for path in sorted(self.directory.glob(_ARCHIVES)) if _last_of(path) < first]
-
-
-def _last_of(path: Path) -> int:
-    number = path.stem.split("-")[-1]
-    return int(number) if number.isdigit() else -1
-
-
-def line_of(record: Record) -> str:
-    """Write a record as one line of JSON."""
-    members = {"number": record.number, "record": json.loads(record.content), "digest": record.digest.hex()}
-    return json.dumps(members, ensure_ascii=True, separators=(",", ":"), sort_keys=False)
-
-
-def _archived(path: Path) -> Iterator[Record]:
-    """Yield the records of a file.
-
-    Raises:
-        AuditUnfit: A line is not a record.
-        StoreFailed: The file system refused a read.
-    """
-    try:
-        with path.open(encoding="ascii", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                yield _parsed(line, f"line {number} of {path.name}")
-    except OSError as error:
-        raise StoreFailed(f"{path.name} cannot be read: {error.strerror}") from error
-
-
-def _parsed(line: str, where: str) -> Record:
-    try:
-        members = json.loads(line)
-        content = json.dumps(members["record"], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-        return Record(int(members["number"]), content, bytes.fromhex(members["digest"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AuditUnfit(f"{where} is not a record of the audit log; it was changed or cut off") from error
+        return [archive for archive in find_archives(self.directory) if archive.last < first]
 
 
 def _record(row: Row[Any]) -> Record:

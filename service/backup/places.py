@@ -4,18 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.audit.archives import NAME as AUDIT_ARCHIVE
 from service.audit.store import STORE as AUDIT_STORE
 from service.gallery.erasure_log import ERASURE_LOG
 from service.security.keys.server_secret import SECRET_FILE
 from service.security.keys.store import STORE as KEY_STORE
 from service.settings import Settings
 
-AUDIT_ARCHIVES = "audit-*.ndjson"
-"""Files of older records of the audit log, which do not change."""
-
-_SECURITY_FILE = re.compile(
-    "|".join([*map(re.escape, (KEY_STORE, SECRET_FILE, AUDIT_STORE)), r"audit-[0-9]{12}-[0-9]{12}\.ndjson"])
-)
+_SECURITY_FILE = re.compile("|".join([*map(re.escape, (KEY_STORE, SECRET_FILE, AUDIT_STORE)), AUDIT_ARCHIVE.pattern]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ from typing import Any
 
 from models.deadline import Deadline
 from models.types import Progress, no_progress
+from service.audit.archives import find_archives
 from service.audit.store import STORE as AUDIT_STORE
 from service.backup.blocks import BLOCK_BYTES, Blocks, blocks_of
 from service.backup.copying import copy_store, read_copy
 from service.backup.directory import BackupDirectory, writable
 from service.backup.manifest import BackedUpFile, Manifest
-from service.backup.places import AUDIT_ARCHIVES, Places, is_security_file
+from service.backup.places import Places, is_security_file
 from service.errors import BackupUnfit, StoreFailed
 from service.gallery.erased_keys import Erasure, read_list_file
 from service.gallery.galleries import STORE, UNRESTORED
@@ -162,7 +163,8 @@ def _copy_security(places: Places, copies: Path, progress: Progress, deadline: D
     for store, name in ((KEY_STORE, "the store of keys"), (AUDIT_STORE, "the audit log")):
         if _has_content(places.security / store):
             _copy(places.security / store, copies / store, name, progress, deadline)
-    files = sorted(places.security.glob(AUDIT_ARCHIVES))  # after the table, from which records move to them
+    # after the table, from which records move to them
+    files = [archive.path for archive in find_archives(places.security)] if places.security.is_dir() else []
     if places.secret_file is None and (copies / KEY_STORE).exists():
         files.append(places.security / SECRET_FILE)
     for file in filter(lambda file: is_security_file(file.name), files):

@@ -14,8 +14,9 @@ from rich.table import Table
 from models.artefact.directories import link_target, sync
 from models.errors import StorageFailed
 from models.text import printable
+from service.audit.archives import line_of
 from service.audit.records import Record
-from service.audit.store import AuditStore, line_of
+from service.audit.store import AuditStore
 from service.cli.auditing import opened_keys
 from service.cli.output import out, say
 

@@ -23,7 +23,7 @@ from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.consistency import check_consistency, check_erasure, size_of
 from service.gallery.erasure import erase_gallery, erase_subject
-from service.gallery.exchange import ImportCounts, export_lines, import_lines
+from service.gallery.exchange import ImportCounts, Importer, export_lines, store_all
 from service.gallery.expiry import due_until, subjects_lacking
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of_names
@@ -163,16 +163,17 @@ def import_(
         ):
             created = require_or_make(galleries, name)
             size = path.stat().st_size
+            importer = Importer(galleries, name)
             try:
-                for done in import_lines(galleries, name, file):  # noqa: B007  # the counts are cumulative
+                for _ in store_all(importer, file):
                     progress("importing", file.tell(), size)
             except (ContractMismatch, LineMalformed):
                 if created and not read_gallery(galleries, name)[1]:  # nothing of the file is stored
                     erase_gallery(galleries, name)
                 raise
             finally:
-                if done.enrolled:
-                    record([Event("import", [name], count=done.enrolled)])
+                done = importer.counts  # also of the lines before an invalid one
+                record([Event("import", [name], count=done.enrolled)])
     except OSError as error:
         raise LineMalformed(f"{path} cannot be read: {error.strerror}") from error
     say(

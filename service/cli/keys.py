@@ -87,9 +87,10 @@ def list_all(as_json: AsJson = False) -> None:
 @app.command()
 def revoke(reference: Reference, as_json: AsJson = False) -> None:
     """Revoke a key at once; a name stands for all live keys of that name."""
-    with opened_keys() as keys, audited("vultus keys revoke", keys) as record:
-        revoked = keys.revoke(reference)
-        record([Event("revoke_key", key=key.id) for key in revoked])
+    with opened_keys() as keys:
+        revoked = keys.revoke(reference)  # also if it cannot be recorded
+        with audited("vultus keys revoke", keys) as record:
+            record([Event("revoke_key", key=key.id) for key in revoked])
     if as_json:
         say(json.dumps([key.described() for key in revoked]))
         return

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from service.doctor.findings import Finding
+from service.security.keys.server_secret import SECRET_FILE
 from service.security.keys.store import ADMIN_KEY_FILE, STORE, Key, KeyStore
 from service.settings import Settings
 from service.times import written_time
@@ -24,7 +25,8 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
             "requests need no key: whoever reaches the service may search, enrol and erase",
             "unset VULTUS_SECURITY__KEYS, unless a proxy in front checks every request",
         )
-    if not (settings.security_dir / STORE).exists():
+    secret = settings.security_dir / SECRET_FILE
+    if not (settings.security_dir / STORE).exists() and not secret.exists():
         yield _no_key()
         return
     keys = KeyStore(settings.security_dir, settings.security.secret_file)

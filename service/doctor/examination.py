@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from models.errors import VultusError
 from service.doctor.access import check_audit, check_connections, check_keys
 from service.doctor.backups import check_backups
 from service.doctor.files import check_disk, check_encryption, check_files
@@ -12,10 +13,10 @@ from service.settings import Settings
 Check = Callable[[Settings], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
+    check_files,  # first: another check may restrict files that it opens
     check_keys,
     check_connections,
     check_audit,
-    check_files,
     check_encryption,
     check_disk,
     check_backups,
@@ -25,12 +26,14 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Return all findings, warnings first. Nothing is changed, and a running service is not disturbed.
-
-    Raises:
-        ServerSecretUnfit: The server secret is not that of the keys.
-        StoreUnfit: The file of the keys is not one.
-        StoreFailed: The file system refused a read.
-    """
-    findings = [finding for check in CHECKS for finding in check(settings)]
+    """Return all findings, warnings first. A running service is not disturbed."""
+    findings = [finding for check in CHECKS for finding in _findings(check, settings)]
     return sorted(findings, key=lambda finding: finding.level != "warning")
+
+
+def _findings(check: Check, settings: Settings) -> list[Finding]:
+    """Run a check; what it cannot read is a finding too."""
+    try:
+        return list(check(settings))
+    except VultusError as error:
+        return [Finding(error.code, "warning", str(error), "see what the sentence names, and run vultus doctor again")]

@@ -12,12 +12,14 @@ from service.settings import Settings
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LOW_BYTES = 2**30
 _PERSONAL = ("evaluations",)  # directories of the data directory with embeddings of people, beside the galleries
-_MAPPER = "/dev/mapper/"
+_ENCRYPTED = "CRYPT-"  # beginning of the ids of dm-crypt
 
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """Check the modes of all files that hold data of people or secrets."""
     directories = [settings.galleries_dir, settings.security_dir, *(settings.data_dir / name for name in _PERSONAL)]
+    if settings.backup.directory is not None:
+        directories.append(settings.backup.directory)
     secrets = [path for path in (settings.security.secret_file, settings.http.tls_key) if path is not None]
     for path in [*(directory for directory in directories if directory.is_dir()), *secrets]:
         open_ones = [name for name in (path, *_inside(path)) if _mode(name) & _OTHERS]
@@ -39,7 +41,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 
 def check_encryption(settings: Settings) -> Iterator[Finding]:
     """Check whether the disk under the galleries is encrypted."""
-    if not settings.galleries_dir.is_dir() or _is_on_mapped_device(settings.galleries_dir):
+    if not settings.galleries_dir.is_dir() or _is_on_encrypted_device(settings.galleries_dir):
         return
     yield Finding(
         "not_encrypted",
@@ -72,12 +74,16 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _is_on_mapped_device(path: Path) -> bool:
-    """Return whether a directory is on a device of the device mapper, as encrypted disks are on Linux."""
+def _is_on_encrypted_device(path: Path) -> bool:
+    """Return whether a directory is on an encrypted device of the device mapper of Linux (dm-crypt)."""
     try:
         mounts = [line.split()[:2] for line in Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:
         return False
     resolved = path.resolve()
     above = [(place, device) for device, place in mounts if resolved.is_relative_to(place)]
-    return max(above, key=lambda mount: len(mount[0]), default=("", ""))[1].startswith(_MAPPER)
+    device = max(above, key=lambda mount: len(mount[0]), default=("", ""))[1]
+    try:
+        return Path("/sys/block", Path(device).resolve().name, "dm/uuid").read_text().startswith(_ENCRYPTED)
+    except OSError:  # not of the device mapper
+        return False

@@ -110,7 +110,18 @@ def import_lines(galleries: Galleries, name: str, lines: Iterable[bytes]) -> Ite
         GalleryUnknown: No gallery has this name.
         VultusError: As `Importer.store`, or the end line is missing although the file has a header.
     """
-    importer = Importer(galleries, name)
+    yield from store_all(Importer(galleries, name), lines)
+
+
+def store_all(importer: "Importer", lines: Iterable[bytes]) -> Iterator[ImportCounts]:
+    """Store all lines like `import_lines`; the importer has the counts also after an error.
+
+    Yields:
+        The counts so far, after each transaction.
+
+    Raises:
+        VultusError: As `import_lines`.
+    """
     remaining = iter(lines)
     while batch := list(islice(remaining, IMPORT_BATCH_LINES)):
         yield importer.store(batch)

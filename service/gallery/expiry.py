@@ -40,8 +40,8 @@ class Due(NamedTuple):
     template_count: int
 
 
-def erase_expired(galleries: Galleries, now: float) -> Iterator[Expired]:
-    """Erase what has expired, a bounded number at a time, and yield it when it is erased.
+def erase_expired(galleries: Galleries, now: float) -> Iterator[list[Expired]]:
+    """Erase what has expired, a bounded number at a time, and yield each part when it is erased.
 
     A subject is erased with its last template.
 
@@ -54,8 +54,8 @@ def erase_expired(galleries: Galleries, now: float) -> Iterator[Expired]:
         StoreBusy: Another program has locked the store.
         StoreFailed: The file system refused a read or write.
     """
-    while batch := _erase_some(galleries, now):
-        yield from batch
+    while part := _erase_some(galleries, now):
+        yield part
 
 
 def due_until(galleries: Galleries, until: float) -> list[Due]:

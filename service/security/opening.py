@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from service.audit.log import AuditLog
+from service.audit.records import Actor, Event
 from service.audit.store import AuditStore
 from service.security.guard import Guard, OpenTo
 from service.security.keys.first_start import make_admin_key
@@ -49,8 +50,7 @@ def open_security(settings: Settings, is_local: bool) -> Iterator[Security]:
     keys = KeyStore(settings.security_dir, settings.security.secret_file)
     try:
         open_to = _open_to(settings, is_local)
-        if open_to == "nobody":
-            make_admin_key(keys)
+        first = make_admin_key(keys) if open_to == "nobody" else None
         keyring = Keyring(keys)
         try:
             if open_to == "everybody":
@@ -58,6 +58,8 @@ def open_security(settings: Settings, is_local: bool) -> Iterator[Security]:
             elif open_to == "loopback" and keyring.is_empty:
                 _log.info("programs on this machine need no key until the first one is made (`vultus keys create`)")
             with open_audit(settings, keys) as audit:
+                if first is not None and audit is not None:
+                    audit.write([Event("create_key", key=first.id)], Actor("first start", "vultus serve"))
                 yield Security(Guard(keyring, open_to), keys, audit)
         finally:
             keyring.close()

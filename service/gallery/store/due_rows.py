@@ -25,7 +25,7 @@ class DueTemplate(NamedTuple):
 
 
 def due_subjects(connection: sqlite3.Connection, now: float, limit: int) -> list[DueSubject]:
-    """Read subjects that expire by themselves, and those of retaining galleries that never had a template.
+    """Read subjects that expire by themselves, and those of retaining galleries that have no template.
 
     Args:
         connection: Connection with an open transaction.
@@ -84,7 +84,7 @@ def next_due(connection: sqlite3.Connection, until: float) -> list[tuple[str, st
         until: Seconds since 1970.
     """
     return connection.execute(
-        "SELECT galleries.name, subjects.name, MIN(due) AS first, COUNT(template) FROM ("
+        "SELECT galleries.name, subjects.name, MIN(due) AS first, COUNT(DISTINCT template) FROM ("
         "SELECT gallery, key AS subject, NULL AS template, expires AS due FROM subjects WHERE expires <= :until "
         "UNION ALL SELECT gallery, subject, key, expires FROM templates WHERE expires <= :until "
         "UNION ALL SELECT templates.gallery, subject, templates.key, templates.created + retain_days * :day "

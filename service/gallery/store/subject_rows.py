@@ -247,7 +247,11 @@ def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list
     moved = [
         key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
     ]
-    connection.execute("UPDATE templates SET subject = ? WHERE subject = ?", (into.key, other.key))
+    connection.execute(  # what was to be erased with `other` is erased at that time
+        "UPDATE templates SET subject = :into, expires = CASE WHEN :expires IS NULL THEN expires "
+        "ELSE MIN(COALESCE(expires, :expires), :expires) END WHERE subject = :other",
+        {"into": into.key, "other": other.key, "expires": other.expires},
+    )
     connection.execute("UPDATE merged_subjects SET subject = ? WHERE subject = ?", (into.key, other.key))
     connection.execute("INSERT INTO merged_subjects (key, subject) VALUES (?, ?)", (other.key, into.key))
     connection.execute("DELETE FROM subjects WHERE key = ?", (other.key,))

@@ -11,15 +11,15 @@ from service.storage.private_files import open_private
 _log = logging.getLogger("vultus")
 
 
-def make_admin_key(store: KeyStore) -> None:
-    """Make a key with the scope admin, unless a key was made before, in a file that only its owner can read.
+def make_admin_key(store: KeyStore) -> Key | None:
+    """Make a key with the scope admin in a file that only its owner can read; None if a key was made before.
 
     Raises:
         StorageFull: The disk is full.
         StoreFailed: The file system refused a write.
     """
     if store.list_all():
-        return
+        return None
     path = store.directory / ADMIN_KEY_FILE
 
     def deliver(_key: Key, token: Token) -> None:
@@ -33,7 +33,8 @@ def make_admin_key(store: KeyStore) -> None:
             raise StoreFailed(f"the admin key cannot be written to {path}: {error.strerror}") from error
 
     try:
-        store.create(KeyRequest("admin", ["admin"]), deliver)
+        key, _ = store.create(KeyRequest("admin", ["admin"]), deliver)
     except KeyExists:  # another process was faster
-        return
+        return None
     _log.warning("requests need a key; the first one, which may do everything, is in the file %s", path)
+    return key

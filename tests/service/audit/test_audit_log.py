@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from service.audit.archives import line_of
 from service.audit.log import AuditLog
 from service.audit.records import Actor, Event, Outcome, content_of
-from service.audit.store import STORE, AuditStore, line_of
+from service.audit.store import STORE, AuditStore
 from service.errors import AuditStopped, AuditUnfit, StorageFull, StoreUnfit
 from tests.conftest import ROOT
 
@@ -142,18 +143,110 @@ def test_what_was_done_to_archives_is_named(store: AuditStore, tmp_path: Path) -
     store.archive(5)
     store.archive(2)
     first, second = sorted(tmp_path.glob("*.ndjson"))
-    lines = first.read_text().splitlines(keepends=True)
-    first.write_text("".join([lines[0], lines[2], lines[1], lines[3]]))
+    head, *lines = first.read_text().splitlines(keepends=True)
+    first.write_text("".join([head, lines[0], lines[2], lines[1], lines[3]]))
     assert list(store.faults())[:2] == ["record 2 is missing", "record 2 is repeated, or stands after record 3"]
-    first.write_text("".join(lines[:2]))
+    first.write_text("".join([head, *lines[:2]]))
     assert list(store.faults()) == ["records 3 to 4 are missing"]
-    first.write_text("".join(lines) + lines[3][:50])
-    cut = f"line 5 of {first.name} is not a record of the audit log; it was changed or cut off"
+    first.write_text("".join([head, *lines]) + lines[3][:50])
+    cut = f"line 6 of {first.name} is not a record of the audit log; it was changed or cut off"
     assert list(store.faults()) == [cut]
-    first.unlink()  # the oldest file may be taken away as a whole
+    first.write_text("".join([head, lines[0].replace("{", '{"number":1,', 1), *lines[1:]]))
+    assert list(store.faults()) == [cut.replace("line 6", "line 2")]
+    for altered_head in ("", head.replace("1", "2", 1), "{}\n", lines[0]):
+        first.write_text("".join([altered_head, *lines]))
+        assert list(store.faults()) == [f"line 1 of {first.name} was changed, or the file was renamed"]
+    first.write_text("".join([head, *lines]))
+    renamed = first.rename(first.with_name("audit-000000000002-000000000004.ndjson"))
+    assert list(store.faults()) == [f"line 1 of {renamed.name} was changed, or the file was renamed"]
+    renamed.unlink()  # the oldest file may be taken away as a whole
     assert list(store.faults()) == []
     second.unlink()
     assert list(store.faults()) == []
+
+
+def test_the_first_record_of_the_table_is_chained_even_if_all_files_are_gone(store: AuditStore, tmp_path: Path) -> None:
+    filled(store, 9)
+    store.archive(5)
+    store.close()
+    next(tmp_path.glob("*.ndjson")).unlink()
+    change = "UPDATE audit_records SET content = replace(content, 'verify', 'enrol') WHERE number = 5"
+    assert altered(tmp_path, change) == ["record 5 was changed"]
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM audit_ends", "DELETE FROM audit_records", None])
+def test_a_log_that_lost_its_beginning_does_not_begin_anew(tmp_path: Path, statement: str | None) -> None:
+    store = filled(AuditStore(tmp_path, SECRET), 9)
+    store.archive(5)
+    store.close()
+    (archive,) = tmp_path.glob("*.ndjson")
+    before = archive.read_bytes()
+    if statement is None:
+        (tmp_path / STORE).unlink()
+    else:
+        with sqlite3.connect(tmp_path / STORE) as connection:
+            connection.execute(statement)
+        connection.close()
+    if statement == "DELETE FROM audit_records":
+        assert altered(tmp_path) == ["records 5 to 9 are missing at the end"]
+    else:
+        with pytest.raises(AuditUnfit, match="the beginning of the audit log is missing"):
+            AuditStore(tmp_path, SECRET)
+    assert archive.read_bytes() == before
+
+
+def test_the_log_can_be_checked_while_it_is_written(store: AuditStore) -> None:
+    log = AuditLog(store, max_records=50)
+    ends = threading.Event()
+
+    def write() -> None:
+        while not ends.is_set():
+            log.write([Event("verify")], ACTOR)
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for _ in range(15):
+        assert list(store.faults()) == []
+        numbers = [record.number for record in store.records()]
+        assert numbers == list(range(1, len(numbers) + 1))
+    ends.set()
+    for writer in writers:
+        writer.join()
+    log.close()
+
+
+def test_a_check_without_records_writes_to_the_disk(store: AuditStore, tmp_path: Path) -> None:
+    store.append(["{}"], durable=False)
+    log = tmp_path / f"{STORE}-wal"
+    before = log.read_bytes()
+    store.append([])
+    assert log.read_bytes() != before
+    assert list(store.faults()) == []
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(store: AuditStore, tmp_path: Path) -> None:
+    log = AuditLog(store, max_records=10)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr("service.audit.archives.sync", lambda _: (_ for _ in ()).throw(OSError(28, "no space")))
+        for _ in range(20):
+            log.write([Event("verify")], ACTOR)
+        assert not list(tmp_path.glob("audit-*"))
+    (tmp_path / "audit-000000000001-000000000004.ndjson.part").touch()
+    for _ in range(5):
+        log.write([Event("verify")], ACTOR)
+    log.close()
+    assert [path.suffix for path in tmp_path.glob("audit-*")] == [".ndjson"]
+    assert list(store.faults()) == []
+
+
+def test_other_files_in_the_directory_are_left_alone(store: AuditStore, tmp_path: Path) -> None:
+    for name in ("audit-old.ndjson", "audit-2026.ndjson", "audit-1-2.ndjson"):
+        (tmp_path / name).write_text("mine")
+    filled(store, 9)
+    store.archive(2)
+    assert list(store.faults()) == []
+    assert (tmp_path / "audit-2026.ndjson").read_text() == "mine"
 
 
 def test_a_file_of_records_that_are_still_in_the_table_is_ignored(store: AuditStore, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_what_expired_since_is_not_restored(service: Service) -> None:
     make_backup(service.places, service.backups)
     soon = time.time()
     change_subject(service.galleries, "staff", name(1), expires=soon)
-    (expired,) = erase_expired(service.galleries, soon + 1)
+    ((expired,),) = erase_expired(service.galleries, soon + 1)
     assert expired.receipt.what == "subject"
     assert lose_and_restore(service)["staff"] == everybody(1)
 

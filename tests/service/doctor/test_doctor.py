@@ -61,6 +61,20 @@ def test_keys_that_end_or_are_not_used(settings: Settings) -> None:
     assert "admin_key_file" not in codes(settings)
 
 
+def test_what_cannot_be_read_is_a_finding_and_nothing_is_changed(settings: Settings) -> None:
+    KeyStore(settings.security_dir).close()
+    (settings.security_dir / "keys.sqlite").chmod(0o644)
+    assert {"readable_by_others", "no_key"} <= codes(settings)
+    secret = settings.security_dir / "server.secret"
+    content = secret.read_bytes()
+    secret.unlink()
+    assert "server_secret_unfit" in codes(settings)
+    secret.write_bytes(content)
+    (settings.security_dir / "keys.sqlite").unlink()
+    assert "store_unfit" in codes(settings)
+    assert "no_key" not in codes(settings)
+
+
 def test_open_doors(settings: Settings) -> None:
     off = settings.model_copy(update={"security": SecuritySettings(keys="off"), "audit": AuditSettings(log="off")})
     assert {"keys_off", "audit_not_required"} <= codes(off)

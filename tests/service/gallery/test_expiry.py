@@ -15,7 +15,14 @@ from fastapi.testclient import TestClient
 from service.audit.log import AuditLog
 from service.audit.store import AuditStore
 from service.expiry_watch import ExpiryWatch
-from service.gallery.administration import change_gallery, change_subject, create_gallery, create_subject, list_subjects
+from service.gallery.administration import (
+    change_gallery,
+    change_subject,
+    create_gallery,
+    create_subject,
+    list_subjects,
+    merge_subjects,
+)
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.exchange import export_lines, import_lines
 from service.gallery.expiry import due_until, erase_expired, subjects_lacking
@@ -46,7 +53,7 @@ def left(galleries: Galleries) -> dict[str, int]:
 
 
 def expire(galleries: Galleries, now: float) -> list[str]:
-    erased = [expired.receipt.what for expired in erase_expired(galleries, now)]
+    erased = [expired.receipt.what for part in erase_expired(galleries, now) for expired in part]
     assert check_consistency(galleries, "staff").faults == []
     assert list(erase_expired(galleries, now)) == []
     return sorted(erased)
@@ -158,6 +165,29 @@ def test_the_watch_erases_and_records(own: Galleries, tmp_path: Path) -> None:
     (record,) = store.records()
     assert json.loads(record.content)["action"] == "expire_subject"
     store.close()
+
+
+def test_all_that_was_erased_is_recorded_even_if_the_watch_ends(own: Galleries, tmp_path: Path) -> None:
+    store = AuditStore(tmp_path / "security", bytes(32))
+    audit = AuditLog(store)
+    for number in range(30):
+        create_subject(own, "staff", f"s{number}", expires=NOW)
+    watch = ExpiryWatch(own, audit, lambda: NOW, lambda: 0.0, 60)
+    watch.close()
+    audit.close()
+    assert len(list(store.records())) == 30 - len(left(own))
+    store.close()
+
+
+def test_a_merge_keeps_the_time_of_what_moves(own: Galleries) -> None:
+    create_subject(own, "staff", "b", expires=NOW)
+    enrol(own, "a", 0)
+    enrol(own, "b", 1)
+    enrol(own, "b", 2, expires=NOW - 5)
+    merge_subjects(own, "staff", "a", "b")
+    assert expire(own, NOW - 5) == ["template"]
+    assert expire(own, NOW) == ["template"]
+    assert left(own) == {"a": 1}
 
 
 def test_a_clock_that_jumps_forward_is_not_believed_at_once(own: Galleries, caplog: pytest.LogCaptureFixture) -> None:

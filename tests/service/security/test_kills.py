@@ -39,8 +39,8 @@ from service.gallery.galleries import Galleries
 expiry._AT_ONCE = 3
 galleries = Galleries(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 print(0, flush=True)
-for expired in expiry.erase_expired(galleries, 1e9):
-    print(expired.receipt.erasure, flush=True)
+for part in expiry.erase_expired(galleries, 1e9):
+    print(part[-1].receipt.erasure, flush=True)
 """
 
 
