@@ -19,6 +19,7 @@ from service.api.auditing import Auditor
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
 from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
+from service.audit.records import Event
 from service.errors import NotReady
 from service.gallery.galleries import Galleries
 from service.operations.reference_cache import ReferenceCache
@@ -214,17 +215,29 @@ class Backend:
         return await until_deadline(deadline, in_worker(deadline, self.store_workers, work, arguments))
 
     async def change_for(
-        self, request: Request, deadline: Deadline, work: Callable[..., Answer], *arguments: object
+        self, request: Request, deadline: Deadline, work: Callable[[Deadline], tuple[Answer, Event]]
     ) -> Answer:
-        """Run the change of a request whose body is received like `change`; the deadline is its last argument.
+        """Run the change of a request whose body is received like `change`, and record it in the same worker.
+
+        Args:
+            request: The request.
+            deadline: Deadline of the request.
+            work: Blocking function to run; returns the answer, and what is to be recorded.
 
         Raises:
-            AuditStopped: The change could not be recorded; nothing was changed.
+            AuditStopped: The change could not be recorded; nothing was changed, unless the log failed at this moment.
             VultusError: As `change`.
         """
         await self.auditor.require_writable()
+        actor = self.auditor.actor(request)
+
+        def work_and_record() -> Answer:
+            answer, event = work(deadline)
+            self.auditor.write([event], actor)
+            return answer
+
         with cancelled_on_disconnect(request, deadline):
-            return await self.change(deadline, work, *arguments, deadline)
+            return await self.change(deadline, work_and_record)
 
     async def check(self, request: Request, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run a check of galleries in an upkeep worker, without a time limit.

@@ -27,7 +27,7 @@ from service.api.wire.gallery_requests import EnrolLine, EnrolOptions, EnrolRequ
 from service.api.wire.gallery_responses import EnrolItem, EnrolResponse
 from service.api.wire.requests import REPEATABLE
 from service.audit.events import enrolment_event
-from service.audit.records import Event
+from service.audit.records import Actor
 from service.errors import MediaTypeUnsupported
 from service.gallery.records import Gallery
 from service.operations.enrol import Entry, Outcome, Prepared, prepare, require_enrolment, store
@@ -102,7 +102,7 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
         raise MediaTypeUnsupported(f"send one JSON object in each line, with the media type {NDJSON}")
     options = read_query(request, EnrolOptions, REPEATABLE)
     found = await backend.call_gallery(require_enrolment, backend.galleries, backend.models, gallery, options.gate())
-    request_id, access = request.state.request_id, access_of(request)
+    request_id, access, actor = request.state.request_id, access_of(request), backend.auditor.actor(request)
     limit_s = time_limit(request.headers, backend.settings.request)  # applies to each group of lines
     backend.admission.require_room(client_of(request))
 
@@ -112,10 +112,7 @@ async def enrol_lines(gallery: str, request: Request, backend: UsesBackend) -> L
         access.grant.require_galleries([prepared.gallery.name])  # it may have been renamed meanwhile
         backend.guard.recheck(access)
         await backend.auditor.require_writable()
-        events: list[Event] = []
-        answer = await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, events, deadline)
-        await backend.auditor.record(request, events)
-        return answer
+        return await backend.change(deadline, _store_group, backend, parsed, prepared, request_id, actor, deadline)
 
     async def answer_failed(error: VultusError, group: list[bytes]) -> bytes:
         return _line(_item(error, request_id)) * max(1, len(group))
@@ -164,12 +161,12 @@ def _store_group(
     parsed: Sequence[Entry | VultusError],
     prepared: Prepared,
     request_id: str,
-    events: list[Event],
+    actor: Actor,
     deadline: Deadline,
 ) -> bytes:
     stored = store(backend.galleries, prepared, deadline)
     names = [line.subject for line in parsed if isinstance(line, Entry)]
-    events.append(enrolment_event(backend.galleries, prepared.gallery.name, names, stored))
+    backend.auditor.write([enrolment_event(backend.galleries, prepared.gallery.name, names, stored)], actor)
     outcomes = iter(stored)
     answers = (next(outcomes) if isinstance(line, Entry) else line for line in parsed)
     return b"".join(_line(_item(outcome, request_id)) for outcome in answers)

@@ -27,6 +27,7 @@ from service.gallery.administration import (
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_gallery
 from service.gallery.galleries import Galleries
+from service.gallery.records import Gallery, Receipt
 
 router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
@@ -48,16 +49,15 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
     grant_of(request).require_galleries([body.gallery])
     backend.models.require_gate(Gate(body.min_quality))
 
-    def work(galleries: Galleries, deadline: Deadline) -> GalleryOut:
+    def work(deadline: Deadline) -> tuple[GalleryOut, Event]:
         created = create_gallery(
-            *(galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality),
+            *(backend.galleries, body.gallery, body.index, body.keep_crops, dict(body.metadata), body.min_quality),
             *(body.retain_days, deadline),
         )
-        return GalleryOut.of(created, 0, 0, galleries.live(created))
+        described = GalleryOut.of(created, 0, 0, backend.galleries.live(created))
+        return described, Event("create_gallery", [created.name])
 
-    created = await backend.change_for(request, deadline, work, backend.galleries)
-    await backend.auditor.record(request, [Event("create_gallery", [created.gallery])])
-    return created
+    return await backend.change_for(request, deadline, work)
 
 
 @router.get(
@@ -108,8 +108,12 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
     backend.models.require_gate(Gate(body.min_quality or 0.0))
     metadata = None if body.metadata is None else dict(body.metadata)
     changes = (body.gallery, body.index, metadata, body.min_quality, body.retain_days)
-    changed = await backend.change_for(request, deadline, change_gallery, backend.galleries, gallery, *changes)
-    await backend.auditor.record(request, [Event("change_gallery", list(dict.fromkeys((gallery, changed.name))))])
+
+    def work(deadline: Deadline) -> tuple[Gallery, Event]:
+        changed = change_gallery(backend.galleries, gallery, *changes, deadline)
+        return changed, Event("change_gallery", list(dict.fromkeys((gallery, changed.name))))
+
+    changed = await backend.change_for(request, deadline, work)
     counts = await backend.call_gallery(count_contents, backend.galleries, changed)  # it may have been renamed since
     return GalleryOut.of(changed, *counts, backend.galleries.live(changed))
 
@@ -122,9 +126,12 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
 async def erase(gallery: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a gallery with all its subjects and templates."""
     deadline = backend.deadline(request)
-    receipt = await backend.change_for(request, deadline, erase_gallery, backend.galleries, gallery)
-    await backend.auditor.record(request, [Event("erase_gallery", [gallery], count=receipt.template_count)])
-    return ReceiptOut.of(receipt)
+
+    def work(deadline: Deadline) -> tuple[Receipt, Event]:
+        receipt = erase_gallery(backend.galleries, gallery, deadline)
+        return receipt, Event("erase_gallery", [gallery], count=receipt.template_count)
+
+    return ReceiptOut.of(await backend.change_for(request, deadline, work))
 
 
 @router.post(

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from service import errors
 from service.api.access import needs
-from service.api.backend import UsesBackend
+from service.api.backend import Backend, UsesBackend
 from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.openapi import json_body
 from service.api.problems import documented_problems
 from service.api.wire.key_schemas import KeyCreate, KeyCreated, KeyList, KeyOut, KeyRotate
-from service.audit.records import Event
-from service.security.keys.store import KeyStore
+from service.audit.records import Action, Event
+from service.security.keys.store import Deliver, Key, KeyStore
+from service.security.keys.tokens import Token
 
 
 def _keys(request: Request) -> KeyStore:
@@ -36,9 +37,8 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs("admin"
 async def create(request: Request, response: Response, keys: UsesKeys, backend: UsesBackend) -> KeyCreated:
     """Make a key. The response is the only one that ever has it."""
     body = await backend.read(request, KeyCreate, backend.deadline(request))
-    await backend.auditor.require_writable()
-    key, token = await backend.call_gallery(keys.create, body.key_request())
-    await backend.auditor.record(request, [Event("create_key", key=key.id)])
+    record = _recorder(backend, request, "create_key")
+    key, token = await backend.call_gallery(keys.create, body.key_request(), record)
     _forbid_storing(response)
     return KeyCreated.with_token(key, token)
 
@@ -64,9 +64,8 @@ async def describe(key_id: str, keys: UsesKeys, backend: UsesBackend) -> KeyOut:
 async def rotate(key_id: str, request: Request, response: Response, keys: UsesKeys, backend: UsesBackend) -> KeyCreated:
     """Make a successor of a key, with the same rights. Both are valid for the time of the overlap."""
     body = await backend.read(request, KeyRotate, backend.deadline(request))
-    await backend.auditor.require_writable()
-    key, token = await backend.call_gallery(keys.rotate, key_id, body.overlap_s())
-    await backend.auditor.record(request, [Event("rotate_key", key=key.id)])
+    record = _recorder(backend, request, "rotate_key")
+    key, token = await backend.call_gallery(keys.rotate, key_id, body.overlap_s(), record)
     _forbid_storing(response)
     return KeyCreated.with_token(key, token)
 
@@ -77,6 +76,16 @@ async def revoke(key_id: str, request: Request, keys: UsesKeys, backend: UsesBac
     revoked = await backend.call_gallery(keys.revoke, key_id)
     await backend.auditor.record(request, [Event("revoke_key", key=key.id) for key in revoked])
     return KeyList(keys=[KeyOut.of(key) for key in revoked])
+
+
+def _recorder(backend: Backend, request: Request, action: Action) -> Deliver:
+    """Return the function that records a key before it is stored, so that none is stored that could not be recorded."""
+    actor = backend.auditor.actor(request)
+
+    def record(key: Key, _token: Token) -> None:
+        backend.auditor.write([Event(action, key=key.id)], actor)
+
+    return record
 
 
 def _forbid_storing(response: Response) -> None:

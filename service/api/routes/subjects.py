@@ -1,12 +1,11 @@
 """`/v1/galleries/{gallery}/subjects`: create, list, describe, change, merge and erase subjects."""
 
-from collections.abc import Sequence
-
 from fastapi import APIRouter, Request, Response
 
+from models.deadline import Deadline
 from service import errors
 from service.api.access import needs
-from service.api.backend import Backend, UsesBackend
+from service.api.backend import UsesBackend
 from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
@@ -15,7 +14,7 @@ from service.api.wire.cursors import KEY_DIGITS, cursor_of, last_key, last_name
 from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch, TemplatePageQuery
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
 from service.api.written import written
-from service.audit.records import Action, Event
+from service.audit.records import Event
 from service.errors import TemplateUnknown
 from service.gallery.administration import (
     change_subject,
@@ -25,7 +24,9 @@ from service.gallery.administration import (
     read_subject,
 )
 from service.gallery.erasure import erase_subject, erase_template
-from service.gallery.pseudonyms import pseudonyms_of_names
+from service.gallery.galleries import Galleries
+from service.gallery.pseudonyms import pseudonyms_of, pseudonyms_of_names
+from service.gallery.records import Receipt, Subject
 
 router = APIRouter(prefix="/v1/galleries/{gallery}/subjects", tags=["galleries"])
 
@@ -45,11 +46,13 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
     """Create a subject without templates; an enrolment also creates its subject."""
     deadline = backend.deadline(request)
     body = await backend.read(request, SubjectCreate, deadline)
-    created = await backend.change_for(
-        request, deadline, create_subject, backend.galleries, gallery, body.subject, dict(body.metadata), body.expires
-    )
-    await _record(request, backend, "create_subject", gallery, await _pseudonyms(backend, gallery, created.name))
-    return SubjectOut.of(created)
+
+    def work(deadline: Deadline) -> tuple[Subject, Event]:
+        attributes = (body.subject, dict(body.metadata), body.expires)
+        created = create_subject(backend.galleries, gallery, *attributes, deadline)
+        return created, Event("create_subject", [gallery], _pseudonym(backend.galleries, created))
+
+    return SubjectOut.of(await backend.change_for(request, deadline, work))
 
 
 @router.get(
@@ -108,11 +111,13 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
     deadline = backend.deadline(request)
     body = await backend.read(request, SubjectPatch, deadline)
     metadata = None if body.metadata is None else dict(body.metadata)
-    changed = await backend.change_for(
-        request, deadline, change_subject, backend.galleries, gallery, subject, body.subject, metadata, body.expires
-    )
-    await _record(request, backend, "change_subject", gallery, await _pseudonyms(backend, gallery, changed.name))
-    return SubjectOut.of(changed)
+
+    def work(deadline: Deadline) -> tuple[Subject, Event]:
+        attributes = (body.subject, metadata, body.expires)
+        changed = change_subject(backend.galleries, gallery, subject, *attributes, deadline)
+        return changed, Event("change_subject", [gallery], _pseudonym(backend.galleries, changed))
+
+    return SubjectOut.of(await backend.change_for(request, deadline, work))
 
 
 @router.post(
@@ -125,12 +130,14 @@ async def merge(gallery: str, subject: str, request: Request, backend: UsesBacke
     """Move all templates of another subject to this subject, and remove the other subject."""
     deadline = backend.deadline(request)
     body = await backend.read(request, MergeRequest, deadline)
-    subjects = await _pseudonyms(backend, gallery, subject, body.subject)  # of one of them, it ends with the merge
-    merged = await backend.change_for(
-        request, deadline, merge_subjects, backend.galleries, gallery, subject, body.subject
-    )
-    await _record(request, backend, "merge_subjects", gallery, subjects)
-    return SubjectOut.of(merged)
+
+    def work(deadline: Deadline) -> tuple[Subject, Event]:
+        with backend.galleries.database.exclusive(deadline):  # the pseudonym of the other one ends with the merge
+            other = pseudonyms_of_names(backend.galleries, gallery, [body.subject])
+            merged = merge_subjects(backend.galleries, gallery, subject, body.subject)
+        return merged, Event("merge_subjects", [gallery], [*_pseudonym(backend.galleries, merged), *other])
+
+    return SubjectOut.of(await backend.change_for(request, deadline, work))
 
 
 @router.delete("/{subject}", dependencies=[needs("erase")], responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
@@ -141,10 +148,14 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
     is removed. `log_cut` says whether the write-ahead log is already truncated.
     """
     deadline = backend.deadline(request)
-    subjects = await _pseudonyms(backend, gallery, subject)  # afterwards, it has none
-    receipt = await backend.change_for(request, deadline, erase_subject, backend.galleries, gallery, subject)
-    await _record(request, backend, "erase_subject", gallery, subjects, receipt.template_count)
-    return ReceiptOut.of(receipt)
+
+    def work(deadline: Deadline) -> tuple[Receipt, Event]:
+        with backend.galleries.database.exclusive(deadline):  # afterwards, the subject has no pseudonym
+            subjects = pseudonyms_of_names(backend.galleries, gallery, [subject])
+            receipt = erase_subject(backend.galleries, gallery, subject)
+        return receipt, Event("erase_subject", [gallery], subjects, count=receipt.template_count)
+
+    return ReceiptOut.of(await backend.change_for(request, deadline, work))
 
 
 @router.delete(
@@ -157,24 +168,16 @@ async def erase_one(gallery: str, subject: str, template: str, request: Request,
     if not (template.isascii() and template.isdigit() and len(template) <= KEY_DIGITS):
         raise TemplateUnknown("the template must be given by its number")
     deadline = backend.deadline(request)
-    receipt = await backend.change_for(
-        request, deadline, erase_template, backend.galleries, gallery, subject, int(template)
-    )
-    subjects = await _pseudonyms(backend, gallery, subject)
-    await _record(request, backend, "erase_template", gallery, subjects, receipt.template_count)
-    return ReceiptOut.of(receipt)
+
+    def work(deadline: Deadline) -> tuple[Receipt, Event]:
+        with backend.galleries.database.exclusive(deadline):
+            subjects = pseudonyms_of_names(backend.galleries, gallery, [subject])
+            receipt = erase_template(backend.galleries, gallery, subject, int(template))
+        return receipt, Event("erase_template", [gallery], subjects, count=receipt.template_count)
+
+    return ReceiptOut.of(await backend.change_for(request, deadline, work))
 
 
-async def _pseudonyms(backend: Backend, gallery: str, *subjects: str) -> list[str]:
-    return await backend.call_gallery(pseudonyms_of_names, backend.galleries, gallery, subjects)
-
-
-async def _record(
-    request: Request,
-    backend: Backend,
-    action: Action,
-    gallery: str,
-    subjects: Sequence[str],
-    count: int | None = None,
-) -> None:
-    await backend.auditor.record(request, [Event(action, [gallery], subjects, count=count)])
+def _pseudonym(galleries: Galleries, subject: Subject) -> list[str]:
+    """Return the pseudonym of a subject, unless it was erased meanwhile."""
+    return list(pseudonyms_of(galleries, [subject.key]).values())
