@@ -64,10 +64,9 @@ def write_archive(directory: Path, first: int, last: int, before: bytes, records
     part = path.with_name(path.name + _PART)
     for stale in directory.glob(f"audit-*{_PART}"):
         stale.unlink()
-    header = {"first": first, "last": last, "before": before.hex(), "seal": _seal(first, last, before, key).hex()}
     try:
         with translated_errors("the audit log"), os.fdopen(open_private(part, os.O_WRONLY), "w") as file:
-            file.write(json.dumps(header) + "\n")
+            file.write(_head(first, last, before, key))
             file.writelines(line_of(record) + "\n" for record in records)
             file.flush()
             sync(part)
@@ -87,14 +86,10 @@ def digest_before(archive: Archive, key: bytes) -> bytes:
     """
     line = next(_lines(archive.path), "")
     try:
-        header = json.loads(line)
-        numbers, before, seal = (
-            (header["first"], header["last"]),
-            *map(bytes.fromhex, (header["before"], header["seal"])),
-        )
+        before = bytes.fromhex(json.loads(line)["before"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        numbers, before, seal = (0, 0), b"", b""
-    if numbers != archive[:2] or not hmac.compare_digest(seal, _seal(archive.first, archive.last, before, key)):
+        before = b""
+    if not hmac.compare_digest(line.encode(), _head(archive.first, archive.last, before, key).encode()):
         raise AuditUnfit(f"line 1 of {archive.path.name} was changed, or the file was renamed")
     return before
 
@@ -118,7 +113,7 @@ def line_of(record: Record) -> str:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="ascii", errors="replace") as lines:
+        with path.open(encoding="ascii", errors="replace", newline="\n") as lines:
             yield from lines
     except OSError as error:
         raise StoreFailed(f"{path.name} cannot be read: {error.strerror}") from error
@@ -136,6 +131,7 @@ def _parsed(line: str, where: str) -> Record:
     return record
 
 
-def _seal(first: int, last: int, before: bytes, key: bytes) -> bytes:
+def _head(first: int, last: int, before: bytes, key: bytes) -> str:
     numbers = first.to_bytes(8, "big") + last.to_bytes(8, "big")
-    return hmac.digest(key, b"archive" + numbers + before, hashlib.sha256)
+    seal = hmac.digest(key, b"archive" + numbers + before, hashlib.sha256)
+    return json.dumps({"first": first, "last": last, "before": before.hex(), "seal": seal.hex()}) + "\n"

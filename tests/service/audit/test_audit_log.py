@@ -89,7 +89,7 @@ def test_what_was_done_to_the_table_is_named(
     assert altered(tmp_path, *statements) == faults
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
 def test_any_changed_bit_of_an_archive_is_found(
     tmp_path_factory: pytest.TempPathFactory, position: int, bit: int
@@ -101,26 +101,8 @@ def test_any_changed_bit_of_an_archive_is_found(
     content = bytearray(path.read_bytes())
     content[position % len(content)] ^= 1 << bit
     path.write_bytes(content)
-    faults = list(store.faults())
-    parsed = [line for line in path.read_text(errors="replace").splitlines() if line]
-    same = _meaning(parsed) == _meaning([line_of(record) for record in filled_lines(directory)])
-    assert faults or same  # such as another letter case of a digest
+    assert list(store.faults())
     store.close()
-
-
-def filled_lines(directory: Path) -> list[Any]:
-    again = filled(AuditStore(directory / "again", SECRET), 6)
-    records = list(again.records())[:4]
-    again.close()
-    return records
-
-
-def _meaning(lines: list[str]) -> list[Any]:
-    try:
-        found = [json.loads(line) for line in lines]
-        return [(line["number"], line["record"], bytes.fromhex(line["digest"])) for line in found]
-    except (ValueError, KeyError, TypeError):
-        return []
 
 
 def test_archives_continue_the_chain(store: AuditStore, tmp_path: Path) -> None:
