@@ -108,5 +108,7 @@ class Keyring:
             return
         try:
             self._store.record_uses(used)
-        except VultusError as error:  # the next uses are stored later
-            _log.warning("the last use of keys could not be stored: %s", error)
+        except VultusError as error:
+            with self._using:
+                self._used = used | self._used  # stored with the next ones
+            _log.warning("the last use of keys could not be stored yet: %s", error)

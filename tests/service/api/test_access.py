@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from models.serving.models import Models
 from service.api.access import PUBLIC_PATHS
@@ -86,6 +87,14 @@ def test_probes_and_the_document_need_no_key(guarded: Guarded) -> None:
 def test_other_methods_need_a_key_too(guarded: Guarded, method: str) -> None:
     assert guarded.client.request(method, "/v1/verify").status_code == 401
     assert guarded.client.request(method, "/v1/verify", headers=guarded.key("verify")).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/verify", "/v1/info", "/readyz", "/"])
+def test_no_websocket_is_accepted(guarded: Guarded, path: str) -> None:
+    with pytest.raises(WebSocketDisconnect), guarded.client.websocket_connect(path):
+        pass
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert guarded.client.get(path, headers=upgrade).status_code == (200 if path in PUBLIC_PATHS else 401)
 
 
 @pytest.mark.parametrize(

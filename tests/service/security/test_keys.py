@@ -249,6 +249,23 @@ def test_the_last_use_is_stored_and_never_goes_back(keys: KeyStore, clock: Clock
     assert keys.find(key.id).last_used == clock.now
 
 
+def test_a_use_that_could_not_be_stored_is_stored_later(
+    keys: KeyStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, token = keys.create(KeyRequest("door", ["verify"]))
+    keyring = Keyring(keys, clock)
+    keyring.authenticate(token.text)
+
+    def fail(_used: object) -> None:
+        raise StoreFailed("no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(keys, "record_uses", fail)
+        keyring._flush()
+    keyring.close()
+    assert keys.find(key.id).last_used == clock.now
+
+
 def test_a_lost_or_foreign_server_secret_refuses_to_open_and_changes_nothing(keys: KeyStore, tmp_path: Path) -> None:
     keys.create(KeyRequest("door", ["verify"]))
     keys.close()
