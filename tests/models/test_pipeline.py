@@ -169,13 +169,13 @@ def test_a_request_does_not_wait_for_workers_that_are_busy_with_other_requests(f
 
 
 def test_a_closed_pipeline_leaves_no_worker_thread_and_accepts_no_more_photos() -> None:
-    before = {thread.ident for thread in threading.enumerate()}
+    before = set(threading.enumerate())  # threads, not their numbers: a new thread can get the number of an ended one
     models = models_without_weights()
     photos = [faces_png(1)] * 4
     with closing(models), models.pipeline as pipeline:
         assert len(pipeline.detect(photos, "all", Deadline())) == 4
-        assert {thread.ident for thread in threading.enumerate()} - before
-    assert not {thread.ident for thread in threading.enumerate()} - before
+        assert set(threading.enumerate()) - before
+    assert not set(threading.enumerate()) - before
     with pytest.raises(EngineStopped, match="accepts no more photos"):
         models.pipeline.detect(photos, "all", Deadline())
     models.close()
