@@ -18,10 +18,11 @@ from service.audit.records import Record
 from service.audit.tables import SCHEMA, audit_ends, audit_records
 from service.errors import AuditUnfit
 from service.storage.disk_errors import translated_errors
-from service.storage.private_files import make_private
 from service.storage.tables import Tables
 
 STORE = "audit.sqlite"
+FILES = (f"{STORE}*", PATTERN)
+"""Patterns of the names of the files of the audit log, which lie beside the keys."""
 
 _ARCHIVED_AT_ONCE = 10_000  # while other writers wait, for a tenth of a second
 _TOUCH = "UPDATE audit_ends SET seal = zeroblob(32)"
@@ -51,7 +52,7 @@ class AuditStore:
         """Open the store of a directory, creating it if missing.
 
         Args:
-            directory: Directory of the store, which is made private.
+            directory: Directory of the store, which is private: the store of keys restricts it and all files in it.
             server_secret: The server secret.
 
         Raises:
@@ -63,16 +64,11 @@ class AuditStore:
         self.directory = directory
         self._key = chain_key(server_secret)
         self._tables = Tables(directory / STORE, SCHEMA)
-        with self._tables.writing() as connection:
-            make_private(directory, (f"{STORE}*", PATTERN))
-            if connection.execute(select(audit_ends)).first() is None:
-                if find_archives(directory) or connection.execute(select(audit_records.c.number)).first():
-                    raise AuditUnfit(
-                        f"the beginning of the audit log is missing in {STORE}, although it has older records; restore "
-                        "it, or move all its files elsewhere to begin anew"
-                    )
-                new = _Ends(1, BEGINNING, 0, BEGINNING)
-                connection.execute(insert(audit_ends).values(**new._asdict(), seal=new.seal(self._key)))
+        try:
+            self._begin_if_new()
+        except BaseException:
+            self._tables.close()
+            raise
         self._appending = threading.Lock()
         self._is_durable = True
         # Each request appends, so its statements are compiled once and go to the driver: through SQLAlchemy, an append
@@ -214,6 +210,18 @@ class AuditStore:
         """Close the store."""
         self._connection.close()
         self._tables.close()
+
+    def _begin_if_new(self) -> None:
+        with self._tables.writing() as connection:
+            if connection.execute(select(audit_ends)).first() is not None:
+                return
+            if find_archives(self.directory) or connection.execute(select(audit_records.c.number)).first():
+                raise AuditUnfit(
+                    f"the beginning of the audit log is missing in {STORE}, although it has older records; restore it, "
+                    "or move all its files elsewhere to begin anew"
+                )
+            new = _Ends(1, BEGINNING, 0, BEGINNING)
+            connection.execute(insert(audit_ends).values(**new._asdict(), seal=new.seal(self._key)))
 
     def _ends(self, connection: Connection) -> _Ends:
         """Return the ends of the table.

@@ -41,7 +41,7 @@ class Blocks:
         if _read(path) == content:
             return digest
         if path.parent not in self._folders:
-            make_private(path.parent, ())
+            make_private(path.parent, ("*",))
             self._folders.add(path.parent)
         with os.fdopen(open_private(path, os.O_WRONLY | os.O_TRUNC), "wb", buffering=0) as file:
             file.write(content)

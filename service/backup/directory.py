@@ -154,12 +154,12 @@ def writable(path: Path) -> Iterator[BackupDirectory]:
         others = {entry.name for entry in path.iterdir()} - _OWN - FOREIGN if path.is_dir() else set()
         if others:
             raise BackupUnfit(f"{path} is not a directory of backups: it has {min(others)}; choose an empty one")
-        make_private(path, (_LOCK, ERASURE_LOG))
+        make_private(path, _OWN)
         descriptor = open_private(path / _LOCK, os.O_RDWR)
         try:
             _lock(descriptor, fcntl.LOCK_EX, path)
             for folder in (_MANIFESTS, _BLOCKS):
-                make_private(path / folder, ("*",) if folder == _MANIFESTS else ())
+                make_private(path / folder, ("*",))
             for part in (path / _MANIFESTS).glob(f"*{PART}"):
                 part.unlink()
             yield BackupDirectory(path)

@@ -1,8 +1,9 @@
-"""Modes of the galleries' directory and files: only their owner may read them, whatever the umask is."""
+"""Modes of stored files and their directories: only their owner may read them, whatever the umask is."""
 
 import logging
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 FOREIGN = frozenset({"lost+found"})  # names of directories that file systems make
@@ -14,14 +15,14 @@ _log = logging.getLogger("vultus")
 
 
 def make_private(directory: Path, known: Collection[str]) -> None:
-    """Create a directory, or restrict an existing one and its known files to their owner.
+    """Create a directory, or restrict an existing one and what is known in it to their owner.
 
     A directory that also has files of others keeps its mode, because they may need it. What cannot be restricted is
     logged: it belongs to another user, or the file system has no modes.
 
     Args:
-        directory: Directory of the galleries.
-        known: Patterns of the names of their files.
+        directory: The directory.
+        known: Patterns of the names of the service's own files and directories in it.
 
     Raises:
         OSError: The file system refused to create or read the directory.
@@ -31,15 +32,16 @@ def make_private(directory: Path, known: Collection[str]) -> None:
     for path in sorted(directory.iterdir()):
         if any(path.match(pattern) for pattern in known):
             if not path.is_symlink():  # a link must not change the mode of a file elsewhere
-                _restrict(path, _FILE_MODE)
+                with suppress(FileNotFoundError):  # another process has ended, and SQLite removed its log
+                    _restrict(path, _DIRECTORY_MODE if path.is_dir() else _FILE_MODE)
         elif path.name not in FOREIGN:
             others.append(path.name)
     if not others:
         _restrict(directory, _DIRECTORY_MODE)
     elif open_to := _mode(directory) & ~_DIRECTORY_MODE:
         _log.warning(
-            "other users may list the directory %s of the galleries (mode bits %03o); it was not restricted, because "
-            "%s in it does not belong to the galleries; their own files are private",
+            "other users may list the directory %s (mode bits %03o); it was not restricted, because %s in it does not "
+            "belong to this service, whose own files are private",
             *(directory, open_to, others[0]),
         )
 

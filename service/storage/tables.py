@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 
 from service.errors import StoreUnfit
 from service.storage.disk_errors import translated_errors
-from service.storage.private_files import make_private, open_private
+from service.storage.private_files import open_private
 
 _BUSY_WAIT_MS = 5000  # maximum time to wait for other processes that write
 _MIGRATION_SCRIPTS = Path(__file__).parent / "migrations"
@@ -47,7 +47,7 @@ class Tables:
         """Open a store, creating it if missing, and migrate it to the newest schema.
 
         Args:
-            path: The SQLite file. Its directory is made private.
+            path: The SQLite file. It is private when it is new, and so is its directory.
             schema: The tables.
 
         Raises:
@@ -59,7 +59,7 @@ class Tables:
         self.path = path
         self._name = schema.name
         with translated_errors(self._name):
-            make_private(path.parent, (f"{path.name}*",))
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(open_private(path, os.O_RDWR))
             self.engine = _engine(path)
             self._writer = _writing(self.engine)

@@ -65,7 +65,7 @@ class Keyring:
         is_right = hmac.compare_digest(self._store.digest(token), key.digest if key else self._unknown)
         if key is None or not is_right:
             raise KeyWrong("no such key was made")
-        self.require_live(key.id)
+        self._require_live(key)
         with self._using:
             self._used[key.id] = self._clock()
         return key
@@ -79,17 +79,19 @@ class Keyring:
             StoreFailed: The file system refused a read.
         """
         self._read_if_changed()
-        key = self._keys.get(key_id)
-        if key is None or key.revoked is not None:
-            raise KeyRevoked("this key was revoked")
-        if not key.is_live(self._clock()):
-            raise KeyExpired("this key has expired")
+        self._require_live(self._keys.get(key_id))
 
     def close(self) -> None:
         """Store the last uses."""
         self._closing.set()
         self._flusher.join()
         self._flush()
+
+    def _require_live(self, key: Key | None) -> None:
+        if key is None or key.revoked is not None:
+            raise KeyRevoked("this key was revoked")
+        if not key.is_live(self._clock()):
+            raise KeyExpired("this key has expired")
 
     def _read_if_changed(self) -> None:
         state = self._store.state()

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
+from service.audit.store import FILES as AUDIT_FILES
 from service.errors import KeyExists, KeyInvalid, KeyUnknown, ServerSecretUnfit, StoreUnfit
 from service.gallery.names import clean_name
 from service.security.keys.rates import parse_rate
@@ -138,7 +139,7 @@ class KeyStore:
         """Open the store of a directory, creating it if missing.
 
         Args:
-            directory: Directory of the store, which is made private.
+            directory: Directory of the store and of the audit log, which is made private with all files of both.
             secret_file: File of the server secret; None for one in the directory.
             clock: Returns seconds since 1970.
 
@@ -153,7 +154,7 @@ class KeyStore:
         self.directory = directory
         self._secret_file = secret_file or directory / SECRET_FILE
         with translated_errors(SCHEMA.name):
-            make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE))
+            make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE, *AUDIT_FILES))
             is_lost = not (directory / STORE).exists() and (directory / SECRET_FILE).exists()
         if is_lost:  # to begin anew would open the service to those who need a key
             raise StoreUnfit(

@@ -92,6 +92,17 @@ def test_backups_are_private(service: Service) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_open_directories_of_backups_are_restricted(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    """As a copy from elsewhere may have left them."""
+    make_backup(service.places, service.backups)
+    directories = [service.backups, *(path for path in service.backups.rglob("*") if path.is_dir())]
+    for directory in directories:
+        directory.chmod(0o755)
+    make_backup(service.places, service.backups)
+    assert {stat.S_IMODE(directory.stat().st_mode) for directory in directories} == {0o700}
+    assert not caplog.records
+
+
 def test_a_secret_that_its_operator_keeps_is_not_in_backups(service: Service, tmp_path: Path) -> None:
     places = Places(service.places.galleries, service.places.security, tmp_path / "elsewhere")
     made = make_backup(places, service.backups)

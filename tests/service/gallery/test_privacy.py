@@ -79,7 +79,7 @@ def test_a_directory_with_files_of_others_keeps_its_mode_and_this_is_logged(
     tmp_path.chmod(0o755)
     with caplog.at_level(logging.WARNING):
         Galleries(tmp_path, CONTRACT, DIMENSIONS).close()
-    assert "does not belong to the galleries; their own files are private" in caplog.text
+    assert "notes.txt in it does not belong to this service, whose own files are private" in caplog.text
     assert mode(tmp_path) == 0o755
     assert mode(tmp_path / STORE) == mode(tmp_path / "owner.lock") == 0o600
     assert mode(tmp_path / "notes.txt") == mode(target) == 0o644

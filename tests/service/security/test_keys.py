@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service.audit.store import AuditStore
 from service.errors import (
     GalleryUnknown,
     KeyExists,
@@ -70,6 +71,20 @@ def test_a_key_is_stored_without_its_secret(keys: KeyStore, tmp_path: Path) -> N
     assert token.text.removeprefix(f"vultus_{token.id}_").encode() not in stored
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "security").iterdir()} == {0o600}
     assert (tmp_path / "security").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_open_directory_of_keys_and_audit_log_is_restricted(
+    keys: KeyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    (keys.directory / ADMIN_KEY_FILE).touch()
+    AuditStore(keys.directory, keys.server_secret).close()
+    (keys.directory / "audit-000000000001-000000000002.ndjson").touch()
+    for path in (keys.directory, *keys.directory.iterdir()):
+        path.chmod(0o755)
+    KeyStore(keys.directory).close()
+    assert keys.directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in keys.directory.iterdir()} == {0o600}
+    assert not caplog.records
 
 
 def test_only_the_whole_key_is_authenticated(keys: KeyStore, keyring: Keyring) -> None:
