@@ -30,16 +30,18 @@ def tail(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of records.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in each line.")] = False,
 ) -> None:
-    """Show the newest records, oldest first."""
+    """Show the newest records, oldest first; `--json` has all members."""
     with _opened() as store:
         records = list(store.records(count))
     if as_json:
         for record in records:
             say(line_of(record))
         return
-    table = Table("number", "time", "key", "action", "galleries", "subjects", "decision", "similarity", "request")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("number", "time (UTC)", "key"):
+        table.add_column(name, no_wrap=True)
+    for name in ("action", "gallery, subject"):
+        table.add_column(name, overflow="fold")
     for record in records:
         table.add_row(*_cells(record))
     out.print(table)
@@ -90,15 +92,17 @@ def _cells(record: Record) -> list[str]:
     members: dict[str, Any] = json.loads(record.content)
     outcomes = members.get("outcomes", [])
     subjects = [*members.get("subjects", []), *(outcome["subject"] for outcome in outcomes if "subject" in outcome)]
+    acted = [members["action"], *([members["changed_key"]] if "changed_key" in members else [])]
     cells = [
         str(record.number),
-        datetime.fromtimestamp(members["time"], UTC).isoformat(sep=" ", timespec="seconds"),
+        f"{datetime.fromtimestamp(members['time'], UTC):%Y-%m-%d %H:%M:%S}",
         members["key"],
-        members["action"] + (f" {members['changed_key']}" if "changed_key" in members else ""),
-        ", ".join(members.get("galleries", [])),
-        ", ".join(subject[:8] for subject in dict.fromkeys(subjects)),
-        ", ".join(outcome.get("decision", "none") for outcome in outcomes),
-        ", ".join(f"{outcome['similarity']:.3f}" for outcome in outcomes if "similarity" in outcome),
-        members.get("request_id", ""),
+        " ".join([*acted, ", ".join(map(_outcome, outcomes))]),
+        " ".join([*members.get("galleries", []), *(subject[:8] for subject in dict.fromkeys(subjects))]),
     ]
     return [escape(printable(cell)) for cell in cells]
+
+
+def _outcome(outcome: dict[str, Any]) -> str:
+    decision = outcome.get("decision", "none")
+    return f"{decision} {outcome['similarity']:.3f}" if "similarity" in outcome else decision

@@ -19,7 +19,7 @@ _FOUND = 1  # exit status
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for monitoring.")] = False) -> None:
     """List what is open, unprotected, unsaved or out of date, and how to mend it.
 
-    The exit status is 1 if there is a warning. Nothing is changed.
+    The exit status is 1 if there is a warning. Nothing is changed, except that the files of the keys become private.
     """
     findings = examine(load_settings())
     if as_json:

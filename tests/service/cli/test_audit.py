@@ -48,7 +48,9 @@ def test_commands_are_recorded(capsys: pytest.CaptureFixture[str], photos: Path,
     assert found[7]["changed_key"] == made["id"]
     assert "planted" not in json.dumps(found)
     assert vultus_here(capsys, "audit", "verify").stdout.startswith("8 records form one chain")
-    assert "create_key" in vultus_here(capsys, "audit", "tail").stdout
+    shown = vultus_here(capsys, "audit", "tail").stdout
+    assert f"create_key {made['id']}" in shown  # not folded in 80 columns
+    assert f"identify {found[1]['outcomes'][0]['decision']} 1.000" in shown
 
 
 def test_a_changed_record_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
