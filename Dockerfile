@@ -22,8 +22,9 @@ FROM python:3.11-slim-bookworm AS cpu
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin vultus
 COPY --from=build /opt/vultus /opt/vultus
 COPY --from=build --chown=vultus:vultus /var/lib/vultus /var/lib/vultus
-RUN install --directory --owner vultus --mode 700 /var/lib/vultus/galleries /var/lib/vultus/security
-VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security"]
+RUN install --directory --owner vultus --mode 700 /var/lib/vultus/galleries /var/lib/vultus/security \
+    /var/lib/vultus/encryption /var/lib/vultus/master
+VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security", "/var/lib/vultus/encryption", "/var/lib/vultus/master"]
 ENV PATH=/opt/vultus/bin:$PATH VULTUS_DATA_DIR=/var/lib/vultus PYTHONUNBUFFERED=1
 USER vultus
 EXPOSE 8000

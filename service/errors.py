@@ -42,6 +42,12 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── KeyExists
 │   ├── KeyInvalid
 │   ├── ServerSecretUnfit
+│   ├── EncryptionError      the galleries cannot be decrypted, or are not encrypted
+│   │   ├── MasterKeyMissing
+│   │   ├── MasterKeyUnfit
+│   │   ├── MasterKeyWrong
+│   │   ├── DataKeysUnfit
+│   │   └── NotEncrypted
 │   ├── AuditUnfit
 │   └── AuditStopped
 ├── BackupError              a backup cannot be made or restored
@@ -327,6 +333,40 @@ class ServerSecretUnfit(SecurityError):
     code = "server_secret_unfit"
 
 
+class EncryptionError(SecurityError):
+    """The galleries cannot be decrypted, or are not encrypted."""
+
+
+class MasterKeyMissing(EncryptionError):
+    """The galleries are encrypted, and no master key is configured."""
+
+    code = "master_key_missing"
+
+
+class MasterKeyUnfit(EncryptionError):
+    """The master key cannot be read or written, or is not a key."""
+
+    code = "master_key_unfit"
+
+
+class MasterKeyWrong(EncryptionError):
+    """The galleries are encrypted under another master key."""
+
+    code = "master_key_wrong"
+
+
+class DataKeysUnfit(EncryptionError):
+    """The data keys are missing, damaged, or those of other galleries."""
+
+    code = "data_keys_unfit"
+
+
+class NotEncrypted(EncryptionError):
+    """A master key is configured, and the galleries are not encrypted."""
+
+    code = "not_encrypted"
+
+
 class AuditUnfit(SecurityError):
     """The audit log was altered."""
 
@@ -588,6 +628,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     KeyUnknown: 404,
     KeyExists: 409,
     KeyInvalid: 422,
+    DataKeysUnfit: 500,
     AuditStopped: 503,
     BackupUnconfigured: 409,
     BackupInProgress: 409,

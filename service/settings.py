@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.detection import DetectionOptions
@@ -275,6 +275,42 @@ class SecuritySettings(_Group):
     ] = None
 
 
+class EncryptionSettings(_Group):
+    """Encryption at rest of the galleries; a master key from one of three sources switches it on."""
+
+    master_key_file: Annotated[
+        Path | None,
+        Field(
+            description="file of the master key, under which the galleries are encrypted: 32 random bytes as 64 "
+            "hexadecimal digits or base64; made at the first start if it is missing while nothing is encrypted"
+        ),
+    ] = None
+    master_key: Annotated[
+        SecretStr | None, Field(description="the master key itself; a file is seen by fewer programs")
+    ] = None
+    master_key_command: Annotated[
+        str | None,
+        Field(
+            description="command that prints the master key, such as a call of a key management service; run without a "
+            "shell at each start"
+        ),
+    ] = None
+    directory: Annotated[
+        Path | None,
+        Field(
+            description="directory of the data keys, which are encrypted under the master key; keep it out of copies "
+            "of the disk, so that erased people cannot be read in them; if unset, `encryption` in the data directory"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        sources = (self.master_key_file, self.master_key, self.master_key_command)
+        if sum(source is not None for source in sources) > 1:
+            raise ValueError("set only one of MASTER_KEY_FILE, MASTER_KEY and MASTER_KEY_COMMAND")
+        return self
+
+
 class AuditSettings(_Group):
     """The log of who did what."""
 
@@ -460,6 +496,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     gallery: GallerySettings = GallerySettings()
     security: SecuritySettings = SecuritySettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()
     backup: BackupSettings = BackupSettings()
 
@@ -509,6 +546,11 @@ class Settings(BaseSettings):
     def security_dir(self) -> Path:
         """Directory of the keys and the audit log."""
         return self.security.directory or self.data_dir / "security"
+
+    @property
+    def data_keys_file(self) -> Path:
+        """File of the data keys of encrypted galleries."""
+        return (self.encryption.directory or self.data_dir / "encryption") / "data_keys.sqlite"
 
     @property
     def galleries_dir(self) -> Path:

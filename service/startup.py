@@ -8,6 +8,7 @@ from models.serving.calibrations import CalibrationPlaces
 from models.serving.load import Sharing, load_models
 from models.serving.models import Models
 from models.serving.tuning import Tuning
+from service.encryption.opening import encryption_of
 from service.gallery.galleries import Galleries
 from service.settings import Settings, load_settings
 
@@ -31,6 +32,7 @@ def open_models_and_galleries(
             settings.gallery.search_threads,
             max_templates=settings.gallery.max_templates,
             erasure_log=settings.gallery.erasure_log,
+            encryption=encryption_of(settings),
         )
         try:
             yield galleries, models

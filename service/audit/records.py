@@ -27,6 +27,8 @@ Action = Literal[
     "expire_template",
     "create_key",
     "rotate_key",
+    "encrypt",
+    "rotate_master_key",
     "revoke_key",
     "backup",
 ]

@@ -18,7 +18,9 @@ _KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**5
 _CACHE_KIB = 65536
 
 
-def complete_store(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) -> tuple[int, int, int]:
+def complete_store(
+    path: Path, manifest: Manifest, erasures: Iterable[Erasure], data_keys: Path | None
+) -> tuple[int, int, int]:
     """Remove what was erased since from a store, and let it assign keys that no earlier state of it has assigned.
 
     Otherwise a person who is enrolled after the restore could get the key of one who was erased after the backup, and
@@ -28,6 +30,7 @@ def complete_store(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) 
         path: The store, as it was in the backup.
         manifest: Manifest of the backup.
         erasures: All known erasures.
+        data_keys: File of the data keys, if the store is encrypted. Whose data key is destroyed was erased.
 
     Returns:
         Numbers of removed galleries, subjects and templates.
@@ -41,12 +44,18 @@ def complete_store(path: Path, manifest: Manifest, erasures: Iterable[Erasure]) 
     try:
         with translated_errors("the restored store"), closing(_connect(path)) as connection:
             before = _counts(connection)
+            if data_keys is not None:
+                connection.execute("ATTACH ? AS encryption", (str(data_keys),))
             connection.execute("BEGIN IMMEDIATE")
             for erasure in applied:
                 _erase(connection, erasure)
+            if data_keys is not None:
+                _erase_unreadable(connection)
             now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
             _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
             connection.execute("COMMIT")
+            if data_keys is not None:
+                connection.execute("DETACH encryption")
             after = _counts(connection)
             if before != after:
                 connection.execute("VACUUM")  # SQLite may have left copies where it moved rows
@@ -79,6 +88,16 @@ def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
     for table, keys in (("galleries", erasure.keys.galleries), ("subjects", erasure.keys.subjects)):
         connection.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
     connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
+
+
+def _erase_unreadable(connection: sqlite3.Connection) -> None:
+    """Remove the galleries and subjects whose data keys are destroyed."""
+    for table, kind in (("galleries", "gallery"), ("subjects", "subject")):
+        connection.execute(
+            f"DELETE FROM {table} WHERE NOT EXISTS "
+            f"(SELECT 1 FROM encryption.data_keys AS keys WHERE keys.kind = ? AND keys.key = {table}.key)",
+            (kind,),
+        )
 
 
 def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:

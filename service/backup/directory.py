@@ -3,6 +3,7 @@
 backups/NAME.json    a manifest, written last, so that what it names is complete
 blocks/ab/ab…        blocks
 erasures.log         the erasures of all backups and of the galleries since
+data_keys            the data keys of encrypted galleries, in their newest state
 backup.lock
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from service.backup.blocks import Blocks
 from service.backup.disk import PART, translated_os_errors, write_private
+from service.backup.kept_data_keys import FILES as DATA_KEY_FILES
 from service.backup.manifest import Manifest, read_manifest
 from service.errors import BackupDamaged, BackupInProgress, BackupUnfit, BackupUnknown, ErasuresDamaged
 from service.gallery.erased_keys import Erasure, merged, read_list_file
@@ -23,7 +25,7 @@ from service.gallery.erasure_log import ERASURE_LOG
 from service.storage.private_files import FOREIGN, make_private, open_private
 
 _MANIFESTS, _BLOCKS, _LOCK, _COPIES = "backups", "blocks", "backup.lock", "copies.part"
-_OWN = frozenset({_MANIFESTS, _BLOCKS, _LOCK, _COPIES, ERASURE_LOG, ERASURE_LOG + PART})
+_OWN = frozenset({_MANIFESTS, _BLOCKS, _LOCK, _COPIES, ERASURE_LOG, ERASURE_LOG + PART}) | DATA_KEY_FILES
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z")
 _SUFFIX = ".json"
 _NEXT_S = 0.002  # the next millisecond, however its number is rounded

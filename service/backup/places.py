@@ -24,12 +24,14 @@ class Places:
         secret_file: File of the server secret if it lies elsewhere. It is then its operator's to keep, and not in
             backups.
         erasure_log: File of the list of erasures if it lies elsewhere.
+        data_keys: File of the data keys, if galleries are encrypted.
     """
 
     galleries: Path
     security: Path
     secret_file: Path | None = None
     erasure_log: Path | None = None
+    data_keys: Path | None = None
 
     @property
     def erasures(self) -> Path:
@@ -40,7 +42,11 @@ class Places:
 def places_of(settings: Settings) -> Places:
     """Return where the files of a service lie."""
     return Places(
-        settings.galleries_dir, settings.security_dir, settings.security.secret_file, settings.gallery.erasure_log
+        settings.galleries_dir,
+        settings.security_dir,
+        settings.security.secret_file,
+        settings.gallery.erasure_log,
+        settings.data_keys_file,
     )
 
 

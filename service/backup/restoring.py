@@ -20,13 +20,16 @@ from service.backup.blocks import Blocks
 from service.backup.completion import complete_store
 from service.backup.directory import readable
 from service.backup.disk import PART, translated_os_errors, write_private
+from service.backup.kept_data_keys import read_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
+from service.encryption.data_keys import peek as peek_data_keys
 from service.errors import BackupDamaged, BackupUnfit, ErasuresDamaged, RestoreRefused
 from service.gallery.erased_keys import Erasure, merged, read_list_file
 from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.ownership import LOCK, Ownership
+from service.gallery.store.encryption_state import peek as peek_store
 from service.gallery.store.schema import MIGRATIONS
 from service.security.keys.store import STORE as KEY_STORE
 from service.security.keys.tables import SCHEMA as KEY_SCHEMA
@@ -76,7 +79,7 @@ def restore_backup(
         BackupDamaged: A file of the backup is missing or altered; nothing was restored.
         BackupUnfit: A newer version made the backup; nothing was restored.
         ErasuresDamaged: A list of erasures is missing, damaged or incomplete; nothing was restored.
-        RestoreRefused: There are galleries or keys already.
+        RestoreRefused: There are galleries, keys or data keys already.
         GalleriesInUse: A service uses the directory.
         StorageFull: The disk is full.
         StoreFailed: The file system refused a read or write.
@@ -94,12 +97,16 @@ def restore_backup(
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
-            removed = complete_store(unfinished, manifest, erasures)
+            data_keys = _data_keys(places, source, unfinished, manifest)
+            removed = complete_store(unfinished, manifest, erasures, data_keys)
             write_private(places.erasures, "".join(each.line() for each in erasures).encode())
             for path, file in files:
                 path.rename(path.with_name(file.name))
             if files:
                 sync(places.security)
+            if data_keys is not None and data_keys != places.data_keys:
+                data_keys.rename(data_keys.with_suffix(""))
+                sync(data_keys.parent)
             unfinished.rename(places.galleries / STORE)
             sync(places.galleries)
         return Restored(manifest, len(erasures), *removed, bool(keys))
@@ -136,6 +143,8 @@ def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
     was_cut_off = path.exists()
     _refuse_existing(places, keys if was_cut_off else [], bool(keys))
     parts = [places.security / (file.name + PART) for file in keys]
+    if places.data_keys is not None:
+        parts.append(_part(places.data_keys))
     for left in places.galleries.glob(f"{UNRESTORED}-*"):  # SQLite's files of a store that is made again
         left.unlink()
     write_private(path, b"")
@@ -192,6 +201,36 @@ def _require_readable(manifest: Manifest) -> None:
     newer = any(file.schema > heads[file.name] for file in manifest.files if file.name in heads)
     if newer or int(_store_file(manifest).schema) > len(MIGRATIONS):
         raise BackupUnfit(f"a newer Vultus ({manifest.version}) made the backup {manifest.name}; nothing was restored")
+
+
+def _data_keys(places: Places, source: Path, store: Path, manifest: Manifest) -> Path | None:
+    """Return the file of the data keys of an encrypted store: those in place, or those of the backups beside it.
+
+    Those in place are at least as new as those of the backups.
+
+    Raises:
+        BackupUnfit: There is no place for data keys.
+        BackupDamaged: The data keys of the backups are missing or were altered.
+        RestoreRefused: There are data keys of other galleries.
+    """
+    state = peek_store(store)
+    if state is None or not state.is_encrypted:
+        return None
+    if places.data_keys is None:
+        raise BackupUnfit("the galleries of the backup are encrypted, and there is no place for their data keys")
+    if places.data_keys.exists():
+        found = peek_data_keys(places.data_keys)
+        if found is None or found.store != manifest.store:
+            raise RestoreRefused(f"{places.data_keys} has data keys of other galleries; move it away")
+        return places.data_keys
+    make_private(places.data_keys.parent, (f"{places.data_keys.name}*",))
+    part = _part(places.data_keys)
+    write_private(part, read_data_keys(source, manifest.store))
+    return part
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + PART)
 
 
 def _store_file(manifest: Manifest) -> BackedUpFile:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.types import Progress, no_progress
 from service.backup.directory import BackupDirectory, readable
+from service.backup.kept_data_keys import KEPT_DATA_KEYS, read_data_keys
 from service.errors import BackupDamaged, BackupUnfit
 
 
@@ -32,15 +33,28 @@ def verify_backups(path: Path, name: str | None = None, progress: Progress = no_
     Raises:
         BackupInProgress: A backup is being made in the directory.
         BackupUnknown: There is no such backup.
+        BackupDamaged: The data keys were altered.
         ErasuresDamaged: The list of erasures is damaged or incomplete.
         StoreFailed: The file system refused a read.
     """
     with readable(path) as directory:
         directory.require(name)
         directory.erasures()
+        _verify_data_keys(directory)
         checked: dict[str, str] = {}
         names = directory.names() if name is None else [name]
         return [Verified(each, _faults(directory, each, checked, progress)) for each in names]
+
+
+def _verify_data_keys(directory: BackupDirectory) -> None:
+    """Refuse data keys that were altered; a directory without encrypted galleries has none.
+
+    Raises:
+        BackupDamaged: They were altered.
+    """
+    manifests, _ = directory.manifests()
+    if manifests and (directory.path / KEPT_DATA_KEYS).exists():
+        read_data_keys(directory.path, manifests[-1].store)
 
 
 def _faults(directory: BackupDirectory, name: str, checked: dict[str, str], progress: Progress) -> list[str]:

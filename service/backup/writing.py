@@ -18,12 +18,14 @@ from service.audit.store import STORE as AUDIT_STORE
 from service.backup.blocks import BLOCK_BYTES, Blocks, blocks_of
 from service.backup.copying import copy_store, read_copy
 from service.backup.directory import BackupDirectory, writable
+from service.backup.kept_data_keys import keep_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
 from service.errors import BackupUnfit, StoreFailed
 from service.gallery.erased_keys import Erasure, read_list_file
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.store import gallery_rows, template_rows
+from service.gallery.store.encryption_state import read_state
 from service.security.keys.server_secret import SECRET_FILE
 from service.security.keys.store import STORE as KEY_STORE
 from service.storage.disk_errors import translated_errors
@@ -80,7 +82,7 @@ def make_backup(
 
     Raises:
         BackupInProgress: Another process or thread makes a backup in the directory.
-        BackupUnfit: The directory cannot hold backups of these galleries, or there are no galleries.
+        BackupUnfit: The directory cannot hold backups of these galleries, or there are no galleries or data keys.
         ErasuresDamaged: A list of erasures is damaged or incomplete.
         RequestCancelled: The client disconnected.
         StorageFull: The disk is full.
@@ -100,6 +102,8 @@ def make_backup(
         directory.write_erasures(directory.erasures(listed, erasures))
         files = tuple(_divide(path, directory.blocks, progress, deadline) for path in sorted(copies.iterdir()))
         directory.blocks.flush()
+        if described.is_encrypted:  # after the store, so that all of its subjects have their data keys
+            _keep_data_keys(places, directory, copies, progress, deadline)
         manifest = Manifest(
             name=directory.new_name(now),
             created=now,
@@ -127,6 +131,7 @@ class _Described:
     galleries: int
     subjects: int
     templates: int
+    is_encrypted: bool
 
 
 def _described(path: Path) -> tuple[_Described, list[Erasure]]:
@@ -137,7 +142,8 @@ def _described(path: Path) -> tuple[_Described, list[Erasure]]:
         counts = connection.execute(
             "SELECT (SELECT COUNT(*) FROM galleries), (SELECT COUNT(*) FROM subjects), (SELECT COUNT(*) FROM templates)"
         ).fetchone()
-        return _Described(store, *counts), erasures
+        galleries, subjects, templates = counts
+        return _Described(store, galleries, subjects, templates, read_state(connection).is_encrypted), erasures
 
 
 def schema_of(path: Path) -> str:
@@ -170,6 +176,17 @@ def _copy_security(places: Places, copies: Path, progress: Progress, deadline: D
     for file in filter(lambda file: is_security_file(file.name), files):
         with file.open("rb") as source, os.fdopen(open_private(copies / file.name, os.O_WRONLY), "wb") as target:
             shutil.copyfileobj(source, target)
+
+
+def _keep_data_keys(
+    places: Places, directory: BackupDirectory, copies: Path, progress: Progress, deadline: Deadline | None
+) -> None:
+    if places.data_keys is None or not _has_content(places.data_keys):
+        raise BackupUnfit(f"the data keys {places.data_keys} of the encrypted galleries are missing")
+    copy = copies / places.data_keys.name
+    _copy(places.data_keys, copy, "the store of data keys", progress, deadline)
+    keep_data_keys(directory.path, copy)
+    copy.unlink()
 
 
 def _divide(path: Path, blocks: Blocks, progress: Progress, deadline: Deadline | None) -> BackedUpFile:

@@ -19,6 +19,7 @@ from models.text import printable
 from service.audit.records import Action, Event
 from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
+from service.encryption.opening import encryption_of
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.consistency import check_consistency, check_erasure, size_of
@@ -257,7 +258,14 @@ def require_or_make(galleries: Galleries, name: str) -> bool:
 def _opened(build: bool = True) -> Iterator[Galleries]:
     """Open the galleries without loading a model, because nothing is embedded."""
     settings = load_settings()
-    galleries = Galleries(settings.galleries_dir, None, 0, build=build, erasure_log=settings.gallery.erasure_log)
+    galleries = Galleries(
+        settings.galleries_dir,
+        None,
+        0,
+        build=build,
+        erasure_log=settings.gallery.erasure_log,
+        encryption=encryption_of(settings),
+    )
     try:
         yield galleries
     finally:

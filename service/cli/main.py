@@ -70,6 +70,9 @@ COMMANDS = {
     "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),
     "audit": Command("audit:app", "Show, check and export the log of who did what."),
     "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),
+    "encryption": Command(
+        "encryption:app", "Encrypt the galleries at rest, and change the master key, while no service uses them."
+    ),
     "backup": Command("backup:backup", "Back up the galleries, keys and audit log, beside a service or without one."),
     "restore": Command("backup:restore", "Restore a backup into a data directory without galleries and keys."),
     "gallery": Command("gallery:app", "Manage the galleries of the data directory while no service uses them."),

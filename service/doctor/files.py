@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.doctor.findings import Finding
+from service.gallery.galleries import STORE
+from service.gallery.store.encryption_state import peek
 from service.settings import Settings
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -17,10 +19,16 @@ _ENCRYPTED = "CRYPT-"  # beginning of the ids of dm-crypt
 
 def check_files(settings: Settings) -> Iterator[Finding]:
     """Check the modes of all files that hold data of people or secrets."""
-    directories = [settings.galleries_dir, settings.security_dir, *(settings.data_dir / name for name in _PERSONAL)]
+    directories = [
+        settings.galleries_dir,
+        settings.security_dir,
+        settings.data_keys_file.parent,
+        *(settings.data_dir / name for name in _PERSONAL),
+    ]
     if settings.backup.directory is not None:
         directories.append(settings.backup.directory)
-    secrets = [path for path in (settings.security.secret_file, settings.http.tls_key) if path is not None]
+    candidates = (settings.security.secret_file, settings.http.tls_key, settings.encryption.master_key_file)
+    secrets = [path for path in candidates if path is not None]
     for path in [*(directory for directory in directories if directory.is_dir()), *secrets]:
         open_ones = [name for name in (path, *_inside(path)) if _mode(name) & _OTHERS]
         if open_ones:
@@ -40,15 +48,33 @@ def check_files(settings: Settings) -> Iterator[Finding]:
 
 
 def check_encryption(settings: Settings) -> Iterator[Finding]:
-    """Check whether the disk under the galleries is encrypted."""
-    if not settings.galleries_dir.is_dir() or _is_on_encrypted_device(settings.galleries_dir):
+    """Check whether the galleries are encrypted, and whether their master key is apart from them."""
+    state = peek(settings.galleries_dir / STORE)
+    if state is None:
         return
-    yield Finding(
-        "not_encrypted",
-        "warning",
-        "templates are stored unencrypted: who takes the disk, or a copy of it, has the faces in a comparable form",
-        f"keep {settings.galleries_dir} on an encrypted disk (LUKS), and backups too",
-    )
+    if state.is_encrypted:
+        yield from _check_master_key(settings)
+    elif not _is_on_encrypted_device(settings.galleries_dir):
+        yield Finding(
+            "not_encrypted",
+            "warning",
+            "templates are stored unencrypted: who takes the disk, or a copy of it, has the faces in a comparable form",
+            "set VULTUS_ENCRYPTION__MASTER_KEY_FILE and run vultus encryption enable, or use an encrypted disk (LUKS)",
+        )
+
+
+def _check_master_key(settings: Settings) -> Iterator[Finding]:
+    file = settings.encryption.master_key_file
+    if file is None or not file.exists() or _is_on_encrypted_device(file.parent):
+        return
+    held = [settings.galleries_dir, settings.data_keys_file.parent]
+    if any(file.stat().st_dev == directory.stat().st_dev for directory in held if directory.is_dir()):
+        yield Finding(
+            "master_key_on_same_disk",
+            "note",
+            f"the master key {file} is on the disk of the galleries: who takes the disk can read them",
+            "keep it on another device or in a key management service (VULTUS_ENCRYPTION__MASTER_KEY_COMMAND)",
+        )
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ def erase_gallery(galleries: Galleries, name: str, deadline: Deadline | None = N
         with galleries.database.writing() as connection:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
-        galleries.erasure_log.update()
+        galleries.complete_erasures()
         galleries.drop(gallery)
         return replace(receipt, log_cut=galleries.truncate_log())
 
@@ -64,7 +64,7 @@ def erase_template(
 
 def erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     """Remove erased templates from the index and return whether the write-ahead log was truncated."""
-    galleries.erasure_log.update()
+    galleries.complete_erasures()
     live = galleries.live(gallery)
     live.apply_removed(templates)
     if live.current is not None and (live.outdated or live.needs_snapshot):

@@ -1,5 +1,6 @@
 """Expiry: what its owner wanted to be kept for a time only is erased by itself, like any erasure."""
 
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -65,13 +66,14 @@ def due_until(galleries: Galleries, until: float) -> list[Due]:
 
 
 def subjects_lacking(galleries: Galleries, gallery: str, member: str) -> list[str]:
-    """Return the names of the subjects of a gallery whose metadata lack a member, such as `consent`.
+    """Return the names of the subjects of a gallery whose metadata lack a member, such as `consent`, or have it empty.
 
     Raises:
         GalleryUnknown: No gallery has this name.
     """
     with galleries.database.reading() as connection:
-        return due_rows.lacking(connection, gallery_rows.find(connection, gallery).key, member)
+        subjects = subject_rows.all_of(connection, gallery_rows.find(connection, gallery))
+    return sorted(name for name, text, *_ in subjects.values() if json.loads(text).get(member) in (None, ""))
 
 
 def _erase_some(galleries: Galleries, now: float) -> list[Expired]:

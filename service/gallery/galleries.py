@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from sqlite3 import Connection
 
 from models.deadline import Deadline
 from models.runtime import usable_cores
+from service.encryption.data_keys import DataKeys
+from service.encryption.opening import Encryption, require_master_key
 from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
+from service.gallery.encrypting import destroy_erased_keys, encrypt_database
 from service.gallery.erasure_log import ERASURE_LOG, ErasureLog
 from service.gallery.index.faiss_vectors import search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
@@ -25,7 +27,9 @@ from service.gallery.log_truncation import LogTruncation
 from service.gallery.ownership import LOCK, Ownership
 from service.gallery.records import Gallery
 from service.gallery.store import gallery_rows as rows
+from service.gallery.store.contents import StoreConnection
 from service.gallery.store.database import Database
+from service.gallery.store.encryption_state import peek
 from service.storage.private_files import make_private
 
 STORE = "store.sqlite"
@@ -64,6 +68,7 @@ class Galleries:
         build: bool = True,
         max_templates: int = sys.maxsize,
         erasure_log: Path | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         """Open the galleries of a directory, creating it if missing, and start building their indices.
 
@@ -76,12 +81,14 @@ class Galleries:
             build: Whether to build indices, which searching and completing erasures require.
             max_templates: Maximum number of templates of a subject; a subject that has more keeps them.
             erasure_log: File of the list of erasures; None for one in the directory.
+            encryption: Encryption at rest; None for none.
 
         Raises:
             GalleriesInUse: Another process owns the directory.
             StoreUnfit: The file is not a gallery store, it lost its contents, or a newer version wrote it.
             StoreFailed: The file system refused to create or open the store.
             StorageFull: The disk is full.
+            EncryptionError: The master key or the data keys do not fit the store; nothing was changed.
         """
         self.directory = directory
         self.contract_id = contract_id
@@ -96,9 +103,13 @@ class Galleries:
         try:
             _refuse_unrestored(directory)
             _refuse_truncated(directory)
+            master_key = require_master_key(encryption, peek(directory / STORE))
             self.database = Database(directory / STORE)
-            self.erasure_log = ErasureLog(erasure_log or directory / ERASURE_LOG, self.database)
-            self.erasure_log.update()  # a killed process may not have listed its last erasure
+            self._data_keys: DataKeys | None = None
+            if encryption is not None and master_key is not None:
+                self._data_keys = encrypt_database(self.database, encryption.data_keys, master_key, directory)
+            self._erasure_log = ErasureLog(erasure_log or directory / ERASURE_LOG, self.database)
+            self.complete_erasures()  # a killed process may not have completed its last erasure
             self._log_truncation = LogTruncation(self.database)
             self._log_truncation.truncate()  # a killed process may have left erased records in the log
             remove_partial(directory)
@@ -129,9 +140,11 @@ class Galleries:
         self._log_truncation.close()
         self._threads.shutdown()
         self.database.close()
+        if self._data_keys is not None:
+            self._data_keys.close()
         self._owner.release()
 
-    def find(self, connection: Connection, name: str | Gallery) -> Gallery:
+    def find(self, connection: StoreConnection, name: str | Gallery) -> Gallery:
         """Read a gallery whose embedding contract is that of the loaded model.
 
         Work in several transactions names the gallery in the first only, because the name may be given to another one.
@@ -148,7 +161,7 @@ class Galleries:
         self.require_contract(gallery.contract_id, "the gallery holds embeddings")
         return gallery
 
-    def find_all(self, connection: Connection, names: Sequence[str]) -> list[Gallery]:
+    def find_all(self, connection: StoreConnection, names: Sequence[str]) -> list[Gallery]:
         """Read several galleries like `find`; names that refer to the same gallery return it once.
 
         Raises:
@@ -206,7 +219,9 @@ class Galleries:
         return live if live is not None else self._new_live(gallery)
 
     def _new_live(self, gallery: Gallery) -> LiveIndex:
-        return LiveIndex(self.database, gallery, self.directory, self._threads, self._limits, self._closing)
+        return LiveIndex(
+            self.database, gallery, self.directory, self._threads, self._limits, self._closing, self._data_keys
+        )
 
     def drop(self, gallery: Gallery) -> None:
         """Discard the index and the snapshot of an erased gallery."""
@@ -236,6 +251,12 @@ class Galleries:
                 task.done = self._tasks[key] = self._upkeep.submit(self._rebuild, live, task)
                 return task.done
             return waiting.done
+
+    def complete_erasures(self) -> None:
+        """List the committed erasures, and destroy the data keys of who was erased; called under the store's lock."""
+        self._erasure_log.update()
+        if self._data_keys is not None:
+            destroy_erased_keys(self._data_keys, self.database)
 
     def truncate_log(self) -> bool:
         """Truncate the store's write-ahead log, so that it contains no erased records.

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import GalleriesInUse
@@ -35,3 +37,17 @@ class Ownership:
     def release(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Own a data directory until the block ends.
+
+    Raises:
+        GalleriesInUse: Another process holds the lock.
+    """
+    owner = Ownership(directory)
+    try:
+        yield
+    finally:
+        owner.release()

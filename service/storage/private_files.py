@@ -62,6 +62,27 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def write_once(path: Path, content: bytes) -> None:
+    """Write a new private file, which appears once it is complete; an existing file stays.
+
+    If several processes write it, the first wins.
+
+    Raises:
+        OSError: The file system refused to write the file.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with os.fdopen(open_private(part, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    finally:
+        part.unlink()
+
+
 def _restrict(path: Path, mode: int) -> None:
     if _mode(path) == mode:
         return

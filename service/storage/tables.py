@@ -7,7 +7,7 @@ acknowledged.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,20 @@ class Tables:
         """
         with translated_errors(self._name), self._writer.begin() as connection:
             yield connection
+
+    def truncate_log(self) -> None:
+        """Move the write-ahead log into the store and truncate it, so that it has nothing that was deleted.
+
+        Other readers may prevent it; then a later commit or the end of the process does it.
+
+        Raises:
+            StorageFull: The disk is full.
+            StoreFailed: The file system refused a read or write.
+        """
+        with translated_errors(self._name), closing(self.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,5 +1,6 @@
 """The container image, without a container engine: its install and start steps run in a fresh environment."""
 
+import json
 import os
 import re
 import shlex
@@ -50,9 +51,12 @@ def test_compose_runs_the_image_without_privileges() -> None:
     assert service["build"] == {"context": ".", "target": "cpu"}
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["volumes"] == [f"{name}:/var/lib/vultus/{name}" for name in ("galleries", "security")]
-    assert list(compose["volumes"]) == ["galleries", "security"]
-    assert 'VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security"]' in DOCKERFILE
+    volumes = ["galleries", "security", "encryption", "master"]
+    places = [f"/var/lib/vultus/{name}" for name in volumes]
+    assert service["volumes"] == [f"{name}:{place}" for name, place in zip(volumes, places, strict=True)]
+    assert list(compose["volumes"]) == volumes
+    assert f"VOLUME {json.dumps(places)}" in DOCKERFILE
+    assert service["environment"] == {"VULTUS_ENCRYPTION__MASTER_KEY_FILE": "/var/lib/vultus/master/master.key"}
     assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 

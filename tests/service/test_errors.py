@@ -15,6 +15,7 @@ AT_START_ONLY = {
     *(SettingsInvalid, DemoFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
     *(errors.ServerSecretUnfit, errors.AuditUnfit),
+    *(errors.MasterKeyMissing, errors.MasterKeyUnfit, errors.MasterKeyWrong, errors.NotEncrypted),
     *(errors.BackupUnknown, errors.BackupDamaged, errors.RestoreRefused),
     *core.ExportError.__subclasses__(),
     *core.EvaluationError.__subclasses__(),
@@ -25,7 +26,7 @@ SERVER_ERRORS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
     *(errors.TooManyConnections, errors.AuditStopped),
     *(errors.NotReady, errors.StorageFull, errors.StoreBusy, errors.StoreFailed),
-    errors.ErasuresDamaged,
+    *(errors.ErasuresDamaged, errors.DataKeysUnfit),
 }
 
 

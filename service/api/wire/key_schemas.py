@@ -7,11 +7,9 @@ from pydantic import FailFast, Field
 from service.api.wire.requests import RequestModel
 from service.api.wire.responses import ResponseModel
 from service.security.keys.rates import parse_lifetime
-from service.security.keys.store import MAX_CONCURRENCY, Key, KeyRequest
+from service.security.keys.store import MAX_CONCURRENCY, MAX_GALLERIES, Key, KeyRequest
 from service.security.keys.tokens import Token
 from service.security.scopes import SCOPES, Scope
-
-_MAX_LIST = 1000
 
 Scopes = Annotated[
     tuple[Scope, ...],
@@ -30,7 +28,7 @@ class KeyCreate(RequestModel):
         tuple[str, ...] | None,
         FailFast(),
         Field(
-            max_length=_MAX_LIST,
+            max_length=MAX_GALLERIES,
             description="The galleries that the key reaches, by name, or by the beginning of their names with `*` at "
             "its end; `null` for all galleries. For the key, other galleries do not exist.",
         ),

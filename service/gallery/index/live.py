@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from models.artefact.directories import sync
+from models.errors import VultusError
+from service.encryption.data_keys import DataKeys
 from service.errors import SnapshotUnfit
 from service.gallery.index.base import NO_KEY, Hits, TemplateIndex
 from service.gallery.index.faiss_vectors import new_graph, within
@@ -72,6 +75,7 @@ class LiveIndex:
         threads: Executor,
         limits: IndexLimits,
         closing: threading.Event,
+        data_keys: DataKeys | None = None,
     ) -> None:
         """Start without an index; `build` creates it.
 
@@ -82,12 +86,14 @@ class LiveIndex:
             threads: Threads that search the index.
             limits: Template counts at which the kind of index changes.
             closing: Event that cancels a running build.
+            data_keys: Data keys of the galleries; None if they are not encrypted.
         """
         self.gallery = gallery
         self._database = database
         self._threads = threads
         self._limits = limits
         self._closing = closing
+        self._data_keys = data_keys
         self._path = directory / f"{gallery.key}.graph"
         self._index: TemplateIndex | None = None
         # Recorded before any addition: a store restored from a backup would later reach the sequence of the snapshot.
@@ -173,16 +179,40 @@ class LiveIndex:
     def usable_snapshot_keys(self) -> NDArray[np.int64]:
         """Read the keys of the templates in the snapshot; remove a snapshot that cannot be used."""
         try:
-            keys = read_snapshot(self._path, self._origin()).template_keys
+            keys = self._read_snapshot(self._origin()).template_keys
             return keys[keys > 0]
         except SnapshotUnfit:
             self.remove_snapshot()
             return np.empty(0, np.int64)
 
     def remove_snapshot(self) -> None:
-        """Remove the snapshot."""
+        """Remove the snapshot, and destroy its data key."""
         self._path.unlink(missing_ok=True)
         sync(self._path.parent)
+        if self._data_keys is not None:
+            try:
+                self._data_keys.destroy_snapshot(self.gallery.key)
+            except VultusError as error:
+                _log.warning("the data key of a removed snapshot was not destroyed: %s", error)
+
+    def _read_snapshot(self, now: Origin) -> Snapshot:
+        """Read the snapshot.
+
+        Raises:
+            SnapshotUnfit: It is missing or cannot be used.
+        """
+        if self._data_keys is None:
+            return read_snapshot(self._path, now, None)
+        key = self._data_keys.find("snapshot", [self.gallery.key]).get(self.gallery.key)
+        if key is None:
+            raise SnapshotUnfit("the snapshot has no data key")
+        return read_snapshot(self._path, now, key)
+
+    def _new_snapshot_key(self) -> AESGCM | None:
+        """Return a data key for a new snapshot, which is on the disk; None if the galleries are not encrypted."""
+        if self._data_keys is None:
+            return None
+        return self._data_keys.make_snapshot(self.gallery.key)
 
     def build(self, ignore_snapshot: bool = False) -> None:
         """Build the index from its snapshot if that is usable, otherwise from the store.
@@ -209,7 +239,8 @@ class LiveIndex:
         index = self._index
         while isinstance(index, GraphIndex) and self.needs_snapshot and not self._cancelled:
             before = self._erasures
-            part = write_snapshot(self._path, Snapshot(index.graph, index.sealed()), self._origin())
+            snapshot = Snapshot(index.graph, index.sealed())
+            part = write_snapshot(self._path, snapshot, self._origin(), self._new_snapshot_key())
             with self._database.exclusive():
                 if self._erasures == before and not self._dropped:
                     publish(part, self._path)
@@ -255,7 +286,7 @@ class LiveIndex:
     def _load_graph(self) -> bool:
         """Load the graph from its snapshot and update it from the store; return whether the snapshot was usable."""
         try:
-            graph, sealed = read_snapshot(self._path, self._opened)
+            graph, sealed = self._read_snapshot(self._opened)
         except SnapshotUnfit as error:
             if self._path.exists():
                 _log.warning("index %d is rebuilt: %s", self.gallery.key, error)

@@ -11,6 +11,7 @@ from queue import Empty, Full, LifoQueue
 from models.deadline import Deadline
 from models.errors import VultusError
 from service.errors import StoreUnfit
+from service.gallery.store.contents import RowCipher, StoreConnection
 from service.gallery.store.schema import PAGE_BYTES, migrate
 from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
@@ -28,7 +29,7 @@ class Database:
     """A store file. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open a store, creating it if missing.
+        """Open a store, creating it if missing. Its contents are not encrypted until `encrypt_with` names a cipher.
 
         Raises:
             StoreUnfit: The file is not a gallery store, or a newer version wrote it.
@@ -40,7 +41,8 @@ class Database:
         self._lock = threading.RLock()
         self._checkpoint_wait_ms = _CHECKPOINT_WAIT_MS
         self._closed = False
-        self._readers: LifoQueue[sqlite3.Connection] = LifoQueue(_MAX_IDLE_READERS)
+        self._cipher: RowCipher | None = None
+        self._readers: LifoQueue[StoreConnection] = LifoQueue(_MAX_IDLE_READERS)
         with translated_errors(_NAME):
             os.close(open_private(path, os.O_RDWR))
             self._writer = self._connect()
@@ -59,14 +61,20 @@ class Database:
             self._writer.close()
             raise StoreUnfit(f"{path.name} is not a gallery store: {error}") from error
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    def encrypt_with(self, cipher: RowCipher | None) -> None:
+        """Encrypt and decrypt the contents with a cipher from the next transaction on."""
+        self._cipher = self._writer.cipher = cipher
+
+    def _connect(self) -> StoreConnection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=256, factory=StoreConnection
+        )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_WAIT_MS}")
         return connection
 
     @contextmanager
-    def writing(self, deadline: Deadline | None = None) -> Iterator[sqlite3.Connection]:
+    def writing(self, deadline: Deadline | None = None) -> Iterator[StoreConnection]:
         """Change the store in one transaction, which is durable when the block ends without an error.
 
         Args:
@@ -83,8 +91,10 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.store_new_keys()
                 self._writer.execute("COMMIT")
             except BaseException:
+                self._writer.drop_new_keys()
                 with suppress(sqlite3.Error):  # SQLite may already have rolled back
                     self._writer.execute("ROLLBACK")
                 raise
@@ -118,7 +128,7 @@ class Database:
             deadline.check()
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[StoreConnection]:
         """Read the store in one transaction, which sees a single state of it.
 
         Raises:
@@ -130,12 +140,13 @@ class Database:
             except Empty:
                 connection = self._connect()
             try:
+                connection.cipher = self._cipher
                 connection.execute("BEGIN")
                 yield connection
             finally:
                 self._return(connection)
 
-    def _return(self, connection: sqlite3.Connection) -> None:
+    def _return(self, connection: StoreConnection) -> None:
         """End the transaction of a reader, and keep the connection for other readers if it is usable and one may."""
         try:
             if connection.in_transaction:

@@ -94,12 +94,3 @@ def next_due(connection: sqlite3.Connection, until: float) -> list[tuple[str, st
         "GROUP BY dues.subject ORDER BY first, galleries.name, subjects.name",
         {"until": until, "day": _DAY_S},
     ).fetchall()
-
-
-def lacking(connection: sqlite3.Connection, gallery: int, member: str) -> list[str]:
-    """Read the names of the subjects of a gallery whose metadata lack a member, or have an empty one."""
-    rows = connection.execute(
-        "SELECT name FROM subjects WHERE gallery = ? AND COALESCE(json_extract(metadata, ?), '') = '' ORDER BY name",
-        (gallery, f'$."{member}"'),
-    )
-    return [name for (name,) in rows]

@@ -3,19 +3,20 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from service.errors import GalleryExists, GalleryUnknown
 from service.gallery.erased_keys import ErasedKeys, Erasure
 from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, GallerySettings, IndexKind, Metadata, Receipt
+from service.gallery.store.contents import StoreConnection, new_owners, open_metadata, seal_metadata
 
 _COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days"
 
 
 def add(
-    connection: sqlite3.Connection,
+    connection: StoreConnection,
     name: str,
     contract_id: str,
     dimensions: int,
@@ -30,14 +31,16 @@ def add(
     Raises:
         GalleryExists: A gallery with this name already exists.
     """
+    key = _newest(connection) + 1
+    new_owners(connection, "gallery", [key], key)
     try:
         connection.execute(
             "INSERT INTO galleries "
-            "(name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "(key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(name, contract_id, dimensions, index, keep_crops, json.dumps(metadata), time.time()),
-                *(min_quality, retain_days),
+                *(key, name, contract_id, dimensions, index, keep_crops),
+                *(seal_metadata(connection, "gallery", key, metadata), time.time(), min_quality, retain_days),
             ),
         )
     except sqlite3.IntegrityError as error:
@@ -45,7 +48,7 @@ def add(
     return find(connection, name)
 
 
-def find(connection: sqlite3.Connection, name: str | Gallery) -> Gallery:
+def find(connection: StoreConnection, name: str | Gallery) -> Gallery:
     """Read a gallery by its name, or a gallery that was read earlier, whatever its name is now.
 
     Raises:
@@ -53,13 +56,13 @@ def find(connection: sqlite3.Connection, name: str | Gallery) -> Gallery:
     """
     if isinstance(name, Gallery):
         row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE key = ?", (name.key,)).fetchone()
-        if row is None:
-            raise GalleryUnknown("the gallery was erased meanwhile")
-        return _gallery(row)
+        for gallery in _galleries(connection, [] if row is None else [row]):
+            return gallery
+        raise GalleryUnknown("the gallery was erased meanwhile")
     row = connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name = ?", (lookup_name(name),)).fetchone()
-    if row is None:
-        raise GalleryUnknown("no gallery has this name")
-    return _gallery(row)
+    for gallery in _galleries(connection, [] if row is None else [row]):
+        return gallery
+    raise GalleryUnknown("no gallery has this name")
 
 
 def exists(connection: sqlite3.Connection, gallery: Gallery) -> bool:
@@ -67,10 +70,10 @@ def exists(connection: sqlite3.Connection, gallery: Gallery) -> bool:
     return connection.execute("SELECT 1 FROM galleries WHERE key = ?", (gallery.key,)).fetchone() is not None
 
 
-def iterate(connection: sqlite3.Connection, after: str = "") -> Iterator[Gallery]:
+def iterate(connection: StoreConnection, after: str = "") -> Iterator[Gallery]:
     """Read galleries sorted by name, starting after the name `after`, as far as they are iterated over."""
     for row in connection.execute(f"SELECT {_COLUMNS} FROM galleries WHERE name > ? ORDER BY name", (after,)):
-        yield _gallery(row)
+        yield from _galleries(connection, [row])
 
 
 def names(connection: sqlite3.Connection) -> dict[int, str]:
@@ -79,7 +82,7 @@ def names(connection: sqlite3.Connection) -> dict[int, str]:
 
 
 def change(
-    connection: sqlite3.Connection,
+    connection: StoreConnection,
     gallery: Gallery,
     name: str | None = None,
     index: IndexKind | None = None,
@@ -98,7 +101,7 @@ def change(
             (
                 name or gallery.name,
                 index or gallery.index,
-                json.dumps(gallery.metadata if metadata is None else metadata),
+                seal_metadata(connection, "gallery", gallery.key, gallery.metadata if metadata is None else metadata),
                 gallery.min_quality if min_quality is None else min_quality,
                 gallery.retain_days if retain_days is None else retain_days,
                 gallery.key,
@@ -109,7 +112,7 @@ def change(
     return find(connection, name or gallery.name)
 
 
-def adopt(connection: sqlite3.Connection, gallery: Gallery, settings: GallerySettings) -> Gallery:
+def adopt(connection: StoreConnection, gallery: Gallery, settings: GallerySettings) -> Gallery:
     """Give a gallery without subjects the settings of an exported gallery, except those that differ from the default.
 
     Returns:
@@ -124,7 +127,7 @@ def adopt(connection: sqlite3.Connection, gallery: Gallery, settings: GallerySet
             settings.index if gallery.index == "auto" else gallery.index,
             gallery.keep_crops or settings.keep_crops,
             gallery.min_quality or settings.min_quality,
-            json.dumps(gallery.metadata or settings.metadata),
+            seal_metadata(connection, "gallery", gallery.key, gallery.metadata or settings.metadata),
             gallery.created if settings.created is None else settings.created,
             gallery.retain_days or settings.retain_days,
             gallery.key,
@@ -176,6 +179,17 @@ def erasures_after(connection: sqlite3.Connection, store: str, after: int) -> li
     return [Erasure(store, number, ErasedKeys.from_json(keys)) for number, keys in rows]
 
 
-def _gallery(row: tuple[int, str, str, int, IndexKind, int, str, float, float, float]) -> Gallery:
-    key, name, contract_id, dimensions, index, keep_crops, metadata, *numbers = row
-    return Gallery(key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(metadata), *numbers)
+def _newest(connection: sqlite3.Connection) -> int:
+    """Return the largest key ever assigned to a gallery."""
+    (key,) = connection.execute(
+        "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'galleries'), 0)"
+    ).fetchone()
+    return int(key)
+
+
+def _galleries(connection: StoreConnection, rows: Sequence[tuple[Any, ...]]) -> Iterator[Gallery]:
+    """Yield the galleries of rows, without those that were just erased."""
+    opened = open_metadata(connection, "gallery", [row[0] for row in rows], [row[6] for row in rows])
+    for (key, name, contract_id, dimensions, index, keep_crops, _, *numbers), text in zip(rows, opened, strict=True):
+        if text is not None:
+            yield Gallery(key, name, contract_id, dimensions, index, bool(keep_crops), json.loads(text), *numbers)

@@ -6,6 +6,9 @@ after a restart reads vectors of new templates only. The pseudonym of a subject 
 
 `erasures.keys` and `merged_subjects` serve the restoring of backups: the erasure of a subject must also reach a backup
 in which subjects that were merged into it later still are subjects of their own.
+
+`store.encryption` says how contents are kept (see `contents`); `unfinished` if they are encrypted, but free pages and
+snapshots may still have copies from before.
 """
 
 import sqlite3
@@ -86,6 +89,10 @@ MIGRATIONS = (
         subject INTEGER NOT NULL REFERENCES subjects ON DELETE CASCADE
     ) STRICT;
     CREATE INDEX merged_subjects_subject ON merged_subjects (subject);
+    """,
+    """
+    ALTER TABLE store ADD COLUMN encryption TEXT NOT NULL DEFAULT 'none'
+        CHECK (encryption IN ('none', 'unfinished', 'aes-256-gcm'));
     """,
 )
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from itertools import count as counted
 
 from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
 from service.gallery.erased_keys import ErasedKeys, in_ranges
@@ -18,7 +19,9 @@ from service.gallery.records import (
     Receipt,
     Subject,
 )
+from service.gallery.store.contents import StoreConnection, new_owners, open_metadata, seal_metadata
 from service.gallery.store.gallery_rows import note_erasure
+from service.gallery.store.reencryption import give_contents
 from service.gallery.store.slices import slices
 
 _COLUMNS = (
@@ -28,40 +31,29 @@ _COLUMNS = (
 
 
 def add(
-    connection: sqlite3.Connection, gallery: Gallery, name: str, metadata: Metadata, expires: float | None = None
+    connection: StoreConnection, gallery: Gallery, name: str, metadata: Metadata, expires: float | None = None
 ) -> Subject:
     """Add a subject.
 
     Raises:
         SubjectExists: The gallery already has a subject with this name.
     """
-    try:
-        connection.execute(
-            "INSERT INTO subjects (gallery, name, metadata, created, expires, pseudonym) "
-            "VALUES (?, ?, ?, ?, ?, randomblob(16))",
-            (gallery.key, name, json.dumps(metadata), time.time(), expires),
-        )
-    except sqlite3.IntegrityError as error:
-        raise SubjectExists("the gallery already has a subject with this name") from error
+    if _keys(connection, gallery, [name]):
+        raise SubjectExists("the gallery already has a subject with this name")
+    _insert(connection, gallery, {name: NewSubject(metadata, expires=expires)})
     return find(connection, gallery, name)
 
 
-def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[str, NewSubject]) -> dict[str, int]:
+def add_missing(connection: StoreConnection, gallery: Gallery, names: dict[str, NewSubject]) -> dict[str, int]:
     """Add the missing subjects, and return the keys of all named subjects."""
-    now = time.time()
-    connection.executemany(
-        "INSERT INTO subjects (gallery, name, metadata, created, expires, pseudonym) "
-        "VALUES (?, ?, ?, ?, ?, randomblob(16)) ON CONFLICT (gallery, name) DO NOTHING",
-        [
-            (
-                *(gallery.key, name, json.dumps(new.metadata)),
-                *(now if new.created is None else new.created, new.expires),
-            )
-            for name, new in names.items()
-        ],
-    )
+    known = _keys(connection, gallery, list(names))
+    return known | _insert(connection, gallery, {name: new for name, new in names.items() if name not in known})
+
+
+def _keys(connection: sqlite3.Connection, gallery: Gallery, names: Sequence[str]) -> dict[str, int]:
+    """Return the keys of those named subjects that exist."""
     keys: dict[str, int] = {}
-    for part, marks in slices(list(names)):
+    for part, marks in slices(names):
         keys.update(
             connection.execute(
                 f"SELECT name, key FROM subjects WHERE gallery = ? AND name IN ({marks})", (gallery.key, *part)
@@ -70,7 +62,26 @@ def add_missing(connection: sqlite3.Connection, gallery: Gallery, names: dict[st
     return keys
 
 
-def add_metadata(connection: sqlite3.Connection, metadata: dict[int, Metadata], newer_than: int) -> None:
+def _insert(connection: StoreConnection, gallery: Gallery, subjects: dict[str, NewSubject]) -> dict[str, int]:
+    """Add subjects that are missing, and return their keys."""
+    now = time.time()
+    keys = dict(zip(subjects, counted(newest(connection) + 1), strict=False))
+    new_owners(connection, "subject", keys.values(), gallery.key)
+    connection.executemany(
+        "INSERT INTO subjects (key, gallery, name, metadata, created, expires, pseudonym) "
+        "VALUES (?, ?, ?, ?, ?, ?, randomblob(16))",
+        [
+            (
+                *(keys[name], gallery.key, name, seal_metadata(connection, "subject", keys[name], new.metadata)),
+                *(now if new.created is None else new.created, new.expires),
+            )
+            for name, new in subjects.items()
+        ],
+    )
+    return keys
+
+
+def add_metadata(connection: StoreConnection, metadata: dict[int, Metadata], newer_than: int) -> None:
     """Add members to the metadata of subjects, given by key.
 
     Members that a subject already has are replaced only if the subject is newer than the key `newer_than`.
@@ -80,17 +91,19 @@ def add_metadata(connection: sqlite3.Connection, metadata: dict[int, Metadata], 
     """
     changed = []
     for part, marks in slices(list(metadata)):
-        for key, text in connection.execute(f"SELECT key, metadata FROM subjects WHERE key IN ({marks})", tuple(part)):
-            known = json.loads(text)
+        rows = connection.execute(f"SELECT key, metadata FROM subjects WHERE key IN ({marks})", tuple(part)).fetchall()
+        opened = open_metadata(connection, "subject", [key for key, _ in rows], [stored for _, stored in rows])
+        for (key, _), text in zip(rows, opened, strict=True):
+            known = json.loads(text or "{}")
             added = {name: value for name, value in metadata[key].items() if key > newer_than or name not in known}
-            merged = json.dumps({**known, **added})
-            if len(merged) > MAX_METADATA_CHARACTERS:
+            merged = {**known, **added}
+            if len(json.dumps(merged)) > MAX_METADATA_CHARACTERS:
                 raise LineMalformed(
                     f"the subject would have more than {MAX_METADATA_CHARACTERS} characters of metadata, with what it "
                     "has in the gallery"
                 )
-            if merged != text:
-                changed.append((merged, key))
+            if merged != known:
+                changed.append((seal_metadata(connection, "subject", key, merged), key))
     connection.executemany("UPDATE subjects SET metadata = ? WHERE key = ?", changed)
 
 
@@ -102,7 +115,7 @@ def newest(connection: sqlite3.Connection) -> int:
     return int(key)
 
 
-def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject:
+def find(connection: StoreConnection, gallery: Gallery, name: str) -> Subject:
     """Read a subject.
 
     Raises:
@@ -111,30 +124,30 @@ def find(connection: sqlite3.Connection, gallery: Gallery, name: str) -> Subject
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name = ?", (gallery.key, lookup_name(name))
     ).fetchone()
-    if row is None:
-        raise SubjectUnknown("the gallery has no subject with this name")
-    return _subject(row)
+    for subject in _subjects(connection, [] if row is None else [row]):
+        return subject
+    raise SubjectUnknown("the gallery has no subject with this name")
 
 
-def find_by_key(connection: sqlite3.Connection, key: int) -> Subject:
+def find_by_key(connection: StoreConnection, key: int) -> Subject:
     """Read a subject by its key.
 
     Raises:
         SubjectUnknown: No subject has this key, or it was erased.
     """
     row = connection.execute(f"SELECT {_COLUMNS} FROM subjects WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        raise SubjectUnknown("the subject was erased")
-    return _subject(row)
+    for subject in _subjects(connection, [] if row is None else [row]):
+        return subject
+    raise SubjectUnknown("the subject was erased")
 
 
-def page(connection: sqlite3.Connection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
+def page(connection: StoreConnection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
     """Read at most `limit` subjects sorted by name, starting after the name `after`; -1 means no limit."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name > ? ORDER BY name LIMIT ?",
         (gallery.key, after, limit),
-    )
-    return [_subject(row) for row in rows]
+    ).fetchall()
+    return _subjects(connection, rows)
 
 
 def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
@@ -143,13 +156,18 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(subjects)
 
 
-def all_of(connection: sqlite3.Connection, gallery: Gallery) -> dict[int, tuple[str, str, float, float | None]]:
+def all_of(connection: StoreConnection, gallery: Gallery) -> dict[int, tuple[str, str, float, float | None]]:
     """Read name, metadata as JSON, time of creation and time of expiry of all subjects by key, sorted by key."""
     rows = connection.execute(
         "SELECT key, name, metadata, created, expires FROM subjects WHERE gallery = ? ORDER BY key", (gallery.key,)
-    )
+    ).fetchall()
+    opened = open_metadata(connection, "subject", [row[0] for row in rows], [row[2] for row in rows])
     same: dict[str, str] = {}  # most subjects have the same metadata: none
-    return {key: (name, same.setdefault(text, text), created, expires) for key, name, text, created, expires in rows}
+    return {
+        key: (name, same.setdefault(text, text), created, expires)
+        for (key, name, _, created, expires), text in zip(rows, opened, strict=True)
+        if text is not None
+    }
 
 
 def names(connection: sqlite3.Connection, keys: Sequence[int]) -> dict[int, str]:
@@ -185,7 +203,7 @@ def pseudonyms_by_name(connection: sqlite3.Connection, gallery: str, names: Sequ
 
 
 def change(
-    connection: sqlite3.Connection,
+    connection: StoreConnection,
     gallery: Gallery,
     subject: Subject,
     name: str | None = None,
@@ -202,7 +220,7 @@ def change(
             "UPDATE subjects SET name = ?, metadata = ?, expires = ? WHERE key = ?",
             (
                 name or subject.name,
-                json.dumps(subject.metadata if metadata is None else metadata),
+                seal_metadata(connection, "subject", subject.key, subject.metadata if metadata is None else metadata),
                 subject.expires if expires is None else None if expires == NEVER else expires,
                 subject.key,
             ),
@@ -242,11 +260,12 @@ def remove_empty(connection: sqlite3.Connection, keys: Sequence[int], newer_than
         )
 
 
-def merge(connection: sqlite3.Connection, into: Subject, other: Subject) -> list[int]:
+def merge(connection: StoreConnection, into: Subject, other: Subject) -> list[int]:
     """Move all templates of `other` to `into`, remove `other`, and return the keys of the moved templates."""
     moved = [
         key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
     ]
+    give_contents(connection, other.key, into.key)
     connection.execute(  # what was to be erased with `other` is erased at that time
         "UPDATE templates SET subject = :into, expires = CASE WHEN :expires IS NULL THEN expires "
         "ELSE MIN(COALESCE(expires, :expires), :expires) END WHERE subject = :other",
@@ -272,6 +291,13 @@ def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, l
     return receipt, templates
 
 
-def _subject(row: tuple[int, str, str, float, int, float | None]) -> Subject:
-    key, name, metadata, created, templates, expires = row
-    return Subject(key, name, json.loads(metadata), created, templates, expires)
+def _subjects(
+    connection: StoreConnection, rows: Sequence[tuple[int, str, str, float, int, float | None]]
+) -> list[Subject]:
+    """Return the subjects of rows, without those that were just erased."""
+    opened = open_metadata(connection, "subject", [row[0] for row in rows], [row[2] for row in rows])
+    return [
+        Subject(key, name, json.loads(metadata), created, templates, expires)
+        for (key, name, _, created, templates, expires), metadata in zip(rows, opened, strict=True)
+        if metadata is not None
+    ]

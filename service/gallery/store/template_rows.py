@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count as counted
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,13 @@ from service.gallery.records import (
     Template,
     TemplateSet,
 )
+from service.gallery.store.contents import (
+    StoreConnection,
+    open_crops,
+    open_embeddings,
+    seal_crops,
+    seal_embeddings,
+)
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
 
@@ -27,7 +35,7 @@ _STORED_AS = np.dtype("<f4")
 
 
 def add(
-    connection: sqlite3.Connection, gallery: Gallery, entries: Sequence[tuple[int, NewTemplate]]
+    connection: StoreConnection, gallery: Gallery, entries: Sequence[tuple[int, NewTemplate]]
 ) -> tuple[list[StoreOutcome], Block]:
     """Store templates, each source once.
 
@@ -41,6 +49,13 @@ def add(
     """
     _, last = store_and_sequence(connection)
     now = time.time()
+    embeddings = seal_embeddings(
+        connection,
+        [gallery.contract_id] * len(entries),
+        [subject for subject, _ in entries],
+        range(last + 1, last + 1 + len(entries)),
+        [entry.embedding.astype(_STORED_AS, copy=False).tobytes() for _, entry in entries],
+    )
     before = connection.total_changes
     connection.executemany(
         "INSERT INTO templates "
@@ -57,9 +72,9 @@ def add(
                 entry.quality,
                 now if entry.created is None else entry.created,
                 entry.expires,
-                entry.embedding.astype(_STORED_AS, copy=False).tobytes(),
+                embedding,
             )
-            for key, (subject, entry) in enumerate(entries, last + 1)
+            for key, (subject, entry), embedding in zip(counted(last + 1), entries, embeddings, strict=False)
         ],
     )
     owners_by_source = {}
@@ -73,7 +88,8 @@ def add(
         if stored == key:
             new.append(key - last - 1)
             if entry.crop is not None and gallery.keep_crops:
-                connection.execute("INSERT INTO crops (template, png) VALUES (?, ?)", (key, entry.crop))
+                [crop] = seal_crops(connection, [gallery.contract_id], [subject], [key], [entry.crop])
+                connection.execute("INSERT INTO crops (template, png) VALUES (?, ?)", (key, crop))
     block = Block(
         np.array([last + 1 + position for position in new], np.int64),
         np.array([entries[position][0] for position in new], np.int64),
@@ -140,16 +156,13 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(templates)
 
 
-def block(connection: sqlite3.Connection, gallery: Gallery, after: int, limit: int) -> Block:
+def block(connection: StoreConnection, gallery: Gallery, after: int, limit: int) -> Block:
     """Read at most `limit` templates with their vectors, sorted by key, starting after the key `after`."""
     rows = connection.execute(
-        "SELECT key, subject, embedding FROM templates WHERE gallery = ? AND key > ? ORDER BY key LIMIT ?",
+        "SELECT key, subject, contract_id, embedding FROM templates WHERE gallery = ? AND key > ? ORDER BY key LIMIT ?",
         (gallery.key, after, limit),
     ).fetchall()
-    if not rows:
-        return Block(np.empty(0, np.int64), np.empty(0, np.int64), _no_vectors(gallery))
-    keys, subjects, blobs = zip(*rows, strict=True)
-    return Block(np.array(keys, np.int64), np.array(subjects, np.int64), _vectors(blobs, gallery.dimensions))
+    return Block(*_opened(connection, rows, gallery.dimensions))
 
 
 def owners(connection: sqlite3.Connection, gallery: Gallery) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -172,7 +185,7 @@ def store_and_sequence(connection: sqlite3.Connection) -> tuple[str, int]:
     return str(store), int(sequence)
 
 
-def block_of(connection: sqlite3.Connection, keys: NDArray[np.int64], dimensions: int) -> Block:
+def block_of(connection: StoreConnection, keys: NDArray[np.int64], dimensions: int) -> Block:
     """Read templates by key, sorted by key; erased templates are missing from the answer."""
     found, subjects, embeddings = vectors(connection, keys.tolist(), dimensions)
     order = np.argsort(found)
@@ -180,38 +193,59 @@ def block_of(connection: sqlite3.Connection, keys: NDArray[np.int64], dimensions
 
 
 def vectors(
-    connection: sqlite3.Connection, keys: Sequence[int], dimensions: int
+    connection: StoreConnection, keys: Sequence[int], dimensions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Read templates by key, in no particular order; erased templates are missing from the answer.
 
     Returns:
         (N,) keys of templates, (N,) keys of subjects, (N, D) float32 embeddings.
     """
-    rows: list[tuple[int, int, bytes]] = []
+    rows: list[tuple[int, int, str, bytes]] = []
     for part, marks in slices(keys):
-        rows += connection.execute(f"SELECT key, subject, embedding FROM templates WHERE key IN ({marks})", tuple(part))
-    if not rows:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dimensions), np.float32)
-    found, subjects, blobs = zip(*rows, strict=True)
-    return np.array(found, np.int64), np.array(subjects, np.int64), _vectors(blobs, dimensions)
+        rows += connection.execute(
+            f"SELECT key, subject, contract_id, embedding FROM templates WHERE key IN ({marks})", tuple(part)
+        )
+    return _opened(connection, rows, dimensions)
 
 
-def sets(connection: sqlite3.Connection, subjects: Sequence[int], dimensions: int) -> dict[int, TemplateSet]:
+def sets(connection: StoreConnection, subjects: Sequence[int], dimensions: int) -> dict[int, TemplateSet]:
     """Read all templates of each subject; erased subjects are missing from the answer."""
-    rows: dict[int, list[tuple[bytes, float | None, float | None]]] = {}
+    rows: list[tuple[int, int, str, bytes]] = []
+    weights: dict[int, tuple[float | None, float | None]] = {}
     for part, marks in slices(subjects):
-        for subject, *row in connection.execute(
-            f"SELECT subject, embedding, norm, quality FROM templates WHERE subject IN ({marks}) ORDER BY key",
+        for *row, norm, quality in connection.execute(
+            "SELECT key, subject, contract_id, embedding, norm, quality FROM templates "
+            f"WHERE subject IN ({marks}) ORDER BY key",
             tuple(part),
         ):
-            rows.setdefault(subject, []).append((row[0], row[1], row[2]))
-    return {
-        subject: TemplateSet(
-            _vectors([blob for blob, _, _ in templates], dimensions),
-            _weights([norm for _, norm, _ in templates], [quality for _, _, quality in templates]),
-        )
-        for subject, templates in rows.items()
-    }
+            rows.append((row[0], row[1], row[2], row[3]))
+            weights[row[0]] = (norm, quality)
+    keys, owners, embeddings = _opened(connection, rows, dimensions)
+    positions: dict[int, list[int]] = {}
+    for position, owner in enumerate(owners.tolist()):
+        positions.setdefault(owner, []).append(position)
+    found = {}
+    for owner, of_owner in positions.items():
+        norms, qualities = zip(*(weights[key] for key in keys[of_owner].tolist()), strict=True)
+        found[owner] = TemplateSet(embeddings[of_owner], _weights(norms, qualities))
+    return found
+
+
+def _opened(
+    connection: StoreConnection, rows: Sequence[tuple[int, int, str, bytes]], dimensions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return templates from rows of key, subject, contract and embedding, without those of subjects just erased.
+
+    Returns:
+        (N,) keys of templates, (N,) keys of subjects, (N, D) float32 embeddings.
+    """
+    if not rows:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dimensions), np.float32)
+    keys, subjects, contract_ids, stored = zip(*rows, strict=True)
+    blobs = open_embeddings(connection, contract_ids, subjects, keys, stored)
+    left = [position for position, blob in enumerate(blobs) if blob is not None]
+    vectors = _vectors([blob for blob in blobs if blob is not None], dimensions)
+    return np.array(keys, np.int64)[left], np.array(subjects, np.int64)[left], vectors
 
 
 def _weights(*kinds: Sequence[float | None]) -> NDArray[np.float32]:
@@ -252,16 +286,21 @@ def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receip
 
 
 def export_rows(
-    connection: sqlite3.Connection, gallery: Gallery, first: int, last: int
+    connection: StoreConnection, gallery: Gallery, first: int, last: int
 ) -> Iterator[tuple[int, NewTemplate]]:
     """Read the templates with keys from `first` to `last` for export, sorted by key.
 
     Yields:
         Key of the template, and the template.
     """
-    for key, source, norm, quality, created, expires, blob, crop in connection.execute(
-        "SELECT key, source, norm, quality, created, expires, embedding, png FROM templates "
+    rows = connection.execute(
+        "SELECT key, subject, contract_id, embedding, source, norm, quality, created, expires, png FROM templates "
         "LEFT JOIN crops ON crops.template = key WHERE gallery = ? AND key BETWEEN ? AND ? ORDER BY key",
         (gallery.key, first, last),
-    ):
-        yield key, NewTemplate(_vectors([blob], gallery.dimensions)[0], source, norm, quality, crop, created, expires)
+    ).fetchall()
+    keys, _, embeddings = _opened(connection, [row[:4] for row in rows], gallery.dimensions)
+    embedding_of = dict(zip(keys.tolist(), embeddings, strict=True))
+    for key, subject, contract_id, _, source, norm, quality, created, expires, png in rows:
+        if key in embedding_of:
+            crop = None if png is None else open_crops(connection, [contract_id], [subject], [key], [png])[0]
+            yield key, NewTemplate(embedding_of[key], source, norm, quality, crop, created, expires)

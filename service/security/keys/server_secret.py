@@ -1,11 +1,10 @@
 """The server secret, under which the digests of keys are made."""
 
-import os
 import secrets
 from pathlib import Path
 
 from service.errors import ServerSecretUnfit, StoreFailed
-from service.storage.private_files import open_private
+from service.storage.private_files import write_once
 
 SECRET_FILE = "server.secret"
 
@@ -25,7 +24,7 @@ def read_secret(path: Path, make: bool) -> bytes:
     """
     try:
         if make and not path.exists():
-            _make(path)
+            write_once(path, secrets.token_hex(_BYTES).encode() + b"\n")
         text = path.read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError as error:
         raise ServerSecretUnfit(
@@ -43,18 +42,3 @@ def read_secret(path: Path, make: bool) -> bytes:
             "without it, no key is valid"
         )
     return secret
-
-
-def _make(path: Path) -> None:
-    """Write a new secret to a file that appears once it is complete; the first of several processes wins."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with os.fdopen(open_private(part, os.O_WRONLY | os.O_TRUNC), "w") as file:
-        file.write(secrets.token_hex(_BYTES) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    finally:
-        part.unlink()

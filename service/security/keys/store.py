@@ -27,8 +27,8 @@ STORE = "keys.sqlite"
 ADMIN_KEY_FILE = "admin.key"
 
 MAX_CONCURRENCY = 1_000_000
+MAX_GALLERIES = 1000  # bindings of a key, each of which is compared at every request
 
-_MAX_GALLERIES = 1000  # bindings of a key, each of which is compared at every request
 _SECRET_CHECK = b"vultus server secret"
 
 
@@ -110,8 +110,8 @@ class KeyRequest:
             raise KeyInvalid("a key needs at least one scope")
         if self.galleries is not None and "admin" in scopes:
             raise KeyInvalid("the scope admin reaches all galleries, so a key with it cannot be bound to galleries")
-        if self.galleries is not None and not 1 <= len(self.galleries) <= _MAX_GALLERIES:
-            raise KeyInvalid(f"a key can be bound to 1 to {_MAX_GALLERIES} galleries")
+        if self.galleries is not None and not 1 <= len(self.galleries) <= MAX_GALLERIES:
+            raise KeyInvalid(f"a key can be bound to 1 to {MAX_GALLERIES} galleries")
         if self.concurrency is not None and not 1 <= self.concurrency <= MAX_CONCURRENCY:
             raise KeyInvalid(f"the number of concurrent requests must be 1 to {MAX_CONCURRENCY}")
         if self.expires_in_s is not None and not 0 < self.expires_in_s < float("inf"):
@@ -154,7 +154,7 @@ class KeyStore:
         self.directory = directory
         self._secret_file = secret_file or directory / SECRET_FILE
         with translated_errors(SCHEMA.name):
-            make_private(directory, (f"{STORE}*", SECRET_FILE, ADMIN_KEY_FILE, *AUDIT_FILES))
+            make_private(directory, (f"{STORE}*", f"{SECRET_FILE}*", ADMIN_KEY_FILE, *AUDIT_FILES))
             is_lost = not (directory / STORE).exists() and (directory / SECRET_FILE).exists()
         if is_lost:  # to begin anew would open the service to those who need a key
             raise StoreUnfit(

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from service.backup.places import Places
+from service.encryption.data_keys import DATA_KEYS
+from service.encryption.opening import Encryption
+from service.encryption.source import MasterKeySource
 from service.gallery.administration import create_gallery, list_galleries, list_subjects
 from service.gallery.galleries import Galleries
 from service.gallery.templates import store_templates
 from service.security.keys.store import KeyRequest, KeyStore
-from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, people, template
+from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, MASTER_KEY, people, template
 
 PEOPLE = 6
 
@@ -25,8 +28,33 @@ def enrol(galleries: Galleries, number: int, gallery: str = "staff") -> None:
     store_templates(galleries, gallery, [(name(number), template(vector)) for vector in people(1, 2, number)[0]])
 
 
+def places_in(root: Path, prefix: str = "", encrypted: bool = True) -> Places:
+    """Return places below a directory."""
+    data_keys = root / f"{prefix}encryption" / DATA_KEYS if encrypted else None
+    return Places(root / f"{prefix}galleries", root / f"{prefix}security", data_keys=data_keys)
+
+
 def open_galleries(places: Places) -> Galleries:
-    return Galleries(places.galleries, CONTRACT, DIMENSIONS, build=False, erasure_log=places.erasure_log)
+    encryption = None
+    if places.data_keys is not None:
+        encryption = Encryption(places.data_keys, MasterKeySource(text=MASTER_KEY))
+    return Galleries(
+        places.galleries,
+        CONTRACT,
+        DIMENSIONS,
+        build=False,
+        erasure_log=places.erasure_log,
+        encryption=encryption,
+    )
+
+
+def remove(places: Places) -> None:
+    """Remove all that a restore puts in place."""
+    directories = [places.galleries, places.security]
+    if places.data_keys is not None:
+        directories.append(places.data_keys.parent)
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def contents(galleries: Galleries) -> dict[str, dict[str, int]]:
@@ -59,6 +87,10 @@ class Service:
     galleries: Galleries
     keys: KeyStore
 
+    @property
+    def is_encrypted(self) -> bool:
+        return self.places.data_keys is not None
+
     def close(self) -> None:
         self.galleries.close()
         self.keys.close()
@@ -66,8 +98,7 @@ class Service:
     def lose(self) -> None:
         """Lose everything but the backups."""
         self.close()
-        for directory in (self.places.galleries, self.places.security):
-            shutil.rmtree(directory, ignore_errors=True)
+        remove(self.places)
 
     def reopen(self) -> Galleries:
         """Open what was restored."""
@@ -76,9 +107,9 @@ class Service:
         return self.galleries
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    places = Places(tmp_path / "galleries", tmp_path / "security")
+@pytest.fixture(params=["plain", "encrypted"])
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    places = places_in(tmp_path, encrypted=request.param == "encrypted")
     opened = Service(places, tmp_path / "backups", open_galleries(places), KeyStore(places.security))
     for gallery in ("staff", "visitors"):
         create_gallery(opened.galleries, gallery, "flat")

@@ -9,12 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
-from service.backup.places import Places
 from service.backup.restoring import restore_backup
 from service.backup.writing import make_backup
 from service.gallery.erasure import erase_subject
 from service.gallery.galleries import Galleries
-from tests.service.backup.conftest import enrol, name, open_galleries
+from tests.service.backup.conftest import enrol, name, open_galleries, places_in
 
 _LEFT = 20  # people who are not erased yet
 
@@ -36,7 +35,7 @@ def enrol_and_erase_for_ever(galleries: Galleries, first: int) -> None:
 
 
 def back_up_for_ever(root: Path, first: int) -> None:
-    places = Places(root / "galleries", root / "security")
+    places = places_in(root)
     galleries = open_galleries(places)
     report("ready")
     threading.Thread(target=enrol_and_erase_for_ever, args=(galleries, first), daemon=True).start()
@@ -47,7 +46,7 @@ def back_up_for_ever(root: Path, first: int) -> None:
 
 if __name__ == "__main__":
     where = Path(sys.argv[2])
-    of = Places(where / "galleries", where / "security")
+    of = places_in(where)
     if sys.argv[1] == "backup":
         back_up_for_ever(where, int(sys.argv[3]))
     report("ready")

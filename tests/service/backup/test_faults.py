@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from service.backup.directory import readable
-from service.backup.places import Places
 from service.backup.restoring import restore_backup
 from service.backup.verification import verify_backups
 from service.errors import BackupUnknown, StoreUnfit
@@ -23,7 +22,7 @@ from service.gallery.erasure import erase_subject
 from service.gallery.galleries import STORE, UNRESTORED
 from service.security.keys.store import KeyRequest, KeyStore
 from tests.conftest import ROOT
-from tests.service.backup.conftest import contents, enrol, has_bytes_of, name, open_galleries
+from tests.service.backup.conftest import contents, enrol, has_bytes_of, name, open_galleries, places_in, remove
 
 pytestmark = pytest.mark.faults
 
@@ -53,7 +52,7 @@ def numbers(lines: list[str], word: str) -> set[int]:
 
 def test_a_kill_while_backups_are_made_leaves_complete_backups_only(tmp_path: Path) -> None:
     """The process enrols, erases and makes backups; each round, the newest backup is restored with the list."""
-    places, backups = Places(tmp_path / "galleries", tmp_path / "security"), tmp_path / "backups"
+    places, backups = places_in(tmp_path), tmp_path / "backups"
     chance = random.Random(1)
     galleries = open_galleries(places)
     create_gallery(galleries, "staff", "flat")
@@ -73,7 +72,7 @@ def test_a_kill_while_backups_are_made_leaves_complete_backups_only(tmp_path: Pa
             continue
         with readable(backups) as directory:
             assert set(done[-1:]) <= set(directory.names())
-        again = Places(tmp_path / "again", tmp_path / "again keys")
+        again = places_in(tmp_path, "again ")
         restore_backup(backups, again, lists=[path for path in [places.galleries / "erasures.log"] if path.exists()])
         restored = open_galleries(again)
         found = contents(restored)["staff"]
@@ -87,8 +86,7 @@ def test_a_kill_while_backups_are_made_leaves_complete_backups_only(tmp_path: Pa
                     before = lines[:position]  # of the newest backup that is known to be complete, or earlier ones
             acknowledged = numbers(before, "enrolled") - erased - erasing
             assert {name(number) for number in acknowledged} <= set(found), "an acknowledged subject is lost"
-        for directory_of in (again.galleries, again.security):
-            shutil.rmtree(directory_of, ignore_errors=True)
+        remove(again)
         live = open_galleries(places)
         assert {name(number) for number in enrolled - erased - erasing} <= set(contents(live)["staff"])
         enrolled -= erasing
@@ -99,7 +97,7 @@ def test_a_kill_while_backups_are_made_leaves_complete_backups_only(tmp_path: Pa
 
 
 def test_a_kill_while_a_backup_is_restored_leaves_nothing_that_is_served(tmp_path: Path) -> None:
-    places, backups = Places(tmp_path / "galleries", tmp_path / "security"), tmp_path / "backups"
+    places, backups = places_in(tmp_path), tmp_path / "backups"
     chance = random.Random(2)
     galleries, keys = open_galleries(places), KeyStore(places.security)
     create_gallery(galleries, "staff", "flat")
@@ -116,16 +114,14 @@ def test_a_kill_while_a_backup_is_restored_leaves_nothing_that_is_served(tmp_pat
     shutil.copy(places.galleries / "erasures.log", tmp_path / "kept.log")
     expected = {name(number): 2 for number in range(_ENROLLED) if number % 7}
     began = time.monotonic()
-    for directory in (places.galleries, places.security):
-        shutil.rmtree(directory)
+    remove(places)
     subprocess.run(command_of("restore", tmp_path), check=True, cwd=ROOT, capture_output=True)
     whole_s = (time.monotonic() - began) / 2  # half of it is the start of the process
     outcomes: set[str] = set()
     for number in count():
         if number >= ROUNDS and ("cut off" in outcomes or number >= 10 * ROUNDS):
             break
-        for directory in (places.galleries, places.security):
-            shutil.rmtree(directory, ignore_errors=True)
+        remove(places)
         longest = min(whole_s, 0.15) * 0.5 ** chance.randrange(6)  # machines differ
         for _ in range(3):  # a restore that was cut off is repeated, and cut off again
             run_and_kill(command_of("restore", tmp_path), chance.uniform(0, longest))

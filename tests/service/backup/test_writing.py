@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,21 @@ from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
 from service.security.keys.store import KeyStore
 from tests.conftest import ROOT
-from tests.service.backup.conftest import Service, contents, enrol, everybody, has_bytes_of, name, open_galleries
+from tests.service.backup.conftest import (
+    Service,
+    contents,
+    enrol,
+    everybody,
+    has_bytes_of,
+    name,
+    open_galleries,
+    places_in,
+)
 
 
 def restored(service: Service, tmp_path: Path, backup: str | None = None, *lists: Path) -> dict[str, dict[str, int]]:
     """Restore a backup elsewhere, and return what the galleries have."""
-    places = Places(tmp_path / f"again {backup} {len(lists)}", tmp_path / f"keys {backup} {len(lists)}")
+    places = places_in(tmp_path, f"again {backup} {len(lists)} ", service.is_encrypted)
     restore_backup(service.backups, places, backup, lists)
     galleries = open_galleries(places)
     try:
@@ -45,7 +55,7 @@ def test_a_backup_of_open_galleries_has_everything(service: Service, tmp_path: P
     assert [file.name for file in made.manifest.files] == ["keys.sqlite", "server.secret", STORE]
     assert verify_backups(service.backups)[0].faults == []
     assert restored(service, tmp_path) == before
-    keys = KeyStore(tmp_path / "keys None 0")
+    keys = KeyStore(tmp_path / "again None 0 security")
     assert [key.name for key in keys.list_all()] == ["door"]
     keys.close()
 
@@ -104,7 +114,7 @@ def test_open_directories_of_backups_are_restricted(service: Service, caplog: py
 
 
 def test_a_secret_that_its_operator_keeps_is_not_in_backups(service: Service, tmp_path: Path) -> None:
-    places = Places(service.places.galleries, service.places.security, tmp_path / "elsewhere")
+    places = replace(service.places, secret_file=tmp_path / "elsewhere")
     made = make_backup(places, service.backups)
     assert [file.name for file in made.manifest.files] == ["keys.sqlite", STORE]
 

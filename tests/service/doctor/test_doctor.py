@@ -11,10 +11,20 @@ import trustme
 from service.backup.places import places_of
 from service.backup.writing import make_backup
 from service.doctor.examination import examine
+from service.encryption.master_key import make_master_key_file
+from service.encryption.opening import encryption_of
 from service.gallery.galleries import Galleries
 from service.security.keys.first_start import make_admin_key
 from service.security.keys.store import KeyRequest, KeyStore
-from service.settings import AuditSettings, BackupSettings, HttpSettings, SecuritySettings, Settings, load_settings
+from service.settings import (
+    AuditSettings,
+    BackupSettings,
+    EncryptionSettings,
+    HttpSettings,
+    SecuritySettings,
+    Settings,
+    load_settings,
+)
 from tests.service.cli.command import vultus_here
 
 
@@ -104,7 +114,20 @@ def test_files_that_others_may_read(settings: Settings) -> None:
     (found,) = (finding for finding in examine(settings) if finding.code == "readable_by_others")
     assert found.level == "warning"
     assert "store.sqlite" in found.what
+
+
+def test_encryption_and_where_its_master_key_is(settings: Settings, tmp_path: Path) -> None:
+    Galleries(settings.galleries_dir, "ec1-x", 8).close()
     assert "not_encrypted" in codes(settings)
+    file = tmp_path / "master.key"
+    make_master_key_file(file)
+    settings = settings.model_copy(update={"encryption": EncryptionSettings(master_key_file=file)})
+    Galleries(settings.galleries_dir, "ec1-x", 8, encryption=encryption_of(settings)).close()
+    assert "not_encrypted" not in codes(settings)
+    assert "master_key_on_same_disk" in codes(settings)
+    assert "readable_by_others" not in codes(settings)
+    file.chmod(0o644)
+    assert "readable_by_others" in codes(settings)
 
 
 def test_a_full_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

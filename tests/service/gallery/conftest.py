@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.encryption.data_keys import DATA_KEYS
+from service.encryption.opening import Encryption
+from service.encryption.source import MasterKeySource
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
 from service.gallery.records import NewTemplate
@@ -37,16 +40,30 @@ def template(vector: NDArray[np.float32], norm: float | None = None, source: byt
 
 Open = Callable[..., Galleries]
 
+MASTER_KEY = bytes(range(32)).hex()
+
+
+def encryption_in(directory: Path) -> Encryption:
+    """Return the encryption of a test, with its data keys below a directory."""
+    return Encryption(directory / "encryption" / DATA_KEYS, MasterKeySource(text=MASTER_KEY))
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def encryption(request: pytest.FixtureRequest, tmp_path: Path) -> Encryption | None:
+    """Let every test of galleries run without and with encryption at rest."""
+    return encryption_in(tmp_path) if request.param == "encrypted" else None
+
 
 @pytest.fixture
-def reopen(tmp_path: Path) -> Iterator[Open]:
+def reopen(tmp_path: Path, encryption: Encryption | None) -> Iterator[Open]:
     """Return a function that opens the galleries of one directory, after closing those opened before."""
     opened: list[Galleries] = []
 
     def again(contract_id: str = CONTRACT, limits: IndexLimits = LIMITS) -> Galleries:
         while opened:
             opened.pop().close()
-        opened.append(Galleries(tmp_path / "galleries", contract_id, DIMENSIONS, limits=limits))
+        directory = tmp_path / "galleries"
+        opened.append(Galleries(directory, contract_id, DIMENSIONS, limits=limits, encryption=encryption))
         return opened[-1]
 
     yield again

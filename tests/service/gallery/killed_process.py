@@ -19,7 +19,7 @@ from service.gallery.exchange import import_lines
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
 from service.gallery.templates import store_templates
-from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, template, unit
+from tests.service.gallery.conftest import CONTRACT, DIMENSIONS, encryption_in, template, unit
 
 GALLERY = "staff"
 EACH = 3
@@ -30,8 +30,13 @@ def vectors_of(number: int) -> NDArray[np.float32]:
     return unit(np.random.default_rng(number).standard_normal((EACH, DIMENSIONS)))
 
 
+ENCRYPTED = "encrypted"
+
+
 def open_galleries(directory: Path) -> Galleries:
-    return Galleries(directory, CONTRACT, DIMENSIONS, limits=LIMITS)
+    """Open the galleries of a directory; those below a directory `encrypted` are encrypted."""
+    encryption = encryption_in(directory.parent) if directory.parent.name == ENCRYPTED else None
+    return Galleries(directory, CONTRACT, DIMENSIONS, limits=LIMITS, encryption=encryption)
 
 
 def report(word: str, operation: str, numbers: Sequence[int]) -> None:

@@ -3,11 +3,13 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +19,14 @@ import pytest
 from models.errors import VultusError
 from service.gallery.administration import create_gallery, list_subjects
 from service.gallery.consistency import check_consistency, check_erasure
+from service.gallery.erased_keys import ErasedKeys
 from service.gallery.erasure import erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify, templates_of
 from service.gallery.templates import store_templates
 from tests.conftest import ROOT
-from tests.service.gallery.conftest import Open, people, template
-from tests.service.gallery.killed_process import EACH, GALLERY, OPERATIONS, open_galleries, vectors_of
+from tests.service.gallery.conftest import Open, encryption_in, people, template
+from tests.service.gallery.killed_process import EACH, ENCRYPTED, GALLERY, OPERATIONS, open_galleries, vectors_of
 
 pytestmark = pytest.mark.faults
 
@@ -80,8 +83,22 @@ def run_and_kill(directory: Path, operation: str, first: int, life_s: float, kno
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_kill_at_any_moment_loses_nothing_and_applies_nothing_partially(tmp_path: Path) -> None:
-    directory, known, chance = tmp_path / "galleries", Known(), random.Random(1)
+def undestroyed_data_keys(galleries: Galleries) -> set[int]:
+    """Return the keys of erased subjects whose data keys are not destroyed."""
+    with galleries.database.reading() as connection:
+        erased = {
+            key
+            for (keys,) in connection.execute("SELECT keys FROM erasures")
+            for key in ErasedKeys.from_json(keys).subjects
+        }
+    with closing(sqlite3.connect(encryption_in(galleries.directory.parent).data_keys)) as data_keys:
+        stored = {key for (key,) in data_keys.execute("SELECT key FROM data_keys WHERE kind = 'subject'")}
+    return erased & stored
+
+
+@pytest.mark.parametrize("mode", ["plain", ENCRYPTED])
+def test_a_kill_at_any_moment_loses_nothing_and_applies_nothing_partially(tmp_path: Path, mode: str) -> None:
+    directory, known, chance = tmp_path / mode / "galleries", Known(), random.Random(1)
     galleries = open_galleries(directory)
     create_gallery(galleries, GALLERY, "hnsw")
     galleries.close()
@@ -100,6 +117,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_applies_nothing_partially(tmp_pa
                     templates_of(galleries, GALLERY, str(number_found)).vectors, vectors_of(number_found)
                 )
             assert check_consistency(galleries, GALLERY).faults == []
+            assert mode != ENCRYPTED or not undestroyed_data_keys(galleries)
             if number % 8 == 7 or number == ROUNDS - 1:
                 assert check_erasure(galleries).faults == []
                 for path in directory.iterdir():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service.encryption.opening import Encryption
 from service.errors import (
     GalleriesInUse,
     GalleryExists,
@@ -195,7 +196,7 @@ def test_a_second_process_is_refused_with_the_owners_id(galleries: Galleries) ->
     assert done.stdout.strip() == "galleries_in_use"
 
 
-def test_a_newer_or_invalid_store_is_refused(reopen: Open) -> None:
+def test_a_newer_or_invalid_store_is_refused(reopen: Open, encryption: Encryption | None) -> None:
     directory = reopen().directory
     create_gallery(reopen(), "staff")
     reopen().close()
@@ -203,10 +204,10 @@ def test_a_newer_or_invalid_store_is_refused(reopen: Open) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(StoreUnfit, match="newer Vultus"):
-        Galleries(directory, CONTRACT, DIMENSIONS)
+        Galleries(directory, CONTRACT, DIMENSIONS, encryption=encryption)
     (directory / STORE).write_bytes(b"this is not a database" * 1000)
     with pytest.raises(StoreUnfit, match="not a gallery store"):
-        Galleries(directory, CONTRACT, DIMENSIONS)
+        Galleries(directory, CONTRACT, DIMENSIONS, encryption=encryption)
 
 
 def test_an_empty_store_beside_the_files_of_its_contents_is_refused(reopen: Open) -> None:
@@ -222,12 +223,13 @@ def test_an_empty_store_beside_the_files_of_its_contents_is_refused(reopen: Open
     assert graph.exists()
 
 
-def test_a_damaged_embedding_is_a_sentence(galleries: Galleries) -> None:
+def test_a_damaged_embedding_is_a_sentence(galleries: Galleries, encryption: Encryption | None) -> None:
     create_gallery(galleries, "staff")
     store_templates(galleries, "staff", [("ann", template(VECTORS[0])), ("ben", template(VECTORS[1]))])
     with galleries.database.writing() as connection:
         connection.execute("UPDATE templates SET embedding = substr(embedding, 1, 100) WHERE key = 1")
-    with pytest.raises(StoreFailed, match="damaged: an embedding has 100 bytes"):
+    reason = "an embedding has 100 bytes" if encryption is None else "an encrypted value was altered"
+    with pytest.raises(StoreFailed, match=f"damaged: {reason}"):
         templates_of(galleries, "staff", "ann")
     with pytest.raises(StoreFailed, match="damaged"):
         list(export_lines(galleries, "staff"))

@@ -1,0 +1,31 @@
+"""Create the tables of data keys."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "data_keys_0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    op.create_table(
+        "data_keys",
+        sa.Column("kind", sa.String(8), primary_key=True),
+        sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("gallery", sa.BigInteger, nullable=False),
+        sa.Column("wrapped", sa.LargeBinary(60), nullable=False),
+    )
+    op.create_index("data_keys_gallery", "data_keys", ["gallery"])
+    op.create_table(
+        "data_keys_state",
+        sa.Column("store", sa.String(32), nullable=False),
+        sa.Column("master_key", sa.String(16), nullable=False),
+        sa.Column("last_erasure", sa.BigInteger, nullable=False),
+    )
+
+
+def downgrade() -> None:
+    """Remove the tables."""
+    op.drop_table("data_keys_state")
+    op.drop_table("data_keys")
