@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,7 @@ help:
 	@echo "make bench-guard     measure what keys and the audit log cost; compare with a service without them"
 	@echo "make bench-export    measure time and memory of an export; compare with the exporter of torch"
 	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
+	@echo "make bench-encryption measure what encryption at rest costs; compare with a gallery without it (TEMPLATES=n)"
 	@echo "make bench-openset   measure 1:N over HTTP on LFW; compare with a numpy search (LFW=directory)"
 	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
 	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
@@ -135,6 +136,9 @@ bench-export: $(VENV)/dev.stamp
 
 bench-gallery: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.galleries --templates $(or $(TEMPLATES),1000000)
+
+bench-encryption: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.bench.encryption --templates $(or $(TEMPLATES),1000000)
 
 bench-accuracy: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo

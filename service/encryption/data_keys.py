@@ -24,6 +24,7 @@ from service.encryption.master_key import KEY_BYTES, MasterKey
 from service.encryption.tables import SCHEMA, data_keys, data_keys_state
 from service.errors import DataKeysUnfit, MasterKeyWrong
 from service.gallery.erased_keys import Erasure
+from service.storage.disk_errors import translated_errors
 from service.storage.reading import open_unchanged
 from service.storage.tables import Tables
 
@@ -34,6 +35,10 @@ Kind = Literal["gallery", "subject", "snapshot"]
 _CACHED = 4096  # opened data keys, 1 kB each
 _AT_ONCE = 500  # keys in one statement
 _REWRAPPED_AT_ONCE = 10_000
+_WRAPPED = select(data_keys.c.wrapped).where(
+    data_keys.c.kind == bindparam("of_kind"), data_keys.c.key == bindparam("of_key")
+)
+_NEWEST = select(func.coalesce(func.max(data_keys.c.key), 0))
 
 
 class DataKeysState(NamedTuple):
@@ -88,8 +93,11 @@ class DataKeys:
                     state = DataKeysState(store, master_key.id, 0)
                     connection.execute(delete(data_keys_state))
                     connection.execute(insert(data_keys_state).values(state._asdict()))
+                self._newest = connection.execute(_NEWEST).scalar_one()
             require_fit(state, master_key, store)
             self._last_erasure = state.last_erasure
+            # Many are read at once, so the statement is compiled once and goes to the driver.
+            self._select = str(_WRAPPED.compile(dialect=self._tables.engine.dialect))
         except BaseException:
             self._tables.close()
             raise
@@ -108,7 +116,10 @@ class DataKeys:
             StoreFailed: The file system refused a read.
         """
         wanted = list(keys)
-        for key in set(wanted) - self.find(kind, wanted).keys():
+        stored = self.find(kind, [key for key in wanted if key <= self._newest])
+        for key in wanted:
+            if key in stored:
+                continue
             plain = AESGCM.generate_key(8 * KEY_BYTES)
             self._new[kind, key] = _New(gallery, self._master_key.wrap(plain, self._context(kind, key)))
             self._remember(kind, key, AESGCM(plain))
@@ -129,6 +140,7 @@ class DataKeys:
         ]
         with self._tables.writing() as connection:
             connection.execute(insert(data_keys), rows)
+        self._newest = max(self._newest, *(key for _, key in self._new))
         self._new.clear()
 
     def drop_new(self) -> None:
@@ -257,12 +269,13 @@ class DataKeys:
         return total
 
     def _read(self, kind: Kind, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        with self._tables.reading() as connection:
-            for start in range(0, len(keys), _AT_ONCE):
-                part = keys[start : start + _AT_ONCE]
-                wanted = (data_keys.c.kind == kind) & data_keys.c.key.in_(part)
-                rows = connection.execute(select(data_keys.c.key, data_keys.c.wrapped).where(wanted))
-                yield from ((key, wrapped) for key, wrapped in rows)
+        with translated_errors(SCHEMA.name), closing(self._tables.engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            for key in keys:
+                cursor.execute(self._select, (kind, key))
+                for row in cursor.fetchall():
+                    yield key, row[0]
+            cursor.close()
 
     def _remember(self, kind: Kind, key: int, opened: AESGCM) -> None:
         with self._lock:

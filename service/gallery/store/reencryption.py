@@ -53,8 +53,9 @@ def encrypt_contents(connection: StoreConnection, progress: Progress) -> int:
             sealed = seal_metadata_text(connection, "gallery", key, text)
             connection.execute("UPDATE galleries SET metadata = ? WHERE key = ?", (sealed, key))
     for rows in _pages(connection, "SELECT key, gallery, metadata FROM subjects WHERE key > ?", (), _ROWS):
-        for key, gallery, text in rows:
-            new_owners(connection, "subject", [key], gallery)
+        for gallery in dict.fromkeys(row[1] for row in rows):
+            new_owners(connection, "subject", [row[0] for row in rows if row[1] == gallery], gallery)
+        for key, _, text in rows:
             if (sealed := seal_metadata_text(connection, "subject", key, text)) != text:
                 connection.execute("UPDATE subjects SET metadata = ? WHERE key = ?", (sealed, key))
         connection.store_new_keys()
