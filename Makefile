@@ -36,7 +36,7 @@ help:
 	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
 	@echo "make bench-accuracy  measure LFW View 2 and changed decisions in every precision (LFW=directory, MODEL=artefact)"
 	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
-	@echo "make bench-guard     measure what keys and the audit log cost; compare with a service without them"
+	@echo "make bench-guard     measure what keys, audit log and encryption cost; compare with a service without them"
 	@echo "make bench-export    measure time and memory of an export; compare with the exporter of torch"
 	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
 	@echo "make bench-encryption measure what encryption at rest costs; compare with a gallery without it (TEMPLATES=n)"

@@ -221,7 +221,10 @@ def _refuse_nested(places: Places, target: Path) -> None:
     Raises:
         BackupUnfit: The directory is one of those that are backed up, or lies in one.
     """
-    for directory in (places.galleries, places.security):
+    directories = [places.galleries, places.security]
+    if places.data_keys is not None:
+        directories.append(places.data_keys.parent)
+    for directory in directories:
         if target.resolve().is_relative_to(directory.resolve()):
             raise BackupUnfit(f"{target} lies in {directory}, which is backed up; choose a directory elsewhere")
 

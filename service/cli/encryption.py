@@ -29,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
 )
 
+_UNFINISHED = "; free space may still have contents that are not: run vultus encryption enable"
+
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -41,7 +43,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         say(json.dumps({"encrypted": is_encrypted, "master_key": None if keys is None else keys.master_key}))
     elif is_encrypted:
         under = "with missing data keys" if keys is None else f"under the master key {keys.master_key}"
-        say(f"the galleries are encrypted {under}")
+        unfinished = state is not None and state.encryption == "unfinished"
+        say(f"the galleries are encrypted {under}" + (_UNFINISHED if unfinished else ""))
     else:
         say("there are no galleries" if state is None else "the galleries are not encrypted")
 

@@ -52,6 +52,13 @@ def check_encryption(settings: Settings) -> Iterator[Finding]:
     state = peek(settings.galleries_dir / STORE)
     if state is None:
         return
+    if state.encryption == "unfinished":
+        yield Finding(
+            "encryption_unfinished",
+            "warning",
+            "free space of the store may still have templates that are not encrypted",
+            "make room for a second copy of the store, stop the service, and run vultus encryption enable",
+        )
     if state.is_encrypted:
         yield from _check_master_key(settings)
     elif not _is_on_encrypted_device(settings.galleries_dir):

@@ -60,6 +60,7 @@ class _New(NamedTuple):
 
     gallery: int
     wrapped: bytes
+    opened: AESGCM
 
 
 class DataKeys:
@@ -121,8 +122,8 @@ class DataKeys:
             if key in stored:
                 continue
             plain = AESGCM.generate_key(8 * KEY_BYTES)
-            self._new[kind, key] = _New(gallery, self._master_key.wrap(plain, self._context(kind, key)))
-            self._remember(kind, key, AESGCM(plain))
+            wrapped = self._master_key.wrap(plain, self._context(kind, key))
+            self._new[kind, key] = _New(gallery, wrapped, AESGCM(plain))
 
     def store_new(self) -> None:
         """Write the data keys that were made since the last call to the disk.
@@ -145,9 +146,6 @@ class DataKeys:
 
     def drop_new(self) -> None:
         """Drop the data keys that were made since the last call of `store_new`."""
-        with self._lock:
-            for kind, key in self._new:
-                self._opened.pop((kind, key), None)
         self._new.clear()
 
     def find(self, kind: Kind, keys: Iterable[int]) -> dict[int, AESGCM]:
@@ -162,10 +160,12 @@ class DataKeys:
         with self._lock:
             for key in dict.fromkeys(keys):
                 opened = self._opened.get((kind, key))
-                if opened is None:
-                    missing.append(key)
-                else:
+                if opened is not None:
                     found[key] = opened
+                elif (new := self._new.get((kind, key))) is not None:
+                    found[key] = new.opened
+                else:
+                    missing.append(key)
         if missing:
             for key, wrapped in self._read(kind, missing):
                 found[key] = AESGCM(self._master_key.unwrap(wrapped, self._context(kind, key)))

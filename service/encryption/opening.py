@@ -1,5 +1,6 @@
 """Opening of encrypted galleries: with the right master key, or not at all."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from service.encryption.master_key import MasterKey
 from service.encryption.source import MasterKeySource
 from service.errors import DataKeysUnfit, MasterKeyMissing, NotEncrypted, StoreFailed
 from service.gallery.store.encryption_state import StoreState
-from service.settings import Settings
+from service.settings import Settings, SettingsInvalid
 from service.storage.private_files import make_private
+
+_log = logging.getLogger("vultus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,24 @@ class Encryption:
 
 
 def encryption_of(settings: Settings) -> Encryption | None:
-    """Return the encryption that the settings configure; None for none."""
+    """Return the encryption that the settings configure; None for none.
+
+    Raises:
+        SettingsInvalid: The data keys would lie among the galleries.
+    """
     encryption = settings.encryption
     key = encryption.master_key
     source = MasterKeySource(
         encryption.master_key_file, None if key is None else key.get_secret_value(), encryption.master_key_command
     )
-    return Encryption(settings.data_keys_file, source) if source.is_set else None
+    if not source.is_set:
+        return None
+    if settings.data_keys_file.resolve().is_relative_to(settings.galleries_dir.resolve()):
+        raise SettingsInvalid(
+            "VULTUS_ENCRYPTION__DIRECTORY lies in the directory of the galleries; keep the data keys apart, because "
+            "copies of the galleries must not have them"
+        )
+    return Encryption(settings.data_keys_file, source)
 
 
 def require_master_key(encryption: Encryption | None, state: StoreState | None) -> MasterKey | None:
@@ -60,7 +74,7 @@ def require_master_key(encryption: Encryption | None, state: StoreState | None) 
                 "a master key is set, but the galleries are not encrypted; stop the service and run vultus encryption "
                 "enable, or unset the master key"
             )
-        return encryption.master_key.read_or_make()
+        return _read_or_make(encryption.master_key)
     if encryption is None:
         raise MasterKeyMissing(
             "the galleries are encrypted; set VULTUS_ENCRYPTION__MASTER_KEY_FILE, VULTUS_ENCRYPTION__MASTER_KEY or "
@@ -74,6 +88,17 @@ def require_master_key(encryption: Encryption | None, state: StoreState | None) 
             "from a backup: without them, nothing of the galleries can be read"
         )
     require_fit(found, master_key, state.store)
+    return master_key
+
+
+def _read_or_make(source: MasterKeySource) -> MasterKey:
+    is_new = source.file is not None and not source.file.exists()
+    master_key = source.read_or_make()
+    if is_new:
+        _log.warning(
+            "made the master key %s; keep a copy elsewhere: without it, nothing of the galleries can be read",
+            source.file,
+        )
     return master_key
 
 

@@ -48,7 +48,7 @@ def encrypt_database(database: Database, path: Path, master_key: MasterKey, dire
     try:
         database.encrypt_with(RowCipher(keys))
         if state.encryption == "unfinished":
-            _finish(database, directory)
+            _finish_later(database, directory)
         elif not state.is_encrypted:
             with database.writing() as connection:
                 write_state(connection, "aes-256-gcm")
@@ -127,6 +127,14 @@ def change_master_key(store: Path, encryption: Encryption, new: MasterKey, progr
         raise NotEncrypted("the galleries are not encrypted")
     with closing(open_data_keys(encryption.data_keys, old, state.store)) as keys:
         return keys.rewrap(new, progress)
+
+
+def _finish_later(database: Database, directory: Path) -> None:
+    """Finish an encryption that was cut off; if the disk has no room for it, the next start tries it again."""
+    try:
+        _finish(database, directory)
+    except VultusError as error:
+        _log.warning("free space of the store may still have contents that are not encrypted: %s", error)
 
 
 def _finish(database: Database, directory: Path) -> None:

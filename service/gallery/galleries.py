@@ -295,10 +295,15 @@ class Galleries:
             _log.error("upkeep of index %d failed: %s: %s", live.gallery.key, type(error).__name__, error)
 
     def _remove_orphans(self, keys: set[int]) -> None:
-        """Remove the snapshots of galleries that no longer exist."""
+        """Remove the snapshots of galleries that no longer exist, and destroy the data keys of missing snapshots."""
+        names = {str(key) for key in keys}
         for path in self.directory.glob("*.graph"):
-            if path.stem not in {str(key) for key in keys}:
+            if path.stem not in names:
                 path.unlink()
+        if self._data_keys is not None:
+            for key in self._data_keys.all_of("snapshot"):
+                if not (self.directory / f"{key}.graph").exists():
+                    self._data_keys.destroy_snapshot(key)
 
 
 def _refuse_unrestored(directory: Path) -> None:

@@ -21,6 +21,7 @@ from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
 
 _BUSY_WAIT_MS = 5000  # maximum time to wait for other processes that write
+_TRUNCATION_WAIT_MS = 250  # maximum time that the truncation of a log waits for readers
 _MIGRATION_SCRIPTS = Path(__file__).parent / "migrations"
 _BEGIN = "begin"  # execution option: the statement that begins a transaction
 
@@ -107,8 +108,12 @@ class Tables:
         """
         with translated_errors(self._name), closing(self.engine.raw_connection()) as connection:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            cursor.close()
+            try:
+                cursor.execute(f"PRAGMA busy_timeout = {_TRUNCATION_WAIT_MS}")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {_BUSY_WAIT_MS}")
+                cursor.close()
 
     def close(self) -> None:
         """Close all connections."""

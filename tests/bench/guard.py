@@ -1,4 +1,4 @@
-"""`make bench-guard`: what keys and the audit log cost, compared in turn with a service that has neither."""
+"""`make bench-guard`: what keys, audit log and encryption cost, compared in turn with a service without them."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ def main() -> None:
     console = Console()
     requests = requests_of(bench_photos(PackStore(load_settings().packs_dir))[SMALL])
     title = "verifications per second; ratios are medians of rounds"
-    table = Table("what", "open, no log", "key and audit log", "ratio", title=title, title_justify="left")
+    table = Table("what", "open, no log", "key, audit log, encryption", "ratio", title=title, title_justify="left")
     for name, cache in (("references not remembered", "0"), ("references remembered", "256")):
         for clients in (1, 16):
             plain, guarded = _rates(requests, cache, clients, rounds)
@@ -41,7 +41,8 @@ def main() -> None:
                 f"{median(guarded):.1f}",
                 f"{median(after / before for before, after in zip(plain, guarded, strict=True)):.3f}",
             )
-    starts = [[_ready_s(_OPEN), _ready_s({})] for _ in range(_STARTS)]
+    with tempfile.TemporaryDirectory() as directory:
+        starts = [[_ready_s(_OPEN), _ready_s(_guarded(directory))] for _ in range(_STARTS)]
     before, after = (median(pair[position] for pair in starts) for position in (0, 1))
     table.add_row("start to ready, s", f"{before:.2f}", f"{after:.2f}", f"{after / before:.3f}")
     console.print(table)
@@ -57,7 +58,7 @@ def _rates(requests: Sequence[Request], cache: str, clients: int, rounds: int) -
         rates: tuple[list[float], list[float]] = ([], [])
         with (
             serving(VULTUS_CACHE__REFERENCES=cache, **_OPEN) as plain,
-            serving(VULTUS_CACHE__REFERENCES=cache, VULTUS_SECURITY__DIRECTORY=directory) as guarded,
+            serving(VULTUS_CACHE__REFERENCES=cache, **_guarded(directory)) as guarded,
         ):
             for _ in range(rounds):
                 for served, sent, found in zip((plain, guarded), (requests, guarded_requests), rates, strict=True):
@@ -68,9 +69,17 @@ def _rates(requests: Sequence[Request], cache: str, clients: int, rounds: int) -
     return rates
 
 
+def _guarded(directory: str) -> dict[str, str]:
+    return {
+        "VULTUS_SECURITY__DIRECTORY": f"{directory}/security",
+        "VULTUS_ENCRYPTION__DIRECTORY": f"{directory}/encryption",
+        "VULTUS_ENCRYPTION__MASTER_KEY_FILE": f"{directory}/master.key",
+    }
+
+
 def _key(directory: str) -> bytes:
     command = [*_VULTUS, "keys", "create", "bench", "--scope", "verify", "--rate", "100000/s", "--json"]
-    environment = {**os.environ, "VULTUS_SECURITY__DIRECTORY": directory}
+    environment = {**os.environ, **_guarded(directory)}
     done = subprocess.run(command, env=environment, capture_output=True, check=True)
     key: str = json.loads(done.stdout)["key"]
     return key.encode()

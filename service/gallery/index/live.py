@@ -189,10 +189,13 @@ class LiveIndex:
         """Remove the snapshot, and destroy its data key."""
         self._path.unlink(missing_ok=True)
         sync(self._path.parent)
+        self._destroy_snapshot_key()
+
+    def _destroy_snapshot_key(self) -> None:
         if self._data_keys is not None:
             try:
                 self._data_keys.destroy_snapshot(self.gallery.key)
-            except VultusError as error:
+            except VultusError as error:  # the next start destroys it
                 _log.warning("the data key of a removed snapshot was not destroyed: %s", error)
 
     def _read_snapshot(self, now: Origin) -> Snapshot:
@@ -246,6 +249,7 @@ class LiveIndex:
                     publish(part, self._path)
                 else:  # templates erased during the write may be in it
                     part.unlink()
+                    self._destroy_snapshot_key()
 
     def _build_segments(self, kind: Literal["flat", "flat-fp16", "sq8"]) -> None:
         sample = self._sample() if kind == "sq8" else None

@@ -437,6 +437,17 @@ def test_rotation_wraps_the_data_keys_only(
     again.close()
 
 
+def test_more_new_subjects_at_once_than_opened_data_keys_are_kept(
+    galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.encryption.data_keys._CACHED", 5)
+    vectors = people(40, 1, 12)[:, 0]
+    entries = [NewTemplate(vector, hashlib.sha256(vector.tobytes()).digest()) for vector in vectors]
+    store_templates(galleries, "staff", [(f"new {number}", entry) for number, entry in enumerate(entries)])
+    for number in (0, 39):
+        np.testing.assert_array_equal(templates_of(galleries, "staff", f"new {number}").vectors[0], vectors[number])
+
+
 def test_a_snapshot_without_its_data_key_is_rebuilt(
     galleries: Galleries, tmp_path: Path, encryption: Encryption
 ) -> None:
