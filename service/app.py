@@ -3,10 +3,12 @@
 import threading
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from models.serving.models import Models
 from service.api.access import AccessMiddleware
@@ -15,12 +17,15 @@ from service.api.auditing import Auditor
 from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
+from service.api.observation import ObservationMiddleware, count_answer, log_answer
 from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
 from service.api.routes import KEY_ROUTER, ROUTERS
+from service.api.service_state import ServiceState
 from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.audit.log import AuditLog
 from service.gallery.galleries import Galleries
+from service.metrics.instruments import Metrics
 from service.operations.reference_cache import ReferenceCache
 from service.security.guard import Guard
 from service.security.keys.store import KeyStore
@@ -44,6 +49,11 @@ def switch_models(app: FastAPI, models: Models) -> None:
     weakref.finalize(earlier, closing.start).atexit = False
 
 
+def _operation_id(route: APIRoute) -> str:
+    """Return the name of a route, which generated clients use for their methods."""
+    return route.name
+
+
 def create_app(
     models: Models,
     galleries: Galleries,
@@ -51,6 +61,7 @@ def create_app(
     guard: Guard | None = None,
     keys: KeyStore | None = None,
     audit: AuditLog | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -61,14 +72,18 @@ def create_app(
         guard: Admits requests by their keys; None for an application that is open to everybody.
         keys: Store of the keys; None for an application without the routes of keys.
         audit: Log of what requests did; None to record nothing.
+        metrics: Counts what requests did; None for new ones.
     """
     guard = guard or Guard(None, open_to="everybody")
+    metrics = metrics or Metrics()
+    admission = Admission(settings.request.places, settings.request.overload_places)
     app = FastAPI(
         title="Vultus",
         version=VERSION,
         summary="Self-hosted face verification: every decision with its measured error rate.",
         docs_url=None,  # the documentation pages load scripts from another server
         redoc_url=None,
+        generate_unique_id_function=_operation_id,
         redirect_slashes=False,  # the redirection would lead to whatever host the request names
     )
     app.state.backend = Backend(
@@ -77,8 +92,10 @@ def create_app(
         galleries=galleries,
         references=ReferenceCache(settings.cache.references, settings.cache.lifetime_s),
         guard=guard,
-        auditor=Auditor(audit),
-        admission=Admission(settings.request.places, settings.request.overload_places),
+        auditor=Auditor(audit, metrics),
+        metrics=metrics,
+        draining=threading.Event(),
+        admission=admission,
         bodies=BodyBudget(settings.request.buffered_bytes, settings.request.streams_bytes),
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
         stream_workers=anyio.CapacityLimiter(max(1, settings.request.workers // 2)),
@@ -99,7 +116,11 @@ def create_app(
             expose_headers=[HEADER, "Retry-After", "Server-Timing"],
         )
     app.add_middleware(TrustedOriginsMiddleware, hosts=settings.http.trusted_hosts, origins=settings.http.cors_origins)
+    app.add_middleware(ObservationMiddleware, observers=[partial(count_answer, metrics), log_answer])
     app.add_middleware(RequestIdMiddleware)
+    metrics.registry.register(
+        ServiceState(lambda: app.state.backend.models, galleries, admission, settings.request.workers, audit)
+    )
     install_problem_handlers(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from service.audit.log import AuditLog
 from service.audit.records import Action, Actor, Event
@@ -28,6 +28,7 @@ class ExpiryWatch:
         clock: Callable[[], float] = time.time,
         uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         interval_s: float = _INTERVAL_S,
+        count: Callable[[Sequence[Event]], None] = lambda _: None,
     ) -> None:
         """Start the thread.
 
@@ -37,9 +38,11 @@ class ExpiryWatch:
             clock: Returns seconds since 1970.
             uptime: Returns the seconds since the machine was started, also those in which it slept.
             interval_s: Time between two looks in seconds.
+            count: Counts what was erased.
         """
         self._galleries = galleries
         self._audit = audit
+        self._count = count
         self._clock = clock
         self._uptime = uptime
         self._interval_s = interval_s
@@ -71,8 +74,10 @@ class ExpiryWatch:
         count = 0
         for part in erase_expired(self._galleries, self._clock()):
             count += len(part)
+            events = [_event(expired) for expired in part]
             if self._audit is not None:
-                self._audit.write([_event(expired) for expired in part], _ACTOR)
+                self._audit.write(events, _ACTOR)
+            self._count(events)
             if self._closing.is_set():
                 break
         if count:

@@ -13,6 +13,7 @@ from models.serving.models import Models
 from models.serving.quick_tuning import tune_quickly
 from models.serving.tuning import RuntimeChoice, Tuning
 from models.types import Progress, no_progress
+from service.metrics.instruments import Metrics
 from service.settings import Settings
 from service.startup import load_configured_models, sharing_of
 
@@ -60,15 +61,16 @@ def _describe(choice: RuntimeChoice) -> str:
 class SelfTuning:
     """Measures the models in the background of a service that has no tuning, and switches to the fastest way."""
 
-    def __init__(self, settings: Settings, models: Models, switch: Callable[[Models], None]) -> None:
+    def __init__(self, settings: Settings, models: Models, switch: Callable[[Models], None], metrics: Metrics) -> None:
         """Start measuring, if the models were loaded without a tuning.
 
         Args:
             settings: The settings of the service.
             models: The models that serve now.
             switch: Makes the service use other models from the next request on.
+            metrics: Counts the runs of the other models.
         """
-        self._settings, self._switch = settings, switch
+        self._settings, self._switch, self._metrics = settings, switch, metrics
         self._later: Models | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="self-tuning")
@@ -89,7 +91,7 @@ class SelfTuning:
             if tuning is None:
                 return
             _log.info("measured: %s", describe_tuning(tuning))
-            self._later = load_configured_models(self._settings, sharing_of(self._settings), tuning)
+            self._later = load_configured_models(self._settings, sharing_of(self._settings, self._metrics), tuning)
         except _Stopped:
             return
         except VultusError as error:

@@ -331,6 +331,39 @@ class AuditSettings(_Group):
     ] = 1_000_000
 
 
+class LogSettings(_Group):
+    """The lines that the service writes to standard error."""
+
+    format: Annotated[
+        Literal["console", "json"],
+        Field(description="form of the lines: `console` for people, `json` for programs that collect logs"),
+    ] = "console"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least level of the lines that are written")
+    ] = "info"
+    access: Annotated[
+        bool,
+        Field(
+            description="whether each answered request is a line: its id, route, status, times and the id of the key"
+        ),
+    ] = True
+
+
+class MetricsSettings(_Group):
+    """Metrics for Prometheus."""
+
+    port: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            le=65535,
+            description="port on which `/metrics` is served without a key, beside the port of the API, where it needs "
+            "a key with the scope `metrics`; if unset, only there",
+        ),
+    ] = None
+    host: Annotated[str, Field(description="address on which that port is opened")] = "127.0.0.1"
+
+
 class RequestSettings(_Group):
     """Limits of requests."""
 
@@ -372,6 +405,16 @@ class RequestSettings(_Group):
         int,
         Field(ge=0, le=3600, description="seconds within which admitted requests are answered when the service stops"),
     ] = 25
+
+    drain_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=600,
+            description="seconds for which a service that was told to stop (SIGTERM) still accepts requests, while "
+            "`/readyz` fails, so that balancers stop sending it requests first",
+        ),
+    ] = 0.0
 
     @property
     def streams_bytes(self) -> int:
@@ -446,6 +489,9 @@ class GallerySettings(_Group):
             "the galleries; if unset, `erasures.log` beside the galleries"
         ),
     ] = None
+    min_free_bytes: Annotated[
+        int, Field(ge=0, description="free bytes of the disk of the galleries below which the service is not ready")
+    ] = 2**26
     search_threads: Annotated[int, Field(ge=0, description="threads that search galleries; 0: one for each core")] = 0
     max_templates: Annotated[int, Field(gt=0, description="maximum number of templates of a subject")] = 10_000
 
@@ -499,6 +545,8 @@ class Settings(BaseSettings):
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()
     backup: BackupSettings = BackupSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     def serving_at(self, host: str) -> "Settings":
         """Return the settings of a service that listens at a host, whose name is then trusted."""

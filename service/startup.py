@@ -10,6 +10,7 @@ from models.serving.models import Models
 from models.serving.tuning import Tuning
 from service.encryption.opening import encryption_of
 from service.gallery.galleries import Galleries
+from service.metrics.instruments import Metrics
 from service.settings import Settings, load_settings
 
 
@@ -43,9 +44,10 @@ def open_models_and_galleries(
         models.close()
 
 
-def sharing_of(settings: Settings) -> Sharing:
-    """Return how concurrent requests share runs of the engines."""
-    return Sharing(settings.request.workers, settings.batching.wait_ms / 1000, settings.batching.largest)
+def sharing_of(settings: Settings, metrics: Metrics) -> Sharing:
+    """Return how concurrent requests share runs of the engines, which the metrics count."""
+    batching = settings.batching
+    return Sharing(settings.request.workers, batching.wait_ms / 1000, batching.largest, metrics.run_observer)
 
 
 def load_configured_models(

@@ -2,14 +2,16 @@
 
 import logging
 import resource
+import signal
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -51,6 +53,7 @@ def server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvi
         http=partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         access_log=False,
+        log_config=None,  # its lines have the form of all others
         server_header=False,
         root_path=http.root_path,
         proxy_headers=bool(http.trusted_proxies),
@@ -63,17 +66,40 @@ def server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvi
     return config
 
 
-def run_server(config: uvicorn.Config, path: Path | None) -> None:
+class _DrainingServer(uvicorn.Server):
+    """A server that goes on for a while when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, drain_s: float, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain_s = drain_s
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at the first SIGTERM only after the time for which the server still accepts requests."""
+        self._drain()
+        if sig != signal.SIGTERM or not self._drain_s:
+            super().handle_exit(sig, frame)
+            return
+        _log.info("told to stop: accepting requests for %g s more, while /readyz fails", self._drain_s)
+        timer = threading.Timer(self._drain_s, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+        self._drain_s = 0  # a second signal stops at once
+
+
+def run_server(config: uvicorn.Config, path: Path | None, drain_s: float, drain: Callable[[], None]) -> None:
     """Serve until the process is told to stop.
 
     Args:
         config: Configuration of the server.
         path: Unix socket to listen on, instead of the address of the configuration.
+        drain_s: Seconds for which requests are still accepted after SIGTERM.
+        drain: Called when the process is told to stop.
 
     Raises:
         SettingsInvalid: The path cannot be listened on.
     """
-    server = uvicorn.Server(config)
+    server = _DrainingServer(config, drain_s, drain)
     with nullcontext() if path is None else _unix_socket(path) as listener, suppress(KeyboardInterrupt):
         # uvicorn has ended the requests when it raises the signal again
         server.run(sockets=None if listener is None else [listener])

@@ -25,6 +25,9 @@ from models.errors import CancellationError, EngineStopped, InferenceFailed, Vul
 from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
+RunObserver = Callable[[int, float], None]
+"""Called after each run with its number of images and its seconds, in the thread of the run."""
+
 _LAST_RUN_S = 5.0  # longer than any run of a working engine
 
 
@@ -104,15 +107,23 @@ class RunProgress(NamedTuple):
 class BatchedSession:
     """A session that runs the images of several callers together. Thread-safe."""
 
-    def __init__(self, session: Session, batching: Batching, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        session: Session,
+        batching: Batching,
+        clock: Callable[[], float] = time.monotonic,
+        observe: RunObserver | None = None,
+    ) -> None:
         """Start the workers.
 
         Args:
             session: The session that runs the batches; called by at most `workers` threads at once.
             batching: How callers share runs.
             clock: Monotonic clock in seconds.
+            observe: Called after each run that succeeded; None for nobody.
         """
         self._session = session
+        self._observe = observe
         self._batching = batching
         self._clock = clock
         self._queue: deque[_Entry] = deque()
@@ -269,8 +280,11 @@ class BatchedSession:
 
     def _answer(self, batch: Sequence[_Entry]) -> None:
         images = batch[0].images if len(batch) == 1 else np.concatenate([entry.images for entry in batch])
+        began = time.perf_counter()
         try:
             arrays = self._session.run(images)
+            if self._observe is not None:
+                self._observe(len(images), time.perf_counter() - began)
         except (VultusError, MemoryError) as error:
             if len(batch) == 1:
                 failure = error if isinstance(error, VultusError) else InferenceFailed("not enough memory")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from models.alignment import TEMPLATES
 from models.artefact.card import DETECTOR_GRAPH, Card, DetectorCard, read_card
@@ -20,7 +20,8 @@ from models.packs import Manifest, PackStore
 from models.packs.manifest import NOT_STATED, DetectorEntry, RecognizerEntry
 from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import Pipeline
-from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, open_session
+from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, SessionDescription, open_session
+from models.runtime.batching import RunObserver
 from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.pool import members_of
 from models.runtime.session import Device
@@ -40,6 +41,9 @@ _FACE_BATCH: dict[Device, int] = {"cpu": 8, "cuda": 64}
 _PHOTO_BATCH: dict[Device, int] = {"cpu": 1, "cuda": 16}  # on a CPU two photos do not fit into the cache
 
 
+Role = Literal["recognizer", "detector"]
+
+
 class Sharing(NamedTuple):
     """How requests share the engines of a service.
 
@@ -47,11 +51,13 @@ class Sharing(NamedTuple):
         workers: Number of photos prepared concurrently.
         wait_s: Maximum time in seconds that a run waits for other requests.
         largest: Maximum number of faces of one run; None uses the tuned number.
+        observer: Called with the role of a graph and what runs it; returns what is called after each of its runs.
     """
 
     workers: int
     wait_s: float = 0.002
     largest: int | None = None
+    observer: Callable[[Role, SessionDescription], RunObserver] | None = None
 
 
 def load_models(
@@ -219,9 +225,14 @@ def _share(
     """Wrap recognizer and detector in batched sessions."""
     faces = _largest(sharing, tuning, device)
     photos = tuning.detector.largest if tuning else _PHOTO_BATCH[device]
+
+    def shared(role: Role, session: Session, largest: int, streams: int) -> BatchedSession:
+        observe = sharing.observer and sharing.observer(role, session.describe())
+        return BatchedSession(session, Batching(largest, streams, sharing.wait_s), observe=observe)
+
     return (
-        BatchedSession(engines.recognizer, Batching(faces, engines.recognizer_streams, sharing.wait_s)),
-        BatchedSession(engines.detector, Batching(photos, engines.detector_streams, sharing.wait_s)),
+        shared("recognizer", engines.recognizer, faces, engines.recognizer_streams),
+        shared("detector", engines.detector, photos, engines.detector_streams),
     )
 
 

@@ -14,6 +14,7 @@ from starlette.types import Scope as AsgiScope
 
 from models.errors import VultusError
 from service.api.problems import problem_response
+from service.api.request_state import ACCESS
 from service.errors import KeyInQuery, KeyMalformed, SeveralKeys
 from service.security.guard import Access, Guard
 from service.security.keys.tokens import TOKEN
@@ -29,7 +30,6 @@ _BEARER_SCHEME = HTTPBearer(
 _API_KEY_SCHEME = APIKeyHeader(
     name="X-Api-Key", scheme_name="apiKey", description="A key, as `X-Api-Key: <key>`.", auto_error=False
 )
-_STATE = "access"
 _BEARER = "bearer "
 _PROXY_HEADERS = {"forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
 _PROXY_PREFIX = "x-forwarded-"  # who sends such headers speaks for others
@@ -55,7 +55,7 @@ class AccessMiddleware:
                 headers = Headers(scope=scope)
                 _refuse_key_in_query(scope["query_string"])
                 access = self._guard.admit(_sent_key(headers), _is_from_loopback(scope, headers))
-                scope["state"][_STATE] = access
+                scope["state"][ACCESS] = access
                 if access.key is not None:
                     counted = await self._limits.count(access.key)
                     send = _with_headers(send, counted.headers) if counted.headers else send
@@ -63,7 +63,7 @@ class AccessMiddleware:
                         raise counted.refusal
                     in_progress.enter_context(self._limits.in_progress(access.key))
             except VultusError as error:
-                await problem_response(error, scope["state"]["request_id"])(scope, receive, send)
+                await problem_response(error, scope["state"])(scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
@@ -94,7 +94,7 @@ def needs(*scopes: Scope) -> Any:
 
 def access_of(request: Request) -> Access:
     """Return what a request was admitted with."""
-    access: Access = getattr(request.state, _STATE)
+    access: Access = getattr(request.state, ACCESS)
     return access
 
 

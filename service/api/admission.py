@@ -60,6 +60,16 @@ class Admission:
         self._left_at: float | None = None
         self._gap = 0.0
 
+    @property
+    def places(self) -> int:
+        """Maximum number of requests that compute or wait to compute."""
+        return self._places
+
+    @property
+    def inside(self) -> int:
+        """Number of requests that compute or wait to compute."""
+        return self._inside.total()
+
     def require_room(self, client: str = "") -> None:
         """Refuse a request for which no place is free; called before its body is read.
 

@@ -9,17 +9,24 @@ from fastapi import Request
 from service.api.access import access_of
 from service.audit.log import AuditLog
 from service.audit.records import Actor, Event
+from service.metrics.instruments import Metrics
 
 _OPEN = "open"
 """The key of a request to a service that needs none."""
 
 
 class Auditor:
-    """Records what requests did before they are answered."""
+    """Records what requests did before they are answered, and counts it."""
 
-    def __init__(self, log: AuditLog | None) -> None:
+    def __init__(self, log: AuditLog | None, metrics: Metrics) -> None:
         """Record in a log; None records nothing."""
         self._log = log
+        self._metrics = metrics
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the log is required and its last record could not be written."""
+        return self._log is not None and self._log.is_stopped
 
     async def require_writable(self) -> None:
         """Refuse a change, before it is made, if it could not be recorded.
@@ -27,7 +34,7 @@ class Auditor:
         Raises:
             AuditStopped: The log is required and cannot be written.
         """
-        if self._log is not None and self._log.is_stopped:
+        if self._log is not None and self.is_stopped:
             await to_thread.run_sync(self._log.write, (), Actor(_OPEN, ""))
 
     async def record(self, request: Request, events: Sequence[Event]) -> None:
@@ -36,7 +43,7 @@ class Auditor:
         Raises:
             AuditStopped: The log is required and cannot be written.
         """
-        if self._log is not None and events:  # recorded even if the client has left
+        if events:  # recorded even if the client has left
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(self.write, events, self.actor(request))
 
@@ -53,6 +60,7 @@ class Auditor:
         """
         if self._log is not None and events:
             self._log.write(events, actor)
+        self._metrics.count_events(events)
 
 
 def _route(request: Request) -> str:

@@ -1,6 +1,7 @@
 """The state that routes share: models, galleries, settings, and bounded numbers of worker threads."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from service.api.admission import Admission, Arrival, BodyBudget
 from service.api.auditing import Auditor
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
+from service.api.request_state import DEADLINE
 from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
 from service.audit.records import Event
 from service.errors import NotReady
 from service.gallery.galleries import Galleries
+from service.metrics.instruments import Metrics
 from service.operations.reference_cache import ReferenceCache
 from service.security.guard import Guard
 from service.settings import Settings
@@ -45,6 +48,8 @@ class Backend:
         references: Cache of embedded reference photos.
         guard: Admits requests by their keys.
         auditor: Records what requests did.
+        metrics: Counts what requests did.
+        draining: Set when the service is told to stop; it then answers for a while as before, and is not ready.
         admission: Admits requests that compute or wait to compute.
         bodies: Budget of the bytes that request bodies hold in memory.
         inference_workers: Limits the requests that compute at the same time.
@@ -61,6 +66,8 @@ class Backend:
     references: ReferenceCache
     guard: Guard
     auditor: Auditor
+    metrics: Metrics
+    draining: threading.Event
     admission: Admission
     bodies: BodyBudget
     inference_workers: anyio.CapacityLimiter
@@ -194,7 +201,9 @@ class Backend:
                 with self.admission.place(admitted=True):
                     return await in_worker(deadline, self.inference_workers, work, arguments)
 
-        return await until_deadline(deadline, run())
+        answer = await until_deadline(deadline, run())
+        self.metrics.observe_stages(deadline.stage_ms)
+        return answer
 
     async def change(self, deadline: Deadline, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run a change of galleries in a store worker, and wait for it until the deadline, or until it is complete.
@@ -261,7 +270,9 @@ class Backend:
         Raises:
             MemberInvalid: The time limit in the header is invalid.
         """
-        return Deadline(time_limit(request.headers, self.settings.request))
+        deadline = Deadline(time_limit(request.headers, self.settings.request))
+        request.scope["state"][DEADLINE] = deadline
+        return deadline
 
     async def call_gallery(self, work: Callable[..., Answer], *arguments: object) -> Answer:
         """Run blocking work that only reads in a gallery worker, so that it never waits behind inference or writers.
@@ -288,8 +299,13 @@ class Backend:
             self.guard.recheck(access_of(request))
             return await self.call_gallery(read_members, received, schema)
 
-    async def probe(self, work: Callable[..., Answer], *arguments: object) -> Answer:
+    async def probe(self, work: Callable[..., Answer], *arguments: object, what: str = "inference") -> Answer:
         """Run a health probe in the probe worker, so that it never waits behind requests.
+
+        Args:
+            work: Blocking function to run.
+            arguments: Arguments of the function.
+            what: What is probed, as the message names it.
 
         Raises:
             NotReady: The probe takes too long, or an earlier probe still runs.
@@ -301,7 +317,7 @@ class Backend:
             return running.result()
         running.add_done_callback(retrieve_exception)
         running.cancel()  # cancels a probe that waits for its worker; a running probe continues
-        raise NotReady(f"inference did not answer within {PROBE_S:g} s")
+        raise NotReady(f"{what} did not answer within {PROBE_S:g} s")
 
 
 def _backend(request: Request) -> Backend:

@@ -1,7 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457): a stable code, a sentence and the request id; no traceback."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,6 +12,7 @@ from starlette.routing import Match
 
 from models.errors import CancellationError, InferenceFailed, RequestCancelled, VultusError
 from service.api.request_id import HEADER
+from service.api.request_state import PROBLEM, REQUEST_ID
 from service.api.wire.responses import Problem
 from service.errors import (
     HTTP_STATUS,
@@ -106,9 +107,16 @@ def _title(error: type[VultusError]) -> str:
     return (error.__doc__ or "").split("\n")[0].rstrip(".")
 
 
-def problem_response(error: VultusError, request_id: str) -> JSONResponse:
-    """Return the response for an error, also outside of the application, where its exception handlers do not apply."""
+def problem_response(error: VultusError, state: MutableMapping[str, Any]) -> JSONResponse:
+    """Return the response for an error, also outside of the application, where its exception handlers do not apply.
+
+    Args:
+        error: The error.
+        state: State of the request, in which the code of the error is noted.
+    """
+    request_id: str = state[REQUEST_ID]
     problem = problem_of(error, request_id)
+    state[PROBLEM] = problem.code
     if problem.status >= 500 and not isinstance(error, CancellationError):  # an ended request is not a failure
         cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # the error of the engine
         _log.error("%s %s: %s", request_id, type(error).__name__, error, exc_info=cause)
@@ -139,7 +147,7 @@ def _respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONRes
 
 
 async def _on_vultus_error(request: Request, error: Exception) -> JSONResponse:
-    return problem_response(error, request.state.request_id)  # type: ignore[arg-type]  # registered for VultusError only
+    return problem_response(error, request.scope["state"])  # type: ignore[arg-type]  # registered for VultusError only
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

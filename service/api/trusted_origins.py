@@ -44,7 +44,7 @@ class TrustedOriginsMiddleware:
         if error is None:
             await self._app(scope, receive, send)
             return
-        await problem_response(error, scope["state"]["request_id"])(scope, receive, send)
+        await problem_response(error, scope["state"])(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> RequestError | None:
         headers = Headers(scope=scope)

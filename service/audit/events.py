@@ -6,7 +6,7 @@ from service.audit.records import Event, Outcome
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of, pseudonyms_of_names
 from service.operations.enrol import Enrolled
-from service.operations.identify import Identification, IdentifiedProbe
+from service.operations.identify import Identification
 from service.operations.verify import Comparison, EnrolledSubject, Verification
 
 _MAX_OUTCOMES = 1000  # of one record; more faces make more records
@@ -30,7 +30,7 @@ def identification_events(
     galleries: Galleries, searched: Sequence[str], identification: Identification
 ) -> Iterator[Event]:
     """Yield the events of a search: each face with its decision and its best candidate."""
-    faces = [face for probe in identification.probes if isinstance(probe, IdentifiedProbe) for face in probe.faces]
+    faces = identification.faces
     best = [face.candidates[0] if face.candidates else None for face in faces]
     pseudonyms = pseudonyms_of(galleries, list({candidate.key for candidate in best if candidate}))
     outcomes = [

@@ -59,7 +59,7 @@ class AuditLog:
         self._committing = threading.Lock()
         self._waiting: list[_Pending] = []
         self._stopped = False
-        self._unsynced = False  # whether comparisons are committed that may not be on the disk yet
+        self._unsynced_since: float | None = None  # when comparisons were committed that may not be on the disk yet
         self._closing = threading.Event()
         self._flusher = threading.Thread(target=self._flush_often, name="audit", daemon=True)
         self._flusher.start()
@@ -85,6 +85,12 @@ class AuditLog:
             raise pending.error
 
     @property
+    def lag_s(self) -> float:
+        """Seconds for which the oldest record is committed and not safe from a loss of power; 0 if all are safe."""
+        since = self._unsynced_since
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the log is required and its last record could not be written."""
         return self._required and self._stopped
@@ -101,7 +107,7 @@ class AuditLog:
 
     def _flush(self) -> None:
         with self._committing:
-            if self._unsynced:
+            if self._unsynced_since is not None:
                 self._commit(durable=True)
 
     def _commit(self, durable: bool = False) -> None:
@@ -111,7 +117,8 @@ class AuditLog:
         durable = durable or not any(pending.contents for pending in batch) or any(each.durable for each in batch)
         try:
             count = self._store.append([content for pending in batch for content in pending.contents], durable)
-            self._stopped, self._unsynced = False, not durable
+            self._stopped = False
+            self._unsynced_since = None if durable else self._unsynced_since or time.monotonic()
         except Exception as error:  # whatever it is, nothing was recorded, and nobody may wait for ever
             self._fail(batch, error)
             return

@@ -112,6 +112,8 @@ def _service() -> Iterator[httpx2.Client]:
             **os.environ,
             "VULTUS_GALLERY__DIRECTORY": scratch,
             "VULTUS_SECURITY__DIRECTORY": str(Path(scratch) / "security"),  # so that no key is needed
+            "VULTUS_ENCRYPTION__DIRECTORY": str(Path(scratch) / "encryption"),
+            "VULTUS_LOG__ACCESS": "false",  # nobody reads the lines after the address
         }
         process = stack.enter_context(
             subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)

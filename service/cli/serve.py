@@ -16,6 +16,9 @@ from models.runtime import usable_cores
 from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
 from service.allocator import limit_retained_memory
+from service.logs import configure_logs
+from service.metrics.instruments import Metrics
+from service.metrics.port import metrics_port
 from service.self_tuning import SelfTuning
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
@@ -32,15 +35,16 @@ def serve(
     hints: Annotated[bool, typer.Option(help="Print example curl commands.")] = False,
 ) -> None:
     """Serve the pack over HTTP. Nothing is downloaded; run `vultus packs fetch` first."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the response already describes an invalid body
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings = load_settings()
+    configure_logs(settings.log)
     limit_retained_memory(usable_cores())
     limit_library_threads()
     sys.setswitchinterval(_SWITCH_S)
-    settings = load_settings()
+    metrics = Metrics()
     with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
-        opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing_of(settings)))
+        opening = opener.submit(
+            opened.enter_context, open_models_and_galleries(settings, sharing_of(settings, metrics))
+        )
         # imported while the engines compile: server, framework and stores take a third of a second
         from service.app import create_app, switch_models
         from service.expiry_watch import ExpiryWatch
@@ -52,13 +56,15 @@ def serve(
         security = opened.enter_context(open_security(settings, is_local=uds is None and is_loopback(host)))
         if hints:
             _print_hints(host, port)
-        app = create_app(models, galleries, settings.serving_at(host), *security)
-        opened.callback(ExpiryWatch(galleries, security.audit).close)
-        opened.callback(SelfTuning(settings, models, partial(switch_models, app)).close)
+        app = create_app(models, galleries, settings.serving_at(host), *security, metrics)
+        opened.callback(ExpiryWatch(galleries, security.audit, count=metrics.count_events).close)
+        opened.callback(SelfTuning(settings, models, partial(switch_models, app), metrics).close)
+        if settings.metrics.port is not None:
+            opened.enter_context(metrics_port(metrics.registry, settings.metrics.host, settings.metrics.port))
         config = server_config(app, settings, host, port)
         opened.callback(CertificateWatch(config, settings.http).close)
         signal.signal(signal.SIGTERM, _end)
-        run_server(config, uds)
+        run_server(config, uds, settings.request.drain_s, app.state.backend.draining.set)
 
 
 def _end(*_: object) -> None:

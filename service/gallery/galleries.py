@@ -20,7 +20,7 @@ from service.encryption.opening import Encryption, require_master_key
 from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
 from service.gallery.encrypting import destroy_erased_keys, encrypt_database
 from service.gallery.erasure_log import ERASURE_LOG, ErasureLog
-from service.gallery.index.faiss_vectors import search_pool
+from service.gallery.index.faiss_vectors import BYTES, search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
 from service.gallery.log_truncation import LogTruncation
@@ -53,6 +53,26 @@ class _Task:
 
     ignore_snapshot: bool
     done: "Future[None]" = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """The indices of all galleries.
+
+    Attributes:
+        galleries: Number of galleries.
+        missing: Number of galleries whose index should exist and is not built.
+        templates, bytes: Number of templates and memory of their vectors, by kind of index.
+        builds: Number of builds since the galleries were opened.
+        oldest_snapshot: Seconds since 1970 at which the oldest snapshot was written; None without one.
+    """
+
+    galleries: int
+    missing: int
+    templates: dict[str, int]
+    bytes: dict[str, int]
+    builds: int
+    oldest_snapshot: float | None
 
 
 class Galleries:
@@ -123,6 +143,7 @@ class Galleries:
         self._waiting: dict[int, _Task] = {}
         self._closing = threading.Event()
         self._live: dict[int, LiveIndex] = {}
+        self._builds = 0
         with self.database.reading() as connection:
             found = list(rows.iterate(connection))
         self._remove_orphans({gallery.key for gallery in found})
@@ -258,6 +279,33 @@ class Galleries:
         if self._data_keys is not None:
             destroy_erased_keys(self._data_keys, self.database)
 
+    def require_readable(self) -> None:
+        """Read the store, and a data key if it is encrypted, so that a failure is known before a request needs them.
+
+        Raises:
+            StoreFailed: The file system refused a read.
+            StoreBusy: Another program has locked the store.
+            DataKeysUnfit: A data key was altered.
+        """
+        with self.database.reading() as connection:
+            for _ in rows.iterate(connection):
+                break
+        if self._data_keys is not None:
+            self._data_keys.find("gallery", list(self._live)[:1])
+
+    def index_state(self) -> IndexState:
+        """Return what the indices hold now; nothing is read from the store."""
+        live = list(self._live.values())
+        templates: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for current in (each.current for each in live):
+            if current is not None:
+                templates[current.kind] = templates.get(current.kind, 0) + current.count
+                sizes[current.kind] = sizes.get(current.kind, 0) + current.count * BYTES[current.kind] * self.dimensions
+        written = [path.stat().st_mtime for path in self.directory.glob("*.graph")]
+        missing = sum(each.current is None and self.searches(each.gallery) for each in live)
+        return IndexState(len(live), missing, templates, sizes, self._builds, min(written, default=None))
+
     def truncate_log(self) -> bool:
         """Truncate the store's write-ahead log, so that it contains no erased records.
 
@@ -289,6 +337,7 @@ class Galleries:
                 del self._waiting[live.gallery.key]
         try:
             if task.ignore_snapshot or live.outdated:
+                self._builds += 1
                 live.build(task.ignore_snapshot or live.current is not None)  # its snapshot is outdated too
             live.save_snapshot()
         except Exception as error:  # any failure: upkeep continues with other galleries, and the store answers searches

@@ -99,6 +99,11 @@ class Identification:
     comparisons: int
 
     @property
+    def faces(self) -> list[IdentifiedFace]:
+        """All faces, in order."""
+        return [face for probe in self.probes if isinstance(probe, IdentifiedProbe) for face in probe.faces]
+
+    @property
     def fpir_bound(self) -> float | None:
         """Upper bound of the false positive identification rate: rate of the point times comparisons, at most 1."""
         return None if self.point is None else min(1.0, self.point.rate * self.comparisons)

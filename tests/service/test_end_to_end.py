@@ -30,9 +30,9 @@ def free_port() -> int:
 
 def own_galleries(directory: Path) -> dict[str, str]:
     """Return an environment for a service with its own galleries and keys, and the packs of the other services."""
-    names = {"GALLERY": "galleries", "SECURITY": "security"}
+    names = {"GALLERY": "galleries", "SECURITY": "security", "ENCRYPTION": "encryption"}
     own = {f"VULTUS_{group}__DIRECTORY": str(directory / name) for group, name in names.items()}
-    return {**os.environ, **own}
+    return {**os.environ, "VULTUS_LOG__ACCESS": "false", **own}  # nobody reads the pipe of the log
 
 
 @contextmanager
@@ -189,6 +189,20 @@ def test_stops_at_once_after_sigterm(tmp_path: Path) -> None:
                 break
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0  # status 0: models and galleries were closed, and the signal did not kill it
+
+
+def test_a_service_that_was_told_to_stop_drains_first(tmp_path: Path) -> None:
+    """It is not ready at once, accepts requests meanwhile, and then ends with status 0."""
+    with serving({**own_galleries(tmp_path), "VULTUS_REQUEST__DRAIN_S": "1.5"}) as process:
+        with client_of(process) as client:
+            process.send_signal(signal.SIGTERM)
+            refused = client.get("/readyz")
+            while refused.status_code == 200:  # the signal has not arrived yet
+                refused = client.get("/readyz")
+            assert refused.json()["detail"] == "the service was told to stop"
+            assert client.get("/livez").status_code == 200
+            assert client.get("/v1/galleries", headers={"Connection": "close"}).status_code == 200
+        assert process.wait(10) == 0
 
 
 def test_admitted_requests_are_answered_after_sigterm(photos: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from models.serving.models import Models
 from models.serving.tuning import read_tuning
 from models.serving.tuning.graphs import tuning_key
 from service.app import create_app, switch_models
+from service.metrics.instruments import Metrics
 from service.self_tuning import SelfTuning, describe_tuning, tune_if_untuned
 from service.settings import Settings
 from service.startup import load_configured_models, sharing_of
@@ -32,7 +33,7 @@ def settings(tmp_path: Path, store: PackStore) -> Settings:
 
 @pytest.fixture
 def models(settings: Settings) -> Iterator[Models]:
-    models = load_configured_models(settings, sharing_of(settings))
+    models = load_configured_models(settings, sharing_of(settings, Metrics()))
     yield models
     models.close()
 
@@ -49,7 +50,7 @@ def test_the_service_switches_to_what_was_measured_without_losing_a_request(sett
 
         with api_client(app) as client:
             assert client.get("/v1/info").json()["tuning"] is None
-            tuning = SelfTuning(settings, models, switch)
+            tuning = SelfTuning(settings, models, switch, Metrics())
             end = time.monotonic() + WAIT_S
             while not switched and time.monotonic() < end:
                 assert client.get("/readyz").status_code == 200
@@ -62,7 +63,7 @@ def test_the_service_switches_to_what_was_measured_without_losing_a_request(sett
 
 
 def test_the_earlier_models_are_closed_when_no_request_uses_them(settings: Settings, models: Models) -> None:
-    later = load_configured_models(settings, sharing_of(settings))
+    later = load_configured_models(settings, sharing_of(settings, Metrics()))
     with galleries_for(models, settings.galleries_dir) as galleries:
         app: FastAPI = create_app(models, galleries, settings)
         used = app.state.backend
@@ -96,14 +97,14 @@ def test_settings_that_choose_the_runtime_are_followed(chosen: dict[str, object]
 def test_a_tuning_that_cannot_be_stored_is_used(settings: Settings, models: Models) -> None:
     settings.tunings_dir.write_text("not a directory")
     tuning = tune_if_untuned(settings)
-    later = load_configured_models(settings, sharing_of(settings), tuning)
+    later = load_configured_models(settings, sharing_of(settings, Metrics()), tuning)
     later.close()
     assert later.tuning == tuning
     assert models.tuning is None
 
 
 def test_a_measurement_ends_with_the_service(settings: Settings, models: Models) -> None:
-    tuning = SelfTuning(settings, models, lambda _: pytest.fail("the service has ended"))
+    tuning = SelfTuning(settings, models, lambda _: pytest.fail("the service has ended"), Metrics())
     tuning._stopping.set()
     tuning.close()
     assert not settings.tunings_dir.exists() or not list(settings.tunings_dir.iterdir())

@@ -3,7 +3,20 @@
 A new route belongs in the module of its resource. A new resource is a module here and a line in `ROUTERS`.
 """
 
-from service.api.routes import backup, detect, enrol, exchange, galleries, identify, info, keys, subjects, verify
+from service.api.routes import (
+    backup,
+    detect,
+    enrol,
+    exchange,
+    galleries,
+    health,
+    identify,
+    info,
+    keys,
+    metrics,
+    subjects,
+    verify,
+)
 
 ROUTERS = (
     detect.router,
@@ -15,6 +28,8 @@ ROUTERS = (
     exchange.router,
     backup.router,
     info.router,
+    health.router,
+    metrics.router,
 )
 
 KEY_ROUTER = keys.router

@@ -21,6 +21,7 @@ router = APIRouter(prefix="/v1/backup", tags=["backup"], dependencies=[needs("ad
 
 @router.post(
     "",
+    name="make_backup",
     status_code=201,
     responses=documented_problems(
         errors.BackupUnconfigured,

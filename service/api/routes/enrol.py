@@ -30,7 +30,7 @@ from service.audit.events import enrolment_event
 from service.audit.records import Actor
 from service.errors import MediaTypeUnsupported
 from service.gallery.records import Gallery
-from service.operations.enrol import Entry, Outcome, Prepared, prepare, require_enrolment, store
+from service.operations.enrol import Enrolled, Entry, Outcome, Prepared, prepare, require_enrolment, store
 from service.operations.faces import Content
 from service.strict_json import parse_object
 
@@ -142,6 +142,7 @@ def _store_subject(
     outcomes = store(backend.galleries, enrolment, deadline)
     names = [subject] * len(outcomes)
     received.events.append(enrolment_event(backend.galleries, enrolment.gallery.name, names, outcomes))
+    backend.metrics.observe_quality(outcome.assessment for outcome in outcomes if isinstance(outcome, Enrolled))
     assign_parts(outcomes, images)
     items = [_item(outcome, received.request_id) for outcome in outcomes]
     return json_response(EnrolResponse(gallery=enrolment.gallery.name, subject=subject, items=items), deadline)

@@ -30,6 +30,7 @@ _AT_ONCE_BYTES = 2**25
 
 @router.get(
     "/export",
+    name="export_gallery",
     dependencies=[needs("export")],
     responses={
         **documented_problems(errors.GalleryUnknown, errors.AuditStopped),
@@ -61,6 +62,7 @@ async def export(gallery: str, request: Request, backend: UsesBackend) -> Stream
 
 @router.post(
     "/import",
+    name="import_gallery",
     dependencies=[needs("enrol")],
     responses=documented_problems(
         errors.GalleryUnknown,

@@ -37,6 +37,7 @@ _EXAMPLE = {"gallery": "staff", "index": "auto", "metadata": {"site": "north"}}
 
 @router.post(
     "",
+    name="create_gallery",
     status_code=201,
     dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS),
@@ -62,6 +63,7 @@ async def create(request: Request, backend: UsesBackend) -> GalleryOut:
 
 @router.get(
     "",
+    name="list_galleries",
     response_model=GalleryPage,
     dependencies=[needs("read")],
     responses=documented_problems(errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
@@ -82,7 +84,12 @@ async def list_all(request: Request, backend: UsesBackend) -> Response:
     return await backend.call_gallery(work)
 
 
-@router.get("/{gallery}", dependencies=[needs("read")], responses=documented_problems(errors.GalleryUnknown))
+@router.get(
+    "/{gallery}",
+    name="describe_gallery",
+    dependencies=[needs("read")],
+    responses=documented_problems(errors.GalleryUnknown),
+)
 async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
     """Describe a gallery."""
     return await _describe(backend, gallery)
@@ -90,6 +97,7 @@ async def describe(gallery: str, backend: UsesBackend) -> GalleryOut:
 
 @router.patch(
     "/{gallery}",
+    name="change_gallery",
     dependencies=[needs("enrol")],
     responses=documented_problems(
         *BODY_ERRORS, errors.GalleryUnknown, errors.NameInvalid, errors.GalleryExists, *_GATE, *STORE_ERRORS
@@ -120,6 +128,7 @@ async def change(gallery: str, request: Request, backend: UsesBackend) -> Galler
 
 @router.delete(
     "/{gallery}",
+    name="erase_gallery",
     dependencies=[needs("erase")],
     responses=documented_problems(errors.GalleryUnknown, *STORE_ERRORS),
 )
@@ -136,6 +145,7 @@ async def erase(gallery: str, request: Request, backend: UsesBackend) -> Receipt
 
 @router.post(
     "/{gallery}/verify",
+    name="check_gallery",
     dependencies=[needs("admin")],
     responses=documented_problems(*BODY_ERRORS, errors.GalleryUnknown, *STORE_ERRORS),
     openapi_extra=json_body(ConsistencyRequest, {"erasure": True}),
@@ -157,6 +167,7 @@ async def verify(gallery: str, request: Request, backend: UsesBackend) -> Consis
 
 @router.post(
     "/{gallery}/rebuild",
+    name="rebuild_index",
     status_code=202,
     dependencies=[needs("admin")],
     responses=documented_problems(errors.GalleryUnknown, errors.ContractMismatch),

@@ -51,6 +51,7 @@ _PROBLEMS = documented_problems(
 
 @router.post(
     "/identify",
+    name="identify",
     response_model=IdentifyResponse,
     dependencies=[needs("identify")],
     responses=_PROBLEMS,
@@ -80,6 +81,8 @@ def _identify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -
     contents: list[Content] = [*body.images, *(embedding.received() for embedding in body.embeddings)]
     found = identify(backend.galleries, backend.models, contents, body.search(), deadline)
     received.events.extend(identification_events(backend.galleries, body.gallery, found))
+    backend.metrics.count_comparisons("identify", found.comparisons * len(found.faces))
+    backend.metrics.observe_quality(face.judged.assessment for face in found.faces if face.judged is not None)
     assign_parts(found.probes, len(body.images))
     items = [_item(probe, received.request_id) for probe in found.probes]
     return json_response(IdentifyResponse.of(found, items, backend.models.uncalibrated_because), deadline)

@@ -28,6 +28,7 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs("admin"
 
 @router.post(
     "",
+    name="create_key",
     status_code=201,
     responses=documented_problems(*BODY_ERRORS, errors.NameInvalid, errors.KeyInvalid, errors.KeyExists, *STORE_ERRORS),
     openapi_extra=json_body(
@@ -43,13 +44,17 @@ async def create(request: Request, response: Response, keys: UsesKeys, backend: 
     return KeyCreated.with_token(key, token)
 
 
-@router.get("", responses=documented_problems(errors.StoreBusy, errors.StoreFailed))
+@router.get("", name="list_keys", responses=documented_problems(errors.StoreBusy, errors.StoreFailed))
 async def list_all(keys: UsesKeys, backend: UsesBackend) -> KeyList:
     """List all keys without their secrets, oldest first, also those that are revoked or have expired."""
     return KeyList(keys=[KeyOut.of(key) for key in await backend.call_gallery(keys.list_all)])
 
 
-@router.get("/{key_id}", responses=documented_problems(errors.KeyUnknown, errors.StoreBusy, errors.StoreFailed))
+@router.get(
+    "/{key_id}",
+    name="describe_key",
+    responses=documented_problems(errors.KeyUnknown, errors.StoreBusy, errors.StoreFailed),
+)
 async def describe(key_id: str, keys: UsesKeys, backend: UsesBackend) -> KeyOut:
     """Describe a key, without its secret."""
     return KeyOut.of(await backend.call_gallery(keys.find, key_id))
@@ -57,6 +62,7 @@ async def describe(key_id: str, keys: UsesKeys, backend: UsesBackend) -> KeyOut:
 
 @router.post(
     "/{key_id}/rotate",
+    name="rotate_key",
     status_code=201,
     responses=documented_problems(*BODY_ERRORS, errors.KeyInvalid, errors.KeyUnknown, *STORE_ERRORS),
     openapi_extra=json_body(KeyRotate, {"overlap": "24h"}),
@@ -70,7 +76,7 @@ async def rotate(key_id: str, request: Request, response: Response, keys: UsesKe
     return KeyCreated.with_token(key, token)
 
 
-@router.delete("/{key_id}", responses=documented_problems(errors.KeyUnknown, *STORE_ERRORS))
+@router.delete("/{key_id}", name="revoke_key", responses=documented_problems(errors.KeyUnknown, *STORE_ERRORS))
 async def revoke(key_id: str, request: Request, keys: UsesKeys, backend: UsesBackend) -> KeyList:
     """Revoke a key at once. It stays in the list."""
     revoked = await backend.call_gallery(keys.revoke, key_id)

@@ -35,6 +35,7 @@ _UNKNOWN = (errors.GalleryUnknown, errors.SubjectUnknown)
 
 @router.post(
     "",
+    name="create_subject",
     status_code=201,
     dependencies=[needs("enrol")],
     responses=documented_problems(
@@ -57,6 +58,7 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
 
 @router.get(
     "",
+    name="list_subjects",
     response_model=SubjectPage,
     dependencies=[needs("read")],
     responses=documented_problems(
@@ -80,6 +82,7 @@ async def list_all(gallery: str, request: Request, backend: UsesBackend) -> Resp
 
 @router.get(
     "/{subject}",
+    name="describe_subject",
     response_model=SubjectDetails,
     dependencies=[needs("read")],
     responses=documented_problems(*_UNKNOWN, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown),
@@ -102,6 +105,7 @@ async def describe(gallery: str, subject: str, request: Request, backend: UsesBa
 
 @router.patch(
     "/{subject}",
+    name="change_subject",
     dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.NameInvalid, errors.SubjectExists, *STORE_ERRORS),
     openapi_extra=json_body(SubjectPatch, {"subject": "ann smith"}),
@@ -122,6 +126,7 @@ async def change(gallery: str, subject: str, request: Request, backend: UsesBack
 
 @router.post(
     "/{subject}/merge",
+    name="merge_subjects",
     dependencies=[needs("enrol")],
     responses=documented_problems(*BODY_ERRORS, *_UNKNOWN, errors.SubjectExists, errors.SubjectFull, *STORE_ERRORS),
     openapi_extra=json_body(MergeRequest, {"subject": "anne"}),
@@ -140,7 +145,12 @@ async def merge(gallery: str, subject: str, request: Request, backend: UsesBacke
     return SubjectOut.of(await backend.change_for(request, deadline, work))
 
 
-@router.delete("/{subject}", dependencies=[needs("erase")], responses=documented_problems(*_UNKNOWN, *STORE_ERRORS))
+@router.delete(
+    "/{subject}",
+    name="erase_subject",
+    dependencies=[needs("erase")],
+    responses=documented_problems(*_UNKNOWN, *STORE_ERRORS),
+)
 async def erase(gallery: str, subject: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase a subject with all its templates.
 
@@ -160,6 +170,7 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
 
 @router.delete(
     "/{subject}/templates/{template}",
+    name="erase_template",
     dependencies=[needs("erase")],
     responses=documented_problems(*_UNKNOWN, errors.TemplateUnknown, *STORE_ERRORS),
 )

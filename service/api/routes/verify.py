@@ -60,4 +60,7 @@ def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> 
         received.grant.require_galleries([gallery], part)
     verification = verify(backend.galleries, backend.models, backend.references, comparison, deadline)
     received.events.append(verification_event(backend.galleries, comparison, verification))
+    backend.metrics.count_comparisons("verify", verification.comparisons)
+    sides = (verification.probe, verification.reference)
+    backend.metrics.observe_quality(side.assessment for side in sides if side is not None)
     return json_response(VerifyResponse.of(verification, body.prior, backend.models.uncalibrated_because), deadline)

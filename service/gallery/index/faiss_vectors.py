@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Encoding = Literal["flat", "flat-fp16", "sq8"]
 
+BYTES = {"flat": 4, "flat-fp16": 2, "sq8": 1, "hnsw": 1}
+"""Bytes of a number of a vector, by kind of index."""
+
 _BLAS_FROM_PROBES = 4
 
 faiss.cvar.distance_compute_blas_threshold = _BLAS_FROM_PROBES

@@ -144,6 +144,7 @@ def serving(**settings: str) -> Iterator[Served]:
             "VULTUS_CACHE__REFERENCES": "0",
             "VULTUS_GALLERY__DIRECTORY": f"{scratch}/galleries",
             "VULTUS_SECURITY__DIRECTORY": f"{scratch}/security",
+            "VULTUS_ENCRYPTION__DIRECTORY": f"{scratch}/encryption",
         }
         environment = {**os.environ, **defaults, **settings}
         with _running([*_VULTUS, "serve", "--port", str(port)], port, environment) as served:

@@ -56,7 +56,7 @@ def test_every_route_requires_a_key_a_scope_and_a_gallery(guarded: Guarded) -> N
     time.sleep(0.02)
     found = operations(client)
     assert len(found) >= 25
-    assert {scope for _, _, scopes in found for scope in scopes} == set(SCOPES) - {"metrics"}
+    assert {scope for _, _, scopes in found for scope in scopes} == set(SCOPES)
     for path, method, scopes in found:
         assert code(client.request(method, path)) == (401, "key_missing")
         assert code(client.request(method, path, headers=expired)) == (401, "key_expired")

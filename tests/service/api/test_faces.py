@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ from models.errors import InferenceFailed
 from models.packs import find_manifest
 from models.serving.models import Models
 from service.app import create_app
+from service.audit.log import AuditLog
+from service.errors import StoreFailed
 from service.gallery.galleries import Galleries
 from service.settings import RequestSettings, Settings
-from tests.client import api_client
+from tests.client import Guarded, api_client
 from tests.pictures import empty_png, encode, faces_png, noise_jpeg, png_bomb
 
 from PIL import Image  # isort: skip
@@ -324,7 +328,33 @@ def test_ready_only_while_inference_works(
 
         monkeypatch.setattr(fake_models.pipeline.embedder, "embed", fail)
         problem(client.get("/readyz"), 503, "not_ready")
-        assert client.get("/healthz").status_code == 200
+        problem(client.get("/startupz"), 503, "not_ready")
+        assert client.get("/healthz").status_code == client.get("/livez").status_code == 200
+
+
+def test_ready_only_while_the_store_the_disk_and_the_log_can_be_used(
+    guarded: Guarded, galleries: Galleries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = guarded.client
+    assert client.get("/startupz").json() == client.get("/readyz").json() == {"status": "ready"}
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+        answer = problem(client.get("/readyz"), 503, "not_ready")
+        assert answer["detail"] == "the disk of the galleries has 1 MiB left; 64 are required"
+        assert client.get("/livez").status_code == client.get("/startupz").status_code == 200
+    with monkeypatch.context() as patched:
+
+        def fail() -> None:
+            raise StoreFailed("the gallery store failed: disk I/O error")
+
+        patched.setattr(galleries, "require_readable", fail)
+        assert "disk I/O error" in problem(client.get("/readyz"), 503, "not_ready")["detail"]
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditLog, "is_stopped", True)
+        assert "the audit log" in problem(client.get("/readyz"), 503, "not_ready")["detail"]
+    client.app.state.backend.draining.set()  # type: ignore[attr-defined]
+    assert "told to stop" in problem(client.get("/readyz"), 503, "not_ready")["detail"]
+    assert client.get("/livez").json() == {"status": "alive"}
 
 
 def test_info_states_the_training_data_of_a_pack(real_client: TestClient) -> None:

@@ -586,7 +586,7 @@ def test_a_service_whose_engine_ends_runs_is_ready_and_one_that_is_stuck_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The probe waits behind two runs of each of five requests, longer than it may take."""
-    for module in ("service.api.backend", "service.api.routes.info"):
+    for module in ("service.api.backend", "service.api.routes.health"):
         monkeypatch.setattr(f"{module}.PROBE_S", 0.5)
     slow = Slow(fake_embedding)
     with running(sharing_models(slow), tmp_path, concurrency=6) as served, ThreadPoolExecutor(5) as clients:
@@ -626,8 +626,9 @@ def test_a_worker_that_dies_fails_its_own_request_and_readiness(
         assert (lost.status_code, lost.json()["code"]) == (500, "inference_failed")
         assert "SystemError: the engine is broken" in caplog.text  # for the operator
         assert embed(served.port, faces=2).status_code == 200
-        unready = httpx.get(f"http://127.0.0.1:{served.port}/readyz")
-        assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
+        for probe in ("readyz", "livez"):
+            unready = httpx.get(f"http://127.0.0.1:{served.port}/{probe}")
+            assert (unready.status_code, unready.json()["code"]) == (503, "not_ready")
         assert embed(served.port, faces=5).status_code == 500
         assert embed(served.port, faces=2).json()["code"] == "engine_stopped"
 

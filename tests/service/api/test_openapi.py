@@ -54,6 +54,7 @@ GALLERY = "/v1/galleries/{gallery}"
 KEY = "/v1/keys/{key_id}"
 SUBJECT = f"{GALLERY}/subjects/{{subject}}"
 OPERATIONS = [
+    ("/metrics", "GET"),
     ("/v1/detect", "POST"),
     ("/v1/embed", "POST"),
     ("/v1/verify", "POST"),
@@ -84,6 +85,8 @@ OPERATIONS = [
     ("/v1/backup", "POST"),
     ("/v1/info", "GET"),
     ("/healthz", "GET"),
+    ("/livez", "GET"),
+    ("/startupz", "GET"),
     ("/readyz", "GET"),
 ]
 KEY_HEADERS = {"authorization", "x-api-key"}

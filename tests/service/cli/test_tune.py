@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from models.serving.tuning import graphs, tuner
 from service.app import create_app
 from service.cli.main import app
+from service.metrics.instruments import Metrics
 from service.settings import Settings, load_settings
 from service.startup import load_configured_models, sharing_of
 from tests.client import api_client
@@ -32,7 +33,7 @@ def test_a_tuning_is_used_and_shown_by_the_service(data_dir: Path, tmp_path: Pat
     assert str(written) in done.output.replace("\n", "")
 
     settings = load_settings()
-    models = load_configured_models(settings, sharing_of(settings))
+    models = load_configured_models(settings, sharing_of(settings, Metrics()))
     try:
         assert models.tuning is not None
         with (
@@ -55,7 +56,7 @@ def test_a_tuning_is_used_and_shown_by_the_service(data_dir: Path, tmp_path: Pat
 @pytest.mark.usefixtures("data_dir")
 def test_an_untuned_model_states_the_reason() -> None:
     settings = load_settings()
-    models = load_configured_models(settings, sharing_of(settings))
+    models = load_configured_models(settings, sharing_of(settings, Metrics()))
     models.close()
     assert models.tuning is None
     assert models.untuned_because == "this model was never tuned on this machine: run vultus tune"

@@ -1,0 +1,117 @@
+"""Observation of answered requests, for metrics and the access log."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.deadline import Deadline
+from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID
+from service.errors import RetryLater
+from service.metrics.instruments import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered.
+
+    Attributes:
+        request_id: Its id.
+        method: Its method.
+        route: Template of its path; empty if it matched none.
+        status: Status of the response.
+        seconds: Time until the response was sent.
+        stage_ms: Milliseconds by stage.
+        problem: Code of the error, or None.
+        key: Id of the key, or None.
+    """
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    seconds: float
+    stage_ms: Mapping[str, float]
+    problem: str | None
+    key: str | None
+
+
+Observer = Callable[[Answered], None]
+
+_REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
+
+_log = logging.getLogger("vultus.access")
+
+
+def count_answer(metrics: Metrics, answered: Answered) -> None:
+    """Count an answered request."""
+    metrics.observe_request(answered.method, answered.route, answered.status, answered.seconds)
+    metrics.observe_stages(answered.stage_ms)
+    if answered.problem in _REFUSALS:
+        metrics.count_refusal(answered.problem)
+
+
+def log_answer(answered: Answered) -> None:
+    """Write the access line of an answered request, without anything personal."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    members = {
+        "request_id": answered.request_id,
+        "method": answered.method,
+        "route": answered.route,
+        "status": answered.status,
+        "ms": round(answered.seconds * 1000, 2),
+        "stages": {stage: round(spent, 2) for stage, spent in answered.stage_ms.items()} or None,
+        "problem": answered.problem,
+        "key": answered.key,
+    }
+    _log.info("answered", extra=members)
+
+
+class ObservationMiddleware:
+    """ASGI middleware that tells observers of each answered request. It does not touch bodies."""
+
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
+        self._app = app
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and observe it unless its client has left before the response began."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            if status:
+                answered = _answered(scope, status, time.perf_counter() - began)
+                for observe in self._observers:
+                    observe(answered)
+
+
+def _answered(scope: Scope, status: int, seconds: float) -> Answered:
+    state = scope["state"]
+    route = scope.get("route")
+    deadline: Deadline | None = state.get(DEADLINE)
+    access = state.get(ACCESS)
+    return Answered(
+        request_id=state[REQUEST_ID],
+        method=scope["method"],
+        route=getattr(route, "path", ""),
+        status=status,
+        seconds=seconds,
+        stage_ms={} if deadline is None else deadline.stage_ms,
+        problem=state.get(PROBLEM),
+        key=access.key.id if access is not None and access.key is not None else None,
+    )
