@@ -81,7 +81,7 @@ def create_app(
         title="Vultus",
         version=VERSION,
         summary="Self-hosted face verification: every decision with its measured error rate.",
-        docs_url=None,  # the documentation pages load scripts from another server
+        docs_url=None,  # these pages would load scripts from another server; see `routes.docs`
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,  # the redirection would lead to whatever host the request names

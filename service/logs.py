@@ -39,14 +39,15 @@ def configure_logs(settings: LogSettings) -> None:
 def _rendering(settings: LogSettings) -> list[Processor]:
     """Return the last steps. Tracebacks are plain, because those with local variables would show photos and names."""
     if settings.format == "json":
-        return [_without_none, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [_cleaned, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [
-        _without_none,
+        _cleaned,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
         ),
     ]
 
 
-def _without_none(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {name: value for name, value in event.items() if value is not None}
+def _cleaned(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Return an event without members that have no value, and without the second, coloured message of uvicorn."""
+    return {name: value for name, value in event.items() if value is not None and name != "color_message"}

@@ -21,7 +21,12 @@ from service.security.keys.tokens import TOKEN
 from service.security.limits import KeyLimits
 from service.security.scopes import Grant, Scope
 
-PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/startupz", "/openapi.json"})
+PUBLIC_PATHS = frozenset(
+    {
+        *("/healthz", "/livez", "/readyz", "/startupz", "/openapi.json"),
+        *("/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"),
+    }
+)
 """Paths that need no key: probes, and the description of the API, which is the same for all installations."""
 
 _BEARER_SCHEME = HTTPBearer(

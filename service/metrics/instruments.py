@@ -8,7 +8,7 @@ subject, a path or the id of a key, so the number of series is bounded by the ro
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from models.quality import Assessment
 from models.runtime import SessionDescription
@@ -22,6 +22,8 @@ _BATCH_BUCKETS = tuple(2**exponent for exponent in range(8))
 _SIMILARITY_BUCKETS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(25))
 _QUALITY_BUCKETS = tuple(range(10, 101, 10))
 _NO_POINT = "none"
+
+disable_created_metrics()  # the times at which series began double their number
 _OF_TEMPLATES: frozenset[Action] = frozenset(
     {
         "enrol",

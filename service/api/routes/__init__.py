@@ -6,6 +6,7 @@ A new route belongs in the module of its resource. A new resource is a module he
 from service.api.routes import (
     backup,
     detect,
+    docs,
     enrol,
     exchange,
     galleries,
@@ -29,6 +30,7 @@ ROUTERS = (
     backup.router,
     info.router,
     health.router,
+    docs.router,
     metrics.router,
 )
 

@@ -79,7 +79,7 @@ def test_probes_and_the_document_need_no_key(guarded: Guarded) -> None:
     for path in PUBLIC_PATHS:
         assert guarded.client.get(path).status_code != 401
         assert guarded.client.head(path).status_code != 401
-    for path in ("/", "/docs", "/v1", "/openapi.json/", "//openapi.json", "/readyz%2f..%2fv1%2finfo"):
+    for path in ("/", "/docs/", "/docs/x", "/v1", "/openapi.json/", "//openapi.json", "/readyz%2f..%2fv1%2finfo"):
         assert guarded.client.get(path).status_code == 401, path
 
 
