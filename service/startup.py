@@ -8,7 +8,7 @@ from models.serving.calibrations import CalibrationPlaces
 from models.serving.load import Sharing, load_models
 from models.serving.models import Models
 from models.serving.tuning import Tuning
-from service.encryption.opening import encryption_of
+from service.gallery.encryption import encryption_of
 from service.gallery.galleries import Galleries
 from service.metrics.instruments import Metrics
 from service.settings import Settings, load_settings

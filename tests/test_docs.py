@@ -46,7 +46,10 @@ def test_every_documented_make_target_exists() -> None:
 
 
 def test_documents_name_exactly_the_existing_commands() -> None:
-    named = set(re.findall(r"vultus ([a-z]+)\b", all_text()))
+    text = all_text().replace(
+        "--rm vultus vultus", "vultus"
+    )  # the service of docker compose has the name of the program
+    named = set(re.findall(r"vultus ([a-z]+)\b", text))
     assert named <= set(COMMANDS) | {"serve"}
     assert set(COMMANDS) <= named | set(re.findall(r"`([a-z]+)`", (ROOT / "README.md").read_text()))
 

@@ -8,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from models.artefact.directories import sync
+from service.backup.data_key_copies import destroy_erased
 from service.backup.manifest import Manifest
-from service.errors import BackupDamaged
+from service.errors import BackupDamaged, DataKeysUnfit
 from service.gallery.erased_keys import Erasure
+from service.gallery.store.sequences import continue_after
 from service.storage.disk_errors import translated_errors
 
 _NUMBERED = ("galleries", "subjects", "templates")
+_OWNERS = (("galleries", "gallery"), ("subjects", "subject"))  # of data keys
 _KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**53, so JSON readers keep all digits
 _CACHE_KIB = 65536
 
@@ -37,6 +40,7 @@ def complete_store(
 
     Raises:
         BackupDamaged: The store is damaged.
+        DataKeysUnfit: The data keys do not know of somebody in the store.
         StorageFull: The disk is full.
         StoreFailed: The file system refused a read or write.
     """
@@ -46,11 +50,14 @@ def complete_store(
             before = _counts(connection)
             if data_keys is not None:
                 connection.execute("ATTACH ? AS encryption", (str(data_keys),))
+                connection.execute("PRAGMA encryption.secure_delete = ON")
             connection.execute("BEGIN IMMEDIATE")
             for erasure in applied:
                 _erase(connection, erasure)
             if data_keys is not None:
+                destroy_erased(connection, applied, "encryption")
                 _erase_unreadable(connection)
+                _require_data_keys(connection)
             now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
             _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
             connection.execute("COMMIT")
@@ -92,20 +99,36 @@ def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
 
 def _erase_unreadable(connection: sqlite3.Connection) -> None:
     """Remove the galleries and subjects whose data keys are destroyed."""
-    for table, kind in (("galleries", "gallery"), ("subjects", "subject")):
+    for table, kind in _OWNERS:
         connection.execute(
-            f"DELETE FROM {table} WHERE NOT EXISTS "
-            f"(SELECT 1 FROM encryption.data_keys AS keys WHERE keys.kind = ? AND keys.key = {table}.key)",
+            f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM encryption.data_keys AS found "
+            f"WHERE found.kind = ? AND found.key = {table}.key AND found.wrapped = x'')",
             (kind,),
         )
 
 
+def _require_data_keys(connection: sqlite3.Connection) -> None:
+    """Refuse data keys that do not know of somebody in the store.
+
+    Raises:
+        DataKeysUnfit: They are older than the backup, or some of them are under another master key.
+    """
+    for table, kind in _OWNERS:
+        query = (
+            f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM encryption.data_keys AS found "
+            f"WHERE found.kind = ? AND found.key = {table}.key)"
+        )
+        (lacking,) = connection.execute(query, (kind,)).fetchone()
+        if lacking:
+            raise DataKeysUnfit(
+                f"{lacking:,} of the {table} in the backup have no data key: the data keys are older than the backup, "
+                "or those of another directory of backups, or under an earlier master key, are needed; nothing was "
+                "restored"
+            )
+
+
 def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:
     """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
-    from_now_on = {**dict.fromkeys(_NUMBERED, int(now) * _KEYS_A_SECOND), "erasures": last_erasure}
-    for table, least in from_now_on.items():
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        if row is None:
-            connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, least))
-        elif row[0] < least:
-            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (least, table))
+    for table in _NUMBERED:
+        continue_after(connection, table, int(now) * _KEYS_A_SECOND)
+    continue_after(connection, "erasures", last_erasure)

@@ -3,7 +3,7 @@
 backups/NAME.json    a manifest, written last, so that what it names is complete
 blocks/ab/ab…        blocks
 erasures.log         the erasures of all backups and of the galleries since
-data_keys            the data keys of encrypted galleries, in their newest state
+data_keys-…          the data keys of encrypted galleries, in their newest state
 backup.lock
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from service.backup.blocks import Blocks
 from service.backup.disk import PART, translated_os_errors, write_private
-from service.backup.kept_data_keys import FILES as DATA_KEY_FILES
+from service.backup.kept_data_keys import DATA_KEY_FILES
 from service.backup.manifest import Manifest, read_manifest
 from service.errors import BackupDamaged, BackupInProgress, BackupUnfit, BackupUnknown, ErasuresDamaged
 from service.gallery.erased_keys import Erasure, merged, read_list_file
@@ -25,7 +25,7 @@ from service.gallery.erasure_log import ERASURE_LOG
 from service.storage.private_files import FOREIGN, make_private, open_private
 
 _MANIFESTS, _BLOCKS, _LOCK, _COPIES = "backups", "blocks", "backup.lock", "copies.part"
-_OWN = frozenset({_MANIFESTS, _BLOCKS, _LOCK, _COPIES, ERASURE_LOG, ERASURE_LOG + PART}) | DATA_KEY_FILES
+_OWN = frozenset({_MANIFESTS, _BLOCKS, _LOCK, _COPIES, ERASURE_LOG, ERASURE_LOG + PART})
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z")
 _SUFFIX = ".json"
 _NEXT_S = 0.002  # the next millisecond, however its number is rounded
@@ -153,16 +153,17 @@ def writable(path: Path) -> Iterator[BackupDirectory]:
     with translated_os_errors(f"the backup in {path}"):
         if path.exists() and not path.is_dir():
             raise BackupUnfit(f"{path} is not a directory")
-        others = {entry.name for entry in path.iterdir()} - _OWN - FOREIGN if path.is_dir() else set()
+        entries = [entry for entry in path.iterdir() if not entry.match(DATA_KEY_FILES)] if path.is_dir() else []
+        others = {entry.name for entry in entries} - _OWN - FOREIGN
         if others:
             raise BackupUnfit(f"{path} is not a directory of backups: it has {min(others)}; choose an empty one")
-        make_private(path, _OWN)
+        make_private(path, (*_OWN, DATA_KEY_FILES))
         descriptor = open_private(path / _LOCK, os.O_RDWR)
         try:
             _lock(descriptor, fcntl.LOCK_EX, path)
             for folder in (_MANIFESTS, _BLOCKS):
                 make_private(path / folder, ("*",))
-            for part in (path / _MANIFESTS).glob(f"*{PART}"):
+            for part in [*(path / _MANIFESTS).glob(f"*{PART}"), *path.glob(DATA_KEY_FILES + PART)]:
                 part.unlink()
             yield BackupDirectory(path)
         finally:

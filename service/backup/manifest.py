@@ -45,6 +45,7 @@ class Manifest:
         galleries, subjects, templates: Numbers of them.
         block_bytes: Size of the blocks of files; the last one of a file may be shorter.
         files: The files.
+        encrypted: Whether the galleries are encrypted, so that their data keys are needed too.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Manifest:
     templates: int
     block_bytes: int
     files: tuple[BackedUpFile, ...]
+    encrypted: bool = False
 
     @property
     def size(self) -> int:
@@ -82,6 +84,7 @@ class Manifest:
             "subject_count": self.subjects,
             "template_count": self.templates,
             "bytes": self.size,
+            "encrypted": self.encrypted,
         }
 
     def written(self) -> bytes:

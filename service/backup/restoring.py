@@ -18,9 +18,10 @@ from service.audit.store import STORE as AUDIT_STORE
 from service.audit.tables import SCHEMA as AUDIT_SCHEMA
 from service.backup.blocks import Blocks
 from service.backup.completion import complete_store
+from service.backup.copying import copy_store
 from service.backup.directory import readable
 from service.backup.disk import PART, translated_os_errors, write_private
-from service.backup.kept_data_keys import read_data_keys
+from service.backup.kept_data_keys import take_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
 from service.encryption.data_keys import peek as peek_data_keys
@@ -104,7 +105,7 @@ def restore_backup(
                 path.rename(path.with_name(file.name))
             if files:
                 sync(places.security)
-            if data_keys is not None and data_keys != places.data_keys:
+            if data_keys is not None:
                 data_keys.rename(data_keys.with_suffix(""))
                 sync(data_keys.parent)
             unfinished.rename(places.galleries / STORE)
@@ -204,13 +205,14 @@ def _require_readable(manifest: Manifest) -> None:
 
 
 def _data_keys(places: Places, source: Path, store: Path, manifest: Manifest) -> Path | None:
-    """Return the file of the data keys of an encrypted store: those in place, or those of the backups beside it.
+    """Write the data keys of an encrypted store beside their place, and return that file; None without encryption.
 
-    Those in place are at least as new as those of the backups.
+    They are those in place, which may know of later erasures, together with those of the backups.
 
     Raises:
         BackupUnfit: There is no place for data keys.
         BackupDamaged: The data keys of the backups are missing or were altered.
+        DataKeysUnfit: The data keys in place are damaged.
         RestoreRefused: There are data keys of other galleries.
     """
     state = peek_store(store)
@@ -218,15 +220,27 @@ def _data_keys(places: Places, source: Path, store: Path, manifest: Manifest) ->
         return None
     if places.data_keys is None:
         raise BackupUnfit("the galleries of the backup are encrypted, and there is no place for their data keys")
-    if places.data_keys.exists():
-        found = peek_data_keys(places.data_keys)
-        if found is None or found.store != manifest.store:
-            raise RestoreRefused(f"{places.data_keys} has data keys of other galleries; move it away")
-        return places.data_keys
     make_private(places.data_keys.parent, (f"{places.data_keys.name}*",))
     part = _part(places.data_keys)
-    write_private(part, read_data_keys(source, manifest.store))
+    for left in part.parent.glob(f"{part.name}*"):
+        left.unlink()
+    found = peek_data_keys(places.data_keys)
+    if found is not None and found.has_keys and found.store != manifest.store:
+        raise RestoreRefused(f"{places.data_keys} has data keys of other galleries; move it away")
+    os.close(open_private(part, os.O_WRONLY))
+    if found is None or not found.has_keys:
+        take_data_keys(source, manifest.store, None, part)
+        return part
+    in_place = part.with_name(part.name + PART)
+    copy_store(places.data_keys, _new_private(in_place), "the store of data keys", lambda _done, _total: None)
+    take_data_keys(source, manifest.store, in_place, part)
+    in_place.unlink()
     return part
+
+
+def _new_private(path: Path) -> Path:
+    os.close(open_private(path, os.O_RDWR))
+    return path
 
 
 def _part(path: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from models.types import Progress, no_progress
 from service.backup.directory import BackupDirectory, readable
-from service.backup.kept_data_keys import KEPT_DATA_KEYS, read_data_keys
+from service.backup.kept_data_keys import kept_data_keys
 from service.errors import BackupDamaged, BackupUnfit
 
 
@@ -33,34 +33,24 @@ def verify_backups(path: Path, name: str | None = None, progress: Progress = no_
     Raises:
         BackupInProgress: A backup is being made in the directory.
         BackupUnknown: There is no such backup.
-        BackupDamaged: The data keys were altered.
         ErasuresDamaged: The list of erasures is damaged or incomplete.
         StoreFailed: The file system refused a read.
     """
     with readable(path) as directory:
         directory.require(name)
         directory.erasures()
-        _verify_data_keys(directory)
         checked: dict[str, str] = {}
         names = directory.names() if name is None else [name]
         return [Verified(each, _faults(directory, each, checked, progress)) for each in names]
 
 
-def _verify_data_keys(directory: BackupDirectory) -> None:
-    """Refuse data keys that were altered; a directory without encrypted galleries has none.
-
-    Raises:
-        BackupDamaged: They were altered.
-    """
-    manifests, _ = directory.manifests()
-    if manifests and (directory.path / KEPT_DATA_KEYS).exists():
-        read_data_keys(directory.path, manifests[-1].store)
-
-
 def _faults(directory: BackupDirectory, name: str, checked: dict[str, str], progress: Progress) -> list[str]:
     """Verify a backup; `checked` has the faults of blocks that were read before, by digest."""
     try:
-        blocks = sorted(directory.manifest(name).blocks)
+        manifest = directory.manifest(name)
+        blocks = sorted(manifest.blocks)
+        if manifest.encrypted:
+            _require_data_keys(directory)
     except (BackupDamaged, BackupUnfit) as error:
         return [str(error)]
     for number, block in enumerate(blocks):
@@ -68,6 +58,19 @@ def _faults(directory: BackupDirectory, name: str, checked: dict[str, str], prog
             checked[block] = _fault(directory, block)
         progress(name, number + 1, len(blocks))
     return [checked[block] for block in blocks if checked[block]]
+
+
+def _require_data_keys(directory: BackupDirectory) -> None:
+    """Refuse data keys that are missing or were altered.
+
+    Raises:
+        BackupDamaged: They are missing or were altered.
+    """
+    kept = kept_data_keys(directory.path)
+    if not kept:
+        raise BackupDamaged(f"the data keys of the encrypted galleries are missing in {directory.path}")
+    for each in kept:
+        each.require_intact()
 
 
 def _fault(directory: BackupDirectory, block: str) -> str:

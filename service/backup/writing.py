@@ -99,11 +99,12 @@ def make_backup(
         described, erasures = _described(copies / STORE)
         _refuse_other(directory, described.store)
         listed = read_list_file(places.erasures)
-        directory.write_erasures(directory.erasures(listed, erasures))
+        known = directory.erasures(listed, erasures)
+        directory.write_erasures(known)
         files = tuple(_divide(path, directory.blocks, progress, deadline) for path in sorted(copies.iterdir()))
         directory.blocks.flush()
         if described.is_encrypted:  # after the store, so that all of its subjects have their data keys
-            _keep_data_keys(places, directory, copies, progress, deadline)
+            _keep_data_keys(places, directory, copies, progress, deadline, known)
         manifest = Manifest(
             name=directory.new_name(now),
             created=now,
@@ -115,6 +116,7 @@ def make_backup(
             templates=described.templates,
             block_bytes=BLOCK_BYTES,
             files=files,
+            encrypted=described.is_encrypted,
         )
         if deadline is not None:
             deadline.settle()
@@ -179,14 +181,18 @@ def _copy_security(places: Places, copies: Path, progress: Progress, deadline: D
 
 
 def _keep_data_keys(
-    places: Places, directory: BackupDirectory, copies: Path, progress: Progress, deadline: Deadline | None
+    places: Places,
+    directory: BackupDirectory,
+    copies: Path,
+    progress: Progress,
+    deadline: Deadline | None,
+    erasures: list[Erasure],
 ) -> None:
     if places.data_keys is None or not _has_content(places.data_keys):
         raise BackupUnfit(f"the data keys {places.data_keys} of the encrypted galleries are missing")
     copy = copies / places.data_keys.name
     _copy(places.data_keys, copy, "the store of data keys", progress, deadline)
-    keep_data_keys(directory.path, copy)
-    copy.unlink()
+    keep_data_keys(directory.path, copy, erasures)
 
 
 def _divide(path: Path, blocks: Blocks, progress: Progress, deadline: Deadline | None) -> BackedUpFile:

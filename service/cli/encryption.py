@@ -14,10 +14,10 @@ from service.cli.auditing import audited
 from service.cli.output import progress_bars, say
 from service.encryption.data_keys import peek as peek_data_keys
 from service.encryption.master_key import make_master_key_file
-from service.encryption.opening import Encryption, encryption_of
 from service.encryption.source import MasterKeySource
 from service.errors import MasterKeyMissing, MasterKeyUnfit, NotEncrypted
 from service.gallery.encrypting import change_master_key, encrypt_galleries
+from service.gallery.encryption import Encryption, encryption_of
 from service.gallery.galleries import STORE
 from service.gallery.ownership import owned
 from service.gallery.store.encryption_state import StoreState, peek
@@ -36,11 +36,14 @@ _UNFINISHED = "; free space may still have contents that are not: run vultus enc
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print whether the galleries are encrypted, and under which master key; beside a service or without one."""
     settings = load_settings()
+    encryption_of(settings)
     state = peek(settings.galleries_dir / STORE)
     is_encrypted = state is not None and state.is_encrypted
     keys = peek_data_keys(settings.data_keys_file) if is_encrypted else None
     if as_json:
-        say(json.dumps({"encrypted": is_encrypted, "master_key": None if keys is None else keys.master_key}))
+        unfinished = state is not None and state.encryption == "unfinished"
+        master_key = None if keys is None else keys.master_key
+        say(json.dumps({"encrypted": is_encrypted, "unfinished": unfinished, "master_key": master_key}))
     elif is_encrypted:
         under = "with missing data keys" if keys is None else f"under the master key {keys.master_key}"
         unfinished = state is not None and state.encryption == "unfinished"
@@ -75,9 +78,18 @@ def enable() -> None:
             say("the galleries are encrypted already")
             return
         with audited("vultus encryption enable") as record, progress_bars() as progress:
-            templates = encrypt_galleries(store, encryption, progress)
-            record([Event("encrypt", count=templates)])
-    say(f"encrypted {templates:,} templates with all crops and metadata; earlier backups and exports are not encrypted")
+            done = encrypt_galleries(store, encryption, progress)
+            record([Event("encrypt", count=done.templates)])
+    if done.templates or done.is_finished:
+        say(
+            f"encrypted {done.templates:,} templates with all crops and metadata; earlier backups and exports are not "
+            "encrypted"
+        )
+    if not done.is_finished:
+        raise NotEncrypted(
+            "the galleries are encrypted, but files of the store may still have what was not: another program reads "
+            "the store, or the disk has no room for a second copy; mend that, and run vultus encryption enable again"
+        )
 
 
 @app.command()
@@ -98,14 +110,11 @@ def rotate(
     settings = load_settings()
     new = _new_source(new_file, new_command, new_environment)
     store, encryption = settings.galleries_dir / STORE, _configured(settings)
-    with _owned_store(settings) as state, audited("vultus encryption rotate") as record, progress_bars() as progress:
-        if not state.is_encrypted:
-            raise NotEncrypted("the galleries are not encrypted; run vultus encryption enable")
-        master_key = new.read_or_make()
-        keys = change_master_key(store, encryption, master_key, progress)
+    with _owned_store(settings), audited("vultus encryption rotate") as record, progress_bars() as progress:
+        keys, master_key = change_master_key(store, encryption, new, progress)
         record([Event("rotate_master_key", count=keys)])
     say(
-        f"{keys:,} data keys are wrapped under the master key {master_key.id}; let the settings name it now, make a "
+        f"{keys:,} data keys are wrapped under the master key {master_key}; let the settings name it now, make a "
         "backup, and then destroy the old one"
     )
 

@@ -19,10 +19,10 @@ from models.text import printable
 from service.audit.records import Action, Event
 from service.cli.auditing import audited
 from service.cli.output import err, out, progress_bars, say
-from service.encryption.opening import encryption_of
 from service.errors import ContractMismatch, GalleryExists, LineMalformed
 from service.gallery.administration import create_gallery, list_galleries, list_subjects, read_gallery
 from service.gallery.consistency import check_consistency, check_erasure, size_of
+from service.gallery.encryption import encryption_of
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import ImportCounts, Importer, export_lines, store_all
 from service.gallery.expiry import due_until, subjects_lacking

@@ -1,11 +1,13 @@
 """The data keys: one for each gallery, subject and snapshot of an index, wrapped under the master key.
 
 They lie apart from the galleries, and backups keep only their newest state. So when the data key of a subject is
-destroyed, every copy of what it encrypted is unreadable, wherever the copy lies.
+destroyed, every copy of what it encrypted is unreadable, wherever the copy lies. The row of a destroyed key stays,
+empty: so a key that was destroyed differs from one that an older copy of this file never had.
 
-A new key is on the disk before the row that it encrypts, and a key is destroyed after its row. A process that is killed
-between the two leaves a key without a row, which does no harm, or an erasure whose keys the next start destroys. A row
-without a key was erased a moment ago.
+A new key is on the disk before the row that it encrypts, and a key is destroyed after its row. A process that is
+killed between the two leaves a key without a row, which is replaced when its number is given to another row, or an
+erasure whose keys the next start destroys. A reader of an earlier state of the store may see a row whose key is
+destroyed: it was erased a moment ago.
 """
 
 import sqlite3
@@ -21,24 +23,23 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from models.types import Progress, no_progress
 from service.encryption.master_key import KEY_BYTES, MasterKey
-from service.encryption.tables import SCHEMA, data_keys, data_keys_state
-from service.errors import DataKeysUnfit, MasterKeyWrong
-from service.gallery.erased_keys import Erasure
+from service.encryption.tables import DESTROYED, SCHEMA, data_keys, data_keys_state
+from service.errors import DataKeysUnfit, MasterKeyWrong, StoreFailed
 from service.storage.disk_errors import translated_errors
 from service.storage.reading import open_unchanged
 from service.storage.tables import Tables
 
 DATA_KEYS = "data_keys.sqlite"
 
+Owner = Literal["gallery", "subject"]
 Kind = Literal["gallery", "subject", "snapshot"]
 
 _CACHED = 4096  # opened data keys, 1 kB each
 _AT_ONCE = 500  # keys in one statement
 _REWRAPPED_AT_ONCE = 10_000
-_WRAPPED = select(data_keys.c.wrapped).where(
-    data_keys.c.kind == bindparam("of_kind"), data_keys.c.key == bindparam("of_key")
-)
-_NEWEST = select(func.coalesce(func.max(data_keys.c.key), 0))
+# Many are read at once, and SQLAlchemy's work for each takes 0.7 ms.
+_SELECT_WRAPPED = "SELECT wrapped FROM data_keys WHERE kind = ? AND key = ?"
+_LIVE = data_keys.c.wrapped != DESTROYED
 
 
 class DataKeysState(NamedTuple):
@@ -48,11 +49,13 @@ class DataKeysState(NamedTuple):
         store: Id of the gallery store.
         master_key: Id of the master key.
         last_erasure: Number of the last erasure whose keys are destroyed.
+        has_keys: Whether there is a data key, or was one.
     """
 
     store: str
     master_key: str
     last_erasure: int
+    has_keys: bool
 
 
 class _New(NamedTuple):
@@ -64,7 +67,7 @@ class _New(NamedTuple):
 
 
 class DataKeys:
-    """The stored data keys. Thread-safe; new keys are made under the lock of the gallery store's writer."""
+    """The stored data keys. Thread-safe, except that new keys are made by one thread at a time: the store's writer."""
 
     def __init__(self, path: Path, master_key: MasterKey, store: str) -> None:
         """Open the data keys of a gallery store, creating their file if it is missing.
@@ -83,22 +86,22 @@ class DataKeys:
         """
         self._master_key = master_key
         self._store = store
+        self._lock = threading.Lock()  # of the following three
         self._new: dict[tuple[Kind, int], _New] = {}
         self._opened: OrderedDict[tuple[Kind, int], AESGCM] = OrderedDict()
-        self._lock = threading.Lock()
+        self._destructions = 0
         self._tables = Tables(path, SCHEMA)
         try:
             with self._tables.writing() as connection:
-                state = read_state(connection)
-                if state is None or not connection.execute(select(data_keys).limit(1)).first():  # nothing is encrypted
-                    state = DataKeysState(store, master_key.id, 0)
+                state = _read_state(connection)
+                if state is None or not state.has_keys:  # nothing is encrypted
+                    state = DataKeysState(store, master_key.id, 0, has_keys=False)
                     connection.execute(delete(data_keys_state))
-                    connection.execute(insert(data_keys_state).values(state._asdict()))
-                self._newest = connection.execute(_NEWEST).scalar_one()
+                    row = {"store": store, "master_key": master_key.id, "last_erasure": 0}
+                    connection.execute(insert(data_keys_state).values(row))
+                self._newest: int = connection.execute(select(func.coalesce(func.max(data_keys.c.key), 0))).scalar_one()
             require_fit(state, master_key, store)
             self._last_erasure = state.last_erasure
-            # Many are read at once, so the statement is compiled once and goes to the driver.
-            self._select = str(_WRAPPED.compile(dialect=self._tables.engine.dialect))
         except BaseException:
             self._tables.close()
             raise
@@ -107,23 +110,36 @@ class DataKeys:
         """Close the file."""
         self._tables.close()
 
-    def make(self, kind: Kind, keys: Iterable[int], gallery: int) -> None:
+    @property
+    def last_erasure(self) -> int:
+        """Number of the last erasure whose data keys are destroyed."""
+        return self._last_erasure
+
+    def make(self, owner: Owner, keys: Iterable[int], gallery: int) -> None:
         """Make data keys for new rows of a gallery, which `store_new` stores.
 
-        A stored data key is used again: its row was not committed, or is in a backup only.
+        Rows of a store that was not encrypted may have data keys already, from an encryption that was cut off or of
+        which backups are left; they keep them. A number whose key belongs to another gallery was given to a row that
+        was never committed, and gets a new key.
 
         Raises:
-            DataKeysUnfit: A stored data key was altered.
             StoreFailed: The file system refused a read.
         """
         wanted = list(keys)
-        stored = self.find(kind, [key for key in wanted if key <= self._newest])
+        kept = self._of_gallery(owner, [key for key in wanted if key <= self._newest], gallery)
         for key in wanted:
-            if key in stored:
-                continue
-            plain = AESGCM.generate_key(8 * KEY_BYTES)
-            wrapped = self._master_key.wrap(plain, self._context(kind, key))
-            self._new[kind, key] = _New(gallery, wrapped, AESGCM(plain))
+            if key not in kept:
+                plain = AESGCM.generate_key(8 * KEY_BYTES)
+                wrapped = self._master_key.wrap(plain, self._context(owner, key))
+                with self._lock:
+                    self._opened.pop((owner, key), None)
+                    self._new[owner, key] = _New(gallery, wrapped, AESGCM(plain))
+
+    def discard(self, owner: Owner, keys: Iterable[int]) -> None:
+        """Discard new data keys whose rows were removed before they were committed."""
+        with self._lock:
+            for key in keys:
+                self._new.pop((owner, key), None)
 
     def store_new(self) -> None:
         """Write the data keys that were made since the last call to the disk.
@@ -140,13 +156,17 @@ class DataKeys:
             for (kind, key), new in self._new.items()
         ]
         with self._tables.writing() as connection:
+            for kind, key in self._new:
+                if key <= self._newest:
+                    _delete(connection, kind, [key])
             connection.execute(insert(data_keys), rows)
         self._newest = max(self._newest, *(key for _, key in self._new))
-        self._new.clear()
+        self.drop_new()
 
     def drop_new(self) -> None:
         """Drop the data keys that were made since the last call of `store_new`."""
-        self._new.clear()
+        with self._lock:
+            self._new.clear()
 
     def find(self, kind: Kind, keys: Iterable[int]) -> dict[int, AESGCM]:
         """Return data keys by the keys of their rows; destroyed ones are missing from the answer.
@@ -158,19 +178,24 @@ class DataKeys:
         found: dict[int, AESGCM] = {}
         missing = []
         with self._lock:
+            destructions = self._destructions
             for key in dict.fromkeys(keys):
-                opened = self._opened.get((kind, key))
-                if opened is not None:
-                    found[key] = opened
-                elif (new := self._new.get((kind, key))) is not None:
+                if (new := self._new.get((kind, key))) is not None:
                     found[key] = new.opened
+                elif (opened := self._opened.get((kind, key))) is not None:
+                    found[key] = opened
                 else:
                     missing.append(key)
-        if missing:
-            for key, wrapped in self._read(kind, missing):
-                found[key] = AESGCM(self._master_key.unwrap(wrapped, self._context(kind, key)))
-                self._remember(kind, key, found[key])
-        return found
+        read = {}
+        for key, wrapped in self._read(kind, missing):
+            read[key] = AESGCM(self._master_key.unwrap(wrapped, self._context(kind, key)))
+        with self._lock:
+            if self._destructions == destructions:  # otherwise one of them may be destroyed by now
+                for key, opened in read.items():
+                    self._opened[kind, key] = opened
+                while len(self._opened) > _CACHED:
+                    self._opened.popitem(last=False)
+        return found | read
 
     def make_snapshot(self, gallery: int) -> AESGCM:
         """Make a data key for a new snapshot of the index of a gallery; it is on the disk when this returns.
@@ -185,7 +210,7 @@ class DataKeys:
         with self._tables.writing() as connection:
             _delete(connection, "snapshot", [gallery])
             connection.execute(insert(data_keys).values(kind="snapshot", key=gallery, gallery=gallery, wrapped=wrapped))
-        self._remember("snapshot", gallery, AESGCM(plain))
+        self._forget()
         return AESGCM(plain)
 
     def destroy_snapshot(self, gallery: int) -> None:
@@ -200,44 +225,37 @@ class DataKeys:
             return
         with self._tables.writing() as connection:
             _delete(connection, "snapshot", [gallery])
-        self._close_all([("snapshot", gallery)])
+        self._forget()
         self._tables.truncate_log()
 
-    def destroy_erased(self, erasures: Sequence[Erasure]) -> None:
-        """Destroy the data keys of erased galleries and subjects.
+    def destroy(self, subjects: Sequence[int], galleries: Sequence[int], last_erasure: int) -> None:
+        """Destroy the data keys of erased subjects, and of erased galleries with all that is in them.
 
         Args:
-            erasures: Erasures of the gallery store, oldest first, among them all after `last_erasure`.
+            subjects: Keys of erased subjects.
+            galleries: Keys of erased galleries.
+            last_erasure: Number of the erasure that erased the last of them.
 
         Raises:
             StorageFull: The disk is full.
             StoreBusy: Another program has locked the store of data keys.
             StoreFailed: The file system refused the write.
         """
-        if not erasures:
-            return
         with self._tables.writing() as connection:
-            for erasure in erasures:
-                _delete(connection, "subject", erasure.keys.subjects)
-                for gallery in erasure.keys.galleries:
-                    connection.execute(delete(data_keys).where(data_keys.c.gallery == gallery))
-            connection.execute(update(data_keys_state).values(last_erasure=erasures[-1].number))
-        self._last_erasure = erasures[-1].number
-        if any(erasure.keys.galleries for erasure in erasures):
-            with self._lock:
-                self._opened.clear()
-        self._close_all([("subject", key) for erasure in erasures for key in erasure.keys.subjects])
+            _empty(connection, "subject", subjects)
+            for gallery in galleries:
+                of_contents = (data_keys.c.gallery == gallery) & (data_keys.c.kind != "gallery")
+                connection.execute(delete(data_keys).where(of_contents))
+            _empty(connection, "gallery", galleries)
+            connection.execute(update(data_keys_state).values(last_erasure=last_erasure))
+        self._last_erasure = last_erasure
+        self._forget()
         self._tables.truncate_log()
 
-    @property
-    def last_erasure(self) -> int:
-        """Number of the last erasure whose data keys are destroyed."""
-        return self._last_erasure
-
-    def all_of(self, kind: Kind) -> set[int]:
-        """Return the keys of all rows of a kind that have a data key."""
+    def snapshots(self) -> set[int]:
+        """Return the keys of the galleries whose snapshot has a data key."""
         with self._tables.reading() as connection:
-            return set(connection.execute(select(data_keys.c.key).where(data_keys.c.kind == kind)).scalars())
+            return set(connection.execute(select(data_keys.c.key).where(data_keys.c.kind == "snapshot")).scalars())
 
     def rewrap(self, master_key: MasterKey, progress: Progress = no_progress) -> int:
         """Wrap all data keys under another master key, in one transaction, and return their number.
@@ -251,7 +269,7 @@ class DataKeys:
             StoreFailed: The file system refused a read or write; nothing was changed.
         """
         with self._tables.writing() as connection:
-            total = int(connection.execute(select(func.count()).select_from(data_keys)).scalar_one())
+            total = int(connection.execute(select(func.count()).select_from(data_keys).where(_LIVE)).scalar_one())
             done = 0
             for kind, rows in _parts(connection):
                 changed = []
@@ -268,44 +286,56 @@ class DataKeys:
         self._tables.truncate_log()
         return total
 
+    def _of_gallery(self, owner: Owner, keys: Sequence[int], gallery: int) -> set[int]:
+        """Return those keys of rows that have a data key in a gallery."""
+        found: set[int] = set()
+        if keys:
+            with self._tables.reading() as connection:
+                for start in range(0, len(keys), _AT_ONCE):
+                    part = data_keys.c.key.in_(keys[start : start + _AT_ONCE])
+                    of_gallery = (data_keys.c.kind == owner) & (data_keys.c.gallery == gallery)
+                    found.update(connection.execute(select(data_keys.c.key).where(part & of_gallery & _LIVE)).scalars())
+        return found
+
     def _read(self, kind: Kind, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        if not keys:
+            return
         with translated_errors(SCHEMA.name), closing(self._tables.engine.raw_connection()) as connection:
             cursor = connection.cursor()
             for key in keys:
-                cursor.execute(self._select, (kind, key))
-                for row in cursor.fetchall():
-                    yield key, row[0]
+                cursor.execute(_SELECT_WRAPPED, (kind, key))
+                for (wrapped,) in cursor.fetchall():
+                    if wrapped != DESTROYED:
+                        yield key, wrapped
             cursor.close()
 
-    def _remember(self, kind: Kind, key: int, opened: AESGCM) -> None:
+    def _forget(self) -> None:
+        """Forget all opened data keys, after one was destroyed."""
         with self._lock:
-            self._opened[kind, key] = opened
-            if len(self._opened) > _CACHED:
-                self._opened.popitem(last=False)
-
-    def _close_all(self, keys: Iterable[tuple[Kind, int]]) -> None:
-        with self._lock:
-            for key in keys:
-                self._opened.pop(key, None)
+            self._destructions += 1
+            self._opened.clear()
 
     def _context(self, kind: Kind, key: int) -> bytes:
         return f"{self._store}/{kind}/{key}".encode()
 
 
 def peek(path: Path) -> DataKeysState | None:
-    """Read what data keys belong to without changing a file; None if it cannot be known."""
-    try:
-        with closing(open_unchanged(path)) as connection:
-            row = connection.execute("SELECT store, master_key, last_erasure FROM data_keys_state").fetchone()
-    except sqlite3.Error:
+    """Read what data keys belong to without changing a file; None if there are none.
+
+    Raises:
+        DataKeysUnfit: The file is damaged or is not a store of data keys.
+        StoreBusy: Another program has locked it.
+    """
+    if not path.is_file() or not path.stat().st_size:
         return None
-    return None if row is None else DataKeysState(*row)
-
-
-def read_state(connection: Connection) -> DataKeysState | None:
-    """Read what data keys belong to; None if their store is new."""
-    row = connection.execute(select(data_keys_state)).one_or_none()
-    return None if row is None else DataKeysState(*row)
+    try:
+        with translated_errors(SCHEMA.name), closing(open_unchanged(path)) as connection:
+            row = connection.execute(
+                "SELECT store, master_key, last_erasure, EXISTS (SELECT 1 FROM data_keys) FROM data_keys_state"
+            ).fetchone()
+    except (sqlite3.DatabaseError, StoreFailed) as error:  # damaged in another place
+        raise DataKeysUnfit(f"{path} is damaged or is not a store of data keys: {error}") from error
+    return None if row is None else DataKeysState(row[0], row[1], row[2], bool(row[3]))
 
 
 def require_fit(state: DataKeysState, master_key: MasterKey, store: str) -> None:
@@ -326,10 +356,22 @@ def require_fit(state: DataKeysState, master_key: MasterKey, store: str) -> None
         )
 
 
+def _read_state(connection: Connection) -> DataKeysState | None:
+    row = connection.execute(select(data_keys_state)).one_or_none()
+    has_keys = connection.execute(select(data_keys.c.key).limit(1)).first() is not None
+    return None if row is None else DataKeysState(row.store, row.master_key, row.last_erasure, has_keys)
+
+
 def _delete(connection: Connection, kind: Kind, keys: Sequence[int]) -> None:
     for start in range(0, len(keys), _AT_ONCE):
-        part = keys[start : start + _AT_ONCE]
-        connection.execute(delete(data_keys).where((data_keys.c.kind == kind) & data_keys.c.key.in_(part)))
+        part = data_keys.c.key.in_(keys[start : start + _AT_ONCE])
+        connection.execute(delete(data_keys).where((data_keys.c.kind == kind) & part))
+
+
+def _empty(connection: Connection, owner: Owner, keys: Sequence[int]) -> None:
+    for start in range(0, len(keys), _AT_ONCE):
+        part = data_keys.c.key.in_(keys[start : start + _AT_ONCE])
+        connection.execute(update(data_keys).where((data_keys.c.kind == owner) & part).values(wrapped=DESTROYED))
 
 
 def _parts(connection: Connection) -> Iterator[tuple[Kind, Sequence[tuple[int, bytes]]]]:
@@ -338,7 +380,7 @@ def _parts(connection: Connection) -> Iterator[tuple[Kind, Sequence[tuple[int, b
     for kind in kinds:
         last = -1
         while True:
-            after = (data_keys.c.kind == kind) & (data_keys.c.key > last)
+            after = (data_keys.c.kind == kind) & (data_keys.c.key > last) & _LIVE
             rows = connection.execute(
                 select(data_keys.c.key, data_keys.c.wrapped)
                 .where(after)

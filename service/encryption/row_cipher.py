@@ -6,15 +6,12 @@ a gallery of another contract, is found out.
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 
-from service.encryption.data_keys import DataKeys
+from service.encryption.data_keys import DataKeys, Owner
 from service.encryption.master_key import NONCE_BYTES
 from service.errors import StoreFailed
-
-Owner = Literal["gallery", "subject"]
 
 
 class RowCipher:
@@ -31,6 +28,10 @@ class RowCipher:
     def store_new_keys(self) -> None:
         """Write the data keys of new galleries and subjects to the disk, before the rows that they encrypt."""
         self._keys.store_new()
+
+    def discard_new_keys(self, owner: Owner, keys: Iterable[int]) -> None:
+        """Discard the data keys of new rows that were removed before they were committed."""
+        self._keys.discard(owner, keys)
 
     def drop_new_keys(self) -> None:
         """Drop the data keys of galleries and subjects that were not stored."""

@@ -5,10 +5,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.text import printable
 from service.encryption.master_key import MasterKey, make_master_key_file, parse_master_key, read_master_key_file
 from service.errors import MasterKeyUnfit
 
 _COMMAND_S = 60.0
+_MAX_SAID_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class MasterKeySource:
 
     @property
     def is_set(self) -> bool:
-        """Whether at most one of the attributes is set."""
+        """Whether one of the attributes is set."""
         return (self.file, self.text, self.command) != (None, None, None)
 
     def described(self) -> str:
@@ -48,7 +50,9 @@ class MasterKeySource:
         if self.file is not None:
             return read_master_key_file(self.file)
         if self.text is not None:
-            return parse_master_key(self.text.encode(), "the value of VULTUS_ENCRYPTION__MASTER_KEY")
+            return parse_master_key(
+                self.text.encode("utf-8", "surrogateescape"), "the value of VULTUS_ENCRYPTION__MASTER_KEY"
+            )
         return parse_master_key(_printed(self.command or ""), "what the command of the master key printed")
 
     def read_or_make(self) -> MasterKey:
@@ -79,5 +83,8 @@ def _printed(command: str) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise MasterKeyUnfit(f"the command of the master key printed nothing within {_COMMAND_S:.0f} s") from error
     if done.returncode:
-        raise MasterKeyUnfit(f"the command of the master key failed with status {done.returncode}")
+        said = printable(done.stderr[-_MAX_SAID_BYTES:].decode("utf-8", "replace").strip())
+        raise MasterKeyUnfit(
+            f"the command of the master key failed with status {done.returncode}" + (f": {said}" if said else "")
+        )
     return done.stdout

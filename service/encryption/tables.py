@@ -6,6 +6,9 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String,
 
 from service.storage.tables import Schema
 
+DESTROYED = b""
+"""What is left of a data key that was destroyed."""
+
 SCHEMA = Schema("the store of data keys", Path(__file__).parent / "versions", "data_keys_0001")
 
 _METADATA = MetaData()

@@ -1,58 +1,65 @@
 """Encryption at rest of the gallery store: opening it with its data keys, and encrypting one that was not encrypted."""
 
 import logging
+import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from models.artefact.directories import sync
 from models.errors import VultusError
 from models.types import Progress, no_progress
-from service.encryption.data_keys import DataKeys
+from service.encryption.data_keys import DATA_KEYS, DataKeys, Owner
 from service.encryption.master_key import MasterKey
-from service.encryption.opening import Encryption, open_data_keys, require_master_key
 from service.encryption.row_cipher import RowCipher
-from service.errors import DataKeysUnfit, NotEncrypted
+from service.encryption.source import MasterKeySource
+from service.errors import DataKeysUnfit, MasterKeyUnfit, NotEncrypted, StoreFailed
+from service.gallery.encryption import Encryption, require_encrypted, require_master_key
 from service.gallery.store import gallery_rows
-from service.gallery.store.contents import Owner
 from service.gallery.store.database import Database
-from service.gallery.store.encryption_state import peek, read_state, write_state
+from service.gallery.store.encryption_state import StoreState, peek, read_state, write_state
 from service.gallery.store.reencryption import encrypt_contents
+from service.gallery.store.sequences import continue_after
+from service.storage.private_files import make_private
 
 SNAPSHOTS = "*.graph*"
 
-_KEYS_OF: dict[Owner, str] = {"gallery": "SELECT key FROM galleries", "subject": "SELECT key FROM subjects"}
-_PLURAL: dict[Owner, str] = {"gallery": "galleries", "subject": "subjects"}
+_TABLES: dict[Owner, str] = {"gallery": "galleries", "subject": "subjects"}
 
 _log = logging.getLogger("vultus")
 
 
-def encrypt_database(database: Database, path: Path, master_key: MasterKey, directory: Path) -> DataKeys:
-    """Let an open store, which is encrypted or has no contents, encrypt them; finish an encryption that was cut off.
+def open_encrypted(
+    database: Database, encryption: Encryption | None, master_key: MasterKey | None, directory: Path
+) -> DataKeys | None:
+    """Let an open store encrypt its contents if encryption is configured, and finish one that was cut off.
 
     Args:
         database: The store.
-        path: File of the data keys.
-        master_key: Master key that fits the store.
-        directory: Directory of the snapshots.
+        encryption: The configured encryption.
+        master_key: What `require_master_key` returned.
+        directory: Directory of the store and the snapshots.
 
     Returns:
-        The open data keys.
+        The open data keys; None if the store is not encrypted.
 
     Raises:
-        DataKeysUnfit: Subjects have no data key, so the data keys are older than the store.
+        EncryptionError: The store does not fit the configuration, or has contents whose data keys are missing.
         VultusError: As the constructor of `DataKeys`.
     """
     with database.reading() as connection:
         state = read_state(connection)
-    keys = open_data_keys(path, master_key, state.store)
+    require_encrypted(encryption, state)
+    if encryption is None or master_key is None:
+        return None
+    keys = _open_keys(database, encryption.data_keys, master_key, state)
     try:
-        database.encrypt_with(RowCipher(keys))
         if state.encryption == "unfinished":
-            _finish_later(database, directory)
+            _finish(database, directory)
         elif not state.is_encrypted:
             with database.writing() as connection:
                 write_state(connection, "aes-256-gcm")
-        _require_complete(database, keys)
+        _require_complete(database.path, encryption.data_keys)
     except BaseException:
         keys.close()
         raise
@@ -67,13 +74,30 @@ def destroy_erased_keys(keys: DataKeys, database: Database) -> None:
     try:
         with database.reading() as connection:
             erasures = gallery_rows.erasures_after(connection, read_state(connection).store, keys.last_erasure)
-        keys.destroy_erased(erasures)
-    except VultusError as error:
+        if erasures:
+            keys.destroy(
+                [key for erasure in erasures for key in erasure.keys.subjects],
+                [key for erasure in erasures for key in erasure.keys.galleries],
+                erasures[-1].number,
+            )
+    except (VultusError, sqlite3.Error) as error:
         _log.warning("data keys of erased people were not destroyed and are destroyed later: %s", error)
 
 
-def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = no_progress) -> int:
-    """Encrypt a store that is not encrypted, in one transaction, and return the number of its templates.
+class Encrypted(NamedTuple):
+    """Galleries that were encrypted.
+
+    Attributes:
+        templates: Number of their templates.
+        is_finished: Whether no file has anything from before; otherwise the next start removes it.
+    """
+
+    templates: int
+    is_finished: bool
+
+
+def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = no_progress) -> Encrypted:
+    """Encrypt a store that is not encrypted, in one transaction, and then remove what is left from before.
 
     Its caller owns the directory. Snapshots of indices, which are not encrypted, are removed.
 
@@ -93,19 +117,26 @@ def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = 
     with closing(Database(store)) as database:
         with database.reading() as connection:
             state = read_state(connection)
-        with closing(open_data_keys(encryption.data_keys, master_key, state.store)) as keys:
-            database.encrypt_with(RowCipher(keys))
+        with closing(_open_keys(database, encryption.data_keys, master_key, state)):
             templates = 0
             if not state.is_encrypted:  # otherwise only the end was cut off
                 with database.writing() as connection:
                     templates = encrypt_contents(connection, progress)
                     write_state(connection, "unfinished")
-            _finish(database, store.parent)
-    return templates
+            return Encrypted(templates, _finish(database, store.parent))
 
 
-def change_master_key(store: Path, encryption: Encryption, new: MasterKey, progress: Progress = no_progress) -> int:
-    """Wrap all data keys of an encrypted store under another master key, and return their number.
+class Rewrapped(NamedTuple):
+    """Data keys that were wrapped under a new master key: their number, and the id of the master key."""
+
+    keys: int
+    master_key: str
+
+
+def change_master_key(
+    store: Path, encryption: Encryption, new: MasterKeySource, progress: Progress = no_progress
+) -> Rewrapped:
+    """Wrap all data keys of an encrypted store under another master key, which is made if it is a missing file.
 
     Its caller owns the directory. When this ends, all data keys are wrapped under the new master key; if it is cut off,
     all are wrapped under the old one.
@@ -113,52 +144,87 @@ def change_master_key(store: Path, encryption: Encryption, new: MasterKey, progr
     Args:
         store: File of the store.
         encryption: The configured encryption, with the old master key.
-        new: The new master key.
+        new: Where the new master key comes from.
         progress: Receives the number of data keys.
 
     Raises:
-        EncryptionError: The old master key or the data keys do not fit the store, or it is not encrypted.
+        EncryptionError: A master key or the data keys do not fit the store, it is not encrypted, or the new master key
+            is the old one.
         StorageFull: The disk is full; nothing was changed.
         StoreFailed: The file system refused a read or write; nothing was changed.
     """
     state = peek(store)
+    if state is None or not state.is_encrypted:
+        raise NotEncrypted("the galleries are not encrypted; run vultus encryption enable")
     old = require_master_key(encryption, state)
-    if state is None or old is None or not state.is_encrypted:
-        raise NotEncrypted("the galleries are not encrypted")
-    with closing(open_data_keys(encryption.data_keys, old, state.store)) as keys:
-        return keys.rewrap(new, progress)
+    assert old is not None  # of an encrypted store
+    new_key = new.read_or_make()
+    if new_key.id == old.id:
+        raise MasterKeyUnfit("the new master key is the one in use; nothing was changed")
+    with closing(_open_file(encryption.data_keys, old, state.store)) as keys:
+        return Rewrapped(keys.rewrap(new_key, progress), new_key.id)
 
 
-def _finish_later(database: Database, directory: Path) -> None:
-    """Finish an encryption that was cut off; if the disk has no room for it, the next start tries it again."""
+def _open_keys(database: Database, path: Path, master_key: MasterKey, state: StoreState) -> DataKeys:
+    """Open the data keys of an open store, which is encrypted with them from now on.
+
+    Data keys may know of erasures that an older copy of the store does not have. New erasures get later numbers, so
+    that their data keys are destroyed.
+    """
+    keys = _open_file(path, master_key, state.store)
     try:
-        _finish(database, directory)
-    except VultusError as error:
-        _log.warning("free space of the store may still have contents that are not encrypted: %s", error)
+        with database.writing() as connection:
+            continue_after(connection, "erasures", keys.last_erasure)
+        database.encrypt_with(RowCipher(keys))
+    except BaseException:
+        keys.close()
+        raise
+    return keys
 
 
-def _finish(database: Database, directory: Path) -> None:
-    """Remove what a store that was just encrypted has left in snapshots and in free space."""
+def _open_file(path: Path, master_key: MasterKey, store: str) -> DataKeys:
+    """Open the data keys of a store, creating their private directory and file if they are missing."""
+    try:
+        make_private(path.parent, (f"{DATA_KEYS}*",))
+    except OSError as error:
+        raise StoreFailed(f"the data keys cannot be stored in {path.parent}: {error.strerror}") from error
+    return DataKeys(path, master_key, store)
+
+
+def _finish(database: Database, directory: Path) -> bool:
+    """Remove what a store that was encrypted has left in snapshots and in free space; return whether it is removed.
+
+    A full disk or another reader of the store may prevent it; then the next start tries it again.
+    """
     for snapshot in directory.glob(SNAPSHOTS):
         snapshot.unlink()
     sync(directory)
-    database.rewrite()
-    with database.writing() as connection:
-        write_state(connection, "aes-256-gcm")
+    try:
+        if database.rewrite():
+            with database.writing() as connection:
+                write_state(connection, "aes-256-gcm")
+            return True
+        reason = "another program reads the store"
+    except VultusError as error:
+        reason = str(error)
+    _log.warning("files of the store may still have contents that are not encrypted: %s", reason)
+    return False
 
 
-def _require_complete(database: Database, keys: DataKeys) -> None:
-    """Refuse a store whose subjects or galleries have no data key.
+def _require_complete(store: Path, data_keys: Path) -> None:
+    """Refuse a store with subjects or galleries that have no data key, or a destroyed one.
 
     Raises:
-        DataKeysUnfit: The data keys are older than the store.
+        DataKeysUnfit: Store and data keys are of different times.
     """
-    owners: tuple[Owner, ...] = ("gallery", "subject")
-    with database.reading() as connection:
-        for owner in owners:
-            stored = {key for (key,) in connection.execute(_KEYS_OF[owner])}
-            if lacking := len(stored - keys.all_of(owner)):
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("ATTACH ? AS encryption", (str(data_keys),))
+        for owner, table in _TABLES.items():
+            found = f"SELECT 1 FROM encryption.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
+            query = f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS ({found} AND found.wrapped != x'')"
+            (lacking,) = connection.execute(query, (owner,)).fetchone()
+            if lacking:
                 raise DataKeysUnfit(
-                    f"{lacking:,} of the {_PLURAL[owner]} have no data key, so the data keys are older than the "
-                    "galleries; restore the newer ones"
+                    f"{lacking:,} of the {table} have no data key: the data keys are older than the galleries, or the "
+                    "galleries are an older copy, with people who were erased since; restore both with vultus restore"
                 )

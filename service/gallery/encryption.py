@@ -1,16 +1,15 @@
-"""Opening of encrypted galleries: with the right master key, or not at all."""
+"""Encryption at rest as it is configured, and what must hold before encrypted galleries are opened."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.encryption.data_keys import DATA_KEYS, DataKeys, peek, require_fit
+from service.encryption.data_keys import peek, require_fit
 from service.encryption.master_key import MasterKey
 from service.encryption.source import MasterKeySource
-from service.errors import DataKeysUnfit, MasterKeyMissing, NotEncrypted, StoreFailed
+from service.errors import DataKeysUnfit, MasterKeyMissing, NotEncrypted
 from service.gallery.store.encryption_state import StoreState
 from service.settings import Settings, SettingsInvalid
-from service.storage.private_files import make_private
 
 _log = logging.getLogger("vultus")
 
@@ -39,14 +38,12 @@ def encryption_of(settings: Settings) -> Encryption | None:
     source = MasterKeySource(
         encryption.master_key_file, None if key is None else key.get_secret_value(), encryption.master_key_command
     )
-    if not source.is_set:
-        return None
     if settings.data_keys_file.resolve().is_relative_to(settings.galleries_dir.resolve()):
         raise SettingsInvalid(
             "VULTUS_ENCRYPTION__DIRECTORY lies in the directory of the galleries; keep the data keys apart, because "
             "copies of the galleries must not have them"
         )
-    return Encryption(settings.data_keys_file, source)
+    return Encryption(settings.data_keys_file, source) if source.is_set else None
 
 
 def require_master_key(encryption: Encryption | None, state: StoreState | None) -> MasterKey | None:
@@ -66,29 +63,46 @@ def require_master_key(encryption: Encryption | None, state: StoreState | None) 
         DataKeysUnfit: The data keys are missing, damaged, or those of other galleries.
         NotEncrypted: A master key is configured, and the store has contents that are not encrypted.
     """
-    if state is None or not state.is_encrypted:
-        if encryption is None:
-            return None
-        if state is not None and state.has_galleries:
-            raise NotEncrypted(
-                "a master key is set, but the galleries are not encrypted; stop the service and run vultus encryption "
-                "enable, or unset the master key"
-            )
-        return _read_or_make(encryption.master_key)
+    require_encrypted(encryption, state)
     if encryption is None:
+        return None
+    found = peek(encryption.data_keys)
+    if state is not None and state.is_encrypted:
+        if found is None:
+            raise DataKeysUnfit(
+                f"the data keys {encryption.data_keys} of the encrypted galleries are missing; restore them from a "
+                "backup: without them, nothing of the galleries can be read"
+            )
+        master_key = encryption.master_key.read()
+        require_fit(found, master_key, state.store)
+        return master_key
+    if found is not None and found.has_keys and (state is None or found.store != state.store):
+        raise DataKeysUnfit(
+            f"the data keys {encryption.data_keys} belong to galleries that are missing here; restore these with "
+            "vultus restore, or move the data keys away to begin without them"
+        )
+    return _read_or_make(encryption.master_key)
+
+
+def require_encrypted(encryption: Encryption | None, state: StoreState | None) -> None:
+    """Refuse a store that is encrypted without a master key, or one that has contents and is not encrypted with one.
+
+    Raises:
+        MasterKeyMissing: The store is encrypted, and no master key is configured.
+        NotEncrypted: A master key is configured, and the store has contents that are not encrypted.
+    """
+    if state is None:
+        return
+    if encryption is None and state.is_encrypted:
         raise MasterKeyMissing(
             "the galleries are encrypted; set VULTUS_ENCRYPTION__MASTER_KEY_FILE, VULTUS_ENCRYPTION__MASTER_KEY or "
             "VULTUS_ENCRYPTION__MASTER_KEY_COMMAND"
         )
-    master_key = encryption.master_key.read()
-    found = peek(encryption.data_keys)
-    if found is None:
-        raise DataKeysUnfit(
-            f"the data keys {encryption.data_keys} of the encrypted galleries are missing or damaged; restore them "
-            "from a backup: without them, nothing of the galleries can be read"
+    if encryption is not None and state.has_galleries and not state.is_encrypted:
+        raise NotEncrypted(
+            "a master key is set, but the galleries are not encrypted; stop the service and run vultus encryption "
+            "enable, or unset the master key"
         )
-    require_fit(found, master_key, state.store)
-    return master_key
 
 
 def _read_or_make(source: MasterKeySource) -> MasterKey:
@@ -100,16 +114,3 @@ def _read_or_make(source: MasterKeySource) -> MasterKey:
             source.file,
         )
     return master_key
-
-
-def open_data_keys(path: Path, master_key: MasterKey, store: str) -> DataKeys:
-    """Open the data keys of a store, creating their private directory and file if they are missing.
-
-    Raises:
-        VultusError: As the constructor of `DataKeys`.
-    """
-    try:
-        make_private(path.parent, (f"{DATA_KEYS}*",))
-    except OSError as error:
-        raise StoreFailed(f"the data keys cannot be stored in {path.parent}: {error.strerror}") from error
-    return DataKeys(path, master_key, store)

@@ -22,8 +22,8 @@ def erase_gallery(galleries: Galleries, name: str, deadline: Deadline | None = N
         with galleries.database.writing() as connection:
             gallery = gallery_rows.find(connection, name)
             receipt = gallery_rows.remove(connection, gallery)
-        galleries.complete_erasures()
         galleries.drop(gallery)
+        galleries.complete_erasures()
         return replace(receipt, log_cut=galleries.truncate_log())
 
 
@@ -64,9 +64,9 @@ def erase_template(
 
 def erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:
     """Remove erased templates from the index and return whether the write-ahead log was truncated."""
-    galleries.complete_erasures()
     live = galleries.live(gallery)
     live.apply_removed(templates)
+    galleries.complete_erasures()  # after the index, so that no failure leaves who was erased in answers
     if live.current is not None and (live.outdated or live.needs_snapshot):
         galleries.rebuild(live)
     return galleries.truncate_log()

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from models.deadline import Deadline
 from models.runtime import usable_cores
-from service.encryption.data_keys import DataKeys
-from service.encryption.opening import Encryption, require_master_key
 from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
-from service.gallery.encrypting import destroy_erased_keys, encrypt_database
+from service.gallery.encrypting import destroy_erased_keys, open_encrypted
+from service.gallery.encryption import Encryption, require_master_key
 from service.gallery.erasure_log import ERASURE_LOG, ErasureLog
 from service.gallery.index.faiss_vectors import BYTES, search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
@@ -125,9 +124,7 @@ class Galleries:
             _refuse_truncated(directory)
             master_key = require_master_key(encryption, peek(directory / STORE))
             self.database = Database(directory / STORE)
-            self._data_keys: DataKeys | None = None
-            if encryption is not None and master_key is not None:
-                self._data_keys = encrypt_database(self.database, encryption.data_keys, master_key, directory)
+            self._data_keys = open_encrypted(self.database, encryption, master_key, directory)
             self._erasure_log = ErasureLog(erasure_log or directory / ERASURE_LOG, self.database)
             self.complete_erasures()  # a killed process may not have completed its last erasure
             self._log_truncation = LogTruncation(self.database)
@@ -350,7 +347,7 @@ class Galleries:
             if path.stem not in names:
                 path.unlink()
         if self._data_keys is not None:
-            for key in self._data_keys.all_of("snapshot"):
+            for key in self._data_keys.snapshots():
                 if not (self.directory / f"{key}.graph").exists():
                     self._data_keys.destroy_snapshot(key)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.deadline import Deadline
+from service.errors import SubjectUnknown
 from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.ranking import Ranked, rank
@@ -144,7 +145,10 @@ def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSe
         found_gallery = galleries.find(connection, gallery)
         found = subject_rows.find(connection, found_gallery, subject)
         subject_rows.require_templates(found)
-        return template_rows.sets(connection, [found.key], found_gallery.dimensions)[found.key]
+        sets = template_rows.sets(connection, [found.key], found_gallery.dimensions)
+    if found.key not in sets:
+        raise SubjectUnknown("the subject was erased")
+    return sets[found.key]
 
 
 def _identify_in(

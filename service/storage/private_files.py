@@ -79,8 +79,12 @@ def write_once(path: Path, content: bytes) -> None:
         os.link(part, path)
     except FileExistsError:
         pass
+    except OSError:  # a file system without links, such as that of a memory stick
+        if not path.exists():
+            part.rename(path)
+            return
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def _restrict(path: Path, mode: int) -> None:

@@ -21,10 +21,10 @@ from models.runtime import usable_cores
 from service.allocator import limit_retained_memory
 from service.encryption.data_keys import DATA_KEYS
 from service.encryption.master_key import make_master_key_file
-from service.encryption.opening import Encryption
 from service.encryption.source import MasterKeySource
 from service.gallery.administration import create_gallery, list_subjects
 from service.gallery.encrypting import change_master_key, encrypt_galleries
+from service.gallery.encryption import Encryption
 from service.gallery.erasure import erase_subject
 from service.gallery.exchange import import_lines
 from service.gallery.galleries import STORE, Galleries
@@ -147,8 +147,8 @@ def main() -> None:
         for what, (plain, encrypted) in rows.items():
             table.add_row(what, f"{plain:,.2f}", f"{encrypted:,.2f}", f"{encrypted / plain:.2f}")
         begun = time.perf_counter()
-        new = MasterKeySource(file=roots[1] / "second.key").read_or_make()
-        keys = change_master_key(roots[1] / "galleries" / STORE, encryption_in(roots[1]), new)
+        new = MasterKeySource(file=roots[1] / "second.key")
+        keys = change_master_key(roots[1] / "galleries" / STORE, encryption_in(roots[1]), new).keys
         table.add_row(f"rotate the master key of {keys:,} data keys, s", "", f"{time.perf_counter() - begun:.1f}", "")
         make_master_key_file(roots[0] / "master.key")
         begun = time.perf_counter()

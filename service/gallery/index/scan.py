@@ -21,12 +21,12 @@ def read_blocks(database: Database, gallery: Gallery, after: int = 0) -> Iterato
     """
     while True:
         with database.reading() as connection:
-            block = rows.block(connection, gallery, after, BLOCK_ROWS)
-        if len(block.template_keys):
-            yield block
-            after = int(block.template_keys[-1])
-        if len(block.template_keys) < BLOCK_ROWS:
+            page = rows.block(connection, gallery, after, BLOCK_ROWS)
+        if len(page.block.template_keys):
+            yield page.block
+        if page.last is None:
             return
+        after = page.last
 
 
 def scan(database: Database, gallery: Gallery, probes: NDArray[np.float32], depth: int) -> Hits:

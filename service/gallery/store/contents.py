@@ -8,36 +8,12 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Literal, Protocol
 
+from service.encryption.data_keys import Owner
+from service.encryption.row_cipher import RowCipher
 from service.gallery.records import Metadata
 
-Owner = Literal["gallery", "subject"]
-
 _NO_METADATA = "{}"  # tells nothing about anybody, so it is not encrypted
-
-
-class RowCipher(Protocol):
-    """Encrypts values under the data key of the gallery or subject that they belong to; see `service.encryption`."""
-
-    def new_owners(self, owner: Owner, keys: Iterable[int], gallery: int) -> None:
-        """Make data keys for new galleries or subjects, before their values are encrypted."""
-
-    def store_new_keys(self) -> None:
-        """Write the data keys of new galleries and subjects to the disk, before the rows that they encrypt."""
-
-    def drop_new_keys(self) -> None:
-        """Drop the data keys of galleries and subjects that were not stored."""
-
-    def seal(
-        self, owner: Owner, keys: Sequence[int], contexts: Sequence[bytes], values: Sequence[bytes]
-    ) -> list[bytes]:
-        """Encrypt values of the galleries or subjects `keys`, with their associated data."""
-
-    def open(
-        self, owner: Owner, keys: Sequence[int], contexts: Sequence[bytes], values: Sequence[bytes]
-    ) -> Sequence[bytes | None]:
-        """Decrypt values; None for those whose data key is destroyed."""
 
 
 class StoreConnection(sqlite3.Connection):
@@ -60,6 +36,12 @@ def new_owners(connection: StoreConnection, owner: Owner, keys: Iterable[int], g
     """Prepare for the values of new galleries or subjects."""
     if connection.cipher is not None:
         connection.cipher.new_owners(owner, keys, gallery)
+
+
+def discard_new_owners(connection: StoreConnection, owner: Owner, keys: Iterable[int]) -> None:
+    """Take back `new_owners` for galleries or subjects that are removed in the same transaction."""
+    if connection.cipher is not None:
+        connection.cipher.discard_new_keys(owner, keys)
 
 
 def seal_embeddings(

@@ -10,8 +10,9 @@ from queue import Empty, Full, LifoQueue
 
 from models.deadline import Deadline
 from models.errors import VultusError
+from service.encryption.row_cipher import RowCipher
 from service.errors import StoreUnfit
-from service.gallery.store.contents import RowCipher, StoreConnection
+from service.gallery.store.contents import StoreConnection
 from service.gallery.store.schema import PAGE_BYTES, migrate
 from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
@@ -177,8 +178,11 @@ class Database:
             self._checkpoint_wait_ms = _BLOCKED_WAIT_MS if busy else _CHECKPOINT_WAIT_MS
             return not busy
 
-    def rewrite(self) -> None:
+    def rewrite(self) -> bool:
         """Rewrite the store without any erased bytes and truncate the write-ahead log.
+
+        Returns:
+            Whether the log was truncated; an open reader may prevent it, and then the old bytes stay in the store.
 
         Raises:
             StorageFull: The disk has no room for a second copy of the store; nothing was changed.
@@ -187,8 +191,10 @@ class Database:
         with self._lock, translated_errors(_NAME):
             try:
                 self._writer.execute("VACUUM")
-            finally:
+            except BaseException:
                 self.checkpoint()  # an interrupted VACUUM leaves its pages in the log, which would keep the disk full
+                raise
+            return self.checkpoint()
 
     def integrity_faults(self) -> list[str]:
         """Check the file's structure and references; return one sentence for each fault."""

@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from service.errors import StoreUnfit
+from service.storage.disk_errors import translated_errors
 from service.storage.reading import open_unchanged
 
 State = Literal["none", "unfinished", "aes-256-gcm"]
@@ -30,14 +32,21 @@ class StoreState(NamedTuple):
 
 
 def peek(path: Path) -> StoreState | None:
-    """Read the state of a store without changing a file; None if it is new or not a store."""
+    """Read the state of a store without changing a file; None if it is new.
+
+    Raises:
+        StoreUnfit: The file is not a gallery store.
+        StoreBusy: Another program has locked it.
+        StoreFailed: The file system refused the read.
+    """
     if not path.is_file() or not path.stat().st_size:
         return None
     try:
-        with closing(open_unchanged(path)) as connection:
-            return read_state(connection)
-    except sqlite3.Error:
-        return None
+        with translated_errors("the gallery store"), closing(open_unchanged(path)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+            return read_state(connection) if "store" in tables else None
+    except sqlite3.DatabaseError as error:
+        raise StoreUnfit(f"{path.name} is not a gallery store: {error}") from error
 
 
 def read_state(connection: sqlite3.Connection) -> StoreState:

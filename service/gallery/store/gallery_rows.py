@@ -11,6 +11,7 @@ from service.gallery.erased_keys import ErasedKeys, Erasure
 from service.gallery.names import lookup_name
 from service.gallery.records import Gallery, GallerySettings, IndexKind, Metadata, Receipt
 from service.gallery.store.contents import StoreConnection, new_owners, open_metadata, seal_metadata
+from service.gallery.store.sequences import last_given
 
 _COLUMNS = "key, name, contract_id, dimensions, kind, keep_crops, metadata, created, min_quality, retain_days"
 
@@ -31,7 +32,7 @@ def add(
     Raises:
         GalleryExists: A gallery with this name already exists.
     """
-    key = _newest(connection) + 1
+    key = last_given(connection, "galleries") + 1
     new_owners(connection, "gallery", [key], key)
     try:
         connection.execute(
@@ -177,14 +178,6 @@ def erasures_after(connection: sqlite3.Connection, store: str, after: int) -> li
         "SELECT key, keys FROM erasures WHERE key > ? AND keys IS NOT NULL ORDER BY key", (after,)
     )
     return [Erasure(store, number, ErasedKeys.from_json(keys)) for number, keys in rows]
-
-
-def _newest(connection: sqlite3.Connection) -> int:
-    """Return the largest key ever assigned to a gallery."""
-    (key,) = connection.execute(
-        "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'galleries'), 0)"
-    ).fetchone()
-    return int(key)
 
 
 def _galleries(connection: StoreConnection, rows: Sequence[tuple[Any, ...]]) -> Iterator[Gallery]:

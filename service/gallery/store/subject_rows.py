@@ -19,10 +19,18 @@ from service.gallery.records import (
     Receipt,
     Subject,
 )
-from service.gallery.store.contents import StoreConnection, new_owners, open_metadata, seal_metadata
+from service.gallery.store.contents import (
+    StoreConnection,
+    discard_new_owners,
+    new_owners,
+    open_metadata,
+    seal_metadata,
+)
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.reencryption import give_contents
+from service.gallery.store.sequences import last_given
 from service.gallery.store.slices import slices
+from service.gallery.store.template_rows import counts
 
 _COLUMNS = (
     "key, name, metadata, created, "
@@ -109,10 +117,7 @@ def add_metadata(connection: StoreConnection, metadata: dict[int, Metadata], new
 
 def newest(connection: sqlite3.Connection) -> int:
     """Return the largest key ever assigned to a subject."""
-    (key,) = connection.execute(
-        "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'subjects'), 0)"
-    ).fetchone()
-    return int(key)
+    return last_given(connection, "subjects")
 
 
 def find(connection: StoreConnection, gallery: Gallery, name: str) -> Subject:
@@ -143,11 +148,17 @@ def find_by_key(connection: StoreConnection, key: int) -> Subject:
 
 def page(connection: StoreConnection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
     """Read at most `limit` subjects sorted by name, starting after the name `after`; -1 means no limit."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name > ? ORDER BY name LIMIT ?",
-        (gallery.key, after, limit),
-    ).fetchall()
-    return _subjects(connection, rows)
+    found: list[Subject] = []
+    while True:
+        wanted = limit if limit < 0 else limit - len(found)
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM subjects WHERE gallery = ? AND name > ? ORDER BY name LIMIT ?",
+            (gallery.key, after, wanted),
+        ).fetchall()
+        found += _subjects(connection, rows)
+        if limit < 0 or len(rows) < wanted or len(found) == limit:
+            return found
+        after = rows[-1][1]  # some of them were just erased
 
 
 def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
@@ -250,14 +261,13 @@ def require_templates(subject: Subject) -> None:
         raise SubjectEmpty("the subject has no templates to compare with")
 
 
-def remove_empty(connection: sqlite3.Connection, keys: Sequence[int], newer_than: int) -> None:
+def remove_empty(connection: StoreConnection, keys: Sequence[int], newer_than: int) -> None:
     """Remove the subjects among `keys` that are newer than the key `newer_than` and have no template."""
-    for part, marks in slices([key for key in dict.fromkeys(keys) if key > newer_than]):
-        connection.execute(
-            f"DELETE FROM subjects WHERE key IN ({marks}) "
-            "AND NOT EXISTS (SELECT 1 FROM templates WHERE templates.subject = subjects.key)",
-            tuple(part),
-        )
+    new = [key for key in dict.fromkeys(keys) if key > newer_than]
+    filled = counts(connection, new)
+    empty = [key for key in new if key not in filled]
+    connection.executemany("DELETE FROM subjects WHERE key = ?", [(key,) for key in empty])
+    discard_new_owners(connection, "subject", empty)
 
 
 def merge(connection: StoreConnection, into: Subject, other: Subject) -> list[int]:

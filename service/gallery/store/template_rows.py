@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count as counted
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def add(
     owners_by_source = {}
     if connection.total_changes - before < len(entries):
         owners_by_source = _owners(connection, gallery, [entry.source for _, entry in entries])
-    outcomes, new = [], []
+    outcomes, new, crops = [], [], []
     for key, (subject, entry) in enumerate(entries, last + 1):
         stored, owner, name = owners_by_source.get(entry.source, (key, subject, ""))
         outcome: Outcome = "enrolled" if stored == key else "duplicate" if owner == subject else "refused"
@@ -88,14 +89,22 @@ def add(
         if stored == key:
             new.append(key - last - 1)
             if entry.crop is not None and gallery.keep_crops:
-                [crop] = seal_crops(connection, [gallery.contract_id], [subject], [key], [entry.crop])
-                connection.execute("INSERT INTO crops (template, png) VALUES (?, ?)", (key, crop))
+                crops.append((key, subject, entry.crop))
+    _add_crops(connection, gallery, crops)
     block = Block(
         np.array([last + 1 + position for position in new], np.int64),
         np.array([entries[position][0] for position in new], np.int64),
         np.stack([entries[position][1].embedding for position in new]) if new else _no_vectors(gallery),
     )
     return outcomes, block
+
+
+def _add_crops(connection: StoreConnection, gallery: Gallery, crops: Sequence[tuple[int, int, bytes]]) -> None:
+    """Store crops, given with the keys of their templates and subjects."""
+    if crops:
+        keys, subjects, contents = zip(*crops, strict=True)
+        sealed = seal_crops(connection, [gallery.contract_id] * len(crops), subjects, keys, contents)
+        connection.executemany("INSERT INTO crops (template, png) VALUES (?, ?)", zip(keys, sealed, strict=True))
 
 
 def _no_vectors(gallery: Gallery) -> NDArray[np.float32]:
@@ -156,13 +165,25 @@ def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
     return int(templates)
 
 
-def block(connection: StoreConnection, gallery: Gallery, after: int, limit: int) -> Block:
+class BlockPage(NamedTuple):
+    """Templates of a gallery, as many as a limit allows.
+
+    Attributes:
+        block: The templates; fewer than were read if subjects were just erased.
+        last: Key of the last template that was read; None if the gallery has none after it.
+    """
+
+    block: Block
+    last: int | None
+
+
+def block(connection: StoreConnection, gallery: Gallery, after: int, limit: int) -> BlockPage:
     """Read at most `limit` templates with their vectors, sorted by key, starting after the key `after`."""
     rows = connection.execute(
         "SELECT key, subject, contract_id, embedding FROM templates WHERE gallery = ? AND key > ? ORDER BY key LIMIT ?",
         (gallery.key, after, limit),
     ).fetchall()
-    return Block(*_opened(connection, rows, gallery.dimensions))
+    return BlockPage(Block(*_opened(connection, rows, gallery.dimensions)), rows[-1][0] if len(rows) == limit else None)
 
 
 def owners(connection: sqlite3.Connection, gallery: Gallery) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,9 +9,9 @@ import pytest
 
 from service.backup.places import Places
 from service.encryption.data_keys import DATA_KEYS
-from service.encryption.opening import Encryption
 from service.encryption.source import MasterKeySource
 from service.gallery.administration import create_gallery, list_galleries, list_subjects
+from service.gallery.encryption import Encryption
 from service.gallery.galleries import Galleries
 from service.gallery.templates import store_templates
 from service.security.keys.store import KeyRequest, KeyStore

@@ -12,7 +12,7 @@ from service.backup.places import places_of
 from service.backup.writing import make_backup
 from service.doctor.examination import examine
 from service.encryption.master_key import make_master_key_file
-from service.encryption.opening import encryption_of
+from service.gallery.encryption import encryption_of
 from service.gallery.galleries import Galleries
 from service.security.keys.first_start import make_admin_key
 from service.security.keys.store import KeyRequest, KeyStore

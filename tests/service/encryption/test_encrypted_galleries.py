@@ -1,10 +1,12 @@
 """Encrypted galleries: no file has anything readable of people, no copy has who was erased, and no wrong key fits."""
 
 import hashlib
+import re
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,6 @@ from service.backup.restoring import restore_backup
 from service.backup.verification import verify_backups
 from service.backup.writing import make_backup
 from service.encryption.data_keys import DATA_KEYS, peek
-from service.encryption.opening import Encryption
 from service.encryption.sealed_file import MAGIC
 from service.encryption.source import MasterKeySource
 from service.errors import (
@@ -27,7 +28,6 @@ from service.errors import (
     MasterKeyUnfit,
     MasterKeyWrong,
     NotEncrypted,
-    RestoreRefused,
     StoreFailed,
 )
 from service.gallery.administration import (
@@ -42,6 +42,7 @@ from service.gallery.administration import (
 )
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.encrypting import change_master_key, encrypt_galleries
+from service.gallery.encryption import Encryption
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.exchange import export_lines
 from service.gallery.expiry import erase_expired, subjects_lacking
@@ -164,6 +165,13 @@ def places(root: Path) -> Places:
     return Places(root / "galleries", root / "security", data_keys=root / "encryption" / DATA_KEYS)
 
 
+def undestroyed(encryption: Encryption, subjects: Sequence[int]) -> set[int]:
+    """Return those keys of subjects that have a data key."""
+    with closing(sqlite3.connect(encryption.data_keys)) as connection:
+        rows = connection.execute("SELECT key FROM data_keys WHERE kind = 'subject' AND wrapped != x''")
+        return {key for (key,) in rows} & set(subjects)
+
+
 def test_an_erased_subject_is_in_no_earlier_copy(galleries: Galleries, tmp_path: Path, encryption: Encryption) -> None:
     """A copy of the store, taken before the erasure, with the data keys of now."""
     copy = tmp_path / "copy"
@@ -177,12 +185,7 @@ def test_an_erased_subject_is_in_no_earlier_copy(galleries: Galleries, tmp_path:
     assert [len(part) for part in erase_expired(galleries, 2.0)] == [1]
     with pytest.raises(DataKeysUnfit, match="4 of the subjects have no data key"):
         Galleries(copy / "galleries", CONTRACT, DIMENSIONS, encryption=encryption)
-    connection = sqlite3.connect(encryption.data_keys)
-    erased = [number + 1 for number in (9, 10, 20, 21)]  # keys of rows begin at 1
-    marks = ",".join("?" * 4)
-    query = f"SELECT COUNT(*) FROM data_keys WHERE kind = 'subject' AND key IN ({marks})"
-    assert connection.execute(query, erased).fetchone() == (0,)
-    connection.close()
+    assert undestroyed(encryption, [number + 1 for number in (9, 10, 20, 21)]) == set()  # keys of rows begin at 1
 
 
 def test_destroyed_data_keys_are_in_no_file(galleries: Galleries, encryption: Encryption) -> None:
@@ -242,16 +245,16 @@ def test_a_restored_store_is_opened_with_data_keys_that_are_newer(
 
 
 def test_damaged_or_missing_data_keys_of_a_backup_are_found(galleries: Galleries, tmp_path: Path) -> None:
-    make_backup(places(tmp_path), tmp_path / "backups")
+    backups, data_keys = tmp_path / "backups", tmp_path / "encryption"
+    make_backup(places(tmp_path), backups)
     galleries.close()
     shutil.rmtree(tmp_path / "galleries")
-    data_keys = tmp_path / "encryption"
-    data_keys.rename(tmp_path / "lost")
-    kept = tmp_path / "backups" / "data_keys"
+    shutil.rmtree(data_keys)
+    (kept,) = backups.glob("data_keys-*")
     content = kept.read_bytes()
     for changed in (
         content[:-1],
-        content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],
+        content[:9000] + bytes([content[9000] ^ 1]) + content[9001:],
         b"",
         content + b"x",
         None,
@@ -259,19 +262,18 @@ def test_damaged_or_missing_data_keys_of_a_backup_are_found(galleries: Galleries
         kept.unlink()
         if changed is not None:
             kept.write_bytes(changed)
-            with pytest.raises(BackupDamaged, match="altered or is cut off"):
-                verify_backups(tmp_path / "backups")
-        with pytest.raises(BackupDamaged, match="data keys of the encrypted galleries"):
-            restore_backup(tmp_path / "backups", places(tmp_path))
+        (found,) = verify_backups(backups)
+        assert re.search("data keys .* were altered or are cut off|data keys .* are missing", found.faults[0])
+        with pytest.raises(BackupDamaged, match="data keys"):
+            restore_backup(backups, places(tmp_path))
         assert not (tmp_path / "galleries" / STORE).exists()
-        assert not data_keys.exists() or not any(data_keys.iterdir())
+        assert not list(data_keys.iterdir())
         kept.touch()
     kept.write_bytes(content)
-    assert all(found.faults == [] for found in verify_backups(tmp_path / "backups"))
-    data_keys.mkdir(exist_ok=True)
-    (data_keys / DATA_KEYS).write_bytes(b"something else")
-    with pytest.raises(RestoreRefused, match="data keys of other galleries"):
-        restore_backup(tmp_path / "backups", places(tmp_path))
+    assert all(found.faults == [] for found in verify_backups(backups))
+    (data_keys / DATA_KEYS).write_bytes(b"something else" * 1000)
+    with pytest.raises(DataKeysUnfit, match="is damaged or is not a store of data keys"):
+        restore_backup(backups, places(tmp_path))
 
 
 Change = Callable[[Path, Encryption], Encryption | None]
@@ -375,7 +377,7 @@ def test_galleries_that_are_not_encrypted_are_refused_until_they_are(plain: Path
     with pytest.raises(NotEncrypted, match="vultus encryption enable"):
         open_(plain, encryption)
     assert state_of(plain) == before
-    assert encrypt_galleries(plain / "galleries" / STORE, encryption) == 300
+    assert encrypt_galleries(plain / "galleries" / STORE, encryption) == (300, True)
     assert found_in_files(plain) == set()
     opened = open_(plain, encryption)
     opened.wait_idle()
@@ -420,9 +422,7 @@ def test_rotation_wraps_the_data_keys_only(
     old.close()
     new = MasterKeySource(text=secrets.token_hex(32))
     monkeypatch.setattr("service.encryption.data_keys._REWRAPPED_AT_ONCE", 40)
-    assert (
-        change_master_key(store, encryption, new.read()) == len(wrapped) == 153
-    )  # a gallery, a snapshot, 151 subjects
+    assert change_master_key(store, encryption, new).keys == len(wrapped) == 153  # a gallery, a snapshot, 151 subjects
     assert state_of(tmp_path / "galleries") == before
     content = b"".join(path.read_bytes() for path in encryption.data_keys.parent.iterdir())
     assert not any(old_key in content for old_key in wrapped)

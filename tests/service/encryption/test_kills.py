@@ -43,7 +43,7 @@ encryption = replace(encryption_in(root), master_key=MasterKeySource(text=key))
 print("ready", flush=True)
 store = root / "galleries" / "store.sqlite"
 if new:
-    change_master_key(store, encryption, MasterKeySource(text=new).read())
+    change_master_key(store, encryption, MasterKeySource(text=new))
 else:
     encrypt_galleries(store, encryption)
 print("done", flush=True)

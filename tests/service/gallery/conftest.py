@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from service.encryption.data_keys import DATA_KEYS
-from service.encryption.opening import Encryption
 from service.encryption.source import MasterKeySource
+from service.gallery.encryption import Encryption
 from service.gallery.galleries import Galleries
 from service.gallery.index.live import IndexLimits
 from service.gallery.records import NewTemplate

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.encryption.opening import Encryption
 from service.errors import SubjectUnknown
 from service.gallery.administration import create_gallery, merge_subjects, read_subject
 from service.gallery.consistency import check_consistency, check_erasure
+from service.gallery.encryption import Encryption
 from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify

@@ -92,7 +92,9 @@ def undestroyed_data_keys(galleries: Galleries) -> set[int]:
             for key in ErasedKeys.from_json(keys).subjects
         }
     with closing(sqlite3.connect(encryption_in(galleries.directory.parent).data_keys)) as data_keys:
-        stored = {key for (key,) in data_keys.execute("SELECT key FROM data_keys WHERE kind = 'subject'")}
+        stored = {
+            key for (key,) in data_keys.execute("SELECT key FROM data_keys WHERE kind = 'subject' AND wrapped != x''")
+        }
     return erased & stored
 
 

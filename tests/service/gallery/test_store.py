@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from service.encryption.opening import Encryption
 from service.errors import (
     GalleriesInUse,
     GalleryExists,
@@ -34,6 +33,7 @@ from service.gallery.administration import (
     read_gallery,
     read_subject,
 )
+from service.gallery.encryption import Encryption
 from service.gallery.erasure import erase_gallery, erase_subject, erase_template
 from service.gallery.exchange import export_lines
 from service.gallery.galleries import STORE, Galleries
