@@ -23,7 +23,7 @@ _SIMILARITY_BUCKETS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(25))
 _QUALITY_BUCKETS = tuple(range(10, 101, 10))
 _NO_POINT = "none"
 
-disable_created_metrics()  # the times at which series began double their number
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the times at which series began double their number
 _OF_TEMPLATES: frozenset[Action] = frozenset(
     {
         "enrol",
