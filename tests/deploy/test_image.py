@@ -47,16 +47,16 @@ def test_runs_as_an_unprivileged_user_with_a_health_check() -> None:
 
 def test_compose_runs_the_image_without_privileges() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    (service,) = compose["services"].values()
+    service = compose["services"]["vultus"]
     assert service["build"] == {"context": ".", "target": "cpu"}
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     volumes = ["galleries", "security", "encryption", "master"]
     places = [f"/var/lib/vultus/{name}" for name in volumes]
     assert service["volumes"] == [f"{name}:{place}" for name, place in zip(volumes, places, strict=True)]
-    assert list(compose["volumes"]) == volumes
+    assert list(compose["volumes"]) == [*volumes, "prometheus"]
     assert f"VOLUME {json.dumps(places)}" in DOCKERFILE
-    assert service["environment"] == {"VULTUS_ENCRYPTION__MASTER_KEY_FILE": "/var/lib/vultus/master/master.key"}
+    assert service["environment"]["VULTUS_ENCRYPTION__MASTER_KEY_FILE"] == "/var/lib/vultus/master/master.key"
     assert service["ports"] == ["127.0.0.1:8000:8000"]
 
 
