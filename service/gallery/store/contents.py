@@ -8,10 +8,13 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from service.encryption.data_keys import Owner
 from service.encryption.row_cipher import RowCipher
 from service.gallery.records import Metadata
+
+What = Literal["embedding", "crop"]
 
 _NO_METADATA = "{}"  # tells nothing about anybody, so it is not encrypted
 
@@ -44,48 +47,34 @@ def discard_new_owners(connection: StoreConnection, owner: Owner, keys: Iterable
         connection.cipher.discard_new_keys(owner, keys)
 
 
-def seal_embeddings(
+def seal_values(
     connection: StoreConnection,
+    what: What,
     contract_ids: Sequence[str],
     subjects: Sequence[int],
     templates: Sequence[int],
-    embeddings: Sequence[bytes],
+    values: Sequence[bytes],
 ) -> Sequence[bytes]:
-    """Return embeddings of templates as rows keep them."""
-    return _seal(connection, "embedding", contract_ids, subjects, templates, embeddings)
+    """Return embeddings or crops of templates as rows keep them."""
+    if connection.cipher is None:
+        return values
+    contexts = _contexts(what, contract_ids, subjects, templates)
+    return connection.cipher.seal("subject", subjects, contexts, values)
 
 
-def open_embeddings(
+def open_values(
     connection: StoreConnection,
+    what: What,
     contract_ids: Sequence[str],
     subjects: Sequence[int],
     templates: Sequence[int],
     stored: Sequence[bytes],
 ) -> Sequence[bytes | None]:
-    """Return embeddings from what rows keep of them; None for those of subjects that were just erased."""
-    return _open(connection, "embedding", contract_ids, subjects, templates, stored)
-
-
-def seal_crops(
-    connection: StoreConnection,
-    contract_ids: Sequence[str],
-    subjects: Sequence[int],
-    templates: Sequence[int],
-    crops: Sequence[bytes],
-) -> Sequence[bytes]:
-    """Return crops of templates as rows keep them."""
-    return _seal(connection, "crop", contract_ids, subjects, templates, crops)
-
-
-def open_crops(
-    connection: StoreConnection,
-    contract_ids: Sequence[str],
-    subjects: Sequence[int],
-    templates: Sequence[int],
-    stored: Sequence[bytes],
-) -> Sequence[bytes | None]:
-    """Return crops from what rows keep of them; None for those of subjects that were just erased."""
-    return _open(connection, "crop", contract_ids, subjects, templates, stored)
+    """Return embeddings or crops from what rows keep of them; None for those of subjects that were just erased."""
+    if connection.cipher is None:
+        return stored
+    contexts = _contexts(what, contract_ids, subjects, templates)
+    return connection.cipher.open("subject", subjects, contexts, stored)
 
 
 def seal_metadata(connection: StoreConnection, owner: Owner, key: int, metadata: Metadata) -> str:
@@ -117,36 +106,8 @@ def open_metadata(
     return opened
 
 
-def _seal(
-    connection: StoreConnection,
-    what: str,
-    contract_ids: Sequence[str],
-    subjects: Sequence[int],
-    templates: Sequence[int],
-    values: Sequence[bytes],
-) -> Sequence[bytes]:
-    if connection.cipher is None:
-        return values
-    contexts = _template_contexts(what, contract_ids, subjects, templates)
-    return connection.cipher.seal("subject", subjects, contexts, values)
-
-
-def _open(
-    connection: StoreConnection,
-    what: str,
-    contract_ids: Sequence[str],
-    subjects: Sequence[int],
-    templates: Sequence[int],
-    stored: Sequence[bytes],
-) -> Sequence[bytes | None]:
-    if connection.cipher is None:
-        return stored
-    contexts = _template_contexts(what, contract_ids, subjects, templates)
-    return connection.cipher.open("subject", subjects, contexts, stored)
-
-
-def _template_contexts(
-    what: str, contract_ids: Sequence[str], subjects: Sequence[int], templates: Sequence[int]
+def _contexts(
+    what: What, contract_ids: Sequence[str], subjects: Sequence[int], templates: Sequence[int]
 ) -> list[bytes]:
     return [
         f"{what}/{contract_id}/{subject}/{template}".encode()

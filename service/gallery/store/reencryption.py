@@ -1,21 +1,45 @@
 """Encryption of contents again: of merged subjects under another data key, and of a store that was not encrypted."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.types import Progress
 from service.gallery.store.contents import (
     StoreConnection,
+    What,
     new_owners,
-    open_crops,
-    open_embeddings,
-    seal_crops,
-    seal_embeddings,
+    open_values,
     seal_metadata_text,
+    seal_values,
 )
 
 _ROWS = 1000  # read at once
-_CROPS = 100  # the same with crops, which have some 20 kB each
+
+
+class _Place(NamedTuple):
+    """Where values of templates are: what to read from and to update, and how many rows to read at once."""
+
+    source: str
+    value: str
+    update: str
+    rows: int
+
+
+_PLACES: dict[What, _Place] = {
+    "embedding": _Place("templates", "embedding", "UPDATE templates SET embedding = ? WHERE key = ?", _ROWS),
+    "crop": _Place(  # of some 20 kB each
+        "templates JOIN crops ON crops.template = key", "png", "UPDATE crops SET png = ? WHERE template = ?", 100
+    ),
+}
+
+
+class _Values(NamedTuple):
+    """Values of templates: their keys, subjects and contracts, and what the rows keep of the values."""
+
+    keys: Sequence[int]
+    subjects: Sequence[int]
+    contracts: Sequence[str]
+    stored: Sequence[bytes]
 
 
 def give_contents(connection: StoreConnection, subject: int, other: int) -> None:
@@ -28,16 +52,16 @@ def give_contents(connection: StoreConnection, subject: int, other: int) -> None
     """
     if connection.cipher is None:
         return
-    for keys, _, contracts, stored in _embeddings(connection, "subject = ?", subject):
-        opened = open_embeddings(connection, contracts, [subject] * len(keys), keys, stored)
-        found = [(*each, value) for *each, value in zip(keys, contracts, opened, strict=True) if value is not None]
-        if found:
-            _put_embeddings(connection, [other] * len(found), *zip(*found, strict=True))
-    for keys, _, contracts, stored in _crops(connection, "subject = ?", subject):
-        opened = open_crops(connection, contracts, [subject] * len(keys), keys, stored)
-        found = [(*each, value) for *each, value in zip(keys, contracts, opened, strict=True) if value is not None]
-        if found:
-            _put_crops(connection, [other] * len(found), *zip(*found, strict=True))
+    for what in _PLACES:
+        for found in _values(connection, what, "subject = ?", subject):
+            opened = open_values(connection, what, found.contracts, found.subjects, found.keys, found.stored)
+            left = [
+                (key, other, contract, value)
+                for key, contract, value in zip(found.keys, found.contracts, opened, strict=True)
+                if value is not None
+            ]
+            if left:
+                _put(connection, what, _Values(*zip(*left, strict=True)))
 
 
 def encrypt_contents(connection: StoreConnection, progress: Progress) -> int:
@@ -61,57 +85,32 @@ def encrypt_contents(connection: StoreConnection, progress: Progress) -> int:
         connection.store_new_keys()
     (total,) = connection.execute("SELECT COUNT(*) FROM templates").fetchone()
     done = 0
-    for keys, subjects, contracts, embeddings in _embeddings(connection, "TRUE"):
-        _put_embeddings(connection, subjects, keys, contracts, embeddings)
-        done += len(keys)
+    for found in _values(connection, "embedding", "TRUE"):
+        _put(connection, "embedding", found)
+        done += len(found.keys)
         progress("encrypting templates", done, total)
-    for keys, subjects, contracts, crops in _crops(connection, "TRUE"):
-        _put_crops(connection, subjects, keys, contracts, crops)
+    for found in _values(connection, "crop", "TRUE"):
+        _put(connection, "crop", found)
     return done
 
 
-def _embeddings(connection: StoreConnection, where: str, *values: int) -> Iterator[tuple[Sequence[Any], ...]]:
-    """Yield keys, subjects, contracts and stored embeddings of templates, page by page."""
-    query = f"SELECT key, subject, contract_id, embedding FROM templates WHERE key > ? AND {where}"
-    for rows in _pages(connection, query, values, _ROWS):
-        yield tuple(zip(*rows, strict=True))
+def _values(connection: StoreConnection, what: What, where: str, *parameters: int) -> Iterator[_Values]:
+    """Yield the values of templates, page by page."""
+    place = _PLACES[what]
+    query = f"SELECT key, subject, contract_id, {place.value} FROM {place.source} WHERE key > ? AND {where}"
+    for rows in _pages(connection, query, parameters, place.rows):
+        yield _Values(*zip(*rows, strict=True))
 
 
-def _crops(connection: StoreConnection, where: str, *values: int) -> Iterator[tuple[Sequence[Any], ...]]:
-    """Yield keys, subjects and contracts of templates with a crop, and the stored crops, page by page."""
-    query = (
-        "SELECT key, subject, contract_id, png FROM templates JOIN crops ON crops.template = key "
-        f"WHERE key > ? AND {where}"
-    )
-    for rows in _pages(connection, query, values, _CROPS):
-        yield tuple(zip(*rows, strict=True))
+def _put(connection: StoreConnection, what: What, values: _Values) -> None:
+    """Encrypt values of templates and write them to their rows."""
+    sealed = seal_values(connection, what, values.contracts, values.subjects, values.keys, values.stored)
+    connection.executemany(_PLACES[what].update, zip(sealed, values.keys, strict=True))
 
 
-def _pages(connection: StoreConnection, query: str, values: Sequence[int], limit: int) -> Iterator[list[Any]]:
+def _pages(connection: StoreConnection, query: str, parameters: Sequence[int], limit: int) -> Iterator[list[Any]]:
     """Yield the rows of a query by their key, a bounded number at a time, so that they can be changed meanwhile."""
     last = 0
-    while rows := connection.execute(f"{query} ORDER BY key LIMIT ?", (last, *values, limit)).fetchall():
+    while rows := connection.execute(f"{query} ORDER BY key LIMIT ?", (last, *parameters, limit)).fetchall():
         yield rows
         last = rows[-1][0]
-
-
-def _put_embeddings(
-    connection: StoreConnection,
-    subjects: Sequence[int],
-    keys: Sequence[int],
-    contracts: Sequence[str],
-    embeddings: Sequence[bytes],
-) -> None:
-    sealed = seal_embeddings(connection, contracts, subjects, keys, embeddings)
-    connection.executemany("UPDATE templates SET embedding = ? WHERE key = ?", zip(sealed, keys, strict=True))
-
-
-def _put_crops(
-    connection: StoreConnection,
-    subjects: Sequence[int],
-    keys: Sequence[int],
-    contracts: Sequence[str],
-    crops: Sequence[bytes],
-) -> None:
-    sealed = seal_crops(connection, contracts, subjects, keys, crops)
-    connection.executemany("UPDATE crops SET png = ? WHERE template = ?", zip(sealed, keys, strict=True))

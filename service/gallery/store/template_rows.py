@@ -22,13 +22,7 @@ from service.gallery.records import (
     Template,
     TemplateSet,
 )
-from service.gallery.store.contents import (
-    StoreConnection,
-    open_crops,
-    open_embeddings,
-    seal_crops,
-    seal_embeddings,
-)
+from service.gallery.store.contents import StoreConnection, open_values, seal_values
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
 
@@ -50,8 +44,9 @@ def add(
     """
     _, last = store_and_sequence(connection)
     now = time.time()
-    embeddings = seal_embeddings(
+    embeddings = seal_values(
         connection,
+        "embedding",
         [gallery.contract_id] * len(entries),
         [subject for subject, _ in entries],
         range(last + 1, last + 1 + len(entries)),
@@ -103,7 +98,7 @@ def _add_crops(connection: StoreConnection, gallery: Gallery, crops: Sequence[tu
     """Store crops, given with the keys of their templates and subjects."""
     if crops:
         keys, subjects, contents = zip(*crops, strict=True)
-        sealed = seal_crops(connection, [gallery.contract_id] * len(crops), subjects, keys, contents)
+        sealed = seal_values(connection, "crop", [gallery.contract_id] * len(crops), subjects, keys, contents)
         connection.executemany("INSERT INTO crops (template, png) VALUES (?, ?)", zip(keys, sealed, strict=True))
 
 
@@ -263,7 +258,7 @@ def _opened(
     if not rows:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, dimensions), np.float32)
     keys, subjects, contract_ids, stored = zip(*rows, strict=True)
-    blobs = open_embeddings(connection, contract_ids, subjects, keys, stored)
+    blobs = open_values(connection, "embedding", contract_ids, subjects, keys, stored)
     left = [position for position, blob in enumerate(blobs) if blob is not None]
     vectors = _vectors([blob for blob in blobs if blob is not None], dimensions)
     return np.array(keys, np.int64)[left], np.array(subjects, np.int64)[left], vectors
@@ -323,5 +318,5 @@ def export_rows(
     embedding_of = dict(zip(keys.tolist(), embeddings, strict=True))
     for key, subject, contract_id, _, source, norm, quality, created, expires, png in rows:
         if key in embedding_of:
-            crop = None if png is None else open_crops(connection, [contract_id], [subject], [key], [png])[0]
+            crop = None if png is None else open_values(connection, "crop", [contract_id], [subject], [key], [png])[0]
             yield key, NewTemplate(embedding_of[key], source, norm, quality, crop, created, expires)

@@ -12,7 +12,7 @@ from service.gallery.erasure import erase_gallery, erase_subject
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify
 from service.gallery.records import IndexKind, NewTemplate
-from service.gallery.store.contents import seal_embeddings
+from service.gallery.store.contents import seal_values
 from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import CONTRACT, UNEXPECTED, Open, people, template
 
@@ -111,7 +111,7 @@ def test_an_index_that_differs_from_the_store_is_reported(galleries: Galleries) 
     vectors = people(20, 2)
     fill(galleries, "flat", vectors)
     with galleries.database.writing() as connection:
-        [other] = seal_embeddings(connection, [CONTRACT], [3], [5], [vectors[9, 0].tobytes()])
+        [other] = seal_values(connection, "embedding", [CONTRACT], [3], [5], [vectors[9, 0].tobytes()])
         connection.execute("UPDATE templates SET embedding = ? WHERE key = 5 AND subject = 3", (other,))
     assert check_consistency(galleries, "staff").faults == ["1 vectors of the index differ from the store"]
     with galleries.database.writing() as connection:
