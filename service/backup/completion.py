@@ -8,15 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from models.artefact.directories import sync
-from service.backup.data_key_copies import destroy_erased
+from service.backup.data_key_copies import count_lacking, destroy_erased, erase_destroyed
 from service.backup.manifest import Manifest
 from service.errors import BackupDamaged, DataKeysUnfit
 from service.gallery.erased_keys import Erasure
+from service.gallery.store.encryption_state import read_state
 from service.gallery.store.sequences import continue_after
 from service.storage.disk_errors import translated_errors
 
 _NUMBERED = ("galleries", "subjects", "templates")
-_OWNERS = (("galleries", "gallery"), ("subjects", "subject"))  # of data keys
 _KEYS_A_SECOND = 2**20  # more than a store can assign; the keys stay below 2**53, so JSON readers keep all digits
 _CACHE_KIB = 65536
 
@@ -33,7 +33,7 @@ def complete_store(
         path: The store, as it was in the backup.
         manifest: Manifest of the backup.
         erasures: All known erasures.
-        data_keys: File of the data keys, if the store is encrypted. Whose data key is destroyed was erased.
+        data_keys: File of the data keys, if there are any. Whose data keys are destroyed was erased.
 
     Returns:
         Numbers of removed galleries, subjects and templates.
@@ -48,6 +48,7 @@ def complete_store(
     try:
         with translated_errors("the restored store"), closing(_connect(path)) as connection:
             before = _counts(connection)
+            is_encrypted = read_state(connection).is_encrypted
             if data_keys is not None:
                 connection.execute("ATTACH ? AS encryption", (str(data_keys),))
                 connection.execute("PRAGMA encryption.secure_delete = ON")
@@ -56,8 +57,9 @@ def complete_store(
                 _erase(connection, erasure)
             if data_keys is not None:
                 destroy_erased(connection, applied, "encryption")
-                _erase_unreadable(connection)
-                _require_data_keys(connection)
+                erase_destroyed(connection, "encryption")
+                if is_encrypted:
+                    _require_data_keys(connection)
             now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
             _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
             connection.execute("COMMIT")
@@ -97,28 +99,13 @@ def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
     connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
 
 
-def _erase_unreadable(connection: sqlite3.Connection) -> None:
-    """Remove the galleries and subjects whose data keys are destroyed."""
-    for table, kind in _OWNERS:
-        connection.execute(
-            f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM encryption.data_keys AS found "
-            f"WHERE found.kind = ? AND found.key = {table}.key AND found.wrapped = x'')",
-            (kind,),
-        )
-
-
 def _require_data_keys(connection: sqlite3.Connection) -> None:
     """Refuse data keys that do not know of somebody in the store.
 
     Raises:
         DataKeysUnfit: They are older than the backup, or some of them are under another master key.
     """
-    for table, kind in _OWNERS:
-        query = (
-            f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM encryption.data_keys AS found "
-            f"WHERE found.kind = ? AND found.key = {table}.key)"
-        )
-        (lacking,) = connection.execute(query, (kind,)).fetchone()
+    for table, lacking in count_lacking(connection, "encryption").items():
         if lacking:
             raise DataKeysUnfit(
                 f"{lacking:,} of the {table} in the backup have no data key: the data keys are older than the backup, "

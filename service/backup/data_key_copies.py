@@ -12,13 +12,18 @@ from service.gallery.erased_keys import Erasure
 from service.storage.disk_errors import translated_errors
 
 _NAME = "the copy of the data keys"
+_OWNERS = (("galleries", "gallery"), ("subjects", "subject"))
 
 
 @contextmanager
-def changed(path: Path) -> Iterator[sqlite3.Connection]:
+def changed(path: Path, other: Path | None = None) -> Iterator[sqlite3.Connection]:
     """Change a copy in one transaction; afterwards it is a single file without free space.
 
     A copy that is cut off is made again.
+
+    Args:
+        path: The copy.
+        other: Another copy, which can be read as `other`.
 
     Raises:
         StorageFull: The disk is full.
@@ -30,63 +35,48 @@ def changed(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA journal_mode = DELETE")  # a copy of a store in WAL mode says that it is one
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA secure_delete = ON")
+            if other is not None:
+                connection.execute("ATTACH ? AS other", (str(other),))
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
+            if other is not None:
+                connection.execute("DETACH other")
             connection.execute("VACUUM")
         finally:
             connection.close()
 
 
-def join(connection: sqlite3.Connection, other: Path) -> None:
-    """Add the data keys that only another copy under the same master key has; what one of both destroyed stays so.
+def join(connection: sqlite3.Connection) -> None:
+    """Add the data keys that only `other` has, which is under the same master key.
 
-    Args:
-        connection: Connection to a copy, with an open transaction.
-        other: The other copy.
+    What one of both has destroyed stays destroyed.
     """
-    connection.execute("COMMIT")  # files cannot be attached in a transaction
-    connection.execute("ATTACH ? AS other", (str(other),))
-    connection.execute("BEGIN IMMEDIATE")
     connection.execute(
-        "INSERT INTO main.data_keys (kind, key, gallery, wrapped) SELECT kind, key, gallery, wrapped "
-        "FROM other.data_keys AS others WHERE kind != 'snapshot' AND NOT EXISTS "
-        "(SELECT 1 FROM main.data_keys AS own WHERE own.kind = others.kind AND own.key = others.key)"
+        "INSERT INTO main.data_keys (id, kind, key, gallery, wrapped) SELECT id, kind, key, gallery, wrapped "
+        "FROM other.data_keys WHERE kind != 'snapshot' AND id NOT IN (SELECT id FROM main.data_keys)"
     )
+    take_destroyed(connection)
+
+
+def take_destroyed(connection: sqlite3.Connection) -> None:
+    """Destroy what is destroyed in `other`, under whichever master key it is."""
     connection.execute(
-        "UPDATE main.data_keys SET wrapped = x'' WHERE wrapped != x'' AND EXISTS "
-        "(SELECT 1 FROM other.data_keys AS others "
-        "WHERE others.kind = data_keys.kind AND others.key = data_keys.key AND others.wrapped = x'')"
+        "UPDATE main.data_keys SET wrapped = x'' WHERE id IN (SELECT id FROM other.data_keys WHERE wrapped = x'')"
     )
     connection.execute(
         "UPDATE main.data_keys_state SET last_erasure = "
         "MAX(last_erasure, (SELECT last_erasure FROM other.data_keys_state))"
     )
     _destroy_contents(connection)
-    connection.execute("COMMIT")
-    connection.execute("DETACH other")
-    connection.execute("BEGIN IMMEDIATE")
 
 
-def remove_known(connection: sqlite3.Connection, other: Path) -> int:
-    """Remove the data keys that another copy, under another master key, has or has destroyed; return how many are left.
-
-    Args:
-        connection: Connection to a copy, with an open transaction.
-        other: The other copy.
-    """
-    connection.execute("COMMIT")
-    connection.execute("ATTACH ? AS other", (str(other),))
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute(
-        "DELETE FROM main.data_keys WHERE EXISTS (SELECT 1 FROM other.data_keys AS others "
-        "WHERE others.kind = data_keys.kind AND others.key = data_keys.key)"
-    )
-    connection.execute("COMMIT")
-    connection.execute("DETACH other")
-    connection.execute("BEGIN IMMEDIATE")
-    (left,) = connection.execute("SELECT COUNT(*) FROM data_keys WHERE wrapped != x''").fetchone()
-    return int(left)
+def is_in_other(connection: sqlite3.Connection) -> bool:
+    """Return whether `other` has all data keys that are not destroyed."""
+    row = connection.execute(
+        "SELECT 1 FROM main.data_keys WHERE wrapped != x'' AND id NOT IN (SELECT id FROM other.data_keys) LIMIT 1"
+    ).fetchone()
+    return row is None
 
 
 def destroy_erased(connection: sqlite3.Connection, erasures: Iterable[Erasure], schema: str = "main") -> None:
@@ -107,9 +97,46 @@ def destroy_erased(connection: sqlite3.Connection, erasures: Iterable[Erasure], 
     _destroy_contents(connection, schema)
 
 
+def erase_destroyed(connection: sqlite3.Connection, schema: str) -> None:
+    """Erase the galleries and subjects of a store whose data keys are destroyed, and that have no other one.
+
+    Args:
+        connection: Connection to the store, with an open transaction.
+        schema: Name under which the copy of the data keys is attached.
+    """
+    for table, kind in _OWNERS:
+        found = f"SELECT 1 FROM {schema}.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
+        connection.execute(
+            f"DELETE FROM {table} WHERE EXISTS ({found} AND found.wrapped = x'') "
+            f"AND NOT EXISTS ({found} AND found.wrapped != x'')",
+            (kind, kind),
+        )
+
+
+def count_lacking(connection: sqlite3.Connection, schema: str, whatever: bool = False) -> dict[str, int]:
+    """Count the galleries and subjects of a store that have no data key, by table.
+
+    Args:
+        connection: Connection to the store.
+        schema: Name under which the copy of the data keys is attached.
+        whatever: Whether a destroyed data key counts as one, also that of the gallery of a subject.
+    """
+    lacking = {}
+    destroyed = f"SELECT key FROM {schema}.data_keys WHERE kind = 'gallery' AND wrapped = x''"
+    for table, kind in _OWNERS:
+        found = f"SELECT 1 FROM {schema}.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
+        live = "" if whatever else " AND found.wrapped != x''"
+        query = f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS ({found}{live})"
+        if whatever and kind == "subject":
+            query += f" AND gallery NOT IN ({destroyed})"
+        (lacking[table],) = connection.execute(query, (kind,)).fetchone()
+    return lacking
+
+
 def _destroy_contents(connection: sqlite3.Connection, schema: str = "main") -> None:
-    """Remove the data keys of what galleries held whose own data key is destroyed, and those of all snapshots."""
+    """Remove the data keys of what erased galleries held, and those of all snapshots."""
+    of_galleries = f"SELECT key FROM {schema}.data_keys WHERE kind = 'gallery' AND wrapped"
     connection.execute(
-        f"DELETE FROM {schema}.data_keys WHERE kind = 'snapshot' OR (kind = 'subject' AND gallery IN "
-        f"(SELECT key FROM {schema}.data_keys WHERE kind = 'gallery' AND wrapped = x''))"
+        f"DELETE FROM {schema}.data_keys WHERE kind = 'snapshot' OR (kind = 'subject' "
+        f"AND gallery IN ({of_galleries} = x'') AND gallery NOT IN ({of_galleries} != x''))"
     )

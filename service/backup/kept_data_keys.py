@@ -2,24 +2,35 @@
 
 If each backup kept data keys of its own, who was erased could be read in earlier backups. The kept file has all data
 keys that no erasure has destroyed, also those of people of whom only other backups in the directory know, so that each
-backup can be restored with it. Its name has its SHA-256 and the id of its master key. Data keys under an earlier master
-key, which only older backups need, stay in a file of their own.
+backup can be restored with it. Its name has its SHA-256 and the id of its master key. A file under an earlier master
+key stays as long as it has a data key that was not wrapped under the new one, because an older backup may need it.
 """
 
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.artefact.directories import sync
-from service.backup.data_key_copies import changed, destroy_erased, join, remove_known
+from service.backup.data_key_copies import (
+    changed,
+    count_lacking,
+    destroy_erased,
+    is_in_other,
+    join,
+    take_destroyed,
+)
 from service.backup.disk import PART
+from service.backup.manifest import Manifest
 from service.encryption.data_keys import peek
-from service.errors import BackupDamaged
+from service.errors import BackupDamaged, BackupUnfit
 from service.gallery.erased_keys import Erasure
+from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
 
 DATA_KEY_FILES = "data_keys-*"
@@ -41,6 +52,12 @@ class KeptDataKeys:
     master_key: str
     sha256: str
 
+    @property
+    def store(self) -> str | None:
+        """Id of the gallery store to which the data keys belong; None if there are none."""
+        state = peek(self.path)
+        return None if state is None else state.store
+
     def require_intact(self) -> None:
         """Read the file and compare it with its digest.
 
@@ -59,80 +76,122 @@ def kept_data_keys(directory: Path) -> list[KeptDataKeys]:
     return sorted(kept, key=lambda each: (each.path.stat().st_mtime_ns, each.path.name), reverse=True)
 
 
-def keep_data_keys(directory: Path, copy: Path, erasures: Iterable[Erasure]) -> None:
+def keep_data_keys(directory: Path, copy: Path, store: Path, store_id: str, erasures: Iterable[Erasure]) -> str:
     """Add the data keys of now to those that are kept, without those that are destroyed.
 
     Args:
         directory: Directory of backups.
         copy: Copy of the SQLite file of the data keys, which is used up.
+        store: Copy of the gallery store, which must not need other data keys.
+        store_id: Id of the gallery store.
         erasures: All known erasures.
 
+    Returns:
+        Id of the master key under which they are.
+
     Raises:
+        BackupUnfit: The data keys are not those of the galleries, or the kept ones are those of other galleries.
         BackupDamaged: A kept file was altered; nothing was changed.
         DataKeysUnfit: The copy is not a store of data keys.
         StorageFull: The disk is full.
         StoreFailed: The file system refused a read or write.
     """
     state = peek(copy)
-    if state is None:
-        raise BackupDamaged("the copy of the data keys is empty")
+    if state is None or state.store != store_id or _lacking(store, copy):
+        raise BackupUnfit("the data keys are not those of the galleries; look at VULTUS_ENCRYPTION__DIRECTORY")
     kept = kept_data_keys(directory)
     for each in kept:
         each.require_intact()
-    of_store = [erasure for erasure in erasures if erasure.store == state.store]
+        if each.store != store_id:
+            raise BackupUnfit(f"{each.path} has data keys of other galleries; choose another directory")
+    of_store = [erasure for erasure in erasures if erasure.store == store_id]
     with changed(copy) as connection:
-        for each in kept:
-            if each.master_key == state.master_key:
-                join(connection, each.path)
         destroy_erased(connection, of_store)
+    for each in kept:
+        if each.master_key == state.master_key:
+            with changed(copy, each.path) as connection:
+                join(connection)
     names = [_put(directory, copy, state.master_key)]
+    newest = directory / names[0]
     for each in kept:
         if each.master_key != state.master_key:
             part = copy.with_name(each.path.name + PART)
             shutil.copyfile(each.path, part)
-            with changed(part) as connection:
+            with changed(part, newest) as connection:
                 destroy_erased(connection, of_store)
-                left = remove_known(connection, directory / names[0])
-            if left:
+                take_destroyed(connection)
+                is_needed = not is_in_other(connection)
+            if is_needed:
                 names.append(_put(directory, part, each.master_key))
+    sync(directory)
     for each in kept:
         if each.path.name not in names:
             each.path.unlink()
     sync(directory)
+    return state.master_key
 
 
-def take_data_keys(directory: Path, store: str, in_place: Path | None, part: Path) -> None:
-    """Write the data keys with which a backup is restored.
+def take_data_keys(
+    directory: Path, manifests: Sequence[Manifest], store: Path, in_place: Path | None, part: Path
+) -> bool:
+    """Write the data keys with which a backup is restored: those in place joined with kept ones, or kept ones alone.
+
+    Of files under several master keys, one that has the data keys of all people in the backup is taken, if possible
+    that of the data keys in place, then that of the newest backup.
 
     Args:
         directory: Directory of backups.
-        store: Id of the gallery store.
-        in_place: Copy of the data keys that were in place, which may know of later erasures or people; None for none.
+        manifests: Manifests of the backups, oldest first.
+        store: The restored store.
+        in_place: Copy of the data keys that were in place; None for none.
         part: File to write.
 
+    Returns:
+        Whether there are any.
+
     Raises:
-        BackupDamaged: A kept file is missing, altered, or that of other galleries.
+        BackupDamaged: A kept file was altered, or is that of other galleries.
         StorageFull: The disk is full.
         StoreFailed: The file system refused a read or write.
     """
     kept = kept_data_keys(directory)
-    if in_place is not None:
-        state = peek(in_place)
-        shutil.copyfile(in_place, part)
-        kept = [each for each in kept if state is not None and each.master_key == state.master_key]
-    elif kept:
-        shutil.copyfile(kept[0].path, part)
-        kept = [each for each in kept if each.master_key == kept[0].master_key]
-    else:
-        raise BackupDamaged(f"the data keys of the encrypted galleries are missing in {directory}")
     for each in kept:
         each.require_intact()
-        found = peek(each.path)
-        if found is None or found.store != store:
+        if each.store != manifests[-1].store:
             raise BackupDamaged(f"the data keys {each.path} are those of other galleries")
-    with changed(part) as connection:
-        for each in kept:
-            join(connection, each.path)
+    state = None if in_place is None else peek(in_place)
+    masters = [manifest.master_key for manifest in reversed(manifests)] + [each.master_key for each in kept]
+    best = None
+    for master_key in dict.fromkeys(([state.master_key] if state else []) + masters):
+        of_master = [each.path for each in kept if each.master_key == master_key]
+        if state is not None and in_place is not None and master_key == state.master_key:
+            of_master.insert(0, in_place)
+        if not of_master:
+            continue
+        candidate = part.with_name(f"{part.name}.{master_key}{PART}")
+        os.close(open_private(candidate, os.O_WRONLY | os.O_TRUNC))
+        shutil.copyfile(of_master[0], candidate)
+        for other in of_master[1:]:
+            with changed(candidate, other) as connection:
+                join(connection)
+        for other in [path for path in (in_place, *(each.path for each in kept)) if path is not None]:
+            with changed(candidate, other) as connection:
+                take_destroyed(connection)
+        lacking = _lacking(store, candidate)
+        if best is None or lacking < best:
+            best = lacking
+            candidate.replace(part)
+        candidate.unlink(missing_ok=True)
+        if best == 0:
+            break
+    return best is not None
+
+
+def _lacking(store: Path, data_keys: Path) -> int:
+    """Return how many galleries and subjects of a store data keys do not know."""
+    with translated_errors("the copy of the gallery store"), closing(sqlite3.connect(store)) as connection:
+        connection.execute("ATTACH ? AS found", (str(data_keys),))
+        return sum(count_lacking(connection, "found", whatever=True).values())
 
 
 def _put(directory: Path, copy: Path, master_key: str) -> str:

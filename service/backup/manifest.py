@@ -45,7 +45,7 @@ class Manifest:
         galleries, subjects, templates: Numbers of them.
         block_bytes: Size of the blocks of files; the last one of a file may be shorter.
         files: The files.
-        encrypted: Whether the galleries are encrypted, so that their data keys are needed too.
+        master_key: Id of the master key under which the data keys were at the time; empty without encryption.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Manifest:
     templates: int
     block_bytes: int
     files: tuple[BackedUpFile, ...]
-    encrypted: bool = False
+    master_key: str = ""
 
     @property
     def size(self) -> int:
@@ -84,7 +84,7 @@ class Manifest:
             "subject_count": self.subjects,
             "template_count": self.templates,
             "bytes": self.size,
-            "encrypted": self.encrypted,
+            "encrypted": bool(self.master_key),
         }
 
     def written(self) -> bytes:

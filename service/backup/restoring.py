@@ -7,8 +7,9 @@ repeated and never served. The directories themselves stay, because they may be 
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from service.audit.tables import SCHEMA as AUDIT_SCHEMA
 from service.backup.blocks import Blocks
 from service.backup.completion import complete_store
 from service.backup.copying import copy_store
-from service.backup.directory import readable
+from service.backup.directory import BackupDirectory, readable
 from service.backup.disk import PART, translated_os_errors, write_private
-from service.backup.kept_data_keys import take_data_keys
+from service.backup.kept_data_keys import kept_data_keys, take_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
 from service.encryption.data_keys import peek as peek_data_keys
@@ -34,6 +35,7 @@ from service.gallery.store.encryption_state import peek as peek_store
 from service.gallery.store.schema import MIGRATIONS
 from service.security.keys.store import STORE as KEY_STORE
 from service.security.keys.tables import SCHEMA as KEY_SCHEMA
+from service.storage.disk_errors import translated_errors
 from service.storage.private_files import FOREIGN, make_private, open_private
 
 
@@ -98,16 +100,15 @@ def restore_backup(
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
-            data_keys = _data_keys(places, source, unfinished, manifest)
+            data_keys = _data_keys(places, directory, unfinished, manifest)
             removed = complete_store(unfinished, manifest, erasures, data_keys)
             write_private(places.erasures, "".join(each.line() for each in erasures).encode())
             for path, file in files:
                 path.rename(path.with_name(file.name))
             if files:
                 sync(places.security)
-            if data_keys is not None:
-                data_keys.rename(data_keys.with_suffix(""))
-                sync(data_keys.parent)
+            if data_keys is not None and places.data_keys is not None:
+                _put_in_place(data_keys, places.data_keys)
             unfinished.rename(places.galleries / STORE)
             sync(places.galleries)
         return Restored(manifest, len(erasures), *removed, bool(keys))
@@ -204,10 +205,11 @@ def _require_readable(manifest: Manifest) -> None:
         raise BackupUnfit(f"a newer Vultus ({manifest.version}) made the backup {manifest.name}; nothing was restored")
 
 
-def _data_keys(places: Places, source: Path, store: Path, manifest: Manifest) -> Path | None:
-    """Write the data keys of an encrypted store beside their place, and return that file; None without encryption.
+def _data_keys(places: Places, directory: BackupDirectory, store: Path, manifest: Manifest) -> Path | None:
+    """Write the data keys of a store beside their place, and return that file; None if there are none.
 
-    They are those in place, which may know of later erasures, together with those of the backups.
+    They are those in place, which may know of later erasures, together with those of the backups. A store that is not
+    encrypted gets them too: they know who was erased, and encrypted backups of it need them.
 
     Raises:
         BackupUnfit: There is no place for data keys.
@@ -216,29 +218,50 @@ def _data_keys(places: Places, source: Path, store: Path, manifest: Manifest) ->
         RestoreRefused: There are data keys of other galleries.
     """
     state = peek_store(store)
-    if state is None or not state.is_encrypted:
+    is_encrypted = state is not None and state.is_encrypted
+    place = places.data_keys
+    if place is None:
+        if is_encrypted:
+            raise BackupUnfit("the galleries of the backup are encrypted, and there is no place for their data keys")
         return None
-    if places.data_keys is None:
-        raise BackupUnfit("the galleries of the backup are encrypted, and there is no place for their data keys")
-    make_private(places.data_keys.parent, (f"{places.data_keys.name}*",))
-    part = _part(places.data_keys)
-    for left in part.parent.glob(f"{part.name}*"):
-        left.unlink()
-    found = peek_data_keys(places.data_keys)
+    part = _part(place)
+    _remove(part.parent.glob(f"{part.name}*"))
+    found = peek_data_keys(place)
     if found is not None and found.has_keys and found.store != manifest.store:
-        raise RestoreRefused(f"{places.data_keys} has data keys of other galleries; move it away")
-    os.close(open_private(part, os.O_WRONLY))
-    if found is None or not found.has_keys:
-        take_data_keys(source, manifest.store, None, part)
-        return part
-    in_place = part.with_name(part.name + PART)
-    copy_store(places.data_keys, _new_private(in_place), "the store of data keys", lambda _done, _total: None)
-    take_data_keys(source, manifest.store, in_place, part)
-    in_place.unlink()
-    return part
+        raise RestoreRefused(f"{place} has data keys of other galleries; move it away")
+    in_place = None
+    if found is not None and found.has_keys:
+        in_place = _new_private(part.with_name(part.name + PART))
+        copy_store(place, in_place, "the store of data keys", lambda _done, _total: None)
+    elif not is_encrypted and not kept_data_keys(directory.path):
+        return None
+    make_private(place.parent, (f"{place.name}*",))
+    manifests = [each for each in directory.manifests()[0] if each.store == manifest.store]
+    try:
+        if take_data_keys(directory.path, manifests, store, in_place, _new_private(part)):
+            return part
+        raise BackupDamaged(f"the data keys of the encrypted galleries are missing in {directory.path}")
+    finally:
+        _remove(part.parent.glob(f"{part.name}.*"))
+
+
+def _put_in_place(part: Path, place: Path) -> None:
+    """Let data keys take the place of others, without a log of those, which SQLite would apply to them."""
+    if place.exists():
+        with translated_errors("the store of data keys"), closing(sqlite3.connect(place)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _remove(place.with_name(place.name + suffix) for suffix in ("-wal", "-shm", "-journal"))
+    part.rename(place)
+    sync(place.parent)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _new_private(path: Path) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(open_private(path, os.O_RDWR))
     return path
 

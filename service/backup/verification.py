@@ -49,7 +49,7 @@ def _faults(directory: BackupDirectory, name: str, checked: dict[str, str], prog
     try:
         manifest = directory.manifest(name)
         blocks = sorted(manifest.blocks)
-        if manifest.encrypted:
+        if manifest.master_key:
             _require_data_keys(directory)
     except (BackupDamaged, BackupUnfit) as error:
         return [str(error)]

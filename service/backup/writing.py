@@ -103,8 +103,9 @@ def make_backup(
         directory.write_erasures(known)
         files = tuple(_divide(path, directory.blocks, progress, deadline) for path in sorted(copies.iterdir()))
         directory.blocks.flush()
+        master_key = ""
         if described.is_encrypted:  # after the store, so that all of its subjects have their data keys
-            _keep_data_keys(places, directory, copies, progress, deadline, known)
+            master_key = _keep_data_keys(places, directory, copies, progress, deadline, described.store, known)
         manifest = Manifest(
             name=directory.new_name(now),
             created=now,
@@ -116,7 +117,7 @@ def make_backup(
             templates=described.templates,
             block_bytes=BLOCK_BYTES,
             files=files,
-            encrypted=described.is_encrypted,
+            master_key=master_key,
         )
         if deadline is not None:
             deadline.settle()
@@ -186,13 +187,15 @@ def _keep_data_keys(
     copies: Path,
     progress: Progress,
     deadline: Deadline | None,
+    store: str,
     erasures: list[Erasure],
-) -> None:
+) -> str:
+    """Add the data keys of now to those in the directory of backups, and return the id of their master key."""
     if places.data_keys is None or not _has_content(places.data_keys):
         raise BackupUnfit(f"the data keys {places.data_keys} of the encrypted galleries are missing")
     copy = copies / places.data_keys.name
     _copy(places.data_keys, copy, "the store of data keys", progress, deadline)
-    keep_data_keys(directory.path, copy, erasures)
+    return keep_data_keys(directory.path, copy, copies / STORE, store, erasures)
 
 
 def _divide(path: Path, blocks: Blocks, progress: Progress, deadline: Deadline | None) -> BackedUpFile:

@@ -111,12 +111,14 @@ def rotate(
     new = _new_source(new_file, new_command, new_environment)
     store, encryption = settings.galleries_dir / STORE, _configured(settings)
     with _owned_store(settings), audited("vultus encryption rotate") as record, progress_bars() as progress:
-        keys, master_key = change_master_key(store, encryption, new, progress)
+        keys, master_key, is_finished = change_master_key(store, encryption, new, progress)
         record([Event("rotate_master_key", count=keys)])
     say(
         f"{keys:,} data keys are wrapped under the master key {master_key}; let the settings name it now, make a "
         "backup, and then destroy the old one"
     )
+    if not is_finished:
+        say("another program reads the data keys; until it ends, its log has them under the old master key too")
 
 
 def _configured(settings: Settings) -> Encryption:

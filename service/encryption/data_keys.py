@@ -5,11 +5,13 @@ destroyed, every copy of what it encrypted is unreadable, wherever the copy lies
 empty: so a key that was destroyed differs from one that an older copy of this file never had.
 
 A new key is on the disk before the row that it encrypts, and a key is destroyed after its row. A process that is
-killed between the two leaves a key without a row, which is replaced when its number is given to another row, or an
-erasure whose keys the next start destroys. A reader of an earlier state of the store may see a row whose key is
-destroyed: it was erased a moment ago.
+killed between the two leaves a key without a row, which does no harm, or an erasure whose keys the next start destroys.
+A row may have several keys: one for each time at which the store was encrypted, as after the restore of a backup that
+was not. The authentication of a value tells which one it needs. A reader of an earlier state of the store may see a row
+whose keys are destroyed: it was erased a moment ago.
 """
 
+import secrets
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -24,7 +26,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from models.types import Progress, no_progress
 from service.encryption.master_key import KEY_BYTES, MasterKey
 from service.encryption.tables import DESTROYED, SCHEMA, data_keys, data_keys_state
-from service.errors import DataKeysUnfit, MasterKeyWrong, StoreFailed
+from service.errors import DataKeysUnfit, MasterKeyWrong
 from service.storage.disk_errors import translated_errors
 from service.storage.reading import open_unchanged
 from service.storage.tables import Tables
@@ -36,9 +38,10 @@ Kind = Literal["gallery", "subject", "snapshot"]
 
 _CACHED = 4096  # opened data keys, 1 kB each
 _AT_ONCE = 500  # keys in one statement
-_REWRAPPED_AT_ONCE = 10_000
+_ID_BYTES = 16
+_REWRAPPED = 10_000  # at once
 # Many are read at once, and SQLAlchemy's work for each takes 0.7 ms.
-_SELECT_WRAPPED = "SELECT wrapped FROM data_keys WHERE kind = ? AND key = ?"
+_SELECT = "SELECT id, wrapped FROM data_keys WHERE kind = ? AND key = ? ORDER BY rowid DESC"
 _LIVE = data_keys.c.wrapped != DESTROYED
 
 
@@ -58,12 +61,25 @@ class DataKeysState(NamedTuple):
     has_keys: bool
 
 
+class Candidates(NamedTuple):
+    """The data keys of a row.
+
+    Attributes:
+        ciphers: Those that are not destroyed, newest first.
+        destroyed: Whether one was destroyed.
+    """
+
+    ciphers: tuple[AESGCM, ...]
+    destroyed: bool
+
+
 class _New(NamedTuple):
     """A data key that is not stored yet."""
 
+    id: bytes
     gallery: int
     wrapped: bytes
-    opened: AESGCM
+    cipher: AESGCM
 
 
 class DataKeys:
@@ -88,7 +104,7 @@ class DataKeys:
         self._store = store
         self._lock = threading.Lock()  # of the following three
         self._new: dict[tuple[Kind, int], _New] = {}
-        self._opened: OrderedDict[tuple[Kind, int], AESGCM] = OrderedDict()
+        self._opened: OrderedDict[tuple[Kind, int], Candidates] = OrderedDict()
         self._destructions = 0
         self._tables = Tables(path, SCHEMA)
         try:
@@ -99,7 +115,6 @@ class DataKeys:
                     connection.execute(delete(data_keys_state))
                     row = {"store": store, "master_key": master_key.id, "last_erasure": 0}
                     connection.execute(insert(data_keys_state).values(row))
-                self._newest: int = connection.execute(select(func.coalesce(func.max(data_keys.c.key), 0))).scalar_one()
             require_fit(state, master_key, store)
             self._last_erasure = state.last_erasure
         except BaseException:
@@ -116,24 +131,12 @@ class DataKeys:
         return self._last_erasure
 
     def make(self, owner: Owner, keys: Iterable[int], gallery: int) -> None:
-        """Make data keys for new rows of a gallery, which `store_new` stores.
-
-        Rows of a store that was not encrypted may have data keys already, from an encryption that was cut off or of
-        which backups are left; they keep them. A number whose key belongs to another gallery was given to a row that
-        was never committed, and gets a new key.
-
-        Raises:
-            StoreFailed: The file system refused a read.
-        """
-        wanted = list(keys)
-        kept = self._of_gallery(owner, [key for key in wanted if key <= self._newest], gallery)
-        for key in wanted:
-            if key not in kept:
-                plain = AESGCM.generate_key(8 * KEY_BYTES)
-                wrapped = self._master_key.wrap(plain, self._context(owner, key))
-                with self._lock:
-                    self._opened.pop((owner, key), None)
-                    self._new[owner, key] = _New(gallery, wrapped, AESGCM(plain))
+        """Make data keys for new rows of a gallery, which `store_new` stores."""
+        for key in keys:
+            plain, key_id = AESGCM.generate_key(8 * KEY_BYTES), secrets.token_bytes(_ID_BYTES)
+            new = _New(key_id, gallery, self._master_key.wrap(plain, self._context(owner, key, key_id)), AESGCM(plain))
+            with self._lock:
+                self._new[owner, key] = new
 
     def discard(self, owner: Owner, keys: Iterable[int]) -> None:
         """Discard new data keys whose rows were removed before they were committed."""
@@ -152,43 +155,40 @@ class DataKeys:
         if not self._new:
             return
         rows = [
-            {"kind": kind, "key": key, "gallery": new.gallery, "wrapped": new.wrapped}
+            {"id": new.id, "kind": kind, "key": key, "gallery": new.gallery, "wrapped": new.wrapped}
             for (kind, key), new in self._new.items()
         ]
         with self._tables.writing() as connection:
-            for kind, key in self._new:
-                if key <= self._newest:
-                    _delete(connection, kind, [key])
             connection.execute(insert(data_keys), rows)
-        self._newest = max(self._newest, *(key for _, key in self._new))
-        self.drop_new()
+        with self._lock:
+            for owner_and_key in self._new:
+                self._opened.pop(owner_and_key, None)
+            self._new.clear()
 
     def drop_new(self) -> None:
         """Drop the data keys that were made since the last call of `store_new`."""
         with self._lock:
             self._new.clear()
 
-    def find(self, kind: Kind, keys: Iterable[int]) -> dict[int, AESGCM]:
-        """Return data keys by the keys of their rows; destroyed ones are missing from the answer.
+    def find(self, kind: Kind, keys: Iterable[int]) -> dict[int, Candidates]:
+        """Return the data keys of rows by the keys of these rows; those without any are missing from the answer.
 
         Raises:
             DataKeysUnfit: A data key was altered.
             StoreFailed: The file system refused a read.
         """
-        found: dict[int, AESGCM] = {}
+        found: dict[int, Candidates] = {}
         missing = []
         with self._lock:
             destructions = self._destructions
             for key in dict.fromkeys(keys):
                 if (new := self._new.get((kind, key))) is not None:
-                    found[key] = new.opened
+                    found[key] = Candidates((new.cipher,), destroyed=False)
                 elif (opened := self._opened.get((kind, key))) is not None:
                     found[key] = opened
                 else:
                     missing.append(key)
-        read = {}
-        for key, wrapped in self._read(kind, missing):
-            read[key] = AESGCM(self._master_key.unwrap(wrapped, self._context(kind, key)))
+        read = dict(self._read(kind, missing))
         with self._lock:
             if self._destructions == destructions:  # otherwise one of them may be destroyed by now
                 for key, opened in read.items():
@@ -196,6 +196,12 @@ class DataKeys:
                 while len(self._opened) > _CACHED:
                     self._opened.popitem(last=False)
         return found | read
+
+    def greatest(self, owner: Owner) -> int:
+        """Return the greatest key of a gallery or subject that has or had a data key."""
+        with self._tables.reading() as connection:
+            greatest = select(func.coalesce(func.max(data_keys.c.key), 0)).where(data_keys.c.kind == owner)
+            return int(connection.execute(greatest).scalar_one())
 
     def make_snapshot(self, gallery: int) -> AESGCM:
         """Make a data key for a new snapshot of the index of a gallery; it is on the disk when this returns.
@@ -205,11 +211,12 @@ class DataKeys:
             StoreBusy: Another program has locked the store of data keys.
             StoreFailed: The file system refused the write.
         """
-        plain = AESGCM.generate_key(8 * KEY_BYTES)
-        wrapped = self._master_key.wrap(plain, self._context("snapshot", gallery))
+        plain, key_id = AESGCM.generate_key(8 * KEY_BYTES), secrets.token_bytes(_ID_BYTES)
+        wrapped = self._master_key.wrap(plain, self._context("snapshot", gallery, key_id))
+        row = {"id": key_id, "kind": "snapshot", "key": gallery, "gallery": gallery, "wrapped": wrapped}
         with self._tables.writing() as connection:
-            _delete(connection, "snapshot", [gallery])
-            connection.execute(insert(data_keys).values(kind="snapshot", key=gallery, gallery=gallery, wrapped=wrapped))
+            _delete_snapshot(connection, gallery)
+            connection.execute(insert(data_keys).values(row))
         self._forget()
         return AESGCM(plain)
 
@@ -224,9 +231,8 @@ class DataKeys:
         if not self.find("snapshot", [gallery]):
             return
         with self._tables.writing() as connection:
-            _delete(connection, "snapshot", [gallery])
+            _delete_snapshot(connection, gallery)
         self._forget()
-        self._tables.truncate_log()
 
     def destroy(self, subjects: Sequence[int], galleries: Sequence[int], last_erasure: int) -> None:
         """Destroy the data keys of erased subjects, and of erased galleries with all that is in them.
@@ -234,7 +240,7 @@ class DataKeys:
         Args:
             subjects: Keys of erased subjects.
             galleries: Keys of erased galleries.
-            last_erasure: Number of the erasure that erased the last of them.
+            last_erasure: Number of the last erasure whose keys are then destroyed.
 
         Raises:
             StorageFull: The disk is full.
@@ -250,7 +256,15 @@ class DataKeys:
             connection.execute(update(data_keys_state).values(last_erasure=last_erasure))
         self._last_erasure = last_erasure
         self._forget()
-        self._tables.truncate_log()
+
+    def checkpoint(self) -> bool:
+        """Truncate the write-ahead log, which may have data keys that are destroyed; return whether it was truncated.
+
+        Raises:
+            StorageFull: The disk is full.
+            StoreFailed: The file system refused a read or write.
+        """
+        return self._tables.truncate_log()
 
     def snapshots(self) -> set[int]:
         """Return the keys of the galleries whose snapshot has a data key."""
@@ -260,7 +274,7 @@ class DataKeys:
     def rewrap(self, master_key: MasterKey, progress: Progress = no_progress) -> int:
         """Wrap all data keys under another master key, in one transaction, and return their number.
 
-        Nothing that they encrypt changes. When this returns, the earlier master key opens nothing of the file.
+        Nothing that they encrypt changes. After a `checkpoint`, the earlier master key opens nothing of the file.
 
         Raises:
             DataKeysUnfit: A data key was altered; nothing was changed.
@@ -271,42 +285,33 @@ class DataKeys:
         with self._tables.writing() as connection:
             total = int(connection.execute(select(func.count()).select_from(data_keys).where(_LIVE)).scalar_one())
             done = 0
-            for kind, rows in _parts(connection):
+            for rows in _parts(connection):
                 changed = []
-                for key, wrapped in rows:
-                    context = self._context(kind, key)
+                for key_id, kind, key, wrapped in rows:
+                    context = self._context(kind, key, key_id)
                     plain = self._master_key.unwrap(wrapped, context)
-                    changed.append({"of_key": key, "wrapped": master_key.wrap(plain, context)})
-                row = (data_keys.c.kind == kind) & (data_keys.c.key == bindparam("of_key"))
-                connection.execute(update(data_keys).where(row), changed)
+                    changed.append({"of_id": key_id, "wrapped": master_key.wrap(plain, context)})
+                connection.execute(update(data_keys).where(data_keys.c.id == bindparam("of_id")), changed)
                 done += len(rows)
                 progress("wrapping data keys", done, total)
             connection.execute(update(data_keys_state).values(master_key=master_key.id))
         self._master_key = master_key
-        self._tables.truncate_log()
         return total
 
-    def _of_gallery(self, owner: Owner, keys: Sequence[int], gallery: int) -> set[int]:
-        """Return those keys of rows that have a data key in a gallery."""
-        found: set[int] = set()
-        if keys:
-            with self._tables.reading() as connection:
-                for start in range(0, len(keys), _AT_ONCE):
-                    part = data_keys.c.key.in_(keys[start : start + _AT_ONCE])
-                    of_gallery = (data_keys.c.kind == owner) & (data_keys.c.gallery == gallery)
-                    found.update(connection.execute(select(data_keys.c.key).where(part & of_gallery & _LIVE)).scalars())
-        return found
-
-    def _read(self, kind: Kind, keys: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    def _read(self, kind: Kind, keys: Sequence[int]) -> Iterator[tuple[int, Candidates]]:
         if not keys:
             return
         with translated_errors(SCHEMA.name), closing(self._tables.engine.raw_connection()) as connection:
             cursor = connection.cursor()
             for key in keys:
-                cursor.execute(_SELECT_WRAPPED, (kind, key))
-                for (wrapped,) in cursor.fetchall():
-                    if wrapped != DESTROYED:
-                        yield key, wrapped
+                cursor.execute(_SELECT, (kind, key))
+                if rows := cursor.fetchall():
+                    ciphers = tuple(
+                        AESGCM(self._master_key.unwrap(wrapped, self._context(kind, key, key_id)))
+                        for key_id, wrapped in rows
+                        if wrapped != DESTROYED
+                    )
+                    yield key, Candidates(ciphers, destroyed=len(ciphers) < len(rows))
             cursor.close()
 
     def _forget(self) -> None:
@@ -315,8 +320,8 @@ class DataKeys:
             self._destructions += 1
             self._opened.clear()
 
-    def _context(self, kind: Kind, key: int) -> bytes:
-        return f"{self._store}/{kind}/{key}".encode()
+    def _context(self, kind: Kind, key: int, key_id: bytes) -> bytes:
+        return f"{self._store}/{kind}/{key}/{key_id.hex()}".encode()
 
 
 def peek(path: Path) -> DataKeysState | None:
@@ -325,15 +330,26 @@ def peek(path: Path) -> DataKeysState | None:
     Raises:
         DataKeysUnfit: The file is damaged or is not a store of data keys.
         StoreBusy: Another program has locked it.
+        StoreFailed: The file system refused the read.
     """
     if not path.is_file() or not path.stat().st_size:
         return None
     try:
-        with translated_errors(SCHEMA.name), closing(open_unchanged(path)) as connection:
+        with translated_errors(SCHEMA.name):
+            return _peek(path)
+    except sqlite3.DatabaseError as error:
+        raise DataKeysUnfit(f"{path} is not a store of data keys: {error}") from error
+
+
+def _peek(path: Path) -> DataKeysState | None:
+    try:
+        with closing(open_unchanged(path)) as connection:
             row = connection.execute(
                 "SELECT store, master_key, last_erasure, EXISTS (SELECT 1 FROM data_keys) FROM data_keys_state"
             ).fetchone()
-    except (sqlite3.DatabaseError, StoreFailed) as error:  # damaged in another place
+    except sqlite3.OperationalError:  # the file is locked, or the disk fails
+        raise
+    except sqlite3.DatabaseError as error:
         raise DataKeysUnfit(f"{path} is damaged or is not a store of data keys: {error}") from error
     return None if row is None else DataKeysState(row[0], row[1], row[2], bool(row[3]))
 
@@ -351,7 +367,7 @@ def require_fit(state: DataKeysState, master_key: MasterKey, store: str) -> None
         )
     if state.master_key != master_key.id:
         raise MasterKeyWrong(
-            f"the galleries are encrypted under the master key {state.master_key}, and this one is {master_key.id}; "
+            f"the data keys are wrapped under the master key {state.master_key}, and this one is {master_key.id}; "
             "nothing was changed"
         )
 
@@ -362,10 +378,9 @@ def _read_state(connection: Connection) -> DataKeysState | None:
     return None if row is None else DataKeysState(row.store, row.master_key, row.last_erasure, has_keys)
 
 
-def _delete(connection: Connection, kind: Kind, keys: Sequence[int]) -> None:
-    for start in range(0, len(keys), _AT_ONCE):
-        part = data_keys.c.key.in_(keys[start : start + _AT_ONCE])
-        connection.execute(delete(data_keys).where((data_keys.c.kind == kind) & part))
+def _delete_snapshot(connection: Connection, gallery: int) -> None:
+    of_snapshot = (data_keys.c.kind == "snapshot") & (data_keys.c.key == gallery)
+    connection.execute(delete(data_keys).where(of_snapshot))
 
 
 def _empty(connection: Connection, owner: Owner, keys: Sequence[int]) -> None:
@@ -374,21 +389,16 @@ def _empty(connection: Connection, owner: Owner, keys: Sequence[int]) -> None:
         connection.execute(update(data_keys).where((data_keys.c.kind == owner) & part).values(wrapped=DESTROYED))
 
 
-def _parts(connection: Connection) -> Iterator[tuple[Kind, Sequence[tuple[int, bytes]]]]:
-    """Read all data keys, a bounded number at a time, so that they can be changed meanwhile."""
-    kinds: tuple[Kind, ...] = ("gallery", "subject", "snapshot")
-    for kind in kinds:
-        last = -1
-        while True:
-            after = (data_keys.c.kind == kind) & (data_keys.c.key > last) & _LIVE
-            rows = connection.execute(
-                select(data_keys.c.key, data_keys.c.wrapped)
-                .where(after)
-                .order_by(data_keys.c.key)
-                .limit(_REWRAPPED_AT_ONCE)
-            )
-            part = [(key, wrapped) for key, wrapped in rows]
-            if not part:
-                break
-            yield kind, part
-            last = part[-1][0]
+def _parts(connection: Connection) -> Iterator[Sequence[tuple[bytes, Kind, int, bytes]]]:
+    """Read all data keys that are not destroyed, a bounded number at a time, so that they can be changed meanwhile."""
+    last = b""
+    columns = (data_keys.c.id, data_keys.c.kind, data_keys.c.key, data_keys.c.wrapped)
+    while True:
+        after = select(*columns).where((data_keys.c.id > last) & _LIVE).order_by(data_keys.c.id)
+        part = [
+            (key_id, kind, key, wrapped) for key_id, kind, key, wrapped in connection.execute(after.limit(_REWRAPPED))
+        ]
+        if not part:
+            return
+        yield part
+        last = part[-1][0]

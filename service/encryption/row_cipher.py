@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
-from service.encryption.data_keys import DataKeys, Owner
+from service.encryption.data_keys import Candidates, DataKeys, Owner
 from service.encryption.master_key import NONCE_BYTES
 from service.errors import StoreFailed
+
+_NONE = Candidates((), destroyed=True)  # a row of an earlier state of the store
 
 
 class RowCipher:
@@ -54,10 +56,10 @@ class RowCipher:
         found = self._keys.find(owner, keys)
         sealed = []
         for key, context, value in zip(keys, contexts, values, strict=True):
-            if key not in found:
+            if key not in found or not found[key].ciphers:
                 raise StoreFailed(f"the data key of a {owner} is missing; restore the data keys from a backup")
             nonce = os.urandom(NONCE_BYTES)
-            sealed.append(nonce + found[key].encrypt(nonce, value, context))
+            sealed.append(nonce + found[key].ciphers[0].encrypt(nonce, value, context))
         return sealed
 
     def open(
@@ -69,15 +71,23 @@ class RowCipher:
             StoreFailed: A value was altered or moved to another row.
         """
         found = self._keys.find(owner, keys)
-        opened: list[bytes | None] = []
+        return [
+            _opened(found.get(key, _NONE), context, value)
+            for key, context, value in zip(keys, contexts, values, strict=True)
+        ]
+
+
+def _opened(keys: Candidates, context: bytes, value: bytes) -> bytes | None:
+    """Decrypt a value; None if its data key is destroyed.
+
+    Raises:
+        StoreFailed: No data key of its row fits the value, and none is destroyed.
+    """
+    for cipher in keys.ciphers:
         try:
-            for key, context, value in zip(keys, contexts, values, strict=True):
-                cipher = found.get(key)
-                opened.append(
-                    None if cipher is None else cipher.decrypt(value[:NONCE_BYTES], value[NONCE_BYTES:], context)
-                )
-        except (InvalidTag, ValueError) as error:
-            raise StoreFailed(
-                "the gallery store is damaged: an encrypted value was altered or moved; restore a backup"
-            ) from error
-        return opened
+            return cipher.decrypt(value[:NONCE_BYTES], value[NONCE_BYTES:], context)
+        except (InvalidTag, ValueError):
+            continue
+    if keys.ciphers and not keys.destroyed:
+        raise StoreFailed("the gallery store is damaged: an encrypted value was altered or moved; restore a backup")
+    return None

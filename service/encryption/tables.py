@@ -16,13 +16,17 @@ _METADATA = MetaData()
 data_keys = Table(
     "data_keys",
     _METADATA,
-    Column("kind", String(8), primary_key=True),
-    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("key", BigInteger, nullable=False),
     Column("gallery", BigInteger, nullable=False),
     Column("wrapped", LargeBinary(60), nullable=False),
 )
-"""One row for each data key: what it encrypts (`gallery`, `subject` or `snapshot`) and the key of that row."""
+"""One row for each data key: a random id, what it encrypts (`gallery`, `subject` or `snapshot`), the key of that row.
 
+The id tells data keys apart that were made for one row at different times, or for rows of different stores."""
+
+Index("data_keys_key", data_keys.c.kind, data_keys.c.key)
 Index("data_keys_gallery", data_keys.c.gallery)
 
 data_keys_state = Table(

@@ -6,6 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from models.artefact.directories import sync
 from models.errors import VultusError
 from models.types import Progress, no_progress
@@ -20,6 +22,7 @@ from service.gallery.store.database import Database
 from service.gallery.store.encryption_state import StoreState, peek, read_state, write_state
 from service.gallery.store.reencryption import encrypt_contents
 from service.gallery.store.sequences import continue_after
+from service.storage.disk_errors import translated_errors
 from service.storage.private_files import make_private
 
 SNAPSHOTS = "*.graph*"
@@ -66,21 +69,27 @@ def open_encrypted(
     return keys
 
 
-def destroy_erased_keys(keys: DataKeys, database: Database) -> None:
+def destroy_erased_keys(keys: DataKeys, database: Database, of_all_times: bool = False) -> None:
     """Destroy the data keys of galleries and subjects whose erasure is committed.
 
     If the disk refuses it, this is logged, and the next erasure or start does it.
+
+    Args:
+        keys: The data keys.
+        database: The store.
+        of_all_times: Whether also erasures count that were applied before, because the store was not encrypted then.
     """
     try:
+        after = 0 if of_all_times else keys.last_erasure
         with database.reading() as connection:
-            erasures = gallery_rows.erasures_after(connection, read_state(connection).store, keys.last_erasure)
+            erasures = gallery_rows.erasures_after(connection, read_state(connection).store, after)
         if erasures:
             keys.destroy(
                 [key for erasure in erasures for key in erasure.keys.subjects],
                 [key for erasure in erasures for key in erasure.keys.galleries],
-                erasures[-1].number,
+                max(keys.last_erasure, erasures[-1].number),
             )
-    except (VultusError, sqlite3.Error) as error:
+    except (VultusError, sqlite3.Error, SQLAlchemyError) as error:
         _log.warning("data keys of erased people were not destroyed and are destroyed later: %s", error)
 
 
@@ -117,9 +126,10 @@ def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = 
     with closing(Database(store)) as database:
         with database.reading() as connection:
             state = read_state(connection)
-        with closing(_open_keys(database, encryption.data_keys, master_key, state)):
+        with closing(_open_keys(database, encryption.data_keys, master_key, state)) as keys:
             templates = 0
             if not state.is_encrypted:  # otherwise only the end was cut off
+                destroy_erased_keys(keys, database, of_all_times=True)
                 with database.writing() as connection:
                     templates = encrypt_contents(connection, progress)
                     write_state(connection, "unfinished")
@@ -127,10 +137,17 @@ def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = 
 
 
 class Rewrapped(NamedTuple):
-    """Data keys that were wrapped under a new master key: their number, and the id of the master key."""
+    """Data keys that were wrapped under a new master key.
+
+    Attributes:
+        keys: Their number.
+        master_key: Id of the master key.
+        is_finished: Whether no file has any of them under the old one; otherwise another reader keeps them there.
+    """
 
     keys: int
     master_key: str
+    is_finished: bool
 
 
 def change_master_key(
@@ -162,19 +179,21 @@ def change_master_key(
     if new_key.id == old.id:
         raise MasterKeyUnfit("the new master key is the one in use; nothing was changed")
     with closing(_open_file(encryption.data_keys, old, state.store)) as keys:
-        return Rewrapped(keys.rewrap(new_key, progress), new_key.id)
+        return Rewrapped(keys.rewrap(new_key, progress), new_key.id, keys.checkpoint())
 
 
 def _open_keys(database: Database, path: Path, master_key: MasterKey, state: StoreState) -> DataKeys:
     """Open the data keys of an open store, which is encrypted with them from now on.
 
-    Data keys may know of erasures that an older copy of the store does not have. New erasures get later numbers, so
-    that their data keys are destroyed.
+    Data keys may know of erasures and rows that an older copy of the store does not have. New ones get later numbers,
+    so that they are not taken for the earlier ones.
     """
     keys = _open_file(path, master_key, state.store)
     try:
         with database.writing() as connection:
             continue_after(connection, "erasures", keys.last_erasure)
+            for owner, table in _TABLES.items():
+                continue_after(connection, table, keys.greatest(owner))
         database.encrypt_with(RowCipher(keys))
     except BaseException:
         keys.close()
@@ -217,7 +236,7 @@ def _require_complete(store: Path, data_keys: Path) -> None:
     Raises:
         DataKeysUnfit: Store and data keys are of different times.
     """
-    with closing(sqlite3.connect(store)) as connection:
+    with translated_errors("the gallery store"), closing(sqlite3.connect(store)) as connection:
         connection.execute("ATTACH ? AS encryption", (str(data_keys),))
         for owner, table in _TABLES.items():
             found = f"SELECT 1 FROM encryption.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,8 +128,10 @@ class Galleries:
             self._data_keys = open_encrypted(self.database, encryption, master_key, directory)
             self._erasure_log = ErasureLog(erasure_log or directory / ERASURE_LOG, self.database)
             self.complete_erasures()  # a killed process may not have completed its last erasure
-            self._log_truncation = LogTruncation(self.database)
-            self._log_truncation.truncate()  # a killed process may have left erased records in the log
+            self._log_truncations = [LogTruncation(self.database)]
+            if self._data_keys is not None:
+                self._log_truncations.append(LogTruncation(self._data_keys))
+            self.truncate_log()  # a killed process may have left erased records in the log
             remove_partial(directory)
         except BaseException:
             self._owner.release()
@@ -155,7 +158,8 @@ class Galleries:
             return
         self._closing.set()
         self._upkeep.shutdown(cancel_futures=True)
-        self._log_truncation.close()
+        for truncation in self._log_truncations:
+            truncation.close()
         self._threads.shutdown()
         self.database.close()
         if self._data_keys is not None:
@@ -299,17 +303,21 @@ class Galleries:
             if current is not None:
                 templates[current.kind] = templates.get(current.kind, 0) + current.count
                 sizes[current.kind] = sizes.get(current.kind, 0) + current.count * BYTES[current.kind] * self.dimensions
-        written = [path.stat().st_mtime for path in self.directory.glob("*.graph")]
+        written = []
+        for path in self.directory.glob("*.graph"):
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                written.append(path.stat().st_mtime)
         missing = sum(each.current is None and self.searches(each.gallery) for each in live)
         return IndexState(len(live), missing, templates, sizes, self._builds, min(written, default=None))
 
     def truncate_log(self) -> bool:
-        """Truncate the store's write-ahead log, so that it contains no erased records.
+        """Truncate the write-ahead logs of the store and its data keys, so that they contain no erased records.
 
         Returns:
-            Whether the log was truncated. If a reader or a full disk prevents it, it is truncated later.
+            Whether both were truncated. If a reader or a full disk prevents it, it is truncated later.
         """
-        return self._log_truncation.truncate()
+        truncated = [truncation.truncate() for truncation in self._log_truncations]
+        return all(truncated)
 
     def wait_idle(self, deadline: Deadline | None = None, gallery: Gallery | None = None) -> None:
         """Wait until no index is being built.

@@ -6,25 +6,32 @@ retried in a thread of its own, so that other upkeep goes on.
 
 import logging
 import threading
+from typing import Protocol
 
 from service.errors import StorageFull, StoreBusy, StoreFailed
-from service.gallery.store.database import Database
 
 _RETRY_S = 1.0
 
 _log = logging.getLogger("vultus")
 
 
+class Store(Protocol):
+    """A store with a write-ahead log."""
+
+    def checkpoint(self) -> bool:
+        """Truncate the log; return whether it was truncated."""
+
+
 class LogTruncation:
     """Truncates the log now or later. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, store: Store) -> None:
         """Do nothing yet.
 
         Args:
-            database: Store whose log to truncate.
+            store: Store whose log to truncate.
         """
-        self._database = database
+        self._store = store
         self._lock = threading.Lock()
         self._wanted = False
         self._retrying: threading.Thread | None = None
@@ -66,7 +73,7 @@ class LogTruncation:
 
     def _try_truncate(self) -> bool:
         try:
-            return self._database.checkpoint()
+            return self._store.checkpoint()
         except (StorageFull, StoreFailed, StoreBusy) as error:  # the erasure is committed; only the log keeps copies
             _log.warning("the store's write-ahead log was not truncated: %s", error)
             return False

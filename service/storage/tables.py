@@ -97,10 +97,11 @@ class Tables:
         with translated_errors(self._name), self._writer.begin() as connection:
             yield connection
 
-    def truncate_log(self) -> None:
-        """Move the write-ahead log into the store and truncate it, so that it has nothing that was deleted.
+    def truncate_log(self) -> bool:
+        """Move the write-ahead log into the store and truncate it, so that neither has anything that was deleted.
 
-        Other readers may prevent it; then a later commit or the end of the process does it.
+        Returns:
+            Whether it was truncated; another reader may prevent it.
 
         Raises:
             StorageFull: The disk is full.
@@ -111,6 +112,8 @@ class Tables:
             try:
                 cursor.execute(f"PRAGMA busy_timeout = {_TRUNCATION_WAIT_MS}")
                 cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                (busy, *_) = cursor.fetchone() or (1,)
+                return not busy
             finally:
                 cursor.execute(f"PRAGMA busy_timeout = {_BUSY_WAIT_MS}")
                 cursor.close()

@@ -11,11 +11,13 @@ def upgrade() -> None:
     """Create the tables."""
     op.create_table(
         "data_keys",
-        sa.Column("kind", sa.String(8), primary_key=True),
-        sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("id", sa.LargeBinary(16), primary_key=True),
+        sa.Column("kind", sa.String(8), nullable=False),
+        sa.Column("key", sa.BigInteger, nullable=False),
         sa.Column("gallery", sa.BigInteger, nullable=False),
         sa.Column("wrapped", sa.LargeBinary(60), nullable=False),
     )
+    op.create_index("data_keys_key", "data_keys", ["kind", "key"])
     op.create_index("data_keys_gallery", "data_keys", ["gallery"])
     op.create_table(
         "data_keys_state",

@@ -206,10 +206,10 @@ class LiveIndex:
         """
         if self._data_keys is None:
             return read_snapshot(self._path, now, None)
-        key = self._data_keys.find("snapshot", [self.gallery.key]).get(self.gallery.key)
-        if key is None:
+        found = self._data_keys.find("snapshot", [self.gallery.key]).get(self.gallery.key)
+        if found is None or not found.ciphers:
             raise SnapshotUnfit("the snapshot has no data key")
-        return read_snapshot(self._path, now, key)
+        return read_snapshot(self._path, now, found.ciphers[0])
 
     def _new_snapshot_key(self) -> AESGCM | None:
         """Return a data key for a new snapshot, which is on the disk; None if the galleries are not encrypted."""

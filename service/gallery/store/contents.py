@@ -12,6 +12,7 @@ from typing import Literal
 
 from service.encryption.data_keys import Owner
 from service.encryption.row_cipher import RowCipher
+from service.errors import StoreFailed
 from service.gallery.records import Metadata
 
 What = Literal["embedding", "crop"]
@@ -100,7 +101,11 @@ def open_metadata(
     sealed = [position for position, text in enumerate(stored) if text != _NO_METADATA]
     owners = [keys[position] for position in sealed]
     contexts = [_metadata_context(owner, key) for key in owners]
-    values = connection.cipher.open(owner, owners, contexts, [base64.b64decode(stored[at]) for at in sealed])
+    try:
+        texts = [base64.b64decode(stored[position], validate=True) for position in sealed]
+    except ValueError as error:
+        raise StoreFailed("the gallery store is damaged: metadata are not base64; restore a backup") from error
+    values = connection.cipher.open(owner, owners, contexts, texts)
     for position, value in zip(sealed, values, strict=True):
         opened[position] = None if value is None else value.decode()
     return opened

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,9 +20,17 @@ from service.backup.places import Places
 from service.backup.restoring import restore_backup
 from service.backup.verification import verify_backups
 from service.backup.writing import make_backup
-from service.encryption.data_keys import DataKeys
+from service.encryption.data_keys import DATA_KEYS, DataKeys
 from service.encryption.source import MasterKeySource
-from service.errors import DataKeysUnfit, MasterKeyUnfit, StoreBusy, StoreFailed, SubjectUnknown
+from service.errors import (
+    BackupDamaged,
+    BackupUnfit,
+    DataKeysUnfit,
+    MasterKeyUnfit,
+    StoreBusy,
+    StoreFailed,
+    SubjectUnknown,
+)
 from service.gallery.administration import change_subject, create_gallery, list_subjects, merge_subjects
 from service.gallery.encrypting import change_master_key, encrypt_galleries
 from service.gallery.encryption import Encryption
@@ -111,7 +120,7 @@ def test_the_number_of_a_row_that_was_never_committed_gets_a_key_of_its_own(fixt
     fixture.reopen()
     if erased == "a":
         np.testing.assert_array_equal(templates_of(fixture.galleries, "b", "bob").vectors, people(1, 1, 2)[0])
-    assert fixture.live_keys() == (erased == "a")
+    assert fixture.live_keys() == 1  # Bob's; or that of nobody, in the other gallery
 
 
 def test_refused_enrolments_leave_no_data_keys(fixture: Fixture) -> None:
@@ -314,14 +323,13 @@ def test_data_keys_under_an_earlier_master_key_are_kept_as_long_as_a_backup_need
     assert len(list(backups.glob("data_keys-*"))) == 2
     assert all(found.faults == [] for found in verify_backups(backups))
     fixture.lose(data_keys=True)
-    with pytest.raises(DataKeysUnfit, match="under an earlier master key"):
-        restore_backup(backups, fixture.places, newer)
-    for kept in backups.glob(f"data_keys-{new.read().id}-*"):
-        kept.unlink()
+    fixture.restore(backups)  # the newest
+    assert fixture.names("a") == ["ann"]
+    fixture.lose(data_keys=True)
     fixture.encryption = old
-    with pytest.raises(DataKeysUnfit, match="have no data key"):  # Ann's data key is wrapped under the new one
-        restore_backup(backups, fixture.places, newer)
-    fixture.galleries = Fixture(tmp_path / "another").galleries
+    fixture.restore(backups, newer)  # Bob's data key was never wrapped under the new master key
+    assert fixture.names("a") == ["ann", "bob"]
+    np.testing.assert_array_equal(templates_of(fixture.galleries, "a", "bob").vectors, people(1, 1, 2)[0])
 
 
 def test_a_backup_after_a_rotation_leaves_nothing_under_the_earlier_master_key(
@@ -435,3 +443,132 @@ def test_a_merged_subject_is_read_and_erased_with_its_new_owner(fixture: Fixture
     assert fixture.live_keys() == 2  # that of the merged one serves earlier backups
     erase_subject(fixture.galleries, "a", "ann")
     assert fixture.live_keys() == 0
+
+
+def test_data_keys_of_other_galleries_are_neither_kept_nor_joined(fixture: Fixture, tmp_path: Path) -> None:
+    """An aborted backup left data keys and no manifest; then other galleries are backed up into the directory."""
+    backups = tmp_path / "backups"
+    other = Fixture(tmp_path / "other")
+    create_gallery(other.galleries, "a")
+    for number in range(3):
+        fixture.enrol("a", f"p{number}", number)
+        other.enrol("a", f"q{number}", number)
+    erase_subject(other.galleries, "a", "q1")
+    make_backup(other.places, backups)
+    shutil.rmtree(backups / "backups")
+    kept = {path.name for path in backups.glob("data_keys-*")}
+    with pytest.raises(BackupUnfit, match="data keys of other galleries"):
+        make_backup(fixture.places, backups)
+    with pytest.raises(BackupUnfit, match="are not those of the galleries"):
+        make_backup(replace(fixture.places, data_keys=other.places.data_keys), tmp_path / "more")
+    assert {path.name for path in backups.glob("data_keys-*")} == kept
+    other.galleries.close()
+
+
+@pytest.mark.parametrize("lost_keys", [True, False])
+def test_encrypted_backups_outlive_a_restore_of_one_from_before_the_encryption(
+    fixture: Fixture, tmp_path: Path, lost_keys: bool
+) -> None:
+    """The store is encrypted twice, at different times, and one of its people was erased in between."""
+    fixture.galleries.close()
+    shutil.rmtree(fixture.root / "galleries")
+    shutil.rmtree(fixture.root / "encryption")
+    backups, store = tmp_path / "backups", fixture.places.galleries / STORE
+    plain = Galleries(fixture.places.galleries, CONTRACT, DIMENSIONS, build=False)
+    create_gallery(plain, "a")
+    for number in range(3):
+        store_templates(plain, "a", [(f"p{number}", template(people(1, 1, number)[0, 0]))])
+    before = make_backup(fixture.places, backups).manifest.name
+    plain.close()
+    encrypt_galleries(store, fixture.encryption)
+    fixture.galleries = fixture.open()
+    fixture.enrol("a", "p3", 3)
+    encrypted = make_backup(fixture.places, backups).manifest.name
+    erase_subject(fixture.galleries, "a", "p1")
+    make_backup(fixture.places, backups)
+    fixture.lose(data_keys=lost_keys)
+    restore_backup(backups, fixture.places, before)
+    encrypt_galleries(store, fixture.encryption)
+    fixture.galleries = fixture.open()
+    assert fixture.names("a") == ["p0", "p2"]
+    make_backup(fixture.places, backups)
+    fixture.lose(data_keys=True)
+    fixture.restore(backups, encrypted)
+    assert fixture.names("a") == ["p0", "p2", "p3"]
+    for number in (0, 2, 3):
+        vectors = templates_of(fixture.galleries, "a", f"p{number}").vectors
+        np.testing.assert_array_equal(vectors, people(1, 1, number)[0])
+    erase_subject(fixture.galleries, "a", "p2")  # under both of its data keys
+    with closing(sqlite3.connect(fixture.encryption.data_keys)) as connection:
+        rows = connection.execute("SELECT wrapped FROM data_keys WHERE kind = 'subject' AND key = 3").fetchall()
+    assert rows == [(b"",), (b"",)]
+
+
+def test_a_log_of_earlier_data_keys_is_not_applied_to_restored_ones(fixture: Fixture, tmp_path: Path) -> None:
+    backups, place = tmp_path / "backups", fixture.encryption.data_keys
+    fixture.enrol("a", "ann", 1)
+    make_backup(fixture.places, backups)
+    log = place.with_name(place.name + "-wal")
+    for keeps_file in (True, False):
+        fixture.enrol("a", f"more {keeps_file}", 5 + keeps_file)
+        left = log.read_bytes()
+        assert left
+        fixture.lose(data_keys=False)
+        if not keeps_file:
+            place.unlink()
+        log.write_bytes(left)
+        fixture.restore(backups)
+        assert fixture.names("a") == ["ann"]
+        np.testing.assert_array_equal(templates_of(fixture.galleries, "a", "ann").vectors, people(1, 1, 1)[0])
+
+
+def test_an_older_copy_of_the_galleries_gives_no_number_again(fixture: Fixture, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    fixture.galleries.close()
+    shutil.copytree(fixture.places.galleries, tmp_path / "copy")
+    fixture.galleries = fixture.open()
+    fixture.enrol("a", "old", 1)
+    erase_subject(fixture.galleries, "a", "old")
+    make_backup(fixture.places, backups)
+    fixture.lose(data_keys=False)
+    shutil.copytree(tmp_path / "copy", fixture.places.galleries)
+    fixture.galleries = fixture.open()
+    fixture.enrol("a", "new", 2)
+    make_backup(fixture.places, backups)
+    fixture.lose(data_keys=True)
+    fixture.restore(backups)
+    assert fixture.names("a") == ["new"]
+
+
+def test_a_failed_restore_leaves_no_copy_of_the_data_keys(fixture: Fixture, tmp_path: Path) -> None:
+    backups = tmp_path / "backups"
+    fixture.enrol("a", "ann", 1)
+    make_backup(fixture.places, backups)
+    (kept,) = backups.glob("data_keys-*")
+    kept.write_bytes(kept.read_bytes() + b"x")
+    fixture.lose(data_keys=False)
+    with pytest.raises(BackupDamaged):
+        restore_backup(backups, fixture.places)
+    assert [path.name for path in fixture.encryption.data_keys.parent.iterdir()] == [DATA_KEYS]
+    kept.write_bytes(kept.read_bytes()[:-1])
+    fixture.restore(backups)
+    assert {path.name for path in fixture.encryption.data_keys.parent.iterdir()} <= {
+        DATA_KEYS,
+        f"{DATA_KEYS}-wal",
+        f"{DATA_KEYS}-shm",
+    }
+
+
+def test_a_destroyed_key_leaves_the_file_when_a_reader_of_the_data_keys_ends(fixture: Fixture) -> None:
+    fixture.enrol("a", "ann", 1)
+    with closing(sqlite3.connect(fixture.encryption.data_keys, isolation_level=None)) as reader:
+        (wrapped,) = reader.execute("SELECT wrapped FROM data_keys WHERE kind = 'subject'").fetchone()
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM data_keys").fetchone()
+        assert not erase_subject(fixture.galleries, "a", "ann").log_cut
+    for _ in range(100):
+        files = fixture.encryption.data_keys.parent.iterdir()
+        if not any(wrapped in path.read_bytes() for path in files):
+            return
+        time.sleep(0.1)  # the truncation is tried again each second
+    pytest.fail("the destroyed data key is still in a file")

@@ -421,7 +421,7 @@ def test_rotation_wraps_the_data_keys_only(
     wrapped = [row[0] for row in old.execute("SELECT wrapped FROM data_keys")]
     old.close()
     new = MasterKeySource(text=secrets.token_hex(32))
-    monkeypatch.setattr("service.encryption.data_keys._REWRAPPED_AT_ONCE", 40)
+    monkeypatch.setattr("service.encryption.data_keys._REWRAPPED", 40)
     assert change_master_key(store, encryption, new).keys == len(wrapped) == 153  # a gallery, a snapshot, 151 subjects
     assert state_of(tmp_path / "galleries") == before
     content = b"".join(path.read_bytes() for path in encryption.data_keys.parent.iterdir())
