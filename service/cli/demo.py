@@ -110,7 +110,7 @@ def _service() -> Iterator[httpx2.Client]:
         scratch = stack.enter_context(tempfile.TemporaryDirectory())  # the user's galleries may be in use
         environment = {
             **os.environ,
-            "VULTUS_GALLERY__DIRECTORY": scratch,
+            "VULTUS_GALLERY__DIRECTORY": str(Path(scratch) / "galleries"),
             "VULTUS_SECURITY__DIRECTORY": str(Path(scratch) / "security"),  # so that no key is needed
             "VULTUS_ENCRYPTION__DIRECTORY": str(Path(scratch) / "encryption"),
             "VULTUS_LOG__ACCESS": "false",  # nobody reads the lines after the address
