@@ -40,6 +40,8 @@ class Answered:
 
 Observer = Callable[[Answered], None]
 
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+_OTHER_METHOD = "_OTHER"  # of OpenTelemetry's conventions: a client may send any word, and each would be a series
 _REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
 
 _log = logging.getLogger("vultus.access")
@@ -47,7 +49,8 @@ _log = logging.getLogger("vultus.access")
 
 def count_answer(metrics: Metrics, answered: Answered) -> None:
     """Count an answered request."""
-    metrics.observe_request(answered.method, answered.route, answered.status, answered.seconds)
+    method = answered.method if answered.method in _METHODS else _OTHER_METHOD
+    metrics.observe_request(method, answered.route, answered.status, answered.seconds)
     metrics.observe_stages(answered.stage_ms)
     if answered.problem in _REFUSALS:
         metrics.count_refusal(answered.problem)

@@ -8,11 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 from models.artefact.directories import sync
-from service.backup.data_key_copies import count_lacking, destroy_erased, erase_destroyed
+from service.backup.data_key_copies import destroy_erased, erase_destroyed
 from service.backup.manifest import Manifest
 from service.errors import BackupDamaged, DataKeysUnfit
 from service.gallery.erased_keys import Erasure
 from service.gallery.store.encryption_state import read_state
+from service.gallery.store.key_coverage import count_lacking
 from service.gallery.store.sequences import continue_after
 from service.storage.disk_errors import translated_errors
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.gallery.erased_keys import Erasure
+from service.gallery.store.key_coverage import OWNERS
 from service.storage.disk_errors import translated_errors
 
 _NAME = "the copy of the data keys"
-_OWNERS = (("galleries", "gallery"), ("subjects", "subject"))
 
 
 @contextmanager
@@ -104,33 +104,13 @@ def erase_destroyed(connection: sqlite3.Connection, schema: str) -> None:
         connection: Connection to the store, with an open transaction.
         schema: Name under which the copy of the data keys is attached.
     """
-    for table, kind in _OWNERS:
+    for table, owner in OWNERS.items():
         found = f"SELECT 1 FROM {schema}.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
         connection.execute(
             f"DELETE FROM {table} WHERE EXISTS ({found} AND found.wrapped = x'') "
             f"AND NOT EXISTS ({found} AND found.wrapped != x'')",
-            (kind, kind),
+            (owner, owner),
         )
-
-
-def count_lacking(connection: sqlite3.Connection, schema: str, whatever: bool = False) -> dict[str, int]:
-    """Count the galleries and subjects of a store that have no data key, by table.
-
-    Args:
-        connection: Connection to the store.
-        schema: Name under which the copy of the data keys is attached.
-        whatever: Whether a destroyed data key counts as one, also that of the gallery of a subject.
-    """
-    lacking = {}
-    destroyed = f"SELECT key FROM {schema}.data_keys WHERE kind = 'gallery' AND wrapped = x''"
-    for table, kind in _OWNERS:
-        found = f"SELECT 1 FROM {schema}.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
-        live = "" if whatever else " AND found.wrapped != x''"
-        query = f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS ({found}{live})"
-        if whatever and kind == "subject":
-            query += f" AND gallery NOT IN ({destroyed})"
-        (lacking[table],) = connection.execute(query, (kind,)).fetchone()
-    return lacking
 
 
 def _destroy_contents(connection: sqlite3.Connection, schema: str = "main") -> None:

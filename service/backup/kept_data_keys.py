@@ -19,7 +19,6 @@ from pathlib import Path
 from models.artefact.directories import sync
 from service.backup.data_key_copies import (
     changed,
-    count_lacking,
     destroy_erased,
     is_in_other,
     join,
@@ -30,6 +29,7 @@ from service.backup.manifest import Manifest
 from service.encryption.data_keys import peek
 from service.errors import BackupDamaged, BackupUnfit
 from service.gallery.erased_keys import Erasure
+from service.gallery.store.key_coverage import count_lacking
 from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
 
@@ -108,9 +108,11 @@ def keep_data_keys(directory: Path, copy: Path, store: Path, store_id: str, eras
     with changed(copy) as connection:
         destroy_erased(connection, of_store)
     for each in kept:
-        if each.master_key == state.master_key:
-            with changed(copy, each.path) as connection:
+        with changed(copy, each.path) as connection:
+            if each.master_key == state.master_key:
                 join(connection)
+            else:
+                take_destroyed(connection)
     names = [_put(directory, copy, state.master_key)]
     newest = directory / names[0]
     for each in kept:
@@ -191,7 +193,7 @@ def _lacking(store: Path, data_keys: Path) -> int:
     """Return how many galleries and subjects of a store data keys do not know."""
     with translated_errors("the copy of the gallery store"), closing(sqlite3.connect(store)) as connection:
         connection.execute("ATTACH ? AS found", (str(data_keys),))
-        return sum(count_lacking(connection, "found", whatever=True).values())
+        return sum(count_lacking(connection, "found", destroyed_count=True).values())
 
 
 def _put(directory: Path, copy: Path, master_key: str) -> str:

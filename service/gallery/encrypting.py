@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from models.artefact.directories import sync
 from models.errors import VultusError
 from models.types import Progress, no_progress
-from service.encryption.data_keys import DATA_KEYS, DataKeys, Owner
+from service.encryption.data_keys import DATA_KEYS, DataKeys
 from service.encryption.master_key import MasterKey
 from service.encryption.row_cipher import RowCipher
 from service.encryption.source import MasterKeySource
@@ -20,14 +20,13 @@ from service.gallery.encryption import Encryption, require_encrypted, require_ma
 from service.gallery.store import gallery_rows
 from service.gallery.store.database import Database
 from service.gallery.store.encryption_state import StoreState, peek, read_state, write_state
+from service.gallery.store.key_coverage import OWNERS, count_lacking
 from service.gallery.store.reencryption import encrypt_contents
 from service.gallery.store.sequences import continue_after
 from service.storage.disk_errors import translated_errors
 from service.storage.private_files import make_private
 
 SNAPSHOTS = "*.graph*"
-
-_TABLES: dict[Owner, str] = {"gallery": "galleries", "subject": "subjects"}
 
 _log = logging.getLogger("vultus")
 
@@ -192,7 +191,7 @@ def _open_keys(database: Database, path: Path, master_key: MasterKey, state: Sto
     try:
         with database.writing() as connection:
             continue_after(connection, "erasures", keys.last_erasure)
-            for owner, table in _TABLES.items():
+            for table, owner in OWNERS.items():
                 continue_after(connection, table, keys.greatest(owner))
         database.encrypt_with(RowCipher(keys))
     except BaseException:
@@ -238,10 +237,7 @@ def _require_complete(store: Path, data_keys: Path) -> None:
     """
     with translated_errors("the gallery store"), closing(sqlite3.connect(store)) as connection:
         connection.execute("ATTACH ? AS encryption", (str(data_keys),))
-        for owner, table in _TABLES.items():
-            found = f"SELECT 1 FROM encryption.data_keys AS found WHERE found.kind = ? AND found.key = {table}.key"
-            query = f"SELECT COUNT(*) FROM {table} WHERE NOT EXISTS ({found} AND found.wrapped != x'')"
-            (lacking,) = connection.execute(query, (owner,)).fetchone()
+        for table, lacking in count_lacking(connection, "encryption").items():
             if lacking:
                 raise DataKeysUnfit(
                     f"{lacking:,} of the {table} have no data key: the data keys are older than the galleries, or the "

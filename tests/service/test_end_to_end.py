@@ -193,7 +193,7 @@ def test_stops_at_once_after_sigterm(tmp_path: Path) -> None:
 
 def test_a_service_that_was_told_to_stop_drains_first(tmp_path: Path) -> None:
     """It is not ready at once, accepts requests meanwhile, and then ends with status 0."""
-    with serving({**own_galleries(tmp_path), "VULTUS_REQUEST__DRAIN_S": "1.5"}) as process:
+    with serving({**own_galleries(tmp_path), "VULTUS_REQUEST__DRAIN_S": "4"}) as process:
         with client_of(process) as client:
             process.send_signal(signal.SIGTERM)
             refused = client.get("/readyz")

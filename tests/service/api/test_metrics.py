@@ -62,13 +62,18 @@ def test_requests_decisions_and_templates_are_counted_without_names(guarded: Gua
     send("POST", f"/v1/identify?gallery=gallery-{NAME}", content=line, headers=lines)
     send("GET", f"/v1/galleries/gallery-{NAME}/no/such/path/{NAME}")
     guarded.client.get("/v1/info")
+    for word in ("PROPFIND", "PLANTED"):
+        send(word, "/v1/info")
     send("DELETE", url)
 
     found = scraped(guarded, scraper)
     request = {"http_request_method": "POST", "http_route": "/v1/verify", "http_response_status_code": "200"}
     assert value(found, "http_server_request_duration_seconds_count", **request) == 3
     assert total(found, "http_server_request_duration_seconds_count", http_response_status_code="401") == 1
-    assert total(found, "http_server_request_duration_seconds_count", http_route="") == 2  # no route, and no key
+    assert total(found, "http_server_request_duration_seconds_count", http_request_method="_OTHER") == 2
+    assert not [labels for _, labels in found if ("http_request_method", "PLANTED") in labels]
+    without_route = {"http_route": "", "http_request_method": "GET"}
+    assert total(found, "http_server_request_duration_seconds_count", **without_route) == 2  # no such path, and no key
     assert value(found, "vultus_stage_duration_seconds_count", stage="embed") >= 5
     assert value(found, "vultus_stage_duration_seconds_count", stage="store") == 1
     assert value(found, "vultus_stage_duration_seconds_count", stage="search") >= 1
