@@ -43,7 +43,7 @@ def check_files(settings: Settings) -> Iterator[Finding]:
             "root",
             "note",
             "this command runs as root, and the service probably too",
-            "run the service as a user of its own, as the image and the unit files do",
+            "run the service as a user of its own, as the image does",
         )
 
 
