@@ -47,11 +47,11 @@ help:
 	@echo "make ranges          measure the inputs of the default recognizer's layers on faces, for its int8 graph (LFW=directory)"
 
 # The locks list every package with its hash. --no-deps prevents a second OpenCV or ONNX Runtime.
-$(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt pyproject.toml
+$(VENV)/run.stamp: $(LOCKS)/build.txt $(LOCKS)/cpu.txt $(LOCKS)/evaluate.txt pyproject.toml
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the packages of the service (about 200 MB, once)"
 	@$(INSTALL) -r $(LOCKS)/build.txt
-	@$(INSTALL) -r $(LOCKS)/cpu.txt
+	@$(INSTALL) -r $(LOCKS)/cpu.txt -r $(LOCKS)/evaluate.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

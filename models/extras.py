@@ -25,7 +25,7 @@ EXTRAS: dict[ExtraName, Extra] = {
         ("torch", "onnxscript", "safetensors", "yaml"),
         "vultus export, vultus import and vultus inspect of checkpoints",
     ),
-    "evaluate": Extra(("jinja2", "matplotlib"), "the option --html of vultus evaluate and vultus calibrate"),
+    "evaluate": Extra(("jinja2", "matplotlib", "scipy"), "vultus evaluate and vultus calibrate"),
     "heic": Extra(("pillow_heif",), "photos in the HEIC format"),
 }
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from models.artefact.proof import LabelledScore
 from models.errors import SingleClass
 from models.evaluation.metrics.all_pairs import compare_all
-from models.evaluation.metrics.operating_points import supports
 from models.evaluation.metrics.verification import distances_of, ten_fold_accuracy
 from models.types import Floats
 
@@ -58,4 +57,4 @@ def _threshold(embeddings: Floats, subjects: NDArray[np.int64]) -> float | None:
         pairs = compare_all(embeddings[found], subjects[found])
     except SingleClass:
         return None
-    return pairs.non_mated.threshold(LABELLED_RATE) if supports(pairs, LABELLED_RATE) else None
+    return pairs.non_mated.threshold(LABELLED_RATE) if pairs.non_mated.supports(LABELLED_RATE) else None

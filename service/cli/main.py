@@ -63,8 +63,10 @@ COMMANDS = {
     "engine": Command("engine:engine", "Build TensorRT engines of an artefact."),
     "inspect": Command("inspect:inspect", "Describe a checkpoint or an artefact."),
     "tune": Command("tune:tune", "Find the fastest way to run the model on this machine."),
-    "evaluate": Command("evaluate:app", "Measure the error rates of the served model."),
-    "calibrate": Command("calibrate:calibrate", "Measure the error rates of thresholds on your own pictures."),
+    "evaluate": Command("evaluate:app", "Measure the error rates of the served model.", "evaluate"),
+    "calibrate": Command(
+        "calibrate:calibrate", "Measure the error rates of thresholds on your own pictures.", "evaluate"
+    ),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
     "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),

@@ -19,7 +19,6 @@ from models.errors import ArtefactUnfit, StorageFailed
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.html import cell_text, write_report
-from models.extras import require_extra
 from models.packs import PackStore, find_manifest
 from models.photo_folders.formats import has_photo_suffix
 from models.runtime.session import Precision
@@ -212,11 +211,8 @@ def _require_writable(html: Path | None, json_file: Path | None) -> None:
     """Raise an error before the measurement if its output could not be written.
 
     Raises:
-        ExtraMissing: An HTML report is requested and the extra `evaluate` is not installed.
         StorageFailed: A path is a directory, or its parent directory does not exist.
     """
-    if html is not None:
-        require_extra("evaluate")
     for path in (html, json_file):
         if path is not None and path != TERMINAL:
             require_place(path)

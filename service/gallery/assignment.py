@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import lap
 import numpy as np
 
 from service.gallery.records import Candidate
@@ -20,8 +21,6 @@ def assign_unique(faces: Sequence[Sequence[Candidate]], floor: float) -> list[li
     Returns:
         Candidates of each face: the assigned identity first, without identities assigned to other faces.
     """
-    from scipy.optimize import linear_sum_assignment  # takes 0.2 s to import and only this option needs it
-
     subjects = sorted(
         {
             (candidate.gallery, candidate.key)
@@ -37,11 +36,8 @@ def assign_unique(faces: Sequence[Sequence[Candidate]], floor: float) -> list[li
             if candidate.similarity >= floor:
                 column = columns[candidate.gallery, candidate.key]
                 gain[row, column] = candidate.similarity - floor + np.finfo(float).eps
-    owner = {
-        subjects[column]: row
-        for row, column in zip(*linear_sum_assignment(gain, maximize=True), strict=True)
-        if gain[row, column] > 0
-    }
+    rows, assigned_columns = lap.lapjvr(-gain, extend_cost=True, return_cost=False)  # D. F. Crouse, IEEE TAES 2016
+    owner = {subjects[column]: row for row, column in zip(rows, assigned_columns, strict=True) if gain[row, column] > 0}
     assigned = []
     for row, candidates in enumerate(faces):
         free = [candidate for candidate in candidates if owner.get((candidate.gallery, candidate.key), row) == row]

@@ -10,7 +10,7 @@ from models.runtime.gpu import TENSORRT
 from tests.conftest import ROOT
 
 LOCKS = ROOT / "deploy" / "locks"
-EXTRAS = {"cpu": ["cpu", "heic"], "gpu": ["gpu", "heic"], "dev": ["cpu", "heic", "insightface", "dev"]}
+EXTRAS = {"cpu": ["cpu", "heic"], "gpu": ["gpu", "heic"], "dev": ["cpu", "heic", "evaluate", "insightface", "dev"]}
 
 
 def packages(path: Path) -> list[str]:
@@ -46,6 +46,17 @@ def test_locks_contain_the_requirements_of_the_project(name: str) -> None:
     for extra in EXTRAS[name]:
         requirements += project["optional-dependencies"][extra]
     assert {canonical(requirement) for requirement in requirements} <= set(packages(LOCKS / f"{name}.txt"))
+
+
+def test_the_locks_of_evaluation_and_of_serving_can_be_installed_together() -> None:
+    evaluation = dict(re.findall(r"^(\S+)==(\S+)", (LOCKS / "evaluate.txt").read_text(), re.MULTILINE))
+    assert {"jinja2", "matplotlib", "scipy"} <= set(evaluation)
+    for name in ("cpu", "gpu"):
+        serving = dict(re.findall(r"^(\S+)==(\S+)", (LOCKS / f"{name}.txt").read_text(), re.MULTILINE))
+        assert not set(serving) & {"matplotlib", "scipy"}
+        assert {package: version for package, version in evaluation.items() if package in serving} == {
+            package: version for package, version in serving.items() if package in evaluation
+        }
 
 
 def test_no_extra_installs_a_second_engine_or_opencv() -> None:

@@ -51,7 +51,7 @@ def operating_points(
     supported = [
         (rate, threshold)
         for rate in sorted(rates, reverse=True)
-        if supports(pairs, rate) and (threshold := _threshold(pairs, rate)) is not None
+        if pairs.non_mated.supports(rate) and (threshold := _threshold(pairs, rate)) is not None
     ]
     if not supported:
         return []
@@ -79,11 +79,6 @@ def operating_points(
     ]
 
 
-def supports(pairs: PairScores, rate: float) -> bool:
-    """Return whether the number of non-mated comparisons is large enough for 30 errors at this rate."""
-    return rate * pairs.non_mated.count + 1e-9 >= MIN_ERRORS
-
-
 def _threshold(pairs: PairScores, rate: float) -> float | None:
     """Return the threshold of a rate; None if it is below the stored tail, or if ties leave fewer than 30 errors."""
     threshold = pairs.non_mated.threshold(rate)
@@ -102,7 +97,7 @@ def unsupported_rate_notes(
     """
     count, notes = pairs.non_mated.count, []
     measured = {point.rate for point in points}
-    if any(not supports(pairs, rate) for rate in rates):
+    if any(not pairs.non_mated.supports(rate) for rate in rates):
         least = (
             f"rate below {MIN_ERRORS / count:.3g} (30 errors)"
             if count > MIN_ERRORS
@@ -113,7 +108,7 @@ def unsupported_rate_notes(
             f"{pairs.non_mated.scores[0]:.3f}, FMR is at most {_rule_of_three(pairs)}."
         )
     for rate in rates:
-        if supports(pairs, rate) and rate not in measured:
+        if pairs.non_mated.supports(rate) and rate not in measured:
             notes.append(
                 f"{point_name(rate)} is left out: it has fewer than 30 errors because of equal similarities, or its "
                 f"threshold is below the {len(pairs.non_mated.scores):,} most similar pairs that are stored."

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import MIN_ERRORS
+
 BINS = 1 << 14  # over [-1, 1]
 EDGES = np.linspace(-1, 1, BINS + 1)
 CENTRES = (EDGES[:-1] + EDGES[1:]) / 2
@@ -85,6 +87,10 @@ class NonMatedPairs:
     def fmr(self, threshold: float) -> float:
         """Return the false match rate: the share of completed comparisons that reach a threshold."""
         return self.errors(threshold) / self.count
+
+    def supports(self, rate: float) -> bool:
+        """Return whether the number of comparisons is large enough for 30 errors at this rate."""
+        return rate * self.count + 1e-9 >= MIN_ERRORS
 
     def gfar(self, threshold: float) -> float:
         """Return the generalized false accept rate: the share of attempted comparisons that reach a threshold."""

@@ -15,7 +15,6 @@ from models.evaluation.metrics.operating_points import (
     operating_points,
     point_name,
     require_points,
-    supports,
     unsupported_rate_notes,
 )
 from models.evaluation.metrics.pair_scores import PairScores, listed_pairs
@@ -138,7 +137,7 @@ def test_equal_similarities_never_leave_a_point_fewer_than_thirty_errors() -> No
         assert point.errors >= 30
     points = operating_points(pairs, "a test", replicates=20)
     assert len(points) + len([note for note in unsupported_rate_notes(pairs, points) if "left out" in note]) == sum(
-        supports(pairs, rate) for rate in RATES
+        pairs.non_mated.supports(rate) for rate in RATES
     )
 
 
