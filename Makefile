@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,8 @@ help:
 	@echo "make gpu-check       measure parity, speed, search, service and memory on a GPU"
 	@echo "make check           run ruff, check the format, run mypy --strict"
 	@echo "make faults          run 240 rounds of killed processes, and 32 threads for a minute (ROUNDS=n)"
+	@echo "make image           build the container image vultus:cpu with docker, podman or buildah (TARGET=gpu, IMAGE=options)"
+	@echo "make test-image      run that image with the restrictions of the compose file, and send photos to it"
 	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
 	@echo "make bench-accuracy  measure LFW View 2 and changed decisions in every precision (LFW=directory, MODEL=artefact)"
 	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
@@ -117,6 +119,13 @@ gpu-check:
 	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCKS)/tensorrt.txt || \
 		echo "the libraries of TensorRT cannot be fetched from NVIDIA's index, so TensorRT will not be measured"
 	@$(GPU_VENV)/bin/python -m tests.bench.gpu_check --networks $(GPU_BUNDLE)/networks $(CHECK)
+
+image:
+	@deploy/image/build.sh $(or $(TARGET),cpu) $(IMAGE)
+
+test-image: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch demo-photos
+	$(BIN)/python -m pytest -m image tests/deploy/test_container.py
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

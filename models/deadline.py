@@ -4,8 +4,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from models.errors import DeadlineExceeded, RequestCancelled
+
+
+class StageObserver(Protocol):
+    """Learns of the stages of a request. Thread-safe."""
+
+    def stage(self, name: str, milliseconds: float) -> None:
+        """Note a stage that has just ended."""
 
 
 class Deadline:
@@ -17,15 +25,23 @@ class Deadline:
 
     Attributes:
         stage_ms: Milliseconds by stage, summed over all photos of the request.
+        observer: Learns of each stage; None for nobody.
     """
 
-    def __init__(self, limit_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limit_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        observer: StageObserver | None = None,
+    ) -> None:
         """Start the time limit.
 
         Args:
             limit_s: Time limit in seconds from now; None for no limit.
             clock: Clock that returns monotonic seconds.
+            observer: Learns of each stage; None for nobody.
         """
+        self.observer = observer
         self.stage_ms: dict[str, float] = {}
         self._limit_s = limit_s
         self._clock = clock
@@ -86,9 +102,11 @@ class Deadline:
         return DeadlineExceeded(f"the request was not completed within {self._limit_s:g} s")
 
     def add(self, stage: str, milliseconds: float) -> None:
-        """Add milliseconds to a stage."""
+        """Add milliseconds to a stage, which has just ended."""
         with self._lock:
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + milliseconds
+        if self.observer is not None:
+            self.observer.stage(stage, milliseconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from models.errors import ExtraMissing
 
-ExtraName = Literal["export", "evaluate", "heic"]
+ExtraName = Literal["export", "evaluate", "heic", "tracing"]
 
 
 class Extra(NamedTuple):
@@ -26,6 +26,7 @@ EXTRAS: dict[ExtraName, Extra] = {
         "vultus export, vultus import and vultus inspect of checkpoints",
     ),
     "evaluate": Extra(("jinja2", "matplotlib", "scipy"), "vultus evaluate and vultus calibrate"),
+    "tracing": Extra(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "VULTUS_TRACE__ENDPOINT"),
     "heic": Extra(("pillow_heif",), "photos in the HEIC format"),
 }
 
@@ -37,9 +38,16 @@ def require_extra(name: ExtraName) -> None:
         ExtraMissing: A package of the extra is not installed.
     """
     extra = EXTRAS[name]
-    missing = [package for package in extra.packages if find_spec(package) is None]
+    missing = [package for package in extra.packages if not _is_installed(package)]
     if missing:
         raise ExtraMissing(
             f"missing packages: {', '.join(missing)}; the extra `{name}` is required for {extra.needed_by}; "
             f"run pip install 'vultus[{name}]'"
         )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package in which it lies
+        return False

@@ -30,6 +30,8 @@ from service.operations.reference_cache import ReferenceCache
 from service.security.guard import Guard
 from service.security.keys.store import KeyStore
 from service.settings import Settings
+from service.tracing.middleware import TracingMiddleware
+from service.tracing.tracer import Tracer
 from service.version import VERSION
 
 _GALLERY_WORKERS = 8  # requests that read galleries at the same time
@@ -62,6 +64,7 @@ def create_app(
     keys: KeyStore | None = None,
     audit: AuditLog | None = None,
     metrics: Metrics | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """Create the application.
 
@@ -73,6 +76,7 @@ def create_app(
         keys: Store of the keys; None for an application without the routes of keys.
         audit: Log of what requests did; None to record nothing.
         metrics: Counts what requests did; None for new ones.
+        tracer: Traces requests; None for no traces.
     """
     guard = guard or Guard(None, open_to="everybody")
     metrics = metrics or Metrics()
@@ -117,6 +121,8 @@ def create_app(
         )
     app.add_middleware(TrustedOriginsMiddleware, hosts=settings.http.trusted_hosts, origins=settings.http.cors_origins)
     app.add_middleware(ObservationMiddleware, observers=[partial(count_answer, metrics), log_answer])
+    if tracer is not None:
+        app.add_middleware(TracingMiddleware, tracer=tracer)
     app.add_middleware(RequestIdMiddleware)
     metrics.registry.register(
         ServiceState(lambda: app.state.backend.models, galleries, admission, settings.request.workers, audit)

@@ -9,13 +9,13 @@ from models.errors import VultusError
 from models.packs import PackStore, find_manifest
 from models.runtime import RuntimeOptions
 from models.serving.calibrations import CalibrationPlaces
+from models.serving.load import Sharing
 from models.serving.models import Models
 from models.serving.quick_tuning import tune_quickly
 from models.serving.tuning import RuntimeChoice, Tuning
 from models.types import Progress, no_progress
-from service.metrics.instruments import Metrics
 from service.settings import Settings
-from service.startup import load_configured_models, sharing_of
+from service.startup import load_configured_models
 
 _log = logging.getLogger("vultus")
 
@@ -29,12 +29,12 @@ def tune_if_untuned(settings: Settings, model: Path | None = None, progress: Pro
         progress: Called before each measurement with the name of the choice.
 
     Returns:
-        The tuning; None if the settings choose how models run, or a GPU runs them.
+        The tuning; None if the settings choose how models run or forbid to measure, or a GPU runs them.
 
     Raises:
         VultusError: The pack is missing, or nothing could be measured.
     """
-    if settings.runtime_options != RuntimeOptions(engines=settings.tensorrt_dir):
+    if settings.runtime_options != RuntimeOptions(engines=settings.tensorrt_dir) or not settings.runtime.measure:
         return None
     return tune_quickly(
         PackStore(settings.packs_dir),
@@ -61,16 +61,16 @@ def _describe(choice: RuntimeChoice) -> str:
 class SelfTuning:
     """Measures the models in the background of a service that has no tuning, and switches to the fastest way."""
 
-    def __init__(self, settings: Settings, models: Models, switch: Callable[[Models], None], metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, models: Models, switch: Callable[[Models], None], sharing: Sharing) -> None:
         """Start measuring, if the models were loaded without a tuning.
 
         Args:
             settings: The settings of the service.
             models: The models that serve now.
             switch: Makes the service use other models from the next request on.
-            metrics: Counts the runs of the other models.
+            sharing: How requests share the engines of the other models.
         """
-        self._settings, self._switch, self._metrics = settings, switch, metrics
+        self._settings, self._switch, self._sharing = settings, switch, sharing
         self._later: Models | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="self-tuning")
@@ -91,7 +91,7 @@ class SelfTuning:
             if tuning is None:
                 return
             _log.info("measured: %s", describe_tuning(tuning))
-            self._later = load_configured_models(self._settings, sharing_of(self._settings, self._metrics), tuning)
+            self._later = load_configured_models(self._settings, self._sharing, tuning)
         except _Stopped:
             return
         except VultusError as error:

@@ -68,8 +68,9 @@ class RuntimeSettings(_Group):
     measure: Annotated[
         bool,
         Field(
-            description="whether a machine that was never tuned is measured for up to 5 s after the start, beside the "
-            "requests, and the fastest proven engine and precision serve from then on"
+            description="whether a machine that was never tuned is measured for up to 5 s: by commands that make "
+            "models, or after the start of the service, beside the requests; the fastest proven engine and precision "
+            "serve then"
         ),
     ] = True
 
@@ -364,6 +365,26 @@ class MetricsSettings(_Group):
     host: Annotated[str, Field(description="address on which that port is opened")] = "127.0.0.1"
 
 
+class TraceSettings(_Group):
+    """Traces by OpenTelemetry."""
+
+    endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://",
+            description="address to which traces are sent by OTLP over HTTP, such as "
+            "`http://collector:4318/v1/traces`; if unset, nothing is traced. Headers for the receiver are in "
+            "`OTEL_EXPORTER_OTLP_HEADERS`",
+        ),
+    ] = None
+    share: Annotated[
+        float,
+        Field(
+            ge=0, le=1, description="share of the requests that are traced, unless the client's `traceparent` decides"
+        ),
+    ] = 1.0
+
+
 class RequestSettings(_Group):
     """Limits of requests."""
 
@@ -547,6 +568,7 @@ class Settings(BaseSettings):
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    trace: TraceSettings = TraceSettings()
 
     def serving_at(self, host: str) -> "Settings":
         """Return the settings of a service that listens at a host, whose name is then trusted."""

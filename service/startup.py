@@ -1,17 +1,21 @@
 """Opening of the configured models and galleries, for the service and for commands that need both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from models.deadline import Deadline
 from models.packs import PackStore, find_manifest
+from models.runtime import SessionDescription
+from models.runtime.batching import RunObserver
 from models.serving.calibrations import CalibrationPlaces
-from models.serving.load import Sharing, load_models
+from models.serving.load import Role, Sharing, load_models
 from models.serving.models import Models
 from models.serving.tuning import Tuning
 from service.gallery.encryption import encryption_of
 from service.gallery.galleries import Galleries
 from service.metrics.instruments import Metrics
 from service.settings import Settings, load_settings
+from service.tracing.tracer import Tracer
 
 
 @contextmanager
@@ -44,10 +48,23 @@ def open_models_and_galleries(
         models.close()
 
 
-def sharing_of(settings: Settings, metrics: Metrics) -> Sharing:
-    """Return how concurrent requests share runs of the engines, which the metrics count."""
+def sharing_of(settings: Settings, metrics: Metrics, tracer: Tracer | None = None) -> Sharing:
+    """Return how concurrent requests share runs of the engines, which the metrics count and the tracer records."""
+
+    def observer(role: Role, session: SessionDescription) -> RunObserver:
+        count = metrics.run_observer(role, session)
+        if tracer is None:
+            return count
+        record = tracer.run_observer(role, session)
+
+        def observe(images: int, seconds: float, deadlines: Sequence[Deadline | None]) -> None:
+            count(images, seconds, deadlines)
+            record(images, seconds, deadlines)
+
+        return observe
+
     batching = settings.batching
-    return Sharing(settings.request.workers, batching.wait_ms / 1000, batching.largest, metrics.run_observer)
+    return Sharing(settings.request.workers, batching.wait_ms / 1000, batching.largest, observer)
 
 
 def load_configured_models(

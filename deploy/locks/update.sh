@@ -10,15 +10,16 @@ lock() { # lock NAME ARGUMENTS..., with requirements on standard input as `-`
         --no-header --no-annotate --no-emit-index-url --quiet --output-file "deploy/locks/$name.txt"
 }
 
-lock cpu pyproject.toml --extra cpu --extra heic
+lock cpu pyproject.toml --extra cpu --extra heic --extra tracing
 # What serves needs none of this; it is beside cpu.txt or gpu.txt.
 printf '%s\n' "jinja2>=3.1" "matplotlib>=3.10" "scipy>=1.15" | lock evaluate - --constraints deploy/locks/cpu.txt
 # The CPU and CUDA builds of torch have the same version number. The lock lists the requirements of the CPU build, and
 # the Makefile installs torch.
 printf '%s\n' "onnxscript>=0.7" "pyyaml>=6.0" "safetensors>=0.6" filelock fsspec jinja2 networkx "setuptools>=77" sympy |
     lock export - --constraints deploy/locks/cpu.txt
-lock gpu pyproject.toml --extra gpu --extra heic
-printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build -
-echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra evaluate --extra insightface --extra dev \
+lock gpu pyproject.toml --extra gpu --extra heic --extra tracing
+echo "pip>=25.0" | lock pip -
+printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build - --constraints deploy/locks/pip.txt
+echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra tracing --extra evaluate --extra insightface --extra dev \
     --constraints deploy/locks/cpu.txt \
     --constraints deploy/locks/build.txt --constraints deploy/locks/export.txt --constraints deploy/locks/evaluate.txt

@@ -25,8 +25,8 @@ from models.errors import CancellationError, EngineStopped, InferenceFailed, Vul
 from models.runtime.arrivals import Arrivals
 from models.runtime.session import Arrays, Images, Session, SessionDescription
 
-RunObserver = Callable[[int, float], None]
-"""Called after each run with its number of images and its seconds, in the thread of the run."""
+RunObserver = Callable[[int, float, Sequence[Deadline | None]], None]
+"""Called after each run with its number of images, its seconds and the deadlines of its callers, in its thread."""
 
 _LAST_RUN_S = 5.0  # longer than any run of a working engine
 
@@ -284,7 +284,7 @@ class BatchedSession:
         try:
             arrays = self._session.run(images)
             if self._observe is not None:
-                self._observe(len(images), time.perf_counter() - began)
+                self._observe(len(images), time.perf_counter() - began, [entry.deadline for entry in batch])
         except (VultusError, MemoryError) as error:
             if len(batch) == 1:
                 failure = error if isinstance(error, VultusError) else InferenceFailed("not enough memory")

@@ -19,7 +19,7 @@ from service.api.admission import Admission, Arrival, BodyBudget
 from service.api.auditing import Auditor
 from service.api.intake.body import ReceivedRequest, receive, shutdown_as_error
 from service.api.intake.members import read_members, time_limit
-from service.api.request_state import DEADLINE
+from service.api.request_state import DEADLINE, TRACE
 from service.api.workers import cancelled_on_disconnect, in_worker, retrieve_exception, until_deadline
 from service.audit.records import Event
 from service.errors import NotReady
@@ -270,7 +270,8 @@ class Backend:
         Raises:
             MemberInvalid: The time limit in the header is invalid.
         """
-        deadline = Deadline(time_limit(request.headers, self.settings.request))
+        limit_s = time_limit(request.headers, self.settings.request)
+        deadline = Deadline(limit_s, observer=request.scope["state"].get(TRACE))
         request.scope["state"][DEADLINE] = deadline
         return deadline
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.deadline import Deadline
-from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID
+from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID, TRACE
 from service.errors import RetryLater
 from service.metrics.instruments import Metrics
+from service.tracing.tracer import RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Answered:
         stage_ms: Milliseconds by stage.
         problem: Code of the error, or None.
         key: Id of the key, or None.
+        trace: Id of the trace, or None.
     """
 
     request_id: str
@@ -36,6 +38,7 @@ class Answered:
     stage_ms: Mapping[str, float]
     problem: str | None
     key: str | None
+    trace: str | None
 
 
 Observer = Callable[[Answered], None]
@@ -69,6 +72,7 @@ def log_answer(answered: Answered) -> None:
         "stages": {stage: round(spent, 2) for stage, spent in answered.stage_ms.items()} or None,
         "problem": answered.problem,
         "key": answered.key,
+        "trace_id": answered.trace,
     }
     _log.info("answered", extra=members)
 
@@ -108,6 +112,7 @@ def _answered(scope: Scope, status: int, seconds: float) -> Answered:
     route = scope.get("route")
     deadline: Deadline | None = state.get(DEADLINE)
     access = state.get(ACCESS)
+    trace: RequestTrace | None = state.get(TRACE)
     return Answered(
         request_id=state[REQUEST_ID],
         method=scope["method"],
@@ -117,4 +122,5 @@ def _answered(scope: Scope, status: int, seconds: float) -> Answered:
         stage_ms={} if deadline is None else deadline.stage_ms,
         problem=state.get(PROBLEM),
         key=access.key.id if access is not None and access.key is not None else None,
+        trace=None if trace is None else trace.trace_id,
     )

@@ -10,3 +10,6 @@ PROBLEM = "problem"
 """The code of the error with which it was answered."""
 
 REQUEST_ID = "request_id"
+
+TRACE = "trace"
+"""Its span, if requests are traced."""

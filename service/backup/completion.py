@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def complete_store(
                 if is_encrypted:
                     _require_data_keys(connection)
             now = max(time.time(), manifest.created)  # a machine may have started with a clock that is not set
-            _skip_keys(connection, now, max((erasure.number for erasure in applied), default=0))
+            _skip_keys(connection, now, applied)
             connection.execute("COMMIT")
             if data_keys is not None:
                 connection.execute("DETACH encryption")
@@ -115,8 +115,15 @@ def _require_data_keys(connection: sqlite3.Connection) -> None:
             )
 
 
-def _skip_keys(connection: sqlite3.Connection, now: float, last_erasure: int) -> None:
-    """Continue the keys of each table at a number that grows with time, and erasures after the last known one."""
+def _skip_keys(connection: sqlite3.Connection, now: float, erasures: Sequence[Erasure]) -> None:
+    """Continue keys at a number that grows with time, and after those of all known erasures.
+
+    Two restores may have the same time: in one second, or while the clock is not set.
+    """
     for table in _NUMBERED:
         continue_after(connection, table, int(now) * _KEYS_A_SECOND)
-    continue_after(connection, "erasures", last_erasure)
+    for erasure in erasures:
+        continue_after(connection, "galleries", max(erasure.keys.galleries, default=0))
+        continue_after(connection, "subjects", max(erasure.keys.subjects, default=0))
+        continue_after(connection, "templates", max((last for _, last in erasure.keys.templates), default=0))
+        continue_after(connection, "erasures", erasure.number)

@@ -47,16 +47,25 @@ def changed(path: Path, other: Path | None = None) -> Iterator[sqlite3.Connectio
             connection.close()
 
 
-def join(connection: sqlite3.Connection) -> None:
-    """Add the data keys that only `other` has, which is under the same master key.
+def join(connection: sqlite3.Connection) -> int:
+    """Add the data keys that only `other` has, which is under the same master key and was found intact.
 
     What one of both has destroyed stays destroyed.
+
+    Returns:
+        Number of data keys that were damaged, because `other` has them differently; they are now as in `other`.
     """
+    intact = "FROM other.data_keys AS intact WHERE intact.id = data_keys.id"
+    damaged = connection.execute(
+        f"UPDATE main.data_keys SET wrapped = (SELECT intact.wrapped {intact}) "
+        f"WHERE wrapped != x'' AND EXISTS (SELECT 1 {intact} AND intact.wrapped NOT IN (x'', data_keys.wrapped))"
+    ).rowcount
     connection.execute(
         "INSERT INTO main.data_keys (id, kind, key, gallery, wrapped) SELECT id, kind, key, gallery, wrapped "
         "FROM other.data_keys WHERE kind != 'snapshot' AND id NOT IN (SELECT id FROM main.data_keys)"
     )
     take_destroyed(connection)
+    return damaged
 
 
 def take_destroyed(connection: sqlite3.Connection) -> None:

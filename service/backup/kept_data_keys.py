@@ -7,6 +7,7 @@ key stays as long as it has a data key that was not wrapped under the new one, b
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ from service.storage.disk_errors import translated_errors
 from service.storage.private_files import open_private
 
 DATA_KEY_FILES = "data_keys-*"
+
+_log = logging.getLogger("vultus")
 
 _NAME = re.compile(r"data_keys-([0-9a-f]{16})-([0-9a-f]{64})\.sqlite")
 
@@ -66,7 +69,10 @@ class KeptDataKeys:
             OSError: The file system refused the read.
         """
         if _digest(self.path) != self.sha256:
-            raise BackupDamaged(f"the data keys {self.path} were altered or are cut off")
+            raise BackupDamaged(
+                f"the data keys {self.path} were altered or are cut off; replace the file by another copy of it, or "
+                "move it away to go on with the data keys in place, which do not know who is only in older backups"
+            )
 
 
 def kept_data_keys(directory: Path) -> list[KeptDataKeys]:
@@ -109,10 +115,14 @@ def keep_data_keys(directory: Path, copy: Path, store: Path, store_id: str, eras
         destroy_erased(connection, of_store)
     for each in kept:
         with changed(copy, each.path) as connection:
-            if each.master_key == state.master_key:
-                join(connection)
-            else:
+            if each.master_key != state.master_key:
                 take_destroyed(connection)
+            elif damaged := join(connection):
+                _log.warning(
+                    "%d of the data keys in place are damaged; the backup has them as in %s: restore it",
+                    damaged,
+                    each.path.name,
+                )
     names = [_put(directory, copy, state.master_key)]
     newest = directory / names[0]
     for each in kept:
@@ -131,6 +141,37 @@ def keep_data_keys(directory: Path, copy: Path, store: Path, store_id: str, eras
             each.path.unlink()
     sync(directory)
     return state.master_key
+
+
+def destroy_kept(directory: Path, scratch: Path, store_id: str, erasures: Iterable[Erasure]) -> None:
+    """Destroy the kept data keys of who was erased from a store that is not encrypted now.
+
+    Args:
+        directory: Directory of backups.
+        scratch: Directory for copies.
+        store_id: Id of the gallery store.
+        erasures: All known erasures.
+
+    Raises:
+        BackupDamaged: A kept file was altered; nothing was changed.
+        StorageFull: The disk is full.
+        StoreFailed: The file system refused a read or write.
+    """
+    kept = [each for each in kept_data_keys(directory) if each.store == store_id]
+    for each in kept:
+        each.require_intact()
+    of_store = [erasure for erasure in erasures if erasure.store == store_id]
+    for each in kept:
+        copy = scratch / each.path.name
+        os.close(open_private(copy, os.O_WRONLY | os.O_TRUNC))
+        shutil.copyfile(each.path, copy)
+        with changed(copy) as connection:
+            destroy_erased(connection, of_store)
+        name = _put(directory, copy, each.master_key)
+        sync(directory)
+        if name != each.path.name:
+            each.path.unlink()
+    sync(directory)
 
 
 def take_data_keys(

@@ -25,17 +25,18 @@ from service.backup.disk import PART, translated_os_errors, write_private
 from service.backup.kept_data_keys import kept_data_keys, take_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
+from service.encryption.data_keys import DATA_KEYS_LOCK, UNFINISHED, own_data_keys
 from service.encryption.data_keys import peek as peek_data_keys
 from service.errors import BackupDamaged, BackupUnfit, ErasuresDamaged, RestoreRefused
 from service.gallery.erased_keys import Erasure, merged, read_list_file
 from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.galleries import STORE, UNRESTORED
-from service.gallery.ownership import LOCK, Ownership
 from service.gallery.store.encryption_state import peek as peek_store
 from service.gallery.store.schema import MIGRATIONS
 from service.security.keys.store import STORE as KEY_STORE
 from service.security.keys.tables import SCHEMA as KEY_SCHEMA
 from service.storage.disk_errors import translated_errors
+from service.storage.ownership import LOCK, Ownership
 from service.storage.private_files import FOREIGN, make_private, open_private
 
 
@@ -96,7 +97,7 @@ def restore_backup(
             *(_required_list(path) for path in lists),
         )
         keys = [file for file in manifest.files if with_keys and is_security_file(file.name)]
-        with _owned(places.galleries), _unfinished(places, keys) as unfinished:
+        with _owned(places.galleries), _owned_data_keys(places), _unfinished(places, keys) as unfinished:
             files = [(places.security / (file.name + PART), file) for file in keys]
             for path, file in [(unfinished, _store_file(manifest)), *files]:
                 _assemble(path, file, directory.blocks, progress)
@@ -133,6 +134,24 @@ def _owned(galleries: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _owned_data_keys(places: Places) -> Iterator[None]:
+    """Own the data keys, which a service may use whose galleries are elsewhere.
+
+    Raises:
+        GalleriesInUse: A service uses them.
+    """
+    if places.data_keys is None:
+        yield
+        return
+    make_private(places.data_keys.parent, (f"{places.data_keys.name}*", DATA_KEYS_LOCK))
+    owner = own_data_keys(places.data_keys)
+    try:
+        yield
+    finally:
+        owner.release()
+
+
+@contextmanager
 def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
     """Yield the path of the unfinished store, beside which no service opens the galleries.
 
@@ -145,8 +164,6 @@ def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
     was_cut_off = path.exists()
     _refuse_existing(places, keys if was_cut_off else [], bool(keys))
     parts = [places.security / (file.name + PART) for file in keys]
-    if places.data_keys is not None:
-        parts.append(_part(places.data_keys))
     for left in places.galleries.glob(f"{UNRESTORED}-*"):  # SQLite's files of a store that is made again
         left.unlink()
     write_private(path, b"")
@@ -155,8 +172,9 @@ def _unfinished(places: Places, keys: list[BackedUpFile]) -> Iterator[Path]:
     try:
         yield path
     except BaseException:  # also an interrupt
-        for part in parts:
-            part.unlink(missing_ok=True)
+        _remove(parts)
+        if places.data_keys is not None:
+            _remove(places.data_keys.parent.glob(UNFINISHED))
         if not was_cut_off and not any((places.security / file.name).exists() for file in keys):
             for left in places.galleries.glob(f"{UNRESTORED}*"):
                 left.unlink()
@@ -225,7 +243,7 @@ def _data_keys(places: Places, directory: BackupDirectory, store: Path, manifest
             raise BackupUnfit("the galleries of the backup are encrypted, and there is no place for their data keys")
         return None
     part = _part(place)
-    _remove(part.parent.glob(f"{part.name}*"))
+    _remove(place.parent.glob(UNFINISHED))
     found = peek_data_keys(place)
     if found is not None and found.has_keys and found.store != manifest.store:
         raise RestoreRefused(f"{place} has data keys of other galleries; move it away")
@@ -235,7 +253,6 @@ def _data_keys(places: Places, directory: BackupDirectory, store: Path, manifest
         copy_store(place, in_place, "the store of data keys", lambda _done, _total: None)
     elif not is_encrypted and not kept_data_keys(directory.path):
         return None
-    make_private(place.parent, (f"{place.name}*",))
     manifests = [each for each in directory.manifests()[0] if each.store == manifest.store]
     try:
         if take_data_keys(directory.path, manifests, store, in_place, _new_private(part)):

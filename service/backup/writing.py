@@ -18,7 +18,7 @@ from service.audit.store import STORE as AUDIT_STORE
 from service.backup.blocks import BLOCK_BYTES, Blocks, blocks_of
 from service.backup.copying import copy_store, read_copy
 from service.backup.directory import BackupDirectory, writable
-from service.backup.kept_data_keys import keep_data_keys
+from service.backup.kept_data_keys import destroy_kept, keep_data_keys
 from service.backup.manifest import BackedUpFile, Manifest
 from service.backup.places import Places, is_security_file
 from service.errors import BackupUnfit, StoreFailed
@@ -106,6 +106,8 @@ def make_backup(
         master_key = ""
         if described.is_encrypted:  # after the store, so that all of its subjects have their data keys
             master_key = _keep_data_keys(places, directory, copies, progress, deadline, described.store, known)
+        else:
+            destroy_kept(directory.path, copies, described.store, known)
         manifest = Manifest(
             name=directory.new_name(now),
             created=now,

@@ -17,11 +17,11 @@ from service.encryption.master_key import make_master_key_file
 from service.encryption.source import MasterKeySource
 from service.errors import MasterKeyMissing, MasterKeyUnfit, NotEncrypted
 from service.gallery.encrypting import change_master_key, encrypt_galleries
-from service.gallery.encryption import Encryption, encryption_of
+from service.gallery.encryption import Encryption, encryption_of, require_master_key
 from service.gallery.galleries import STORE
-from service.gallery.ownership import owned
 from service.gallery.store.encryption_state import StoreState, peek
 from service.settings import Settings, load_settings
+from service.storage.ownership import owned
 
 app = typer.Typer(
     help="Encrypt the galleries at rest, and change the master key, while no service uses them.",
@@ -58,7 +58,7 @@ def new_key(file: Annotated[Path, typer.Argument(help="File to write; it must no
 
     Keep a copy of it where the galleries and backups are not: without it, nothing of them can be read.
     """
-    if file.exists():
+    if file.exists() or file.is_symlink():
         raise MasterKeyUnfit(f"{file} exists; name another file")
     make_master_key_file(file)
     say(f"made {file}; set VULTUS_ENCRYPTION__MASTER_KEY_FILE={file.absolute()} and keep a copy elsewhere")
@@ -75,6 +75,7 @@ def enable() -> None:
     store, encryption = settings.galleries_dir / STORE, _configured(settings)
     with _owned_store(settings) as state:
         if state.encryption == "aes-256-gcm":
+            require_master_key(encryption, state)
             say("the galleries are encrypted already")
             return
         with audited("vultus encryption enable") as record, progress_bars() as progress:
@@ -158,4 +159,6 @@ def _new_source(file: Path | None, command: str | None, environment: str | None)
         raise typer.BadParameter("name one of --new-file, --new-command and --new-environment")
     if environment is not None and environment not in os.environ:
         raise MasterKeyUnfit(f"the environment variable {environment} is not set")
-    return MasterKeySource(file, None if environment is None else os.environ[environment], command)
+    if environment is None:
+        return MasterKeySource(file, None, command)
+    return MasterKeySource(text=os.environ[environment], variable=environment)

@@ -5,7 +5,7 @@ The modules of some commands import inference engines or torch; `vultus --help` 
 
 import sys
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -120,16 +120,23 @@ def vultus(
 
 
 def main() -> None:
-    """Run the program. A `VultusError` is printed as one line and ends the program with status 2."""
+    """Run the program. An error is printed as one line and ends the program with status 2."""
     try:
         app()
     except VultusError as error:
-        from rich.console import Console  # imported here because only errors need it
-        from rich.markup import escape
+        _fail(str(error))
+    except OSError as error:  # a path that the user named cannot be looked at, or its name is too long
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
 
-        from models.text import printable
 
-        message = printable(str(error))  # it may quote a file
-        console = Console(stderr=True, soft_wrap=True, highlight=False)
-        console.print(f"[red]vultus:[/red] {escape(message[:_MAX_ERROR_LENGTH])}")
-        sys.exit(FAILED)
+def _fail(message: str) -> NoReturn:
+    from rich.console import Console  # imported here because only errors need it
+    from rich.markup import escape
+
+    from models.text import printable
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[red]vultus:[/red] {escape(printable(message)[:_MAX_ERROR_LENGTH])}")  # it may quote a file
+    sys.exit(FAILED)

@@ -22,6 +22,7 @@ from service.metrics.port import metrics_port
 from service.self_tuning import SelfTuning
 from service.settings import load_settings
 from service.startup import open_models_and_galleries, sharing_of
+from service.tracing.tracer import Tracer
 
 _SWITCH_S = 0.0005  # for which a thread runs Python while others wait; with 0.005, 16 clients got 4 % fewer answers
 
@@ -41,24 +42,26 @@ def serve(
     limit_library_threads()
     sys.setswitchinterval(_SWITCH_S)
     metrics = Metrics()
+    tracer = None if settings.trace.endpoint is None else Tracer(settings.trace)
+    sharing = sharing_of(settings, metrics, tracer)
     with ExitStack() as opened, ThreadPoolExecutor(1, thread_name_prefix="open") as opener:
-        opening = opener.submit(
-            opened.enter_context, open_models_and_galleries(settings, sharing_of(settings, metrics))
-        )
+        opening = opener.submit(opened.enter_context, open_models_and_galleries(settings, sharing))
         # imported while the engines compile: server, framework and stores take a third of a second
         from service.app import create_app, switch_models
         from service.expiry_watch import ExpiryWatch
         from service.security.opening import is_loopback, open_security
         from service.transport import CertificateWatch, run_server, server_config
 
+        if tracer is not None:
+            opened.callback(tracer.close)
         galleries, models = opening.result()
         _announce(models)
         security = opened.enter_context(open_security(settings, is_local=uds is None and is_loopback(host)))
         if hints:
             _print_hints(host, port)
-        app = create_app(models, galleries, settings.serving_at(host), *security, metrics)
+        app = create_app(models, galleries, settings.serving_at(host), *security, metrics, tracer)
         opened.callback(ExpiryWatch(galleries, security.audit, count=metrics.count_events).close)
-        opened.callback(SelfTuning(settings, models, partial(switch_models, app), metrics).close)
+        opened.callback(SelfTuning(settings, models, partial(switch_models, app), sharing).close)
         if settings.metrics.port is not None:
             opened.enter_context(metrics_port(metrics.registry, settings.metrics.host, settings.metrics.port))
         config = server_config(app, settings, host, port)

@@ -25,6 +25,9 @@ CHECKS: tuple[Check, ...] = (
 """A new check is a function in a module beside this one, and a line here."""
 
 
+_READ_AGAIN = "see what the sentence names, and run vultus doctor again"
+
+
 def examine(settings: Settings) -> list[Finding]:
     """Return all findings, warnings first. A running service is not disturbed."""
     findings = [finding for check in CHECKS for finding in _findings(check, settings)]
@@ -36,4 +39,7 @@ def _findings(check: Check, settings: Settings) -> list[Finding]:
     try:
         return list(check(settings))
     except VultusError as error:
-        return [Finding(error.code, "warning", str(error), "see what the sentence names, and run vultus doctor again")]
+        return [Finding(error.code, "warning", str(error), _READ_AGAIN)]
+    except OSError as error:  # of a path in a directory that may not be read, or of a name that is too long
+        what = f"{error.filename} cannot be read: {error.strerror}"
+        return [Finding("storage_failed", "warning", what, _READ_AGAIN)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.doctor.findings import Finding
+from service.gallery.encryption import encryption_of, require_master_key
 from service.gallery.galleries import STORE
 from service.gallery.store.encryption_state import peek
 from service.settings import Settings
@@ -60,6 +61,7 @@ def check_encryption(settings: Settings) -> Iterator[Finding]:
             "make room for a second copy of the store, stop the service, and run vultus encryption enable",
         )
     if state.is_encrypted:
+        require_master_key(encryption_of(settings), state)  # its error is a finding
         yield from _check_master_key(settings)
     elif not _is_on_encrypted_device(settings.galleries_dir):
         yield Finding(

@@ -28,10 +28,14 @@ from service.encryption.master_key import KEY_BYTES, MasterKey
 from service.encryption.tables import DESTROYED, SCHEMA, data_keys, data_keys_state
 from service.errors import DataKeysUnfit, MasterKeyWrong
 from service.storage.disk_errors import translated_errors
+from service.storage.ownership import Ownership
 from service.storage.reading import open_unchanged
 from service.storage.tables import Tables
 
 DATA_KEYS = "data_keys.sqlite"
+DATA_KEYS_LOCK = "data_keys.lock"
+UNFINISHED = f"{DATA_KEYS}.part*"
+"""What a restore that was cut off leaves beside the data keys."""
 
 Owner = Literal["gallery", "subject"]
 Kind = Literal["gallery", "subject", "snapshot"]
@@ -86,7 +90,7 @@ class DataKeys:
     """The stored data keys. Thread-safe, except that new keys are made by one thread at a time: the store's writer."""
 
     def __init__(self, path: Path, master_key: MasterKey, store: str) -> None:
-        """Open the data keys of a gallery store, creating their file if it is missing.
+        """Open the data keys of a gallery store, which one process may do, and create their file if it is missing.
 
         Args:
             path: The SQLite file.
@@ -94,6 +98,7 @@ class DataKeys:
             store: Id of the gallery store.
 
         Raises:
+            GalleriesInUse: Another service or command uses them.
             DataKeysUnfit: They belong to other galleries.
             MasterKeyWrong: They are wrapped under another master key.
             StoreUnfit: The file is not a store of data keys, or a newer version wrote it.
@@ -106,7 +111,14 @@ class DataKeys:
         self._new: dict[tuple[Kind, int], _New] = {}
         self._opened: OrderedDict[tuple[Kind, int], Candidates] = OrderedDict()
         self._destructions = 0
-        self._tables = Tables(path, SCHEMA)
+        self._owner = own_data_keys(path)
+        try:
+            for left in path.parent.glob(UNFINISHED):  # erasures would not reach the keys in it
+                left.unlink()
+            self._tables = Tables(path, SCHEMA)
+        except BaseException:
+            self._owner.release()
+            raise
         try:
             with self._tables.writing() as connection:
                 state = _read_state(connection)
@@ -118,12 +130,13 @@ class DataKeys:
             require_fit(state, master_key, store)
             self._last_erasure = state.last_erasure
         except BaseException:
-            self._tables.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close the file."""
         self._tables.close()
+        self._owner.release()
 
     @property
     def last_erasure(self) -> int:
@@ -324,6 +337,15 @@ class DataKeys:
         return f"{self._store}/{kind}/{key}/{key_id.hex()}".encode()
 
 
+def own_data_keys(path: Path) -> Ownership:
+    """Own a file of data keys, so that no other process changes or replaces it.
+
+    Raises:
+        GalleriesInUse: Another service or command uses it.
+    """
+    return Ownership(path.parent, f"galleries with the data keys in {path.parent}", DATA_KEYS_LOCK)
+
+
 def peek(path: Path) -> DataKeysState | None:
     """Read what data keys belong to without changing a file; None if there are none.
 
@@ -344,6 +366,8 @@ def peek(path: Path) -> DataKeysState | None:
 def _peek(path: Path) -> DataKeysState | None:
     try:
         with closing(open_unchanged(path)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+                return None  # its creation was cut off
             row = connection.execute(
                 "SELECT store, master_key, last_erasure, EXISTS (SELECT 1 FROM data_keys) FROM data_keys_state"
             ).fetchone()

@@ -1,13 +1,14 @@
 """The master key, under which all data keys are wrapped.
 
-Wrapping is AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits, which one key may use 2**32 times.
+Wrapping is AES-256-GCM (NIST SP 800-38D). The nonce of 96 bits is computed from the context, which names one data key
+only, so it is repeated for the same data key only, and one master key may wrap 2**32 of them. The same data key under
+the same master key is always the same 60 bytes: two copies that differ show that one of them is damaged.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
@@ -21,6 +22,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 
 _ID_CONTEXT = b"vultus master key"
+_NONCE_CONTEXT = b"vultus nonces of data keys"
 _ID_BYTES = 8
 _MIN_DISTINCT_BYTES = 8  # of a random key of 32 bytes, which has fewer with a probability below 2**-90
 _MAX_TEXT_BYTES = 4096
@@ -36,6 +38,7 @@ class MasterKey:
             key: 32 random bytes.
         """
         self._cipher = AESGCM(key)
+        self._nonce_key = hmac.digest(key, _NONCE_CONTEXT, hashlib.sha256)
         self.id = hmac.digest(key, _ID_CONTEXT, hashlib.sha256)[:_ID_BYTES].hex()
         """Public id, from which the key cannot be computed."""
 
@@ -43,8 +46,8 @@ class MasterKey:
         return f"MasterKey({self.id})"
 
     def wrap(self, key: bytes, context: bytes) -> bytes:
-        """Encrypt a data key of 32 bytes for a context, to 60 bytes: nonce, ciphertext, tag."""
-        nonce = os.urandom(NONCE_BYTES)
+        """Encrypt a data key of 32 bytes for a context of its own, to 60 bytes: nonce, ciphertext, tag."""
+        nonce = hmac.digest(self._nonce_key, context, hashlib.sha256)[:NONCE_BYTES]
         return nonce + self._cipher.encrypt(nonce, key, context)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> bytes:

@@ -15,17 +15,19 @@ _MAX_SAID_BYTES = 300
 
 @dataclass(frozen=True, slots=True)
 class MasterKeySource:
-    """Where the master key comes from; at most one of the attributes is set.
+    """Where the master key comes from; at most one of `file`, `text` and `command` is set.
 
     Attributes:
         file: File that holds it.
         text: The key itself, from an environment variable.
         command: Command that prints it, run without a shell.
+        variable: Name of the environment variable of `text`.
     """
 
     file: Path | None = None
     text: str | None = None
     command: str | None = None
+    variable: str = "VULTUS_ENCRYPTION__MASTER_KEY"
 
     def __repr__(self) -> str:
         return f"MasterKeySource({self.described()})"
@@ -50,9 +52,7 @@ class MasterKeySource:
         if self.file is not None:
             return read_master_key_file(self.file)
         if self.text is not None:
-            return parse_master_key(
-                self.text.encode("utf-8", "surrogateescape"), "the value of VULTUS_ENCRYPTION__MASTER_KEY"
-            )
+            return parse_master_key(self.text.encode("utf-8", "surrogateescape"), f"the value of {self.variable}")
         return parse_master_key(_printed(self.command or ""), "what the command of the master key printed")
 
     def read_or_make(self) -> MasterKey:
@@ -73,9 +73,10 @@ def _printed(command: str) -> bytes:
         MasterKeyUnfit: The command is malformed, failed, or took longer than a minute.
     """
     try:
-        done = subprocess.run(
-            shlex.split(command), stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_S, check=False
-        )
+        words = shlex.split(command)
+        if not words:
+            raise MasterKeyUnfit("the command of the master key is empty")
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_S, check=False)
     except ValueError as error:
         raise MasterKeyUnfit(f"the command of the master key is malformed: {error}") from error
     except OSError as error:

@@ -16,7 +16,12 @@ from service.encryption.master_key import MasterKey
 from service.encryption.row_cipher import RowCipher
 from service.encryption.source import MasterKeySource
 from service.errors import DataKeysUnfit, MasterKeyUnfit, NotEncrypted, StoreFailed
-from service.gallery.encryption import Encryption, require_encrypted, require_master_key
+from service.gallery.encryption import (
+    Encryption,
+    master_key_to_encrypt,
+    require_encrypted,
+    require_master_key,
+)
 from service.gallery.store import gallery_rows
 from service.gallery.store.database import Database
 from service.gallery.store.encryption_state import StoreState, peek, read_state, write_state
@@ -68,10 +73,10 @@ def open_encrypted(
     return keys
 
 
-def destroy_erased_keys(keys: DataKeys, database: Database, of_all_times: bool = False) -> None:
-    """Destroy the data keys of galleries and subjects whose erasure is committed.
+def destroy_erased_keys(keys: DataKeys, database: Database, of_all_times: bool = False) -> bool:
+    """Destroy the data keys of galleries and subjects whose erasure is committed, and return whether that was done.
 
-    If the disk refuses it, this is logged, and the next erasure or start does it.
+    If the disk refuses it, this is logged, and the caller must do it later.
 
     Args:
         keys: The data keys.
@@ -90,6 +95,20 @@ def destroy_erased_keys(keys: DataKeys, database: Database, of_all_times: bool =
             )
     except (VultusError, sqlite3.Error, SQLAlchemyError) as error:
         _log.warning("data keys of erased people were not destroyed and are destroyed later: %s", error)
+        return False
+    return True
+
+
+class ErasedDataKeys:
+    """The data keys of a store, whose log must not keep those of who was erased."""
+
+    def __init__(self, keys: DataKeys, database: Database) -> None:
+        """Take the data keys and their store."""
+        self._keys, self._database = keys, database
+
+    def checkpoint(self) -> bool:
+        """Destroy the data keys of committed erasures, truncate the log, and return whether both was done."""
+        return destroy_erased_keys(self._keys, self._database) and self._keys.checkpoint()
 
 
 class Encrypted(NamedTuple):
@@ -117,14 +136,15 @@ def encrypt_galleries(store: Path, encryption: Encryption, progress: Progress = 
     Raises:
         MasterKeyUnfit: The master key cannot be read or written, or is not a key.
         MasterKeyWrong: There are data keys under another master key.
-        DataKeysUnfit: There are data keys of other galleries.
+        DataKeysUnfit: There are data keys of other galleries, or those of a store whose encryption was cut off are
+            missing.
         StorageFull: The disk is full; nothing was changed.
         StoreFailed: The file system refused a read or write; nothing was changed.
     """
-    master_key = encryption.master_key.read_or_make()
     with closing(Database(store)) as database:
         with database.reading() as connection:
             state = read_state(connection)
+        master_key = master_key_to_encrypt(encryption, state)
         with closing(_open_keys(database, encryption.data_keys, master_key, state)) as keys:
             templates = 0
             if not state.is_encrypted:  # otherwise only the end was cut off

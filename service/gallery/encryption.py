@@ -31,14 +31,20 @@ def encryption_of(settings: Settings) -> Encryption | None:
     """Return the encryption that the settings configure; None for none.
 
     Raises:
-        SettingsInvalid: The data keys would lie among the galleries.
+        SettingsInvalid: The data keys would lie among the galleries, or among keys and audit log.
     """
     encryption = settings.encryption
     key = encryption.master_key
     source = MasterKeySource(
         encryption.master_key_file, None if key is None else key.get_secret_value(), encryption.master_key_command
     )
-    if settings.data_keys_file.resolve().is_relative_to(settings.galleries_dir.resolve()):
+    directory = settings.data_keys_file.parent.resolve()
+    if directory == settings.security_dir.resolve():
+        raise SettingsInvalid(
+            "VULTUS_ENCRYPTION__DIRECTORY is the directory of the keys and the audit log; keep the data keys in one of "
+            "their own, because a restore treats both differently"
+        )
+    if directory.is_relative_to(settings.galleries_dir.resolve()):
         raise SettingsInvalid(
             "VULTUS_ENCRYPTION__DIRECTORY lies in the directory of the galleries; keep the data keys apart, because "
             "copies of the galleries must not have them"
@@ -82,6 +88,26 @@ def require_master_key(encryption: Encryption | None, state: StoreState | None) 
             "vultus restore, or move the data keys away to begin without them"
         )
     return _read_or_make(encryption.master_key)
+
+
+def master_key_to_encrypt(encryption: Encryption, state: StoreState) -> MasterKey:
+    """Return the master key under which a store is encrypted now, or was until that was cut off.
+
+    Raises:
+        MasterKeyUnfit: The master key cannot be read or written, or is not a key.
+        MasterKeyWrong: There are data keys under another master key.
+        DataKeysUnfit: The data keys of an encrypted store are missing, or there are data keys of other galleries.
+    """
+    if state.is_encrypted:
+        master_key = require_master_key(encryption, state)
+        assert master_key is not None  # because `encryption` is not
+        return master_key
+    found = peek(encryption.data_keys)
+    if found is None or not found.has_keys:
+        return _read_or_make(encryption.master_key)
+    master_key = encryption.master_key.read()
+    require_fit(found, master_key, state.store)
+    return master_key
 
 
 def require_encrypted(encryption: Encryption | None, state: StoreState | None) -> None:

@@ -41,7 +41,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str, deadline: Deadl
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
-            receipt, templates = subject_rows.remove(connection, subject_rows.find(connection, found, name))
+            receipt, templates = subject_rows.remove(connection, subject_rows.require_key(connection, found, name))
         return replace(receipt, log_cut=erase_from_index(galleries, found, templates))
 
 
@@ -58,7 +58,7 @@ def erase_template(
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
-            receipt = template_rows.remove(connection, subject_rows.find(connection, found, subject), key)
+            receipt = template_rows.remove(connection, subject_rows.require_key(connection, found, subject), key)
         return replace(receipt, log_cut=erase_from_index(galleries, found, [key]))
 
 

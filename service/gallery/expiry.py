@@ -89,14 +89,13 @@ def _erase_some(galleries: Galleries, now: float) -> list[Expired]:
                 connection, [due.key for due in subjects] + [due.subject for due in templates]
             )
             for subject in sorted(subjects):
-                receipt, keys = subject_rows.remove(connection, subject_rows.find_by_key(connection, subject.key))
+                receipt, keys = subject_rows.remove(connection, subject.key)
                 erased.setdefault(subject.gallery, []).extend(keys)
                 expired.append(Expired(names[subject.gallery], pseudonyms[subject.key], receipt))
             gone = {subject.key for subject in subjects}
             for due in templates:
                 if due.subject not in gone:
-                    owner = subject_rows.find_by_key(connection, due.subject)
-                    receipt = template_rows.remove(connection, owner, due.key)
+                    receipt = template_rows.remove(connection, due.subject, due.key)
                     erased.setdefault(due.gallery, []).append(due.key)
                     expired.append(Expired(names[due.gallery], pseudonyms[due.subject], receipt))
             found = {key: gallery_rows.find(connection, names[key]) for key in erased}

@@ -17,19 +17,19 @@ from pathlib import Path
 from models.deadline import Deadline
 from models.runtime import usable_cores
 from service.errors import ContractMismatch, StoreFailed, StoreUnfit, SubjectFull
-from service.gallery.encrypting import destroy_erased_keys, open_encrypted
+from service.gallery.encrypting import ErasedDataKeys, destroy_erased_keys, open_encrypted
 from service.gallery.encryption import Encryption, require_master_key
 from service.gallery.erasure_log import ERASURE_LOG, ErasureLog
 from service.gallery.index.faiss_vectors import BYTES, search_pool
 from service.gallery.index.live import IndexLimits, LiveIndex
 from service.gallery.index.snapshot import remove_partial
 from service.gallery.log_truncation import LogTruncation
-from service.gallery.ownership import LOCK, Ownership
 from service.gallery.records import Gallery
 from service.gallery.store import gallery_rows as rows
 from service.gallery.store.contents import StoreConnection
 from service.gallery.store.database import Database
 from service.gallery.store.encryption_state import peek
+from service.storage.ownership import LOCK, Ownership
 from service.storage.private_files import make_private
 
 STORE = "store.sqlite"
@@ -130,7 +130,7 @@ class Galleries:
             self.complete_erasures()  # a killed process may not have completed its last erasure
             self._log_truncations = [LogTruncation(self.database)]
             if self._data_keys is not None:
-                self._log_truncations.append(LogTruncation(self._data_keys))
+                self._log_truncations.append(LogTruncation(ErasedDataKeys(self._data_keys, self.database)))
             self.truncate_log()  # a killed process may have left erased records in the log
             remove_partial(directory)
         except BaseException:

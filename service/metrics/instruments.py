@@ -10,6 +10,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
+from models.deadline import Deadline
 from models.quality import Assessment
 from models.runtime import SessionDescription
 from models.runtime.batching import RunObserver
@@ -132,7 +133,7 @@ class Metrics:
         duration = self._inference.labels(role, session.engine, session.precision)
         batch = self._batches.labels(role)
 
-        def observe(images: int, seconds: float) -> None:
+        def observe(images: int, seconds: float, _: Sequence[Deadline | None]) -> None:
             duration.observe(seconds)
             batch.observe(images)
             if role == "recognizer":

@@ -10,7 +10,11 @@ from models.runtime.gpu import TENSORRT
 from tests.conftest import ROOT
 
 LOCKS = ROOT / "deploy" / "locks"
-EXTRAS = {"cpu": ["cpu", "heic"], "gpu": ["gpu", "heic"], "dev": ["cpu", "heic", "evaluate", "insightface", "dev"]}
+EXTRAS = {
+    "cpu": ["cpu", "heic", "tracing"],
+    "gpu": ["gpu", "heic", "tracing"],
+    "dev": ["cpu", "heic", "tracing", "evaluate", "insightface", "dev"],
+}
 
 
 def packages(path: Path) -> list[str]:
@@ -62,7 +66,7 @@ def test_the_locks_of_evaluation_and_of_serving_can_be_installed_together() -> N
 def test_no_extra_installs_a_second_engine_or_opencv() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "dev", "tensorrt"}
+    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "tracing", "dev", "tensorrt"}
     names_of = {
         extra: {canonical(requirement) for requirement in requirements} for extra, requirements in extras.items()
     }

@@ -50,7 +50,7 @@ def test_the_service_switches_to_what_was_measured_without_losing_a_request(sett
 
         with api_client(app) as client:
             assert client.get("/v1/info").json()["tuning"] is None
-            tuning = SelfTuning(settings, models, switch, Metrics())
+            tuning = SelfTuning(settings, models, switch, sharing_of(settings, Metrics()))
             end = time.monotonic() + WAIT_S
             while not switched and time.monotonic() < end:
                 assert client.get("/readyz").status_code == 200
@@ -88,7 +88,9 @@ def test_a_tuned_machine_is_not_measured_again(settings: Settings, models: Model
     assert f"the recognizer runs on {first.recognizer.choice.engine}" in describe_tuning(first)
 
 
-@pytest.mark.parametrize("chosen", [{"engine": "onnxruntime"}, {"precision": "fp32"}, {"threads": 1}])
+@pytest.mark.parametrize(
+    "chosen", [{"engine": "onnxruntime"}, {"precision": "fp32"}, {"threads": 1}, {"measure": False}]
+)
 def test_settings_that_choose_the_runtime_are_followed(chosen: dict[str, object], settings: Settings) -> None:
     wanted = settings.model_copy(update={"runtime": settings.runtime.model_copy(update=chosen)})
     assert tune_if_untuned(wanted) is None
@@ -104,7 +106,9 @@ def test_a_tuning_that_cannot_be_stored_is_used(settings: Settings, models: Mode
 
 
 def test_a_measurement_ends_with_the_service(settings: Settings, models: Models) -> None:
-    tuning = SelfTuning(settings, models, lambda _: pytest.fail("the service has ended"), Metrics())
+    tuning = SelfTuning(
+        settings, models, lambda _: pytest.fail("the service has ended"), sharing_of(settings, Metrics())
+    )
     tuning._stopping.set()
     tuning.close()
     assert not settings.tunings_dir.exists() or not list(settings.tunings_dir.iterdir())

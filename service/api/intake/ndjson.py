@@ -13,6 +13,7 @@ from models.errors import EngineStopped, RequestCancelled, VultusError
 from service.api.admission import BodyAccount, BodyBudget
 from service.api.intake.body import arriving_pieces, shutdown_as_error
 from service.api.intake.members import NDJSON
+from service.api.request_state import TRACE
 from service.api.workers import ReceiveAhead, retrieve_exception
 from service.errors import BodyTooLarge, BodyTooSlow, LinesMissing
 from service.settings import RequestSettings
@@ -152,7 +153,7 @@ async def answer_lines(
         raise
 
     async def answer(group: list[bytes]) -> bytes:
-        deadline = Deadline(limit_s)
+        deadline = Deadline(limit_s, observer=request.scope["state"].get(TRACE))
         try:
             with ahead.cancelled_on_disconnect(deadline):
                 return await answer_group(group, deadline)

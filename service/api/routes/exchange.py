@@ -15,6 +15,7 @@ from service.api.documented_errors import STORE_ERRORS
 from service.api.intake.members import NDJSON, is_ndjson, time_limit
 from service.api.intake.ndjson import in_full_groups, join_short_lines, read_lines
 from service.api.problems import documented_problems
+from service.api.request_state import TRACE
 from service.api.wire.gallery_responses import ImportResponse
 from service.api.workers import ReceiveAhead
 from service.audit.records import Event
@@ -105,7 +106,7 @@ async def import_(gallery: str, request: Request, backend: UsesBackend) -> Impor
         async with aclosing(in_full_groups(arriving, IMPORT_BATCH_LINES, _AT_ONCE_BYTES)) as groups:
             async for lines in groups:
                 backend.guard.recheck(access)
-                deadline = Deadline(limit_s)
+                deadline = Deadline(limit_s, observer=request.scope["state"].get(TRACE))
                 access.grant.require_galleries([await backend.call_gallery(importer.name_of_gallery)])
                 await backend.auditor.require_writable()
                 earlier = importer.counts.enrolled

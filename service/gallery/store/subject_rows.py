@@ -134,6 +134,17 @@ def find(connection: StoreConnection, gallery: Gallery, name: str) -> Subject:
     raise SubjectUnknown("the gallery has no subject with this name")
 
 
+def require_key(connection: sqlite3.Connection, gallery: Gallery, name: str) -> int:
+    """Return the key of a subject, without reading what is encrypted.
+
+    Raises:
+        SubjectUnknown: The gallery has no subject with this name.
+    """
+    for key in _keys(connection, gallery, [lookup_name(name)]).values():
+        return key
+    raise SubjectUnknown("the gallery has no subject with this name")
+
+
 def find_by_key(connection: StoreConnection, key: int) -> Subject:
     """Read a subject by its key.
 
@@ -287,16 +298,16 @@ def merge(connection: StoreConnection, into: Subject, other: Subject) -> list[in
     return moved
 
 
-def remove(connection: sqlite3.Connection, subject: Subject) -> tuple[Receipt, list[int]]:
-    """Erase a subject with its templates; return the receipt and the keys of the erased templates."""
+def remove(connection: sqlite3.Connection, subject: int) -> tuple[Receipt, list[int]]:
+    """Erase a subject, given by key, with its templates; return the receipt and the keys of the erased templates."""
     rows = connection.execute(
         "SELECT key, EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ?",
-        (subject.key,),
+        (subject,),
     ).fetchall()
-    merged = [key for (key,) in connection.execute("SELECT key FROM merged_subjects WHERE subject = ?", (subject.key,))]
-    connection.execute("DELETE FROM subjects WHERE key = ?", (subject.key,))
+    merged = [key for (key,) in connection.execute("SELECT key FROM merged_subjects WHERE subject = ?", (subject,))]
+    connection.execute("DELETE FROM subjects WHERE key = ?", (subject,))
     templates = [key for key, _ in rows]
-    keys = ErasedKeys(subjects=(subject.key, *merged), templates=in_ranges(templates))
+    keys = ErasedKeys(subjects=(subject, *merged), templates=in_ranges(templates))
     receipt = note_erasure(connection, "subject", 1, len(rows), sum(has_crop for _, has_crop in rows), keys)
     return receipt, templates
 

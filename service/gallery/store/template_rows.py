@@ -289,14 +289,14 @@ def _vectors(blobs: Sequence[bytes], dimensions: int) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(blobs), _STORED_AS).reshape(-1, dimensions)
 
 
-def remove(connection: sqlite3.Connection, subject: Subject, key: int) -> Receipt:
-    """Erase one template.
+def remove(connection: sqlite3.Connection, subject: int, key: int) -> Receipt:
+    """Erase one template of a subject, given by key.
 
     Raises:
         TemplateUnknown: The subject has no template with this key.
     """
     crops = connection.execute("SELECT COUNT(*) FROM crops WHERE template = ?", (key,)).fetchone()[0]
-    if not connection.execute("DELETE FROM templates WHERE key = ? AND subject = ?", (key, subject.key)).rowcount:
+    if not connection.execute("DELETE FROM templates WHERE key = ? AND subject = ?", (key, subject)).rowcount:
         raise TemplateUnknown("the subject has no template with this number")
     return note_erasure(connection, "template", 0, 1, crops, ErasedKeys(templates=((key, key),)))
 

@@ -25,7 +25,7 @@ from service.gallery.erasure_log import ERASURE_LOG
 from service.gallery.expiry import erase_expired
 from service.gallery.galleries import STORE, UNRESTORED
 from service.gallery.identification import identify, templates_of
-from service.gallery.ownership import Ownership
+from service.storage.ownership import Ownership
 from tests.service.backup.conftest import (
     Service,
     contents,

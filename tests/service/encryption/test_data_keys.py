@@ -20,7 +20,7 @@ from service.backup.places import Places
 from service.backup.restoring import restore_backup
 from service.backup.verification import verify_backups
 from service.backup.writing import make_backup
-from service.encryption.data_keys import DATA_KEYS, DataKeys
+from service.encryption.data_keys import DATA_KEYS, DATA_KEYS_LOCK, DataKeys
 from service.encryption.source import MasterKeySource
 from service.errors import (
     BackupDamaged,
@@ -549,11 +549,13 @@ def test_a_failed_restore_leaves_no_copy_of_the_data_keys(fixture: Fixture, tmp_
     fixture.lose(data_keys=False)
     with pytest.raises(BackupDamaged):
         restore_backup(backups, fixture.places)
-    assert [path.name for path in fixture.encryption.data_keys.parent.iterdir()] == [DATA_KEYS]
+    names = {path.name for path in fixture.encryption.data_keys.parent.iterdir()}
+    assert names == {DATA_KEYS, DATA_KEYS_LOCK}
     kept.write_bytes(kept.read_bytes()[:-1])
     fixture.restore(backups)
     assert {path.name for path in fixture.encryption.data_keys.parent.iterdir()} <= {
         DATA_KEYS,
+        DATA_KEYS_LOCK,
         f"{DATA_KEYS}-wal",
         f"{DATA_KEYS}-shm",
     }

@@ -1,4 +1,4 @@
-"""Exclusive ownership of a data directory: one process opens the galleries, other processes use its HTTP API."""
+"""Exclusive ownership of a directory: one process opens its store, other processes use that process's HTTP API."""
 
 import fcntl
 import os
@@ -15,22 +15,25 @@ LOCK = "owner.lock"
 class Ownership:
     """A file lock that the operating system releases when the process ends, even if it is killed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, what: str = "the galleries of this data directory", lock: str = LOCK) -> None:
         """Acquire the lock.
+
+        Args:
+            directory: The directory.
+            what: What is in it, for the message.
+            lock: Name of the file that is locked.
 
         Raises:
             GalleriesInUse: Another process holds the lock.
         """
-        self._descriptor = open_private(directory / LOCK, os.O_RDWR)
+        self._descriptor = open_private(directory / lock, os.O_RDWR)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             pid = os.read(self._descriptor, 32).decode("ascii", "replace").strip()
             os.close(self._descriptor)
             owner = f"process {pid}" if pid.isdigit() else "another process"
-            raise GalleriesInUse(
-                f"{owner} serves the galleries of this data directory; use its HTTP API, or stop it first"
-            ) from error
+            raise GalleriesInUse(f"{owner} serves {what}; use its HTTP API, or stop it first") from error
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -41,7 +44,7 @@ class Ownership:
 
 @contextmanager
 def owned(directory: Path) -> Iterator[None]:
-    """Own a data directory until the block ends.
+    """Own the galleries of a data directory until the block ends.
 
     Raises:
         GalleriesInUse: Another process holds the lock.

@@ -1,0 +1,1 @@
+"""Traces of requests by OpenTelemetry, if an address for them is set."""

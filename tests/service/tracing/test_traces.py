@@ -1,0 +1,164 @@
+"""Traces of the real service, received by a server of OTLP over HTTP that decodes them with the official messages."""
+
+import gzip
+import re
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from models import extras
+from models.errors import ExtraMissing
+from service.settings import Settings, TraceSettings
+from service.tracing.tracer import Tracer
+from tests.service.test_end_to_end import client_of, own_galleries, serving
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Receiver:
+    """An OTLP receiver. `spans` are all that it was sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                receiver.take(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
+
+    def take(self, request: ExportTraceServiceRequest) -> None:
+        for of_resource in request.resource_spans:
+            self.services |= {a.value.string_value for a in of_resource.resource.attributes if a.key == "service.name"}
+            for of_scope in of_resource.scope_spans:
+                self.spans += of_scope.spans
+
+    @contextmanager
+    def running(self) -> Iterator["Receiver"]:
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            thread.join()
+            self.server.server_close()
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in span.attributes}
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[tuple[list[Any], list[httpx2.Response]]]:
+    """The spans of a service, which has answered some requests and ended, and the answers."""
+    environment = own_galleries(tmp_path_factory.mktemp("galleries"))
+    photo = (photos / "astronaut.png").read_bytes()
+    with Receiver().running() as receiver:
+        with serving({**environment, "VULTUS_TRACE__ENDPOINT": receiver.address}) as server, client_of(server) as http:
+            pair = {"probe": photo, "reference": (photos / "group.jpg").read_bytes()}
+            answers = [
+                http.post("/v1/verify", files=pair, data={"faces": "largest"}, headers={"traceparent": PARENT}),
+                http.get("/v1/galleries/family/subjects/ada%20lovelace"),
+                http.post("/v1/detect", content=b"x", headers={"Content-Type": "image/png"}),
+            ]
+
+            def embed(_: int) -> httpx2.Response:
+                return http.post("/v1/embed?faces=largest", content=photo, headers={"Content-Type": "image/png"})
+
+            with ThreadPoolExecutor(16) as pool:
+                answers += pool.map(embed, range(64))
+        assert receiver.services == {"vultus"}
+        yield receiver.spans, answers
+
+
+def test_a_request_continues_the_trace_of_its_client(traced: tuple[list[Any], list[httpx2.Response]]) -> None:
+    spans, (verified, *_) = traced
+    _, trace_id, span_id, _ = PARENT.split("-")
+    (root,) = [span for span in spans if span.parent_span_id.hex() == span_id]
+    assert root.trace_id.hex() == trace_id
+    assert verified.headers["traceresponse"] == f"00-{trace_id}-{root.span_id.hex()}-01"
+    assert root.name == "POST /v1/verify"
+    assert attributes(root) == {
+        "http.request.method": "POST",
+        "http.route": "/v1/verify",
+        "url.path": "/v1/verify",
+        "url.scheme": "http",
+        "http.response.status_code": 200,
+        "vultus.request_id": verified.headers["X-Request-Id"],
+    }
+    stages = [span for span in spans if span.parent_span_id == root.span_id]
+    assert {"decode", "detect", "align", "embed", "run detector", "run recognizer"} <= {span.name for span in stages}
+    slack_ns = 1_000_000  # a stage ends before its end is noted
+    for stage in stages:
+        assert root.start_time_unix_nano - slack_ns <= stage.start_time_unix_nano <= stage.end_time_unix_nano
+        assert stage.end_time_unix_nano <= root.end_time_unix_nano
+
+
+def test_a_shared_run_links_to_the_requests_that_it_served(traced: tuple[list[Any], list[httpx2.Response]]) -> None:
+    spans, _ = traced
+    runs = [span for span in spans if span.name == "run recognizer" and attributes(span)["vultus.requests"] > 1]
+    assert runs, "16 clients at once share no run"
+    requests = {span.span_id for span in spans if span.name == "POST /v1/embed"}
+    for run in runs:
+        assert not run.parent_span_id
+        assert len(run.links) == attributes(run)["vultus.requests"] == attributes(run)["vultus.batch_size"]
+        assert {link.span_id for link in run.links} <= requests
+
+
+def test_errors_are_named_and_nothing_is_personal(traced: tuple[list[Any], list[httpx2.Response]]) -> None:
+    spans, (_, unknown, refused, *_) = traced
+    assert (unknown.status_code, refused.status_code) == (404, 415)
+    (span,) = [span for span in spans if attributes(span).get("http.response.status_code") == 404]
+    assert span.name == "GET /v1/galleries/{gallery}/subjects/{subject}"
+    assert attributes(span)["error.type"] == "gallery_unknown"
+    everything = " ".join(str(span) for span in spans).lower()
+    assert not re.search(r"ada|lovelace|family|127\.0\.0\.1", everything)
+
+
+def test_probes_are_not_traced(traced: tuple[list[Any], list[httpx2.Response]]) -> None:
+    spans, _ = traced
+    assert not [span for span in spans if "readyz" in str(span)]
+
+
+def test_requests_are_answered_without_a_receiver(tmp_path: Path) -> None:
+    environment = {**own_galleries(tmp_path), "VULTUS_TRACE__ENDPOINT": "http://127.0.0.1:9/v1/traces"}
+    with serving(environment) as server, client_of(server) as http:
+        began = time.monotonic()
+        assert http.get("/v1/galleries").status_code == 200
+        assert time.monotonic() - began < 1
+
+
+def test_a_share_of_the_requests_is_traced() -> None:
+    assert Settings().trace.endpoint is None
+    tracer = Tracer(TraceSettings(endpoint="http://127.0.0.1:9/v1/traces", share=0))
+    assert not tracer.begin({}, "GET").is_sampled
+    assert tracer.begin({"traceparent": PARENT}, "GET").is_sampled
+    tracer._provider.shutdown()
+
+
+def test_a_missing_extra_has_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if "opentelemetry" in name else object())
+    with pytest.raises(ExtraMissing, match="tracing"):
+        Tracer(TraceSettings(endpoint="http://127.0.0.1:9/v1/traces"))
