@@ -21,7 +21,7 @@ from models.embedding import Embedder
 from models.errors import CancellationError, EngineStopped, VultusError
 from models.imaging import ImageLimits, Photo, Raster
 
-PIPELINE_REVISION = 6
+PIPELINE_REVISION = 5
 """Raised when a photo gives other crops than before, because embeddings that were kept for it are then out of date."""
 
 _OWN_BATCH = 16
@@ -223,7 +223,7 @@ class FaceCropper:
             photo = Photo(encoded, self.limits)
             raster = photo.raster(self.detector.raster_scale(photo.width, photo.height))
         with deadline.stage("detect"):
-            found = self.detector.detect(raster.pixels, deadline, policy)
+            found = self.detector.detect(raster.pixels, deadline)
             height, width = raster.pixels.shape[:2]
             selected = select_faces(found, policy, (width, height))
             omitted = max(0, len(selected) - self._max_faces)

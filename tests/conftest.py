@@ -16,7 +16,6 @@ from models.artefact.card import Card, DetectorCard, NormStatistics
 from models.calibration import Bound, Calibration, OperatingPoint, ScoreMap
 from models.deadline import Deadline
 from models.detection import Face
-from models.detection.policy import FacePolicy
 from models.embedding import Embedder
 from models.packs import PackStore, find_manifest
 from models.pipeline import Pipeline
@@ -83,12 +82,7 @@ class FakeDetector:
     family = "fake"
     max_side_px = 640
 
-    def detect(
-        self,
-        image: NDArray[np.uint8],
-        deadline: Deadline | None = None,  # noqa: ARG002
-        policy: FacePolicy = "all",  # noqa: ARG002
-    ) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:  # noqa: ARG002
         count = int(image[0, 0, 0])
         points = np.array(TEMPLATES["arcface-112"].points, np.float32) / 4
         return [

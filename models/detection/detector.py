@@ -8,9 +8,6 @@ In rotated photos the network often finds a face with an ordinary score but with
 detected face does not prove that the photo is upright. If the best score is below `turn_score` of the family, the
 detector tries the other orientations and uses the one with the best score. Photos of an extreme shape are also looked
 at in tiles, whose orientation is chosen once for the photo, and tilted faces again, turned upright.
-
-If a policy will select one face, the photo is looked at on a canvas of a quarter of the pixels first. A large, clear,
-upright face there is as well seen as it would be on the full canvas, so nothing else is looked at.
 """
 
 import math
@@ -24,7 +21,6 @@ from numpy.typing import NDArray
 from models.deadline import Deadline
 from models.detection.face import Face
 from models.detection.heads import STRIDES, DetectorHead, Floats
-from models.detection.policy import FacePolicy, is_settled
 from models.detection.tiles import distinct_heads, longest_tile_side, show_same_head, tiles_of
 from models.detection.tilt import COARSE_VIEW, FINE_VIEW, look_again
 from models.runtime import Session
@@ -36,9 +32,6 @@ _COARSE_SIDE = 160  # most accurate on LFW close-ups at this cost; 128 px is cle
 _COARSE_PADDING = (COARSE_VIEW.side - _COARSE_SIDE) // 2
 _COARSE_CANVAS = (COARSE_VIEW.side, COARSE_VIEW.side)
 _LARGE_FACE_PX = 416  # side in the full photo above which the reduced copy yields better landmarks
-_FIRST_SIDE = 320  # longer side of the first look
-_FIRST_CANVASES = ((320, 320), (256, 320), (320, 256))
-_SURE_SIDE_PX = 128  # of a face in the first look
 _MIN_SIDE = FINE_VIEW.side  # enlarging smaller photos improves landmarks (LFW at 250 px: 99.3 % without, 99.5 % with)
 _TURN_MARGIN = 0.02  # minimum score gain of another orientation over the original one
 _TRIED_TILES = 16  # on which the orientation of a photo is chosen; panoramas of cameras have fewer tiles
@@ -69,14 +62,14 @@ class Candidates(NamedTuple):
 def canvases(options: DetectionOptions) -> tuple[tuple[int, int], ...]:
     """Return the (height, width) of all canvases that the network is loaded for.
 
-    A canvas is square, one of the first look, or has `max_side_px` as its longer side.
+    A canvas is either square or has `max_side_px` as its longer side.
     """
     longest = options.max_side_px
     square_sides = sorted({_MIN_SIDE, _to_stride(0.8 * longest), longest})
     oblong_sides = sorted({_to_stride(share * longest) for share in (9 / 16, 2 / 3, 3 / 4)})  # aspect ratios of cameras
     squares = [(side, side) for side in square_sides]
     oblongs = [size for side in oblong_sides for size in ((side, longest), (longest, side))]
-    return tuple(dict.fromkeys((_COARSE_CANVAS, *squares, *oblongs, *_FIRST_CANVASES)))
+    return (_COARSE_CANVAS, *squares, *oblongs)
 
 
 class AnchorDetector:
@@ -107,15 +100,13 @@ class AnchorDetector:
         """See `FaceDetector.max_side_px`."""
         return self._options.max_side_px
 
-    def detect(
-        self, image: NDArray[np.uint8], deadline: Deadline | None = None, policy: FacePolicy = "all"
-    ) -> list[Face]:
+    def detect(self, image: NDArray[np.uint8], deadline: Deadline | None = None) -> list[Face]:
         """See `FaceDetector.detect`."""
+        faces = self._detect_part(image, deadline)
         height, width = image.shape[:2]
         tiles = tiles_of(width, height)
         if not tiles:
-            return self._look_first(image, policy, deadline) or self._detect_part(image, deadline)
-        faces = self._detect_part(image, deadline)
+            return faces
         parts = [self._resized(image[rows, columns]) for rows, columns in tiles]
         found = self._detect_parts(parts, deadline)
         for (rows, columns), part, in_part in zip(tiles, parts, found, strict=True):
@@ -134,18 +125,6 @@ class AnchorDetector:
     def raster_scale(self, width: int, height: int) -> float:
         """See `FaceDetector.raster_scale`."""
         return self.max_side_px / longest_tile_side(width, height)
-
-    def _look_first(self, image: NDArray[np.uint8], policy: FacePolicy, deadline: Deadline | None) -> list[Face]:
-        """Return the faces of a small copy of a photo, or none if they do not settle which face the policy selects."""
-        height, width = image.shape[:2]
-        if policy == "all" or min(max(height, width), self.max_side_px) <= _MIN_SIDE:
-            return []
-        small = _resize(image, _FIRST_SIDE / max(height, width))
-        faces = self._suppress(self._candidates(small, 0, deadline, self._head.doubt_score))
-        if not is_settled(faces, policy, (small.shape[1], small.shape[0]), _SURE_SIDE_PX, self._head.turn_score):
-            return []
-        factor = (width / small.shape[1], height / small.shape[0])
-        return [face.scaled(factor) for face in faces if face.score >= self._head.min_score]
 
     def _detect_part(self, image: NDArray[np.uint8], deadline: Deadline | None) -> list[Face]:
         resized = self._resized(image)
@@ -232,21 +211,16 @@ class AnchorDetector:
         upright = [face for face in self.confirm(image, beside, deadline) if face.confirmed]
         return sorted(turned + upright, key=lambda face: -face.score)
 
-    def _candidates(
-        self, image: NDArray[np.uint8], padding: int, deadline: Deadline | None, min_score: float | None = None
-    ) -> Candidates:
+    def _candidates(self, image: NDArray[np.uint8], padding: int, deadline: Deadline | None) -> Candidates:
         height, width = image.shape[0] + 2 * padding, image.shape[1] + 2 * padding
         size = next((rows, columns) for rows, columns in self._canvases if height <= rows and width <= columns)
-        (candidates,) = self._run(_on_canvas([image], size, padding), padding, deadline, min_score)
+        (candidates,) = self._run(_on_canvas([image], size, padding), padding, deadline)
         return candidates
 
-    def _run(
-        self, canvas: NDArray[np.uint8], padding: int, deadline: Deadline | None, min_score: float | None = None
-    ) -> list[Candidates]:
-        least = self._head.min_score if min_score is None else min_score
+    def _run(self, canvas: NDArray[np.uint8], padding: int, deadline: Deadline | None) -> list[Candidates]:
         found = []
         for scores, boxes, landmarks in zip(*self._session.run(canvas, deadline), strict=True):
-            accepted = np.flatnonzero(scores >= least)
+            accepted = np.flatnonzero(scores >= self._head.min_score)
             anchors = self._anchors[canvas.shape[1:3]][accepted]
             found.append(
                 Candidates(
@@ -264,7 +238,7 @@ class AnchorDetector:
             [candidates.boxes[:, :2], candidates.boxes[:, 2:] - candidates.boxes[:, :2]], axis=1
         )
         indices = cv2.dnn.NMSBoxes(
-            corner_and_size.tolist(), candidates.scores.tolist(), 0.0, _NMS_IOU
+            corner_and_size.tolist(), candidates.scores.tolist(), self._head.min_score, _NMS_IOU
         )  # highest score first
         return [
             Face(candidates.boxes[index], candidates.landmarks[index], float(candidates.scores[index]))

@@ -26,8 +26,6 @@ class DetectorHead:
         family: Name of the family, part of the embedding contract because alignment depends on the landmarks.
         anchors_per_cell: Number of anchors at each position of a stride's grid.
         min_score: Minimum score of a face.
-        doubt_score: Score on a small copy of the photo above which only a closer look tells whether it is a face.
-            In 600 photos of LFW, all persons that the closer look finds have more.
         sure_score: Score below which the orientation that a face tells is doubted.
         turn_score: Score of the best face below which other orientations of the photo are tried. Some photos that are
             upside down exceed `sure_score`; a wrong doubt costs three looks at a reduced copy, and changes no face.
@@ -38,7 +36,6 @@ class DetectorHead:
     family: str
     anchors_per_cell: int
     min_score: float
-    doubt_score: float
     sure_score: float
     turn_score: float
     decode_boxes: Callable[[Floats, Floats], Floats]
@@ -80,7 +77,7 @@ def _offsets(raw: Floats, anchors: Floats) -> Floats:
 
 # The two scores were chosen on photos rotated by 90, 180 and 270 degrees; see tests/accuracy/test_rotation.py. Of 450
 # photos of LFW turned upside down, 7 had upright faces with scores of 0.910 to 0.917; 1 % of upright ones are less.
-YUNET = DetectorHead("yunet", 1, 0.6, 0.1, 0.91, 0.92, _centre_and_log_size, _offsets)
-SCRFD = DetectorHead("scrfd", 2, 0.5, 0.1, 0.8, 0.8, _distances_to_sides, _offsets)
+YUNET = DetectorHead("yunet", 1, 0.6, 0.91, 0.92, _centre_and_log_size, _offsets)
+SCRFD = DetectorHead("scrfd", 2, 0.5, 0.8, 0.8, _distances_to_sides, _offsets)
 
 HEADS = {head.family: head for head in (YUNET, SCRFD)}

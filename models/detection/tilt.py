@@ -66,7 +66,7 @@ def look_again(look: Look, image: NDArray[np.uint8], face: Face, sure_score: flo
         told = (_roll(face) + 45) % 90 - 45  # the first look was already in the best multiple of 90 degrees
     except DegenerateLandmarks:
         return face
-    unsure = face.score < sure_score and face.side >= _MIN_UNSURE_SIDE
+    unsure = face.score < sure_score and _side(face) >= _MIN_UNSURE_SIDE
     if abs(told) < _TILTED and not unsure:
         return face
     try:
@@ -104,7 +104,7 @@ def _look_turned(
     look: Look, image: NDArray[np.uint8], face: Face, rolls: NDArray[np.float64], view: View
 ) -> Face | None:
     """Return the best of the faces that are found in the place of a face, in views turned by angles in degrees."""
-    scale = view.side * view.share / max(1.0, face.side)
+    scale = view.side * view.share / _side(face)
     if scale < 0.5:  # a warp with a linear filter would skip pixels
         height, width = image.shape[:2]
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -141,3 +141,7 @@ def _roll(face: Face) -> float:
     """Return the angle in degrees by which the photo must be turned so that the face is upright."""
     matrix = alignment_matrix(face.landmarks, TEMPLATES["arcface-112"])
     return math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+
+
+def _side(face: Face) -> float:
+    return max(1.0, float((face.box[2:] - face.box[:2]).max()))

@@ -58,13 +58,6 @@ def test_policies_select_their_faces() -> None:
     assert select_faces([], "all", (200, 100)) == []
 
 
-def test_single_does_not_count_faces_in_the_background() -> None:
-    subject = face(0, 80)
-    assert select_faces([face(100, 9.9, 0.95), subject], "single", (200, 100)) == [subject]
-    with pytest.raises(SeveralFaces, match="2 faces"):
-        select_faces([face(100, 10), subject], "single", (200, 100))
-
-
 def test_embeds_only_the_selected_faces(fake_models: Models, batches: list[int]) -> None:
     pipeline = fake_models.pipeline
     deadline = Deadline()

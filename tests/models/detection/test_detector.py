@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from models.alignment import align
 from models.detection import SCRFD, YUNET, AnchorDetector, DetectionOptions, DetectorHead, canvases
-from models.detection.policy import FacePolicy
 from models.imaging import Photo
 from models.runtime.fake import FakeSession
 from models.serving.models import Models
@@ -74,53 +73,6 @@ def test_every_photo_size_fits_a_canvas() -> None:
         for shape in ((16, 16), (16, 5000), (5000, 16), (383, 385), (2048, 2048), (481, 640)):
             assert detector.detect(np.zeros((*shape, 3), np.uint8)) == []
         assert all(side % 32 == 0 for size in canvases(options) for side in size)
-
-
-@pytest.mark.parametrize(
-    ("policy", "side", "faces", "closer"),
-    [
-        ("largest", 300, 1, False),
-        ("central", 300, 1, False),
-        ("single", 300, 1, False),
-        ("all", 300, 1, True),
-        ("single", 300, 2, True),
-        ("single", 200, 1, True),  # 100 pixels in the first look
-    ],
-)
-def test_a_large_clear_face_is_looked_at_on_a_small_canvas_only(
-    policy: FacePolicy, side: int, faces: int, closer: bool
-) -> None:
-    """The second face has a score that only the doubt of the first look notices."""
-    canvases_run = []
-    one = white_box_session(YUNET)
-
-    def answer(image: Image) -> tuple[NDArray[np.float32], ...]:
-        canvases_run.append(image.shape[:2])
-        scores, boxes, landmarks = one._answer(image)
-        if faces == 2:
-            scores[-1] = 0.2
-        return scores, boxes, landmarks
-
-    image = np.zeros((640, 640, 3), np.uint8)
-    image[170 : 171 + side, 170 : 171 + side] = 255
-    found = AnchorDetector(FakeSession(answer), YUNET).detect(image, None, policy)
-    assert [tuple(face.box.round()) for face in found] == [(170, 170, 170 + side, 170 + side)]
-    assert ((640, 640) in canvases_run) is closer
-    assert canvases_run[0] == ((640, 640) if policy == "all" else (320, 320))
-
-
-def test_photos_of_the_size_that_the_calibration_saw_are_looked_at_once() -> None:
-    canvases_run = []
-    session = white_box_session(YUNET)
-
-    def answer(image: Image) -> tuple[NDArray[np.float32], ...]:
-        canvases_run.append(image.shape[:2])
-        return session._answer(image)
-
-    image = np.zeros((250, 250, 3), np.uint8)
-    image[50:200, 50:200] = 255
-    AnchorDetector(FakeSession(answer), YUNET).detect(image, None, "single")
-    assert canvases_run == [(384, 384)]
 
 
 def test_anchors_have_the_order_of_the_outputs() -> None:
