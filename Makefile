@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,9 @@ help:
 	@echo "make faults          run 240 rounds of killed processes, and 32 threads for a minute (ROUNDS=n)"
 	@echo "make image           build the container image vultus:cpu with docker, podman or buildah (TARGET=gpu, IMAGE=options)"
 	@echo "make test-image      run that image with the restrictions of the compose file, and send photos to it"
+	@echo "make soak            10 minutes at 80 % of the capacity with metrics, traces and logs on (SOAK=--seconds 60)"
+	@echo "make sbom            write the bill of materials (CycloneDX) and the table of licences"
+	@echo "make vulnerabilities look up the locked packages, where the package index has such data"
 	@echo "make bench           measure faces per second, stages and load; compare with insightface, OpenCV and the machine's limit"
 	@echo "make bench-accuracy  measure LFW View 2 and changed decisions in every precision (LFW=directory, MODEL=artefact)"
 	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
@@ -127,6 +130,18 @@ test-image: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch demo-photos
 	$(BIN)/python -m pytest -m image tests/deploy/test_container.py
 
+sbom: $(VENV)/dev.stamp
+	@$(BIN)/python deploy/supply_chain/bom.py $(LOCKS)/cpu.txt --bom build/sbom/vultus-cpu.cdx.json --licences deploy/LICENCES.md
+	@echo "build/sbom/vultus-cpu.cdx.json, deploy/LICENCES.md"
+
+# pip-audit asks the package index, and fails where that has no data of vulnerabilities.
+vulnerabilities:
+	@$(PYTHON) -m venv build/audit-venv
+	@build/audit-venv/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	@for lock in cpu gpu evaluate export; do \
+		echo "$$lock.txt"; build/audit-venv/bin/pip-audit --strict --no-deps --disable-pip -r $(LOCKS)/$$lock.txt || exit 1; \
+	done
+
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -152,6 +167,11 @@ bench-encryption: $(VENV)/dev.stamp
 bench-accuracy: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/python -m tests.bench.accuracy --lfw $(or $(LFW),../shared/data/lfw) $(if $(MODEL),--model $(MODEL))
+
+soak: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.soak_at_rate $(SOAK)
 
 bench-soak: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo

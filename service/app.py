@@ -46,6 +46,7 @@ def switch_models(app: FastAPI, models: Models) -> None:
     Earlier requests, such as streams, end on the earlier models, which are closed when the last of them has ended.
     """
     earlier: Backend = app.state.backend
+    earlier.metrics.expect_similarities(models.calibration)
     app.state.backend = replace(earlier, models=models)
     closing = threading.Thread(target=earlier.models.close, name="close-models")
     weakref.finalize(earlier, closing.start).atexit = False
@@ -108,6 +109,7 @@ def create_app(
         upkeep_workers=anyio.CapacityLimiter(_UPKEEP_WORKERS),
         probe_workers=anyio.CapacityLimiter(_PROBE_WORKERS),
     )
+    metrics.expect_similarities(models.calibration)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(AccessMiddleware, guard=guard)
     app.add_middleware(ExpectationMiddleware)

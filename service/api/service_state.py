@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from models.calibration import Calibration
 from models.serving.models import Models
 from service.api.admission import Admission
 from service.audit.log import AuditLog
@@ -78,6 +79,9 @@ class ServiceState(Collector):
         for point in models.calibration.points if models.calibration else ():
             thresholds.add_metric((point.name,), point.threshold)
         yield thresholds
+        if models.calibration:
+            share = "Largest share of mated or non-mated pairs of the calibration between its thresholds."
+            yield GaugeMetricFamily("vultus_calibrated_share_between_thresholds", share, _between(models.calibration))
 
     def _of_admission(self) -> Iterator[Metric]:
         inside = self.admission.inside
@@ -104,3 +108,13 @@ class ServiceState(Collector):
             yield GaugeMetricFamily("vultus_snapshot_age_seconds", age, max(0.0, time.time() - state.oldest_snapshot))
         free = "Free bytes on the disk of the galleries."
         yield GaugeMetricFamily("vultus_disk_free_bytes", free, shutil.disk_usage(self.galleries.directory).free)
+
+
+def _between(calibration: Calibration) -> float:
+    """Return the largest share of mated, or of non-mated, pairs between the lowest and the highest threshold.
+
+    Whatever part of the comparisons is mated, no larger share of them is expected there.
+    """
+    points = sorted(calibration.points, key=lambda point: point.threshold)
+    lowest, highest = points[0], points[-1]
+    return max(lowest.rate - highest.rate, highest.fnmr - lowest.fnmr)

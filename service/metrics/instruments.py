@@ -10,6 +10,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
+from models.calibration import Calibration
 from models.deadline import Deadline
 from models.quality import Assessment
 from models.runtime import SessionDescription
@@ -99,6 +100,15 @@ class Metrics:
             buckets=_SIMILARITY_BUCKETS,
             registry=self.registry,
         )
+        self._verified = Counter(
+            "vultus_verifications", "Verifications with a calibrated model.", registry=self.registry
+        )
+        self._between = Counter(
+            "vultus_verifications_between_thresholds",
+            "Verifications with a similarity between the lowest and the highest measured threshold.",
+            registry=self.registry,
+        )
+        self._thresholds: tuple[float, float] | None = None
         self._quality = Histogram(
             "vultus_face_quality",
             "Quality of faces that were compared or enrolled, 0 to 100.",
@@ -153,8 +163,21 @@ class Metrics:
                 self._decisions.labels(event.action, point, outcome.decision or _NO_POINT).inc()
                 if outcome.similarity is not None:
                     self._similarities.labels(event.action).observe(outcome.similarity)
+                    if event.action == "verify":
+                        self._count_verification(outcome.similarity)
             if event.count is not None and event.action in _OF_TEMPLATES:
                 self._templates.labels(event.action).inc(event.count)
+
+    def expect_similarities(self, calibration: Calibration | None) -> None:
+        """Compare similarities from now on with those of a calibration; with nothing if it is None."""
+        thresholds = [point.threshold for point in calibration.points] if calibration else []
+        self._thresholds = (min(thresholds), max(thresholds)) if thresholds else None
+
+    def _count_verification(self, similarity: float) -> None:
+        if self._thresholds is not None:
+            lowest, highest = self._thresholds
+            self._verified.inc()
+            self._between.inc(lowest <= similarity < highest)
 
     def count_comparisons(self, action: Literal["verify", "identify"], comparisons: int) -> None:
         """Count comparisons."""

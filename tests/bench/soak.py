@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-soak")
     parser.add_argument("--requests", type=int, default=100_000)
     total = parser.parse_args().requests
-    console, requests = Console(), _mixed_requests()
+    console, requests = Console(), mixed_requests()
     with serving() as served:
         first, start, before = 0.0, time.perf_counter(), Counter[str]()
         for sent in range(_STEP, total + 1, _STEP):
@@ -50,8 +50,8 @@ def main() -> None:
             before = mapped
 
 
-def _mixed_requests() -> list[Request]:
-    """Return valid requests of every kind and some invalid ones, in a fixed order."""
+def mixed_requests(*, valid: bool = False) -> list[Request]:
+    """Return requests of every kind in a fixed order: valid ones, and unless `valid`, some invalid ones."""
     folder = PackStore(load_settings().packs_dir).verify(find_manifest("demo-photos"))
     rng = np.random.default_rng(0)
     requests = []
@@ -59,7 +59,7 @@ def _mixed_requests() -> list[Request]:
         single, group = (
             _photo(folder / name, _SIZES[rng.integers(len(_SIZES))], number) for name in ("astronaut.png", "group.jpg")
         )
-        kind = number % 8
+        kind = number % (7 if valid else 8)
         if kind < 4:
             wire = multipart("/v1/verify", [("probe", single), ("reference", group)], {"faces": "largest"})
         elif kind < 6:

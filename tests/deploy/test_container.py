@@ -160,8 +160,8 @@ def test_galleries_are_encrypted_and_outlive_the_container(
     container: Container, http: httpx2.Client, photos: Path
 ) -> None:
     photo = (photos / "astronaut.png").read_bytes()
-    http.put("/v1/galleries/staff").raise_for_status()
-    http.post("/v1/galleries/staff/subjects/ada", files={"images": photo}).raise_for_status()
+    http.post("/v1/galleries", json={"gallery": "staff"}).raise_for_status()
+    http.post("/v1/galleries/staff/subjects/ada/templates", files={"images": photo}).raise_for_status()
     status = json.loads(container.inside("vultus", "encryption", "status", "--json"))
     assert (status["encrypted"], status["unfinished"]) == (True, False)
     assert container.stop() == 0

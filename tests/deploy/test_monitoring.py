@@ -1,13 +1,9 @@
 """Dashboard and alerts against a real Prometheus that has scraped the real service."""
 
-import json
 import math
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +12,14 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.prometheus import MONITORING, is_installed, prometheus, queries
 from tests.service.test_end_to_end import client_of, free_port, own_galleries, serving
 
-MONITORING = ROOT / "deploy/monitoring"
 LOAD_S = 12
 
 needs_prometheus = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")),
-    reason="Prometheus is not installed (Debian: apt-get install prometheus)",
+    not is_installed(), reason="Prometheus is not installed (Debian: apt-get install prometheus)"
 )
-
-
-def queries() -> list[tuple[str, str]]:
-    """Return the title and expression of each query of the dashboard, over ten seconds."""
-    dashboard = json.loads((MONITORING / "grafana/dashboard.json").read_text())
-    return [
-        (panel["title"], target["expr"].replace("$__rate_interval", "10s"))
-        for panel in dashboard["panels"]
-        for target in panel["targets"]
-    ]
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -71,39 +56,6 @@ def test_compose_provisions_prometheus_and_grafana_on_loopback_only() -> None:
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
     assert target == f"vultus:{environment['VULTUS_METRICS__PORT']}"
     assert services["vultus"]["ports"] == ["127.0.0.1:8000:8000"], "the port of the metrics is not published"
-
-
-@contextmanager
-def prometheus(directory: Path, target: int) -> Iterator[httpx2.Client]:
-    """Run a real Prometheus that scrapes a port each second, with the rules of the project."""
-    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(MONITORING / "alerts.yml")]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{target}"]
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
-    command = [
-        "prometheus",
-        f"--config.file={directory}/prometheus.yml",
-        f"--storage.tsdb.path={directory}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (
-        (directory / "log").open("w") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client,
-    ):
-        try:
-            for _ in range(100):
-                try:
-                    client.get("/-/ready").raise_for_status()
-                    break
-                except httpx2.HTTPError:
-                    assert process.poll() is None, (directory / "log").read_text()
-                    time.sleep(0.1)  # polling is the only way to wait for the socket of another process
-            yield client
-        finally:
-            process.terminate()
 
 
 def put_under_load(client: httpx2.Client, photo: bytes) -> set[int]:
@@ -147,7 +99,7 @@ def test_every_panel_has_data_and_every_alert_can_be_evaluated(tmp_path: Path, p
         statuses = put_under_load(client, (photos / "group.jpg").read_bytes())
         assert {200, 429} <= statuses
         empty = []
-        for title, expression in queries():
+        for title, expression in queries("10s"):
             answer = monitor.get("/api/v1/query", params={"query": expression}).json()
             values = [float(series["value"][1]) for series in answer["data"]["result"]]
             if not values or all(map(math.isnan, values)):

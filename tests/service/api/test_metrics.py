@@ -5,6 +5,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.serving.models import Models
@@ -131,3 +132,23 @@ def test_the_port_of_its_own_needs_no_key() -> None:
     assert value(found, "vultus_decisions_total", **labels) == 1
     with pytest.raises(OSError):  # refused or reset
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1)
+
+
+def test_similarities_near_the_thresholds_are_counted_beside_what_the_calibration_saw(
+    guarded: Guarded, fake_models: Models
+) -> None:
+    assert fake_models.calibration is not None
+    thresholds = sorted(point.threshold for point in fake_models.calibration.points)
+    metrics = Metrics()
+    similarities = [-0.1, thresholds[0], (thresholds[0] + thresholds[-1]) / 2, thresholds[-1], 0.9]
+    events = [Event("verify", outcomes=[Outcome("match", similarity)]) for similarity in similarities]
+    metrics.count_events(events)  # of a model that is not calibrated
+    metrics.expect_similarities(fake_models.calibration)
+    metrics.count_events([*events, Event("identify", outcomes=[Outcome("match", thresholds[0])])])
+    found = samples(generate_latest(metrics.registry).decode())
+    assert value(found, "vultus_verifications_total") == len(similarities)
+    assert value(found, "vultus_verifications_between_thresholds_total") == 2
+    first, last = fake_models.calibration.points[0], fake_models.calibration.points[-1]
+    assert (first.threshold, last.threshold) == (thresholds[0], thresholds[-1])
+    shown = value(scraped(guarded, guarded.key("metrics")), "vultus_calibrated_share_between_thresholds")
+    assert shown == pytest.approx(max(first.rate - last.rate, last.fnmr - first.fnmr))
