@@ -50,7 +50,8 @@ RUN groupadd --system --gid 10001 vultus && \
 COPY --from=build-cpu --chown=vultus:vultus /var/lib/vultus /var/lib/vultus
 RUN install --directory --owner vultus --group vultus --mode 700 /var/lib/vultus/galleries /var/lib/vultus/security \
     /var/lib/vultus/encryption /var/lib/vultus/master /var/lib/vultus/tunings /var/lib/vultus/comparisons
-VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security", "/var/lib/vultus/encryption", "/var/lib/vultus/master"]
+VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security", "/var/lib/vultus/encryption", "/var/lib/vultus/master", \
+    "/var/lib/vultus/tunings"]
 ENV PATH=/opt/vultus/bin:$PATH VULTUS_DATA_DIR=/var/lib/vultus PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8000

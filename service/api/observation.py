@@ -45,6 +45,8 @@ Observer = Callable[[Answered], None]
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 _OTHER_METHOD = "_OTHER"  # of OpenTelemetry's conventions: a client may send any word, and each would be a series
+_PROBES = frozenset({"/healthz", "/livez", "/readyz", "/startupz"})  # asked every few seconds
+_OK = 200
 _REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
 
 _log = logging.getLogger("vultus.access")
@@ -60,8 +62,10 @@ def count_answer(metrics: Metrics, answered: Answered) -> None:
 
 
 def log_answer(answered: Answered) -> None:
-    """Write the access line of an answered request, without anything personal."""
-    if not _log.isEnabledFor(logging.INFO):
+    """Write the access line of an answered request, without anything personal; of a passed probe only for debugging."""
+    is_quiet = answered.route in _PROBES and answered.status == _OK
+    level = logging.DEBUG if is_quiet else logging.INFO
+    if not _log.isEnabledFor(level):
         return
     members = {
         "request_id": answered.request_id,
@@ -74,7 +78,7 @@ def log_answer(answered: Answered) -> None:
         "key": answered.key,
         "trace_id": answered.trace,
     }
-    _log.info("answered", extra=members)
+    _log.log(level, "answered", extra=members)
 
 
 class ObservationMiddleware:
