@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service.api.example_photo import EXAMPLE_PHOTO
 from service.api.intake.members import TIMEOUT_HEADER
 from service.api.wire.representations import BASE64, MSGPACK
 
@@ -61,7 +62,7 @@ def images_body(
                 "application/octet-stream": {"schema": _IMAGE},
                 "application/json": {
                     "schema": inlined,
-                    "example": example or {"images": ["<base64 of a JPEG>"], "faces": "all"},
+                    "example": example or {"images": [EXAMPLE_PHOTO], "faces": "all"},
                 },
                 **({"application/x-ndjson": {"schema": _inline(lines)}} if lines else {}),
             }
@@ -108,7 +109,7 @@ def sides_body(schema: type[BaseModel], sides: tuple[str, ...]) -> dict[str, Any
         "properties": {**dict.fromkeys(sides, side), **_options(schema, set(sides))},
     }
     example = {
-        **{side: {"image": "<base64 of a JPEG>"} for side in sides},
+        **{side: {"image": EXAMPLE_PHOTO} for side in sides},
         "faces": "single",
         "operating_point": "fmr_1e-3",
     }

@@ -18,6 +18,7 @@ from service.api.documented_errors import (
     LOAD_ERRORS,
     STORE_ERRORS,
 )
+from service.api.example_photo import EXAMPLE_PHOTO
 from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import NDJSON, is_ndjson, read_images, read_query, time_limit, validate
 from service.api.intake.ndjson import LineResponse, answer_lines
@@ -46,7 +47,7 @@ _ENTRY_ERRORS = (
     errors.SubjectFull,
     *STORE_ERRORS,
 )
-_EXAMPLE = {"images": ["<base64 of a JPEG>"], "faces": "single"}
+_EXAMPLE = {"images": [EXAMPLE_PHOTO], "faces": "single"}
 
 
 @router.post(

@@ -12,6 +12,7 @@ from service import errors
 from service.api.access import access_of, client_of, needs
 from service.api.backend import Backend, UsesBackend, json_response
 from service.api.documented_errors import EMBEDDING_ERRORS, IMAGE_ERRORS, INTAKE_ERRORS, LOAD_ERRORS
+from service.api.example_photo import EXAMPLE_PHOTO
 from service.api.intake.body import ReceivedRequest
 from service.api.intake.members import is_ndjson, read_images, read_query, time_limit, validate
 from service.api.intake.ndjson import LineResponse, answer_lines
@@ -30,7 +31,7 @@ from service.strict_json import parse_object
 router = APIRouter(prefix="/v1", tags=["faces"])
 
 _MANY = {"gallery", *REPEATABLE}
-_EXAMPLE = {"images": ["<base64 of a JPEG>"], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
+_EXAMPLE = {"images": [EXAMPLE_PHOTO], "gallery": ["staff"], "k": 3, "operating_point": "fmr_1e-3"}
 _PROBLEMS = documented_problems(
     *INTAKE_ERRORS,
     errors.LinesMissing,
