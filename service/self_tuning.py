@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import VultusError
-from models.packs import PackStore, find_manifest
+from models.packs import PackStore
 from models.runtime import RuntimeOptions
 from models.serving.calibrations import CalibrationPlaces
 from models.serving.load import Sharing
@@ -36,9 +36,10 @@ def tune_if_untuned(settings: Settings, model: Path | None = None, progress: Pro
     """
     if settings.runtime_options != RuntimeOptions(engines=settings.tensorrt_dir) or not settings.runtime.measure:
         return None
+    store = PackStore(settings.packs_dir)
     return tune_quickly(
-        PackStore(settings.packs_dir),
-        find_manifest(settings.pack),
+        store,
+        store.find(settings.pack),
         model or settings.model,
         settings.detection.options(),
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),

@@ -380,9 +380,11 @@ class TraceSettings(_Group):
     share: Annotated[
         float,
         Field(
-            ge=0, le=1, description="share of the requests that are traced, unless the client's `traceparent` decides"
+            ge=0,
+            le=1,
+            description="share of the requests that are traced, unless the client's `traceparent` decides; 1 for all",
         ),
-    ] = 1.0
+    ] = 0.1
 
 
 class RequestSettings(_Group):

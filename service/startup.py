@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from models.deadline import Deadline
-from models.packs import PackStore, find_manifest
+from models.packs import PackStore
 from models.runtime import SessionDescription
 from models.runtime.batching import RunObserver
 from models.serving.calibrations import CalibrationPlaces
@@ -90,9 +90,10 @@ def load_configured_models(
         CalibrationUnfit: The configured calibration belongs to another model or cannot be read.
     """
     settings = settings or load_settings()
+    store = PackStore(settings.packs_dir)
     return load_models(
-        PackStore(settings.packs_dir),
-        find_manifest(settings.pack),
+        store,
+        store.find(settings.pack),
         settings.runtime_options,
         settings.detection.options(),
         settings.image.limits(),

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Pin every package, with hashes and without addresses. Needs uv: `pip install uv`, then `make lock`.
+# Pin every package, with hashes and without addresses. Needs uv: `pip install uv`, then `make lock`. The versions in the
+# locks are kept, so nothing changes unless requirements did; `make lock UPGRADE=--upgrade` takes the newest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 lock() { # lock NAME ARGUMENTS..., with requirements on standard input as `-`
     local name=$1
     shift
-    uv pip compile "$@" --upgrade --universal --python-version 3.11 --generate-hashes \
+    uv pip compile "$@" ${UPGRADE:-} --universal --python-version 3.11 --generate-hashes \
         --no-header --no-annotate --no-emit-index-url --quiet --output-file "deploy/locks/$name.txt"
 }
 

@@ -35,7 +35,7 @@ from models.artefact.digests import directory_digests, file_digest
 from models.artefact.directories import link_target, replace_directory
 from models.artefact.parity import GraphKind
 from models.artefact.proof import Proof
-from models.errors import ArtefactUnfit, StorageFailed
+from models.errors import ArtefactUnfit, InferenceFailed, StorageFailed
 from models.export.detector_proof import proof_pictures, prove_detector
 from models.export.isolation import run_here
 from models.export.precision.plan import Int8Plan, read_plan
@@ -54,7 +54,8 @@ from models.graph import (
 from models.graph.quantize import WeightBits
 from models.packs.manifest import DetectorEntry, Manifest, RecognizerEntry, find_manifest, int8_plan_file
 from models.packs.sources import fetch_published
-from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, PackStore
+from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY, PackStore, require_new_name
+from models.runtime.onnxruntime_engine import PlainGraph
 from models.synthetic import synthetic_pictures
 from models.types import Progress, no_progress
 
@@ -91,6 +92,22 @@ def fetch_pack(store: PackStore, manifest: Manifest, progress: Progress, mirror:
     except OSError as error:
         raise StorageFailed(f"the pack {manifest.name} could not be written: {error.strerror or error}") from error
     return store.path(manifest)
+
+
+def add_pack(store: PackStore, manifest: Manifest, progress: Progress) -> Path:
+    """Make a pack from files that a manifest describes, keep the manifest, and return the directory of the pack.
+
+    Raises:
+        ManifestInvalid: A built-in pack has the name.
+        SourceUnavailable, ArtefactUnfit, StorageFailed: See `fetch_pack`; the manifest is not kept then.
+    """
+    require_new_name(manifest)
+    path = fetch_pack(store, manifest, progress)
+    try:
+        store.add(manifest)
+    except OSError as error:
+        raise StorageFailed(f"the pack {manifest.name} could not be kept: {error.strerror or error}") from error
+    return path
 
 
 @contextmanager
@@ -166,10 +183,12 @@ def build_detector(entry: DetectorEntry, published: Path, target: Path, photos: 
     outputs = _outputs(entry.family, source)
     save_checked(detector_graph(source, _preprocessing(entry), outputs), path)
 
-    def run_published(picture: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        return _join(_run_published(published, _network_input(picture, entry)), outputs)
+    original = _PublishedGraph(published)
 
-    proof = prove_detector(path, _about(entry, file_digest(published)), run_published, proof_pictures(photos))
+    def run_published(picture: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        return _join(original.run(_network_input(picture, entry)), outputs)
+
+    proof = prove_detector(path, _about(entry, file_digest(published), original), run_published, proof_pictures(photos))
     (target / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
     if proof.failures:
         raise ArtefactUnfit(f"the converted detector differs from {entry.file}: {'; '.join(proof.failures)}")
@@ -214,8 +233,9 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path, plan
         annotate(quantized, {"precision": "int8", "weight_bits": str(_WEIGHT_BITS), "measured_on": plan.measured_on})
         save_checked(quantized, graphs["int8-cpu"])
     faces = synthetic_pictures(_FACES, template.height, template.width)
-    reference = np.concatenate([_embed_published(published, _network_input(face[None], entry)) for face in faces])
-    proof = _prove(graphs, entry, file_digest(published), faces, reference)
+    original = _PublishedGraph(published)
+    reference = np.concatenate([original.embed(_network_input(face[None], entry)) for face in faces])
+    proof = _prove(graphs, _about(entry, file_digest(published), original), faces, reference)
     (target / PROOF).write_text(json.dumps(proof.record(), indent=2) + "\n")
     if not proof.passed:
         why = "; ".join(
@@ -248,8 +268,7 @@ def build_recognizer(entry: RecognizerEntry, published: Path, target: Path, plan
 
 def _prove(
     graphs: Mapping[GraphKind, Path],
-    entry: RecognizerEntry,
-    sha256: str,
+    about: dict[str, str],
     faces: NDArray[np.uint8],
     reference: NDArray[np.float32],
 ) -> Proof:
@@ -259,15 +278,15 @@ def _prove(
         pictures = f"{len(faces)} synthetic, seed 0"
         return prove(
             graphs,
-            Reference(_about(entry, sha256), stored, pictures, len(faces), reference),
+            Reference(about, stored, pictures, len(faces), reference),
             no_progress,
             run_here,
         )
 
 
-def _about(entry: DetectorEntry | RecognizerEntry, sha256: str) -> dict[str, str]:
+def _about(entry: DetectorEntry | RecognizerEntry, sha256: str, graph: "_PublishedGraph") -> dict[str, str]:
     """Return the description of a published graph as the reference of a proof."""
-    return {"file": entry.file, "sha256": sha256, "runtime": f"onnx reference {onnx.__version__}"}
+    return {"file": entry.file, "sha256": sha256, "runtime": graph.runtime}
 
 
 def _preprocessing(entry: DetectorEntry | RecognizerEntry) -> Preprocessing:
@@ -307,19 +326,49 @@ def _network_input(pictures: NDArray[np.uint8], entry: DetectorEntry | Recognize
     return np.ascontiguousarray((planes - np.float32(entry.mean)) / np.float32(entry.std))
 
 
-def _run_published(graph: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Run a published graph with ONNX's reference evaluator: ONNX Runtime rejects some block-quantised weights."""
-    try:
-        evaluator = ReferenceEvaluator(str(graph))
-        arrays = evaluator.run(None, {_input_name(graph): images})
-    except Exception as error:  # the evaluator raises many classes for unknown operators and wrong shapes
-        raise UnsupportedGraph(f"the published graph {graph.name} does not run: {error}") from error
-    return dict(zip(evaluator.output_names, arrays, strict=True))
+class _PublishedGraph:
+    """A published graph, which ONNX Runtime runs, or ONNX's reference evaluator where it cannot.
 
+    ONNX Runtime rejects some block-quantised weights, and pictures of another size than a graph states.
+    """
 
-def _embed_published(graph: Path, face: NDArray[np.float32]) -> NDArray[np.float32]:
-    (embedding,) = _run_published(graph, face).values()
-    return embedding
+    def __init__(self, graph: Path) -> None:
+        self._graph = graph
+        self._evaluator: ReferenceEvaluator | None = None
+        try:
+            self._plain: PlainGraph | None = PlainGraph(graph)
+        except InferenceFailed:
+            self._plain = None
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what has run the graph."""
+        return f"onnx reference {onnx.__version__}" if self._plain is None else self._plain.version
+
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return all outputs by name.
+
+        Raises:
+            UnsupportedGraph: The graph does not run.
+        """
+        if self._plain is not None:
+            try:
+                arrays = self._plain.run(images)
+            except InferenceFailed:
+                self._plain = None
+            else:
+                return dict(zip((output.name for output in self._plain.outputs), arrays, strict=True))
+        try:
+            self._evaluator = self._evaluator or ReferenceEvaluator(str(self._graph))
+            found = self._evaluator.run(None, {_input_name(self._graph): images})
+        except Exception as error:  # the evaluator raises many classes for unknown operators and wrong shapes
+            raise UnsupportedGraph(f"the published graph {self._graph.name} does not run: {error}") from error
+        return dict(zip(self._evaluator.output_names, found, strict=True))
+
+    def embed(self, face: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the only output, for one face."""
+        (embedding,) = self.run(face).values()
+        return embedding
 
 
 def _input_name(graph: Path) -> str:

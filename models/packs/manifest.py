@@ -1,5 +1,6 @@
 """Pack manifests: TOML files that list the files of a pack and their sources, validated when read."""
 
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -130,13 +131,49 @@ def read_manifest(path: Path) -> Manifest:
         ManifestInvalid: The file cannot be read or does not follow the format.
     """
     try:
-        return Manifest.model_validate(tomllib.loads(path.read_text()))
+        members = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ManifestInvalid(f"{path} cannot be read as a manifest: {error}") from error
+    return make_manifest(members, str(path))
+
+
+def make_manifest(members: dict[str, Any], where: str) -> Manifest:
+    """Make a manifest of its members.
+
+    Args:
+        members: The members.
+        where: Where they come from, for the message.
+
+    Raises:
+        ManifestInvalid: A member is missing, unknown or invalid.
+    """
+    try:
+        return Manifest.model_validate(members)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the manifest"
-        raise ManifestInvalid(f"{path}: {place}: {first['msg']}") from error
+        raise ManifestInvalid(f"{where}: {place}: {first['msg']}") from error
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return a manifest as TOML, which `read_manifest` reads."""
+    members = manifest.model_dump(mode="json", exclude_none=True)
+    files = members.pop("files")
+    tables = [name for name, value in members.items() if isinstance(value, dict)]
+    lines = [f"{name} = {_toml(value)}" for name, value in members.items() if name not in tables]
+    for table in tables:
+        lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in members[table].items())]
+    for file in files:
+        lines += ["", "[[files]]", *(f"{name} = {_toml(value)}" for name, value in file.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # strings and numbers are written alike in JSON and TOML
 
 
 def list_manifests() -> list[Manifest]:

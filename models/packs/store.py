@@ -8,8 +8,8 @@ from pathlib import Path
 
 from models.artefact.card import CONVERSION, DetectorCard, read_card
 from models.artefact.integrity import check_files, open_artefact
-from models.errors import ArtefactUnfit, PackDamaged, PackMissing
-from models.packs.manifest import Manifest
+from models.errors import ArtefactUnfit, ManifestInvalid, PackDamaged, PackMissing, PackUnknown
+from models.packs.manifest import Manifest, find_manifest, list_manifests, manifest_text, read_manifest
 
 DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY = "detector", "recognizer"
 
@@ -23,6 +23,39 @@ class PackStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    def manifests(self) -> list[Manifest]:
+        """Return the built-in manifests and those of added packs, each sorted by name."""
+        return [*list_manifests(), *(read_manifest(path) for path in sorted(self.root.glob("*.toml")))]
+
+    def find(self, name: str) -> Manifest:
+        """Return a manifest by the name of a built-in or added pack, or from a path that ends in `.toml`.
+
+        Raises:
+            PackUnknown: No pack has that name.
+            ManifestInvalid: The file is not a manifest.
+        """
+        added = self.root / f"{name}.toml"
+        if Path(name).name == name and added.is_file():
+            return read_manifest(added)
+        try:
+            return find_manifest(name)
+        except PackUnknown as error:
+            names = ", ".join(manifest.name for manifest in self.manifests())
+            raise PackUnknown(f"unknown pack {name!r}; available packs: {names}") from error
+
+    def add(self, manifest: Manifest) -> None:
+        """Store the manifest of a pack, so that `find` finds it; one that was added before under its name is replaced.
+
+        Raises:
+            ManifestInvalid: A built-in pack has the name.
+            OSError: The file system refused to write.
+        """
+        require_new_name(manifest)
+        self.root.mkdir(parents=True, exist_ok=True)
+        part = self.root / f".{manifest.name}.toml.part"
+        part.write_text(manifest_text(manifest))
+        part.replace(self.root / f"{manifest.name}.toml")
 
     def path(self, manifest: Manifest) -> Path:
         """Return the directory of a fetched pack.
@@ -60,6 +93,16 @@ class PackStore:
         except (PackMissing, PackDamaged, ArtefactUnfit):
             return False
         return True
+
+
+def require_new_name(manifest: Manifest) -> None:
+    """Refuse the name of a built-in pack.
+
+    Raises:
+        ManifestInvalid: A built-in pack has it.
+    """
+    if manifest.name in {built_in.name for built_in in list_manifests()}:
+        raise ManifestInvalid(f"{manifest.name} is the name of a built-in pack; choose another with --name")
 
 
 def _check_models(path: Path, manifest: Manifest) -> None:

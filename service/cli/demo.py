@@ -64,7 +64,7 @@ def demo(
         raise typer.BadParameter("give both photos, --a and --b, or neither")
     settings = load_settings()
     store = PackStore(settings.packs_dir)
-    fetch_with_progress(store, find_manifest(settings.pack))
+    fetch_with_progress(store, store.find(settings.pack))
     tune_with_progress(settings)
     annotated = settings.data_dir / "demo"
     annotated.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from models.errors import ParityFailed, VultusError
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.steps import SourceSpec
 from models.graph.quantize import WeightBits
-from models.packs import PackStore, find_manifest
+from models.packs import PackStore
 from models.pipeline import FaceCropper
 from models.serving.load import load_detector
 from models.text import printable
@@ -246,7 +246,8 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
 def _make_cropper(template: AlignmentTemplate) -> FaceCropper:
     """Return a cropper with the detector of the configured pack, which must be fetched already."""
     settings = load_settings()
-    detector = load_detector(PackStore(settings.packs_dir), find_manifest(settings.pack), settings.detection.options())
+    store = PackStore(settings.packs_dir)
+    detector = load_detector(store, store.find(settings.pack), settings.detection.options())
     return FaceCropper(detector, template, settings.image.limits())
 
 

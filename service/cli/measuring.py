@@ -19,7 +19,7 @@ from models.errors import ArtefactUnfit, StorageFailed
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.document import Evaluation
 from models.evaluation.reports.html import cell_text, write_report
-from models.packs import PackStore, find_manifest
+from models.packs import PackStore
 from models.photo_folders.formats import has_photo_suffix
 from models.runtime.session import Precision
 from models.serving.load import load_models
@@ -166,9 +166,10 @@ def evaluated_model(
     artefact = model or settings.model
     runtime = settings.runtime_options
     runtime = replace(runtime, engine=engine or runtime.engine, precision=precision or runtime.precision)
+    store = PackStore(settings.packs_dir)
     models = load_models(
-        PackStore(settings.packs_dir),
-        find_manifest(settings.pack),
+        store,
+        store.find(settings.pack),
         runtime,
         settings.detection.options(),
         settings.image.limits(),

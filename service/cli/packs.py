@@ -7,8 +7,9 @@ import typer
 from rich.table import Table
 
 from models.errors import VultusError
-from models.export.packs import fetch_pack
-from models.packs import Manifest, PackStore, find_manifest, list_manifests
+from models.export.insightface_directory import read_directory
+from models.export.packs import add_pack, fetch_pack
+from models.packs import Manifest, PackStore
 from service.cli.output import out, progress_bars, say
 from service.cli.tune import tune_with_progress
 from service.self_tuning import describe_tuning
@@ -25,10 +26,17 @@ def fetch_with_progress(store: PackStore, manifest: Manifest, mirror: Path | Non
         return fetch_pack(store, manifest, progress, mirror)
 
 
+def add_with_progress(store: PackStore, manifest: Manifest) -> Path:
+    """Convert the files of a pack, show progress, keep its manifest and return its directory."""
+    with progress_bars("bytes") as progress:
+        return add_pack(store, manifest, progress)
+
+
 @app.command("list")
 def list_packs() -> None:
     """List the known packs, the state of their files, and the data that their models were trained on."""
-    store, manifests = PackStore(load_settings().packs_dir), list_manifests()
+    store = PackStore(load_settings().packs_dir)
+    manifests = store.manifests()
     table = Table("pack", "contents", "licence", "state")
     for manifest in manifests:
         entries = (manifest.detector, manifest.recognizer)
@@ -49,8 +57,10 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a pack, convert its models and prove the conversion. A complete pack is not changed."""
-    settings, manifest = load_settings(), find_manifest(name)
-    path = fetch_with_progress(PackStore(settings.packs_dir), manifest, mirror)
+    settings = load_settings()
+    store = PackStore(settings.packs_dir)
+    manifest = store.find(name)
+    path = fetch_with_progress(store, manifest, mirror)
     say(f"{name} is complete: {path}")
     if manifest.kind == "models" and settings.pack in (name, manifest.name) and settings.model is None:
         tuning = tune_with_progress(settings)
@@ -59,16 +69,48 @@ def fetch(
 
 
 @app.command()
+def add(
+    directory: Annotated[
+        Path,
+        typer.Argument(help="Directory with the ONNX files of InsightFace, such as ~/.insightface/models/buffalo_l."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the pack; that of the directory if omitted.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights, as /v1/info shows it.")] = None,
+    detector: Annotated[str | None, typer.Option(help="File of the detector, if there are several.")] = None,
+    recognizer: Annotated[str | None, typer.Option(help="File of the recognizer, if there are several.")] = None,
+) -> None:
+    """Add InsightFace's detector and recognizer in a directory as a pack: convert them and prove the conversion.
+
+    Which file is which is told by inputs and outputs. Networks of landmarks and attributes are passed over.
+    """
+    found = read_directory(directory, name, licence, detector, recognizer)
+    manifest, store = found.manifest, PackStore(load_settings().packs_dir)
+    for entry, role in ((manifest.detector, "detector"), (manifest.recognizer, "recognizer")):
+        if entry is not None:
+            say(f"{role}: {entry.file}; licence: {entry.licence}")
+    if found.passed_over:
+        say(f"passed over: {', '.join(found.passed_over)}")
+    path = add_with_progress(store, manifest)
+    say(f"{manifest.name} is complete: {path}")
+    say(
+        f"Serve it with VULTUS_PACK={manifest.name}. It has no error rates yet, so it gives similarities without "
+        f"decisions; measure it on pictures of people you know: VULTUS_PACK={manifest.name} vultus calibrate DIRECTORY"
+    )
+
+
+@app.command()
 def verify(name: Name) -> None:
     """Check every file of a pack against its digest."""
-    path = PackStore(load_settings().packs_dir).verify(find_manifest(name))
+    store = PackStore(load_settings().packs_dir)
+    path = store.verify(store.find(name))
     say(f"{name} is intact: {path}")
 
 
 @app.command()
 def path(name: Name) -> None:
     """Print the directory of a pack."""
-    print(PackStore(load_settings().packs_dir).path(find_manifest(name)))  # noqa: T201  # plain text, for scripts
+    store = PackStore(load_settings().packs_dir)
+    print(store.path(store.find(name)))  # noqa: T201  # plain text, for scripts
 
 
 def _state(store: PackStore, manifest: Manifest) -> str:

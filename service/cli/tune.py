@@ -56,7 +56,8 @@ def tune(
     settings = load_settings()
     make_directory(settings.tunings_dir)  # before the measurement: an unwritable directory is reported now
     models = load_configured_models(settings)
-    pack = PackStore(settings.packs_dir).path(find_manifest(settings.pack))
+    store = PackStore(settings.packs_dir)
+    pack = store.path(store.find(settings.pack))
     directory = settings.model or pack / RECOGNIZER_DIRECTORY
     card, proof = open_artefact(directory)
     detection, device = settings.detection.options(), settings.runtime.options().device

@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 
 from models.errors import VultusError
-from models.packs import PackStore, find_manifest
+from models.packs import PackStore
 from service.doctor.findings import Finding
 from service.settings import Settings
 
 
 def check_model(settings: Settings) -> Iterator[Finding]:
     """Check the pack, the artefact and the calibration."""
+    store = PackStore(settings.packs_dir)
     try:
-        PackStore(settings.packs_dir).verify(find_manifest(settings.pack))
+        store.verify(store.find(settings.pack))
     except VultusError as error:
         yield Finding("model_unfit", "warning", str(error), f"vultus packs fetch {settings.pack}")
         return

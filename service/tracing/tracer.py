@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the extra `tracing`, which is imported only if traces are o
     from opentelemetry.trace import Span
 
 _FLUSH_MS = 3000
+_SHORTEST_MS = 0.5  # of a stage that has a span: a span takes 0.1 ms
 _NS = 1_000_000_000
 _SERVER_ERROR = 500
 
@@ -79,13 +80,19 @@ class Tracer:
         self._tracer.start_span(name, context=context, start_time=end - int(seconds * _NS)).end(end)
 
     def run_observer(self, role: Role, session: SessionDescription) -> RunObserver:
-        """Return what a batched session calls after each run: it records a span that links to the requests served."""
+        """Return what a batched session calls after each run.
+
+        It records a run that several requests share as a trace of its own, with a link to each of them. The run of one
+        request is what the stage of this request says.
+        """
         from opentelemetry.context import Context
         from opentelemetry.trace import Link
 
         described = {"vultus.model": role, "vultus.engine": session.engine, "vultus.precision": session.precision}
 
         def observe(images: int, seconds: float, deadlines: Sequence[Deadline | None]) -> None:
+            if len(deadlines) == 1:
+                return
             observers = dict.fromkeys(deadline.observer for deadline in deadlines if deadline is not None)
             traces = [each for each in observers if isinstance(each, RequestTrace) and each.is_sampled]
             if not traces:
@@ -93,8 +100,7 @@ class Tracer:
             end = time.time_ns()
             span = self._tracer.start_span(
                 f"run {role}",
-                # the run of one request is a part of it; a shared one is a trace of its own
-                context=traces[0].context if len(deadlines) == 1 else Context(),
+                context=Context(),
                 links=[Link(trace.span.get_span_context()) for trace in traces],
                 start_time=end - int(seconds * _NS),
                 attributes={**described, "vultus.batch_size": images, "vultus.requests": len(deadlines)},
@@ -131,7 +137,7 @@ class RequestTrace(StageObserver):
 
     def stage(self, name: str, milliseconds: float) -> None:
         """See `StageObserver.stage`."""
-        if self.is_sampled:
+        if milliseconds >= _SHORTEST_MS and self.is_sampled:
             self._tracer.span(name, self.context, milliseconds / 1000)
 
     def end(self, method: str, route: str, scheme: str, status: int, problem: str | None, request_id: str) -> None:
