@@ -382,9 +382,9 @@ class TraceSettings(_Group):
         Field(
             ge=0,
             le=1,
-            description="share of the requests that are traced, unless the client's `traceparent` decides; 1 for all",
+            description="share of the requests that are traced, unless the client's `traceparent` decides",
         ),
-    ] = 0.1
+    ] = 1.0
 
 
 class RequestSettings(_Group):

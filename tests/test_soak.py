@@ -15,7 +15,7 @@ def test_a_minute_of_load_loses_no_request_and_leaves_no_memory_or_file_open() -
     sent = sum(sum(part.statuses.values()) for part in run.parts)
     assert sent >= 0.9 * run.rate * SECONDS
     assert run.log_lines >= sent
-    assert run.spans > 0.02 * sent  # one request in ten is traced
+    assert run.spans >= 3 * sent  # a span for each request, and for most of its stages
     assert run.growth_mb < 20
     second_half = run.parts[len(run.parts) // 2 :]
     assert max(part.descriptors for part in second_half) <= max(part.descriptors for part in run.parts[:2]) + 16

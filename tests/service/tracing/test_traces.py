@@ -30,10 +30,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[t
     environment = own_galleries(tmp_path_factory.mktemp("galleries"))
     photo = (photos / "astronaut.png").read_bytes()
     with Receiver().running() as receiver:
-        with (
-            serving({**environment, "VULTUS_TRACE__ENDPOINT": receiver.address, "VULTUS_TRACE__SHARE": "1"}) as server,
-            client_of(server) as http,
-        ):
+        with serving({**environment, "VULTUS_TRACE__ENDPOINT": receiver.address}) as server, client_of(server) as http:
             pair = {"probe": photo, "reference": (photos / "group.jpg").read_bytes()}
             answers = [
                 http.post("/v1/verify", files=pair, data={"faces": "largest"}, headers={"traceparent": PARENT}),
