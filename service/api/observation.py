@@ -52,10 +52,14 @@ _REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
 _log = logging.getLogger("vultus.access")
 
 
+def known_method(method: str) -> str:
+    """Return a method of HTTP as it is, and any other word as `_OTHER`."""
+    return method if method in _METHODS else _OTHER_METHOD
+
+
 def count_answer(metrics: Metrics, answered: Answered) -> None:
     """Count an answered request."""
-    method = answered.method if answered.method in _METHODS else _OTHER_METHOD
-    metrics.observe_request(method, answered.route, answered.status, answered.seconds)
+    metrics.observe_request(known_method(answered.method), answered.route, answered.status, answered.seconds)
     metrics.observe_stages(answered.stage_ms)
     if answered.problem in _REFUSALS:
         metrics.count_refusal(answered.problem)

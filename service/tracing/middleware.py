@@ -4,6 +4,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import PUBLIC_PATHS
+from service.api.observation import known_method
 from service.api.request_state import PROBLEM, REQUEST_ID, TRACE
 from service.tracing.tracer import Tracer
 
@@ -20,7 +21,7 @@ class TracingMiddleware:
         if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
             await self._app(scope, receive, send)
             return
-        trace = self._tracer.begin(Headers(scope=scope), scope["method"])
+        trace = self._tracer.begin(Headers(scope=scope))
         scope["state"][TRACE] = trace
         status = 0
 
@@ -34,6 +35,6 @@ class TracingMiddleware:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            state = scope["state"]
+            state, method = scope["state"], known_method(scope["method"])
             route = getattr(scope.get("route"), "path", "")
-            trace.end(scope["method"], route, scope["scheme"], status, state.get(PROBLEM), state[REQUEST_ID])
+            trace.end(method, route, scope["scheme"], status, state.get(PROBLEM), state[REQUEST_ID])

@@ -22,9 +22,11 @@ if TYPE_CHECKING:  # the extra `tracing`, which is imported only if traces are o
     from opentelemetry.trace import Span
 
 _FLUSH_MS = 3000
+_SHARED = 2  # requests
 _SHORTEST_MS = 0.5  # of a stage that has a span: a span takes 0.1 ms
 _NS = 1_000_000_000
 _SERVER_ERROR = 500
+_UNNAMED = "request"  # until its route is known
 
 
 class Tracer:
@@ -61,17 +63,16 @@ class Tracer:
         self._provider.force_flush(_FLUSH_MS)
         self._provider.shutdown()
 
-    def begin(self, headers: Mapping[str, str], method: str) -> "RequestTrace":
+    def begin(self, headers: Mapping[str, str]) -> "RequestTrace":
         """Begin the span of a request, in the trace that its W3C headers name.
 
         Args:
             headers: Headers of the request by their names in lower case.
-            method: Method of the request.
         """
         from opentelemetry.trace import SpanKind, set_span_in_context
 
         parent = self._propagator.extract(headers)
-        span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER)
+        span = self._tracer.start_span(_UNNAMED, context=parent, kind=SpanKind.SERVER)
         return RequestTrace(self, span, set_span_in_context(span))
 
     def span(self, name: str, context: "Context", seconds: float) -> None:
@@ -91,11 +92,10 @@ class Tracer:
         described = {"vultus.model": role, "vultus.engine": session.engine, "vultus.precision": session.precision}
 
         def observe(images: int, seconds: float, deadlines: Sequence[Deadline | None]) -> None:
-            if len(deadlines) == 1:
-                return
-            observers = dict.fromkeys(deadline.observer for deadline in deadlines if deadline is not None)
+            requests = [deadline for deadline in dict.fromkeys(deadlines) if deadline is not None]
+            observers = [request.observer for request in requests]
             traces = [each for each in observers if isinstance(each, RequestTrace) and each.is_sampled]
-            if not traces:
+            if len(requests) < _SHARED or not traces:
                 return
             end = time.time_ns()
             span = self._tracer.start_span(
@@ -103,7 +103,7 @@ class Tracer:
                 context=Context(),
                 links=[Link(trace.span.get_span_context()) for trace in traces],
                 start_time=end - int(seconds * _NS),
-                attributes={**described, "vultus.batch_size": images, "vultus.requests": len(deadlines)},
+                attributes={**described, "vultus.batch_size": images, "vultus.requests": len(requests)},
             )
             span.end(end)
 
@@ -144,7 +144,7 @@ class RequestTrace(StageObserver):
         """End the span of the request.
 
         Args:
-            method: Method of the request.
+            method: Method of the request; `_OTHER` for one that HTTP does not know.
             route: Template of its path; empty if it matched none.
             scheme: `http` or `https`.
             status: Status of the response; 0 if the client left before.

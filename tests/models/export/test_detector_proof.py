@@ -119,13 +119,13 @@ def test_a_built_detector_has_its_proof_on_its_card(
     monkeypatch.setattr(packs, "detector_graph", lambda *_: model)
     monkeypatch.setattr(packs, "save_checked", lambda found, path: onnx.save(found, path))
     monkeypatch.setattr(packs, "_network_input", lambda picture, _: picture)
-    monkeypatch.setattr(packs, "_run_published", lambda _, picture: mean_color(picture))
+    monkeypatch.setattr(packs._PublishedGraph, "run", lambda _, picture: mean_color(picture))
     monkeypatch.setattr(packs, "_join", lambda outputs, _: outputs)
     packs.build_detector(entry, graph, tmp_path / "built")
     card = read_card(tmp_path / "built", DetectorCard)
     assert set(card.files) == {"detector.onnx", PROOF}
     assert json.loads((tmp_path / "built" / PROOF).read_text())["passed"]
-    monkeypatch.setattr(packs, "_run_published", lambda _, picture: mean_color(255 - picture))
+    monkeypatch.setattr(packs._PublishedGraph, "run", lambda _, picture: mean_color(255 - picture))
     with pytest.raises(ArtefactUnfit, match="the converted detector differs from"):
         packs.build_detector(entry, graph, tmp_path / "other")
     assert not json.loads((tmp_path / "other" / PROOF).read_text())["passed"]

@@ -36,6 +36,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator[t
                 http.post("/v1/verify", files=pair, data={"faces": "largest"}, headers={"traceparent": PARENT}),
                 http.get("/v1/galleries/family/subjects/ada%20lovelace"),
                 http.post("/v1/detect", content=b"x", headers={"Content-Type": "image/png"}),
+                http.request("PROPFIND", "/v1/info"),
             ]
 
             def embed(_: int) -> httpx2.Response:
@@ -83,11 +84,13 @@ def test_a_shared_run_links_to_the_requests_that_it_served(traced: tuple[list[An
 
 
 def test_errors_are_named_and_nothing_is_personal(traced: tuple[list[Any], list[httpx2.Response]]) -> None:
-    spans, (_, unknown, refused, *_) = traced
+    spans, (_, unknown, refused, other, *_) = traced
     assert (unknown.status_code, refused.status_code) == (404, 415)
     (span,) = [span for span in spans if attributes(span).get("http.response.status_code") == 404]
     assert span.name == "GET /v1/galleries/{gallery}/subjects/{subject}"
     assert attributes(span)["error.type"] == "gallery_unknown"
+    assert other.status_code == 405
+    assert "_OTHER" in {attributes(each).get("http.request.method") for each in spans}
     everything = " ".join(f"{span.name} {attributes(span)}" for span in spans).lower()
     assert not re.search(r"lovelace|family|127\.0\.0\.1", everything)
 
@@ -108,8 +111,8 @@ def test_requests_are_answered_without_a_receiver(tmp_path: Path) -> None:
 def test_a_share_of_the_requests_is_traced() -> None:
     assert Settings().trace.endpoint is None
     tracer = Tracer(TraceSettings(endpoint="http://127.0.0.1:9/v1/traces", share=0))
-    assert not tracer.begin({}, "GET").is_sampled
-    assert tracer.begin({"traceparent": PARENT}, "GET").is_sampled
+    assert not tracer.begin({}).is_sampled
+    assert tracer.begin({"traceparent": PARENT}).is_sampled
     tracer._provider.shutdown()
 
 
