@@ -55,8 +55,8 @@ VOLUME ["/var/lib/vultus/galleries", "/var/lib/vultus/security", "/var/lib/vultu
 ENV PATH=/opt/vultus/bin:$PATH VULTUS_DATA_DIR=/var/lib/vultus PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=12s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=11)"]
 # start
 CMD ["vultus", "serve", "--host", "0.0.0.0", "--port", "8000"]
 

@@ -89,6 +89,7 @@ def create_app(
         docs_url=None,  # these pages would load scripts from another server; see `routes.docs`
         redoc_url=None,
         generate_unique_id_function=_operation_id,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it would name paths
         redirect_slashes=False,  # the redirection would lead to whatever host the request names
     )
     app.state.backend = Backend(

@@ -22,7 +22,10 @@ _SPDX = {  # of packages that name no SPDX licence
 }
 _DECLARED_ELSEWHERE = {"protobuf": "BSD-3-Clause"}  # https://github.com/protocolbuffers/protobuf/blob/main/LICENSE
 _BUNDLED = {
-    "opencv-python-headless": "FFmpeg (LGPL-2.1-or-later)",
+    "faiss-cpu": "libgfortran and libgomp (GPL-3.0 with the GCC exception), libquadmath (LGPL-2.1-or-later)",
+    "numpy": "libgfortran (GPL-3.0 with the GCC exception), libquadmath (LGPL-2.1-or-later)",
+    "opencv-python-headless": "FFmpeg (LGPL-2.1-or-later), libgfortran (GPL-3.0 with the GCC exception), "
+    "libquadmath (LGPL-2.1-or-later), OpenSSL 1.1.1 (OpenSSL licence)",
     "pillow-heif": "libheif and libde265 (LGPL-3.0-or-later), x265 (GPL-2.0-or-later)",
 }
 """Libraries in the wheels of packages whose licences ask more of who passes the image on than the package does."""

@@ -52,7 +52,7 @@ class AccessMiddleware:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it before anything of its body is read."""
-        if scope["type"] != "http" or _path(scope) in PUBLIC_PATHS:
+        if scope["type"] != "http" or path_of(scope) in PUBLIC_PATHS:
             await self._app(scope, receive, send)
             return
         with ExitStack() as in_progress:
@@ -114,7 +114,7 @@ def client_of(request: Request) -> str:
     return key.id if key else ""
 
 
-def _path(scope: AsgiScope) -> str:
+def path_of(scope: AsgiScope) -> str:
     """Return the path of a request as the routes see it."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))

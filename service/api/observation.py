@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.deadline import Deadline
 from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID, TRACE
-from service.errors import RetryLater
+from service.errors import INTERNAL_CODE, RetryLater
 from service.metrics.instruments import Metrics
 from service.tracing.tracer import RequestTrace
 
@@ -47,6 +47,7 @@ _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "P
 _OTHER_METHOD = "_OTHER"  # of OpenTelemetry's conventions: a client may send any word, and each would be a series
 _PROBES = frozenset({"/healthz", "/livez", "/readyz", "/startupz"})  # asked every few seconds
 _OK = 200
+INTERNAL_STATUS = 500
 _REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
 
 _log = logging.getLogger("vultus.access")
@@ -108,6 +109,10 @@ class ObservationMiddleware:
 
         try:
             await self._app(scope, receive, send_and_note)
+        except Exception:  # the server answers it, outside of all middleware
+            status = status or INTERNAL_STATUS
+            scope["state"].setdefault(PROBLEM, INTERNAL_CODE)
+            raise
         finally:
             if status:
                 answered = _answered(scope, status, time.perf_counter() - began)

@@ -1,11 +1,12 @@
-"""ASGI middleware that traces requests, except probes."""
+"""ASGI middleware that traces requests, except probes and the pages of the API."""
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.access import PUBLIC_PATHS
-from service.api.observation import known_method
+from service.api.access import PUBLIC_PATHS, path_of
+from service.api.observation import INTERNAL_STATUS, known_method
 from service.api.request_state import PROBLEM, REQUEST_ID, TRACE
+from service.errors import INTERNAL_CODE
 from service.tracing.tracer import Tracer
 
 
@@ -18,7 +19,7 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request in a span of its own, and name the span in the header `traceresponse`."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
+        if scope["type"] != "http" or path_of(scope) in PUBLIC_PATHS:
             await self._app(scope, receive, send)
             return
         trace = self._tracer.begin(Headers(scope=scope))
@@ -34,6 +35,10 @@ class TracingMiddleware:
 
         try:
             await self._app(scope, receive, send_and_note)
+        except Exception:  # the server answers it, outside of all middleware
+            status = status or INTERNAL_STATUS
+            scope["state"].setdefault(PROBLEM, INTERNAL_CODE)
+            raise
         finally:
             state, method = scope["state"], known_method(scope["method"])
             route = getattr(scope.get("route"), "path", "")

@@ -4,6 +4,7 @@ Names of attributes follow the semantic conventions of OpenTelemetry for HTTP sp
 of a gallery or subject, or an address.
 """
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # the extra `tracing`, which is imported only if traces are o
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
-_FLUSH_MS = 3000
+_CLOSE_S = 3.0
 _SHARED = 2  # requests
 _SHORTEST_MS = 0.5  # of a stage that has a span: a span takes 0.1 ms
 _NS = 1_000_000_000
@@ -44,24 +45,28 @@ class Tracer:
         """
         require_extra("tracing")
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        self._provider = TracerProvider(
-            sampler=ParentBasedTraceIdRatio(settings.share),
-            resource=Resource.create({"service.name": "vultus", "service.version": VERSION}),
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=settings.endpoint)))
+        described = Resource.create().merge(Resource({"service.name": "vultus", "service.version": VERSION}))
+        resource = described.merge(OTELResourceDetector().detect())  # the variables of OpenTelemetry win
+        processor = BatchSpanProcessor(exporter or OTLPSpanExporter(endpoint=settings.endpoint))
+        self._provider = TracerProvider(ParentBasedTraceIdRatio(settings.share), resource)
+        runs = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False)  # of requests that are traced
+        for provider in (self._provider, runs):
+            provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("vultus", VERSION)
+        self._runs = runs.get_tracer("vultus", VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Send what is left, within some seconds."""
-        self._provider.force_flush(_FLUSH_MS)
-        self._provider.shutdown()
+        """Send what is left, within some seconds; a receiver that hangs does not keep the service from ending."""
+        closing = threading.Thread(target=self._provider.shutdown, name="close-traces", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
 
     def begin(self, headers: Mapping[str, str]) -> "RequestTrace":
         """Begin the span of a request, in the trace that its W3C headers name.
@@ -98,7 +103,7 @@ class Tracer:
             if len(requests) < _SHARED or not traces:
                 return
             end = time.time_ns()
-            span = self._tracer.start_span(
+            span = self._runs.start_span(
                 f"run {role}",
                 context=Context(),
                 links=[Link(trace.span.get_span_context()) for trace in traces],

@@ -152,3 +152,20 @@ def test_similarities_near_the_thresholds_are_counted_beside_what_the_calibratio
     assert (first.threshold, last.threshold) == (thresholds[0], thresholds[-1])
     shown = value(scraped(guarded, guarded.key("metrics")), "vultus_calibrated_share_between_thresholds")
     assert shown == pytest.approx(max(first.rate - last.rate, last.fnmr - first.fnmr))
+
+
+def test_a_fault_of_the_program_is_counted(
+    guarded: Guarded, fake_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers it outside of all middleware."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fake_models.pipeline, "detect", fail)
+    photo = {"files": {"images": faces_png(1)}, "headers": guarded.key("detect")}
+    with pytest.raises(ZeroDivisionError):  # the client of the tests raises what the server logs
+        guarded.client.post("/v1/detect", **photo)  # type: ignore[arg-type]
+    found = scraped(guarded, guarded.key("metrics", name="b"))
+    labels = {"http_route": "/v1/detect", "http_response_status_code": "500"}
+    assert total(found, "http_server_request_duration_seconds_count", **labels) == 1

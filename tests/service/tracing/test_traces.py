@@ -1,6 +1,8 @@
 """Traces of the real service, received by a server of OTLP over HTTP that decodes them with the official messages."""
 
+import asyncio
 import re
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +11,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from models import extras
 from models.errors import ExtraMissing
 from service.settings import Settings, TraceSettings
+from service.tracing.middleware import TracingMiddleware
 from service.tracing.tracer import Tracer
 from tests.otlp import Receiver
 from tests.service.test_end_to_end import client_of, own_galleries, serving
@@ -120,3 +125,36 @@ def test_a_missing_extra_has_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(extras, "find_spec", lambda name: None if "opentelemetry" in name else object())
     with pytest.raises(ExtraMissing, match="tracing"):
         Tracer(TraceSettings(endpoint="http://127.0.0.1:9/v1/traces"))
+
+
+def test_a_receiver_that_hangs_does_not_keep_the_service_from_ending() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracer = Tracer(TraceSettings(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"))
+        tracer.begin({}).end("GET", "/v1/info", "http", 200, None, "a")
+        began = time.monotonic()
+        tracer.close()
+        assert time.monotonic() - began < 5
+
+
+def test_a_fault_of_the_program_is_an_error_of_its_span() -> None:
+    exporter = InMemorySpanExporter()
+    tracer = Tracer(TraceSettings(endpoint="http://127.0.0.1:9/v1/traces"), exporter)
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    scope = {
+        "type": "http",
+        "path": "/",
+        "method": "GET",
+        "scheme": "http",
+        "headers": [],
+        "state": {"request_id": "a"},
+    }
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(TracingMiddleware(fail, tracer)(scope, fail, fail))  # type: ignore[arg-type]
+    tracer.close()
+    (span,) = exporter.get_finished_spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert (span.attributes["http.response.status_code"], span.attributes["error.type"]) == (500, "internal_error")
