@@ -86,7 +86,9 @@ class FakeDetector:
         count = int(image[0, 0, 0])
         points = np.array(TEMPLATES["arcface-112"].points, np.float32) / 4
         return [
-            Face(np.array([8 * n, 0, 8 * n + 8 + n, 20], np.float32), np.add(points, [8 * n, 0]), max(0.0, 0.9 - n / 100))
+            Face(
+                np.array([8 * n, 0, 8 * n + 8 + n, 20], np.float32), np.add(points, [8 * n, 0]), max(0.0, 0.9 - n / 100)
+            )
             for n in range(count)
         ]
 
