@@ -17,7 +17,7 @@ from service.api.auditing import Auditor
 from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
-from service.api.observation import ObservationMiddleware, count_answer, log_answer
+from service.api.observation import ObservationMiddleware, Observer, count_answer, log_answer
 from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
 from service.api.routes import KEY_ROUTER, ROUTERS
@@ -30,7 +30,6 @@ from service.operations.reference_cache import ReferenceCache
 from service.security.guard import Guard
 from service.security.keys.store import KeyStore
 from service.settings import Settings
-from service.tracing.middleware import TracingMiddleware
 from service.tracing.tracer import Tracer
 from service.version import VERSION
 
@@ -123,9 +122,8 @@ def create_app(
             expose_headers=[HEADER, "Retry-After", "Server-Timing"],
         )
     app.add_middleware(TrustedOriginsMiddleware, hosts=settings.http.trusted_hosts, origins=settings.http.cors_origins)
-    app.add_middleware(ObservationMiddleware, observers=[partial(count_answer, metrics), log_answer])
-    if tracer is not None:
-        app.add_middleware(TracingMiddleware, tracer=tracer)
+    observers: list[Observer] = [partial(count_answer, metrics), log_answer]
+    app.add_middleware(ObservationMiddleware, observers=observers, tracer=tracer)
     app.add_middleware(RequestIdMiddleware)
     metrics.registry.register(
         ServiceState(lambda: app.state.backend.models, galleries, admission, settings.request.workers, audit)

@@ -1,17 +1,19 @@
-"""Observation of answered requests, for metrics and the access log."""
+"""Observation of requests, for metrics, the access log and traces."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.deadline import Deadline
+from service.api.access import PUBLIC_PATHS, path_of
 from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID, TRACE
 from service.errors import INTERNAL_CODE, RetryLater
 from service.metrics.instruments import Metrics
-from service.tracing.tracer import RequestTrace
+from service.tracing.tracer import RequestTrace, Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "P
 _OTHER_METHOD = "_OTHER"  # of OpenTelemetry's conventions: a client may send any word, and each would be a series
 _PROBES = frozenset({"/healthz", "/livez", "/readyz", "/startupz"})  # asked every few seconds
 _OK = 200
-INTERNAL_STATUS = 500
+_INTERNAL = 500
 _REFUSALS = frozenset(error.code for error in RetryLater.__subclasses__())
 
 _log = logging.getLogger("vultus.access")
@@ -87,37 +89,48 @@ def log_answer(answered: Answered) -> None:
 
 
 class ObservationMiddleware:
-    """ASGI middleware that tells observers of each answered request. It does not touch bodies."""
+    """ASGI middleware that tells observers of each answered request, and traces it. It does not touch bodies."""
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer], tracer: Tracer | None = None) -> None:
         self._app = app
         self._observers = observers
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, and observe it unless its client has left before the response began."""
+        """Answer a request, and observe it unless its client has left before the response began.
+
+        Requests other than probes and those for the pages of the API have a span, which `traceresponse` names.
+        """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         status = 0
+        trace: RequestTrace | None = None
+        if self._tracer is not None and path_of(scope) not in PUBLIC_PATHS:
+            trace = scope["state"][TRACE] = self._tracer.begin(Headers(scope=scope))
 
         async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if trace is not None:
+                    MutableHeaders(scope=message)["traceresponse"] = trace.response_header
             await send(message)
 
         try:
             await self._app(scope, receive, send_and_note)
         except Exception:  # the server answers it, outside of all middleware
-            status = status or INTERNAL_STATUS
+            status = status or _INTERNAL
             scope["state"].setdefault(PROBLEM, INTERNAL_CODE)
             raise
         finally:
-            if status:
-                answered = _answered(scope, status, time.perf_counter() - began)
-                for observe in self._observers:
-                    observe(answered)
+            answered = _answered(scope, status, time.perf_counter() - began)
+            for observe in self._observers if status else ():
+                observe(answered)
+            if trace is not None:
+                method = known_method(answered.method)
+                trace.end(method, answered.route, scope["scheme"], status, answered.problem, answered.request_id)
 
 
 def _answered(scope: Scope, status: int, seconds: float) -> Answered:

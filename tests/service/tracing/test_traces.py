@@ -16,8 +16,8 @@ from opentelemetry.trace import StatusCode
 
 from models import extras
 from models.errors import ExtraMissing
+from service.api.observation import ObservationMiddleware
 from service.settings import Settings, TraceSettings
-from service.tracing.middleware import TracingMiddleware
 from service.tracing.tracer import Tracer
 from tests.otlp import Receiver
 from tests.service.test_end_to_end import client_of, own_galleries, serving
@@ -152,7 +152,7 @@ def test_a_fault_of_the_program_is_an_error_of_its_span() -> None:
         "state": {"request_id": "a"},
     }
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(TracingMiddleware(fail, tracer)(scope, fail, fail))  # type: ignore[arg-type]
+        asyncio.run(ObservationMiddleware(fail, [], tracer)(scope, fail, fail))  # type: ignore[arg-type]
     tracer.close()
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
