@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -16,6 +17,13 @@ from service.audit.records import Event
 from service.cli.auditing import audited, opened_keys
 from service.cli.output import out, say
 from service.errors import KeyInvalid
+from service.security.keys.protocols import (
+    REKOGNITION_SCOPES,
+    SERVICE_SCOPES,
+    CompreFaceService,
+    Protocol,
+    access_key_id,
+)
 from service.security.keys.rates import parse_lifetime
 from service.security.keys.store import Key, KeyRequest
 from service.security.keys.tokens import Token
@@ -36,8 +44,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def create(
     name: Annotated[str, typer.Argument(help="A name by which you know the key.")],
     scope: Annotated[
-        list[str], typer.Option(help=f"What it may do, separated by commas or repeated: {', '.join(SCOPES)}.")
-    ],
+        list[str] | None,
+        typer.Option(help=f"What it may do, separated by commas or repeated: {', '.join(SCOPES)}."),
+    ] = None,
     gallery: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,13 +56,22 @@ def create(
     rate: Annotated[str | None, typer.Option(help="Maximum rate of its requests, such as 50/s or 100/min.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Maximum number of its requests at the same time.")] = None,
     expires: Annotated[str | None, typer.Option(help="Time after which it expires, such as 12h or 90d.")] = None,
+    compreface: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVICE",
+            help="Make a key for clients of CompreFace, of one of its services: recognition (with --gallery), "
+            "detection or verification.",
+        ),
+    ] = None,
+    aws: Annotated[bool, typer.Option("--aws", help="Make an access key for clients of Amazon Rekognition.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it. It is shown once; only a digest of it is stored."""
-    scopes = [_scope(word) for words in scope for word in words.split(",")]
+    protocol, service, scopes = _protocol(scope, compreface, aws)
     lifetime = None if expires is None else parse_lifetime(expires)
     with opened_keys() as keys, audited("vultus keys create", keys) as record:
-        request = KeyRequest(name, scopes, gallery or None, rate, concurrency, lifetime)
+        request = KeyRequest(name, scopes, gallery or None, rate, concurrency, lifetime, protocol, service)
         key, _ = keys.create(request, partial(_show_new, as_json=as_json))
         record([Event("create_key", key=key.id)])
 
@@ -66,7 +84,7 @@ def list_all(as_json: AsJson = False) -> None:
     if as_json:
         say(json.dumps([key.described() for key in found]))
         return
-    table = Table("id", "name", "scopes", "galleries", "limits", "state", "last used")
+    table = Table("id", "name", "protocol", "scopes", "galleries", "limits", "state", "last used")
     for column in table.columns:
         column.overflow = "fold"  # names must not be truncated
     now = time.time()
@@ -75,6 +93,7 @@ def list_all(as_json: AsJson = False) -> None:
         table.add_row(
             key.id,
             escape(printable(key.name)),
+            " ".join(filter(None, (key.protocol, key.service))),
             ", ".join(in_order(key.grant.scopes)),
             "all" if key.grant.galleries is None else escape(printable(", ".join(key.grant.galleries))),
             ", ".join(filter(None, limits)) or "none",
@@ -111,6 +130,26 @@ def rotate(
         record([Event("rotate_key", key=key.id)])
 
 
+def _protocol(
+    scope: list[str] | None, compreface: str | None, aws: bool
+) -> tuple[Protocol, CompreFaceService | None, Sequence[Scope]]:
+    """Return the protocol of a new key, its service and its scopes.
+
+    Raises:
+        KeyInvalid: The options do not go together, or a word is not a scope or a service.
+    """
+    if (scope is not None) + (compreface is not None) + aws != 1:
+        raise KeyInvalid("give one of --scope, --compreface and --aws; the last two have the scopes of their clients")
+    if scope is not None:
+        return "vultus", None, [_scope(word) for words in scope for word in words.split(",")]
+    if aws:
+        return "rekognition", None, REKOGNITION_SCOPES
+    for service, scopes in SERVICE_SCOPES.items():
+        if service == compreface:
+            return "compreface", service, scopes
+    raise KeyInvalid(f"{str(compreface)[:40]!r} is not a service; the services are {', '.join(SERVICE_SCOPES)}")
+
+
 def _scope(word: str) -> Scope:
     for scope in SCOPES:
         if scope == word.strip():
@@ -125,8 +164,12 @@ def _show_new(key: Key, token: Token, as_json: bool) -> None:
         StorageFailed: The output cannot be written.
     """
     lines = [f"key {key.id} ({key.name}); it is not shown again:", token.text]
+    secret = {"key": token.text}
+    if key.protocol == "rekognition":
+        lines = [lines[0], f"aws_access_key_id = {access_key_id(key.id)}", f"aws_secret_access_key = {token.text}"]
+        secret = {"secret_access_key": token.text}
     if as_json:
-        lines = [json.dumps({**key.described(), "key": token.text})]
+        lines = [json.dumps({**key.described(), **secret})]
     try:
         for line in lines:
             say(line)

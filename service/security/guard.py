@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.errors import KeyMissing
-from service.security.keys.keyring import Keyring
+from service.errors import KeyMissing, KeyWrong
+from service.security.keys.keyring import Keyring, SigningKey
 from service.security.keys.store import Key
 from service.security.scopes import EVERYTHING, Grant
 
@@ -65,6 +65,39 @@ class Guard:
         if token is None and self._open_to == "loopback" and from_loopback and is_first:
             return _OPEN
         raise KeyMissing("send a key, as `Authorization: Bearer <key>` or as `X-Api-Key: <key>`")
+
+    def admit_uuid(self, text: str) -> Access:
+        """Return what a request with a key of CompreFace's protocol may do.
+
+        Raises:
+            KeyMalformed: The key is not a UUID.
+            KeyWrong: No such key was made.
+            KeyRevoked: The key was revoked.
+            KeyExpired: The key has expired.
+            StoreFailed: The file system refused a read.
+        """
+        key = self._require_keyring().authenticate_uuid(text)
+        return Access(key.grant, key)
+
+    def signing_key(self, access_key_id: str) -> SigningKey:
+        """Return the key with which a request was signed, if its signature is right.
+
+        Raises:
+            KeyMalformed: The text is not the id of an access key.
+            KeyWrong: No such key was made, or it is no longer valid.
+            StoreFailed: The file system refused a read.
+        """
+        return self._require_keyring().signing_key(access_key_id)
+
+    def admit_signed(self, key: Key) -> Access:
+        """Return what a request may do whose signature was verified."""
+        self._require_keyring().note_use(key)
+        return Access(key.grant, key)
+
+    def _require_keyring(self) -> Keyring:
+        if self._keyring is None:
+            raise KeyWrong("this service has no keys")
+        return self._keyring
 
     def recheck(self, access: Access) -> None:
         """Refuse a request that was admitted and has gone on for a while, if it would not be admitted any more.

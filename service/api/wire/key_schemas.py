@@ -6,6 +6,7 @@ from pydantic import FailFast, Field
 
 from service.api.wire.requests import RequestModel
 from service.api.wire.responses import ResponseModel
+from service.security.keys.protocols import CompreFaceService, Protocol
 from service.security.keys.rates import parse_lifetime
 from service.security.keys.store import MAX_CONCURRENCY, MAX_GALLERIES, Key, KeyRequest
 from service.security.keys.tokens import Token
@@ -75,6 +76,12 @@ class KeyOut(ResponseModel):
     galleries: Annotated[list[str] | None, Field(description="`null` for all galleries.")]
     rate: str | None
     concurrency: int | None
+    protocol: Annotated[
+        Protocol,
+        Field(description="The protocol of its clients: `vultus`, or that of CompreFace or Amazon Rekognition."),
+    ]
+    service: Annotated[CompreFaceService | None, Field(description="The service of a key of CompreFace's protocol.")]
+    access_key_id: Annotated[str | None, Field(description="The public id of an access key of Rekognition's protocol.")]
     created: str
     expires: str | None
     revoked: str | None
@@ -89,7 +96,10 @@ class KeyOut(ResponseModel):
 class KeyCreated(KeyOut):
     """A new key with its secret."""
 
-    key: Annotated[str, Field(description="The key. It is shown once; only a digest of it is stored.")]
+    key: Annotated[
+        str,
+        Field(description="The key, or the secret access key. It is shown once; a digest of it is stored."),
+    ]
 
     @classmethod
     def with_token(cls, key: Key, token: Token) -> "KeyCreated":

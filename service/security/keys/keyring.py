@@ -5,15 +5,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from models.errors import VultusError
 from service.errors import KeyExpired, KeyRevoked, KeyWrong
+from service.security.keys.protocols import Protocol, parse_access_key_id, parse_uuid
 from service.security.keys.store import Key, KeyStore
-from service.security.keys.tokens import new_token, parse_token
+from service.security.keys.tokens import Token, new_token, parse_token
 
 _FLUSH_S = 10.0  # within which the last use of a key is stored
 
 _log = logging.getLogger("vultus")
+
+
+class SigningKey(NamedTuple):
+    """A live key whose clients sign requests, and its secret."""
+
+    key: Key
+    secret: str
 
 
 class Keyring:
@@ -59,15 +68,47 @@ class Keyring:
             KeyExpired: The key has expired.
             StoreFailed: The file system refused a read.
         """
-        token = parse_token(text)
+        return self._authenticate(parse_token(text), "vultus")
+
+    def authenticate_uuid(self, text: str) -> Key:
+        """Return the live key of CompreFace's protocol of a text like `authenticate`.
+
+        Raises:
+            KeyMalformed: The text is not a UUID.
+            KeyWrong: No such key was made.
+            KeyRevoked: The key was revoked.
+            KeyExpired: The key has expired.
+            StoreFailed: The file system refused a read.
+        """
+        return self._authenticate(parse_uuid(text), "compreface")
+
+    def signing_key(self, access_key_id: str) -> SigningKey:
+        """Return the live key with whose secret a request was signed, if the signature is right; see `note_use`.
+
+        Raises:
+            KeyMalformed: The text is not the id of an access key.
+            KeyWrong: No such key was made, or it was revoked or has expired, which only who has the secret may learn.
+            StoreFailed: The file system refused a read.
+        """
+        self._read_if_changed()
+        key = self._keys.get(parse_access_key_id(access_key_id))
+        if key is None or key.protocol != "rekognition" or not key.is_live(self._clock()):
+            raise KeyWrong("no such access key was made, or it is no longer valid")
+        return SigningKey(key, self._store.secret_of(key))
+
+    def note_use(self, key: Key) -> None:
+        """Note that a key was used, so that it is stored."""
+        with self._using:
+            self._used[key.id] = self._clock()
+
+    def _authenticate(self, token: Token, protocol: Protocol) -> Key:
         self._read_if_changed()
         key = self._keys.get(token.id)
         is_right = hmac.compare_digest(self._store.digest(token), key.digest if key else self._unknown)
-        if key is None or not is_right:
+        if key is None or not is_right or key.protocol != protocol:
             raise KeyWrong("no such key was made")
         self._require_live(key)
-        with self._using:
-            self._used[key.id] = self._clock()
+        self.note_use(key)
         return key
 
     def require_live(self, key_id: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 from service.audit.store import FILES as AUDIT_FILES
 from service.errors import KeyExists, KeyInvalid, KeyUnknown, ServerSecretUnfit, StoreUnfit
 from service.gallery.names import clean_name
+from service.security.keys.protocols import CompreFaceService, Protocol, access_key_id, new_token_of
 from service.security.keys.rates import parse_rate
+from service.security.keys.sealed_secret import open_secret, seal_secret
 from service.security.keys.server_secret import SECRET_FILE, read_secret
 from service.security.keys.tables import SCHEMA, key_secret, keys
-from service.security.keys.tokens import Token, digest_of, new_token
+from service.security.keys.tokens import Token, digest_of
 from service.security.scopes import PREFIX, Grant, Scope, in_order
 from service.storage.disk_errors import translated_errors
 from service.storage.private_files import make_private
@@ -46,6 +48,9 @@ class Key:
         lifetime_s: Seconds for which it was made; None for ever.
         expires, revoked, last_used: Seconds since 1970; None for never.
         digest: HMAC-SHA-256 of the whole key under the server secret, 32 bytes.
+        protocol: The protocol that its clients speak; the others do not know it.
+        service: The kind of service of a key of CompreFace's protocol; else None.
+        sealed_secret: The secret of a key whose clients sign requests, encrypted under the server secret; else None.
     """
 
     id: str
@@ -59,6 +64,9 @@ class Key:
     revoked: float | None
     last_used: float | None
     digest: bytes
+    protocol: Protocol = "vultus"
+    service: CompreFaceService | None = None
+    sealed_secret: bytes | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what may be shown of the key, with times as ISO 8601."""
@@ -70,6 +78,9 @@ class Key:
             "galleries": None if self.grant.galleries is None else list(self.grant.galleries),
             "rate": self.rate,
             "concurrency": self.concurrency,
+            "protocol": self.protocol,
+            "service": self.service,
+            "access_key_id": access_key_id(self.id) if self.protocol == "rekognition" else None,
             **{name: None if at is None else written_time(at) for name, at in times.items()},
         }
 
@@ -89,6 +100,8 @@ class KeyRequest:
         rate: Maximum rate of its requests, such as `50/s`; None for no limit.
         concurrency: Maximum number of its requests at the same time; None for no limit.
         expires_in_s: Seconds until it expires; None for never.
+        protocol: The protocol that its clients speak.
+        service: The kind of service of a key of CompreFace's protocol.
     """
 
     name: str
@@ -97,6 +110,8 @@ class KeyRequest:
     rate: str | None = None
     concurrency: int | None = None
     expires_in_s: float | None = None
+    protocol: Protocol = "vultus"
+    service: CompreFaceService | None = None
 
     def checked(self) -> "KeyRequest":
         """Return the request with names in the form in which they are looked up.
@@ -118,9 +133,13 @@ class KeyRequest:
             raise KeyInvalid("the key would expire in the past")
         if self.rate is not None:
             parse_rate(self.rate)
+        if self.service == "recognition" and (
+            self.galleries is None or len(self.galleries) != 1 or self.galleries[0].endswith(PREFIX)
+        ):
+            raise KeyInvalid("a key of CompreFace's recognition service has exactly one gallery; give its name")
         galleries = None if self.galleries is None else tuple(dict.fromkeys(map(_clean_binding, self.galleries)))
         name = clean_name(self.name, "key")
-        return KeyRequest(name, scopes, galleries, self.rate, self.concurrency, self.expires_in_s)
+        return replace(self, name=name, scopes=scopes, galleries=galleries)
 
 
 Deliver = Callable[[Key, Token], None]
@@ -201,7 +220,8 @@ class KeyStore:
         with self._tables.writing() as connection:
             old = max(_live(connection, reference, now), key=lambda key: key.created)
             request = KeyRequest(
-                *(old.name, old.grant.scopes, old.grant.galleries, old.rate, old.concurrency, old.lifetime_s)
+                *(old.name, old.grant.scopes, old.grant.galleries, old.rate, old.concurrency, old.lifetime_s),
+                *(old.protocol, old.service),
             )
             key, token = self._add(connection, request, now)
             ends = min(now + overlap_s, old.expires or float("inf"))
@@ -254,6 +274,14 @@ class KeyStore:
         """Return what the store would keep of a key."""
         return digest_of(token, self._secret)
 
+    def secret_of(self, key: Key) -> str:
+        """Return the secret of a key whose clients sign requests.
+
+        Raises:
+            StoreUnfit: It was altered.
+        """
+        return open_secret(self._secret, key.id, key.sealed_secret or b"")
+
     def record_uses(self, used: Mapping[str, float]) -> None:
         """Store when keys were last used, in seconds since 1970; an earlier time changes nothing."""
         with self._tables.writing() as connection:
@@ -304,7 +332,8 @@ class KeyStore:
         self._tables.close()
 
     def _add(self, connection: Connection, request: KeyRequest, now: float) -> tuple[Key, Token]:
-        token = new_token()
+        token = new_token_of(request.protocol)
+        signs = request.protocol == "rekognition"
         expires = None if request.expires_in_s is None else now + request.expires_in_s
         scopes = list(in_order(request.scopes))
         galleries = None if request.galleries is None else list(request.galleries)
@@ -320,6 +349,9 @@ class KeyStore:
                 created=now,
                 lifetime_s=request.expires_in_s,
                 expires=expires,
+                protocol=request.protocol,
+                service=request.service,
+                sealed_secret=seal_secret(self._secret, token.id, token.text) if signs else None,
             )
         )
         row = connection.execute(select(keys).where(keys.c.id == token.id)).one()
@@ -390,4 +422,7 @@ def _key(row: Row[Any]) -> Key:
         row.revoked,
         row.last_used,
         row.digest,
+        row.protocol,
+        row.service,
+        row.sealed_secret,
     )

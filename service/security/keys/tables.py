@@ -6,7 +6,7 @@ from sqlalchemy import JSON, Column, Float, Integer, LargeBinary, MetaData, Stri
 
 from service.storage.tables import Schema
 
-SCHEMA = Schema("the store of keys", Path(__file__).parent / "versions", "keys_0001")
+SCHEMA = Schema("the store of keys", Path(__file__).parent / "versions", "keys_0002")
 
 _METADATA = MetaData()
 
@@ -25,6 +25,9 @@ keys = Table(
     Column("expires", Float),
     Column("revoked", Float),
     Column("last_used", Float),
+    Column("protocol", String(16), nullable=False),
+    Column("service", String(16)),
+    Column("sealed_secret", LargeBinary),
 )
 
 key_secret = Table("key_secret", _METADATA, Column("secret_check", LargeBinary(32), nullable=False))

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import subprocess
+import uuid
 from pathlib import Path
 
 import httpx2
@@ -50,9 +51,30 @@ def test_json_has_the_id_and_the_key(capsys: pytest.CaptureFixture[str]) -> None
     assert made["key"].split("_")[1] == made["id"]
 
 
+def test_keys_of_other_products_are_made_in_their_form(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--compreface", "recognition", "--gallery", "staff", "--json"]
+    made = json.loads(vultus_here(capsys, "keys", "create", "old door", *options).stdout)
+    assert str(uuid.UUID(made["key"])) == made["key"]
+    assert (made["protocol"], made["service"], made["galleries"]) == ("compreface", "recognition", ["staff"])
+    made = json.loads(vultus_here(capsys, "keys", "create", "app", "--aws", "--gallery", "tenant-*", "--json").stdout)
+    assert re.fullmatch("VULTUSAK[0-9A-Z]{12}", made["access_key_id"])
+    assert len(made["secret_access_key"]) == 40
+    assert "key" not in made
+    shown = vultus_here(capsys, "keys", "create", "other app", "--aws").stdout
+    assert "aws_access_key_id = VULTUSAK" in shown
+    assert "aws_secret_access_key = " in shown
+    table = vultus_here(capsys, "keys", "list").stdout
+    assert "compreface" in table
+    assert made["secret_access_key"] not in table
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["create", "door"], "give one of --scope, --compreface and --aws"),
+        (["create", "door", "--scope", "verify", "--aws"], "give one of --scope, --compreface and --aws"),
+        (["create", "door", "--compreface", "recognise"], "the services are recognition, detection, verification"),
+        (["create", "door", "--compreface", "recognition"], "exactly one gallery"),
         (["create", "door", "--scope", "everything"], "is not a scope; the scopes are detect, embed"),
         (["create", "door", "--scope", ""], "is not a scope"),
         (["create", "door", "--scope", "verify", "--rate", "many"], "is not a rate"),
