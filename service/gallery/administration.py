@@ -9,10 +9,11 @@ from dataclasses import replace
 from itertools import islice
 
 from models.deadline import Deadline
+from service.errors import TemplateUnknown
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, Subject, Template
-from service.gallery.store import gallery_rows, subject_rows, template_rows
+from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, OwnedTemplate, Subject, Template
+from service.gallery.store import gallery_rows, owned_rows, subject_moves, subject_rows, template_rows
 
 
 def create_gallery(
@@ -156,6 +157,17 @@ def read_subject(
         return subject, template_rows.of_subject(connection, subject, after, limit)
 
 
+def find_subject_ignoring_case(galleries: Galleries, gallery: str, name: str) -> Subject:
+    """Read a subject by its name, or one whose name differs in case only, if there is none in this spelling.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no such subject.
+    """
+    with galleries.database.reading() as connection:
+        return subject_rows.find_ignoring_case(connection, gallery_rows.find(connection, gallery), name)
+
+
 def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) -> list[Subject]:
     """Read subjects sorted by name, starting after the name `after`.
 
@@ -208,6 +220,28 @@ def merge_subjects(
             subject_rows.require_distinct(subject, merged)
             if subject.template_count + merged.template_count > galleries.max_templates:
                 raise galleries.subject_full()
-            moved = subject_rows.merge(connection, subject, merged)
+            moved = subject_moves.merge(connection, subject, merged)
         galleries.live(found).apply_reassigned(moved, subject.key)
     return replace(subject, template_count=subject.template_count + len(moved))
+
+
+def separate_template(
+    galleries: Galleries, gallery: str, template: OwnedTemplate, name: str, deadline: Deadline | None = None
+) -> Subject:
+    """Move a template from its subject to a new subject.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+        TemplateUnknown: The template was erased, or was moved to another subject.
+        SubjectExists: The gallery already has a subject with this name.
+    """
+    name = clean_name(name, "subject")
+    with galleries.database.exclusive(deadline):
+        with galleries.database.writing() as connection:
+            found = gallery_rows.find(connection, gallery)
+            now = owned_rows.by_key(connection, found, [template.key]).get(template.key)
+            if now is None or now.subject_key != template.subject_key:
+                raise TemplateUnknown("the template was erased, or was moved to another subject")
+            subject = subject_moves.separate(connection, found, now, name)
+        galleries.live(found).apply_reassigned([template.key], subject.key)
+    return subject

@@ -4,12 +4,13 @@ An erasure takes the deadline of its request. If the request ends while the eras
 erased, and `DeadlineExceeded` or `RequestCancelled` is raised.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from models.deadline import Deadline
 from service.gallery.galleries import Galleries
-from service.gallery.records import Gallery, Receipt
-from service.gallery.store import gallery_rows, subject_rows, template_rows
+from service.gallery.records import Gallery, OwnedTemplate, Receipt
+from service.gallery.store import gallery_rows, owned_rows, subject_moves, subject_rows, template_rows
 
 
 def erase_gallery(galleries: Galleries, name: str, deadline: Deadline | None = None) -> Receipt:
@@ -41,7 +42,7 @@ def erase_subject(galleries: Galleries, gallery: str, name: str, deadline: Deadl
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
-            receipt, templates = subject_rows.remove(connection, subject_rows.require_key(connection, found, name))
+            receipt, templates = subject_moves.remove(connection, subject_rows.require_key(connection, found, name))
         return replace(receipt, log_cut=erase_from_index(galleries, found, templates))
 
 
@@ -60,6 +61,38 @@ def erase_template(
             found = gallery_rows.find(connection, gallery)
             receipt = template_rows.remove(connection, subject_rows.require_key(connection, found, subject), key)
         return replace(receipt, log_cut=erase_from_index(galleries, found, [key]))
+
+
+def erase_subjects(galleries: Galleries, gallery: str, deadline: Deadline | None = None) -> list[Receipt]:
+    """Erase all subjects of a gallery in one transaction, each with a receipt of its own.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.exclusive(deadline):
+        with galleries.database.writing() as connection:
+            found = gallery_rows.find(connection, gallery)
+            erased = [subject_moves.remove(connection, key) for key in subject_rows.keys_of(connection, found)]
+        log_cut = erase_from_index(galleries, found, [key for _, templates in erased for key in templates])
+    return [replace(receipt, log_cut=log_cut) for receipt, _ in erased]
+
+
+def erase_templates(
+    galleries: Galleries, gallery: str, templates: Sequence[OwnedTemplate], deadline: Deadline | None = None
+) -> list[OwnedTemplate]:
+    """Erase templates in one transaction, and return those that were still there.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.exclusive(deadline):
+        with galleries.database.writing() as connection:
+            found = gallery_rows.find(connection, gallery)
+            left = list(owned_rows.by_key(connection, found, [template.key for template in templates]).values())
+            for template in left:
+                template_rows.remove(connection, template.subject_key, template.key)
+        erase_from_index(galleries, found, [template.key for template in left])
+    return left
 
 
 def erase_from_index(galleries: Galleries, gallery: Gallery, templates: list[int]) -> bool:

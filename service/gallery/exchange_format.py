@@ -5,7 +5,8 @@ before the end line carries the contract id. A missing end line reveals a trunca
 other, so files can be written by hand or by other programs; such files may omit the header and the end line.
 
 Version 2 added `gallery` of the header, `created` of subjects without templates, and `subject_created` and `crop` of
-templates; `retain_days`, `subject_expires` and `expires` are there if they are set. `exchange_reader` reads files of
+templates; `retain_days`, `subject_expires`, `expires` and `template_metadata` are there if
+they are set. `exchange_reader` reads files of
 version 1 too.
 """
 
@@ -67,6 +68,7 @@ def template_line(gallery: Gallery, name: str, subject: NewSubject, template: Ne
             "source": template.source.hex(),
             "created": template.created,
             **_given("expires", template.expires),
+            **({"template_metadata": template.metadata} if template.metadata else {}),
             **({} if template.crop is None else {"crop": base64.b64encode(template.crop).decode()}),
         }
     )

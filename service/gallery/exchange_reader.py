@@ -29,7 +29,7 @@ from service.strict_json import parse_object
 
 _MEMBERS = {
     *("subject", "metadata", "contract_id", "embedding", "norm", "quality", "source", "created"),
-    *("subject_created", "crop", "expires", "subject_expires"),
+    *("subject_created", "crop", "expires", "subject_expires", "template_metadata"),
 }
 _SETTINGS = {"name", "index", "keep_crops", "min_quality", "metadata", "created", "retain_days"}
 _MAX_QUALITY = 100
@@ -165,6 +165,7 @@ class LineReader:
             None if members.get("crop") is None else _crop(members["crop"]),
             created,
             _number(members, "expires", _MAX_CREATED),
+            _metadata(members, "template_metadata"),
         )
 
 
@@ -203,21 +204,21 @@ def _refuse_unknown(members: dict[str, Any], known: set[str]) -> None:
         raise LineMalformed(f"unknown member {min(members.keys() - known)!r}")
 
 
-def _metadata(members: dict[str, Any]) -> Metadata:
-    metadata = members.get("metadata", {})
+def _metadata(members: dict[str, Any], name: str = "metadata") -> Metadata:
+    metadata = members.get(name, {})
     if not isinstance(metadata, dict):
-        raise LineMalformed(f"the member 'metadata' is not an object of at most {MAX_METADATA_CHARACTERS} characters")
+        raise LineMalformed(f"the member {name!r} is not an object of at most {MAX_METADATA_CHARACTERS} characters")
     if is_deep(metadata):
-        raise LineMalformed(f"the member 'metadata' is nested deeper than {MAX_METADATA_DEPTH} levels")
+        raise LineMalformed(f"the member {name!r} is nested deeper than {MAX_METADATA_DEPTH} levels")
     if metadata:
-        _require_small(metadata)
+        _require_small(metadata, name)
     return metadata
 
 
-def _require_small(metadata: Metadata) -> None:
+def _require_small(metadata: Metadata, name: str = "metadata") -> None:
     if len(json.dumps(metadata)) > MAX_METADATA_CHARACTERS:
         raise LineMalformed(
-            f"the member 'metadata', with that of earlier lines of the subject, exceeds {MAX_METADATA_CHARACTERS} "
+            f"the member {name!r}, with that of earlier lines of the subject, exceeds {MAX_METADATA_CHARACTERS} "
             "characters"
         )
 

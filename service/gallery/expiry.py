@@ -7,7 +7,7 @@ from typing import NamedTuple
 from service.gallery.erasure import erase_from_index
 from service.gallery.galleries import Galleries
 from service.gallery.records import Receipt
-from service.gallery.store import due_rows, gallery_rows, subject_rows, template_rows
+from service.gallery.store import due_rows, gallery_rows, subject_moves, subject_rows, template_rows
 
 _AT_ONCE = 200  # erasures while other writers wait
 
@@ -89,7 +89,7 @@ def _erase_some(galleries: Galleries, now: float) -> list[Expired]:
                 connection, [due.key for due in subjects] + [due.subject for due in templates]
             )
             for subject in sorted(subjects):
-                receipt, keys = subject_rows.remove(connection, subject.key)
+                receipt, keys = subject_moves.remove(connection, subject.key)
                 erased.setdefault(subject.gallery, []).extend(keys)
                 expired.append(Expired(names[subject.gallery], pseudonyms[subject.key], receipt))
             gone = {subject.key for subject in subjects}

@@ -9,9 +9,9 @@ from models.deadline import Deadline
 from service.errors import SubjectUnknown
 from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
-from service.gallery.ranking import Ranked, rank
-from service.gallery.records import Candidate, Fusion, Gallery, TemplateSet
-from service.gallery.store import subject_rows, template_rows
+from service.gallery.ranking import Ranked, nearest_templates, rank
+from service.gallery.records import Candidate, Fusion, Gallery, OwnedTemplate, TemplateCandidate, TemplateSet
+from service.gallery.store import owned_rows, subject_rows, template_rows
 
 MIN_SIMILARITY = -1.0  # minimum of the cosine similarity
 
@@ -99,6 +99,55 @@ def identify_photos(
     if not unique:
         return by_photo
     return [[candidates[:k] for candidates in assign_unique(faces, floor)] for faces in by_photo]
+
+
+def identify_templates(
+    galleries: Galleries,
+    name: str,
+    probes: NDArray[np.float32],
+    k: int,
+    floor: float = MIN_SIMILARITY,
+    deadline: Deadline | None = None,
+) -> list[list[TemplateCandidate]]:
+    """Find the nearest templates of a gallery, of which a subject may have several.
+
+    Args:
+        galleries: Galleries of the data directory.
+        name: Name of the gallery to search.
+        probes: (Q, D) float32 of length 1.
+        k: Maximum number of templates for each probe.
+        floor: Minimum similarity of a template.
+        deadline: Deadline of the request; None for no time limit.
+
+    Returns:
+        Templates of each probe, best first. Those erased before the call are never among them.
+
+    Raises:
+        GalleryUnknown: No gallery has the name.
+        ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
+    """
+    with galleries.database.reading() as connection:
+        gallery = galleries.find(connection, name)
+    live = galleries.live(gallery)
+    found: list[list[tuple[int, float]]] = []
+    templates: dict[int, OwnedTemplate] = {}
+    for _ in range(_ATTEMPTS):
+        found = nearest_templates(galleries.database, live, probes, k, floor, deadline or Deadline())
+        keys = sorted({key for hits in found for key, _ in hits})
+        with galleries.database.reading() as connection:
+            templates = owned_rows.by_key(connection, gallery, keys)
+        if len(templates) == len(keys):
+            break
+    return [
+        [
+            TemplateCandidate(templates[key], min(1.0, max(-1.0, similarity)))
+            for key, similarity in hits
+            if key in templates
+        ]
+        for hits in found
+    ]
 
 
 def comparisons(galleries: Galleries, names: Sequence[str], fusion: Fusion) -> int:

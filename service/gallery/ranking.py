@@ -78,6 +78,58 @@ def rank(
     ]
 
 
+def nearest_templates(
+    database: Database, live: LiveIndex, probes: NDArray[np.float32], k: int, floor: float, deadline: Deadline
+) -> list[list[tuple[int, float]]]:
+    """Find the nearest templates of one gallery, whoever's they are.
+
+    Args:
+        database: Store that the index is derived from.
+        live: Index of the gallery.
+        probes: (Q, D) float32 of length 1.
+        k: Maximum number of templates for each probe.
+        floor: Minimum similarity of a template.
+        deadline: Deadline of the request.
+
+    Returns:
+        For each probe the keys of templates with their similarities, best first.
+
+    Raises:
+        RequestCancelled: The client disconnected.
+        DeadlineExceeded: The deadline passed.
+    """
+    return [
+        _nearest_templates(database, live, probe[None], k, floor, deadline)  # one at a time: k may be large
+        for probe in probes
+    ]
+
+
+def _nearest_templates(
+    database: Database, live: LiveIndex, probe: NDArray[np.float32], k: int, floor: float, deadline: Deadline
+) -> list[tuple[int, float]]:
+    depth = _DEPTH_FACTOR * k + _MARGIN if live.rounding else k
+    while True:
+        deadline.check()
+        hits, rounding = live.search(probe, depth)
+        keys, similarities = hits.template_keys[0], hits.similarities[0]
+        last = float(similarities[-1]) if len(similarities) else -np.inf
+        near = (keys != NO_KEY) & (similarities >= floor - rounding)
+        keys, similarities = keys[near], similarities[near].astype(np.float64)
+        if rounding and len(keys):
+            with database.reading() as connection:
+                keys, _, vectors = rows.vectors(connection, keys.tolist(), live.gallery.dimensions)
+            similarities = (vectors @ probe[0]).astype(np.float64)
+        order = np.lexsort((keys, -similarities))[:k]
+        found = [(int(keys[at]), float(similarities[at])) for at in order if similarities[at] >= floor]
+        exhausted = hits.template_keys.shape[1] < depth
+        bound = last + rounding  # of a template that was not fetched
+        if exhausted or not rounding or bound < floor or (len(found) == k and found[-1][1] >= bound):
+            return found
+        if depth >= max(_MAX_DEPTH, _DEPTH_FACTOR * k):
+            return found
+        depth *= _DEPTH_FACTOR
+
+
 def _rank(
     database: Database,
     live: LiveIndex,

@@ -132,6 +132,7 @@ class NewTemplate:
         crop: Aligned crop as a PNG file, or None.
         created: Seconds since 1970; None means now.
         expires: Seconds since 1970 at which the template is erased; None for never.
+        metadata: Metadata of the template; empty for none.
     """
 
     embedding: NDArray[np.float32]
@@ -141,6 +142,33 @@ class NewTemplate:
     crop: bytes | None = None
     created: float | None = None
     expires: float | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedTemplate:
+    """A stored template and its subject.
+
+    Attributes:
+        key: Key of the template.
+        source: SHA-256 of what it was made from, unique in the gallery.
+        subject_key, subject: Key and name of its subject.
+        created: Seconds since 1970.
+    """
+
+    key: int
+    source: bytes
+    subject_key: int
+    subject: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateCandidate:
+    """A template that resembles a probe, with its similarity: the cosine in [-1, 1]."""
+
+    template: OwnedTemplate
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from service.encryption.row_cipher import RowCipher
 from service.errors import StoreFailed
 from service.gallery.records import Metadata
 
-What = Literal["embedding", "crop"]
+What = Literal["embedding", "crop", "template_metadata"]
 
 _NO_METADATA = "{}"  # tells nothing about anybody, so it is not encrypted
 
@@ -56,7 +56,7 @@ def seal_values(
     templates: Sequence[int],
     values: Sequence[bytes],
 ) -> Sequence[bytes]:
-    """Return embeddings or crops of templates as rows keep them."""
+    """Return embeddings, crops or metadata of templates as rows keep them."""
     if connection.cipher is None:
         return values
     contexts = _contexts(what, contract_ids, subjects, templates)
@@ -71,7 +71,7 @@ def open_values(
     templates: Sequence[int],
     stored: Sequence[bytes],
 ) -> Sequence[bytes | None]:
-    """Return embeddings or crops from what rows keep of them; None for those of subjects that were just erased."""
+    """Return what `seal_values` was given from what rows keep of it; None for what was just erased."""
     if connection.cipher is None:
         return stored
     contexts = _contexts(what, contract_ids, subjects, templates)

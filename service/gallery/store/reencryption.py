@@ -30,6 +30,12 @@ _PLACES: dict[What, _Place] = {
     "crop": _Place(  # of some 20 kB each
         "templates JOIN crops ON crops.template = key", "png", "UPDATE crops SET png = ? WHERE template = ?", 100
     ),
+    "template_metadata": _Place(
+        "templates JOIN template_metadata ON template = key",
+        "json",
+        "UPDATE template_metadata SET json = ? WHERE template = ?",
+        _ROWS,
+    ),
 }
 
 
@@ -42,18 +48,22 @@ class _Values(NamedTuple):
     stored: Sequence[bytes]
 
 
-def give_contents(connection: StoreConnection, subject: int, other: int) -> None:
+def give_contents(connection: StoreConnection, subject: int, other: int, template: int | None = None) -> None:
     """Encrypt the contents of a subject's templates as contents of another subject, to which they will belong.
 
     Args:
         connection: Connection with an open transaction.
         subject: Key of the subject under whose data key they are encrypted.
         other: Key of the other subject.
+        template: Key of the only template that will belong to it; None for all.
     """
     if connection.cipher is None:
         return
+    where, parameters = (
+        ("subject = ?", [subject]) if template is None else ("subject = ? AND key = ?", [subject, template])
+    )
     for what in _PLACES:
-        for found in _values(connection, what, "subject = ?", subject):
+        for found in _values(connection, what, where, *parameters):
             opened = open_values(connection, what, found.contracts, found.subjects, found.keys, found.stored)
             left = [
                 (key, other, contract, value)
@@ -89,8 +99,10 @@ def encrypt_contents(connection: StoreConnection, progress: Progress) -> int:
         _put(connection, "embedding", found)
         done += len(found.keys)
         progress("encrypting templates", done, total)
-    for found in _values(connection, "crop", "TRUE"):
-        _put(connection, "crop", found)
+    others: tuple[What, ...] = ("crop", "template_metadata")
+    for what in others:
+        for found in _values(connection, what, "TRUE"):
+            _put(connection, what, found)
     return done
 
 

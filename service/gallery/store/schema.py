@@ -94,6 +94,12 @@ MIGRATIONS = (
     ALTER TABLE store ADD COLUMN encryption TEXT NOT NULL DEFAULT 'none'
         CHECK (encryption IN ('none', 'unfinished', 'aes-256-gcm'));
     """,
+    """
+    CREATE TABLE template_metadata (
+        template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE,
+        json BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 
 

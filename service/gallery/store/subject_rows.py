@@ -4,10 +4,10 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count as counted
 
 from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
-from service.gallery.erased_keys import ErasedKeys, in_ranges
 from service.gallery.names import lookup_name
 from service.gallery.records import (
     MAX_METADATA_CHARACTERS,
@@ -16,7 +16,6 @@ from service.gallery.records import (
     Gallery,
     Metadata,
     NewSubject,
-    Receipt,
     Subject,
 )
 from service.gallery.store.contents import (
@@ -26,8 +25,6 @@ from service.gallery.store.contents import (
     open_metadata,
     seal_metadata,
 )
-from service.gallery.store.gallery_rows import note_erasure
-from service.gallery.store.reencryption import give_contents
 from service.gallery.store.sequences import last_given
 from service.gallery.store.slices import slices
 from service.gallery.store.template_rows import counts
@@ -145,6 +142,25 @@ def require_key(connection: sqlite3.Connection, gallery: Gallery, name: str) -> 
     raise SubjectUnknown("the gallery has no subject with this name")
 
 
+def find_ignoring_case(connection: StoreConnection, gallery: Gallery, name: str) -> Subject:
+    """Read a subject whose name is the same, or the first whose name differs in case only.
+
+    A name that the gallery does not have in this spelling is compared with all names.
+
+    Raises:
+        SubjectUnknown: The gallery has no such subject.
+    """
+    wanted = lookup_name(name)
+    with suppress(SubjectUnknown):
+        return find(connection, gallery, wanted)
+    folded = wanted.casefold()
+    rows = connection.execute("SELECT name FROM subjects WHERE gallery = ? ORDER BY name", (gallery.key,))
+    for (stored,) in rows:
+        if stored.casefold() == folded:
+            return find(connection, gallery, stored)
+    raise SubjectUnknown("the gallery has no subject with this name")
+
+
 def find_by_key(connection: StoreConnection, key: int) -> Subject:
     """Read a subject by its key.
 
@@ -170,6 +186,11 @@ def page(connection: StoreConnection, gallery: Gallery, after: str, limit: int) 
         if limit < 0 or len(rows) < wanted or len(found) == limit:
             return found
         after = rows[-1][1]  # some of them were just erased
+
+
+def keys_of(connection: sqlite3.Connection, gallery: Gallery) -> list[int]:
+    """Read the keys of all subjects of a gallery."""
+    return [key for (key,) in connection.execute("SELECT key FROM subjects WHERE gallery = ?", (gallery.key,))]
 
 
 def count(connection: sqlite3.Connection, gallery: Gallery) -> int:
@@ -279,37 +300,6 @@ def remove_empty(connection: StoreConnection, keys: Sequence[int], newer_than: i
     empty = [key for key in new if key not in filled]
     connection.executemany("DELETE FROM subjects WHERE key = ?", [(key,) for key in empty])
     discard_new_owners(connection, "subject", empty)
-
-
-def merge(connection: StoreConnection, into: Subject, other: Subject) -> list[int]:
-    """Move all templates of `other` to `into`, remove `other`, and return the keys of the moved templates."""
-    moved = [
-        key for (key,) in connection.execute("SELECT key FROM templates WHERE subject = ? ORDER BY key", (other.key,))
-    ]
-    give_contents(connection, other.key, into.key)
-    connection.execute(  # what was to be erased with `other` is erased at that time
-        "UPDATE templates SET subject = :into, expires = CASE WHEN :expires IS NULL THEN expires "
-        "ELSE MIN(COALESCE(expires, :expires), :expires) END WHERE subject = :other",
-        {"into": into.key, "other": other.key, "expires": other.expires},
-    )
-    connection.execute("UPDATE merged_subjects SET subject = ? WHERE subject = ?", (into.key, other.key))
-    connection.execute("INSERT INTO merged_subjects (key, subject) VALUES (?, ?)", (other.key, into.key))
-    connection.execute("DELETE FROM subjects WHERE key = ?", (other.key,))
-    return moved
-
-
-def remove(connection: sqlite3.Connection, subject: int) -> tuple[Receipt, list[int]]:
-    """Erase a subject, given by key, with its templates; return the receipt and the keys of the erased templates."""
-    rows = connection.execute(
-        "SELECT key, EXISTS (SELECT 1 FROM crops WHERE template = templates.key) FROM templates WHERE subject = ?",
-        (subject,),
-    ).fetchall()
-    merged = [key for (key,) in connection.execute("SELECT key FROM merged_subjects WHERE subject = ?", (subject,))]
-    connection.execute("DELETE FROM subjects WHERE key = ?", (subject,))
-    templates = [key for key, _ in rows]
-    keys = ErasedKeys(subjects=(subject, *merged), templates=in_ranges(templates))
-    receipt = note_erasure(connection, "subject", 1, len(rows), sum(has_crop for _, has_crop in rows), keys)
-    return receipt, templates
 
 
 def _subjects(

@@ -1,4 +1,4 @@
-"""Rows of the tables `templates` and `crops`."""
+"""Rows of the table `templates`."""
 
 import sqlite3
 import time
@@ -22,6 +22,7 @@ from service.gallery.records import (
     Template,
     TemplateSet,
 )
+from service.gallery.store import attachments
 from service.gallery.store.contents import StoreConnection, open_values, seal_values
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
@@ -76,30 +77,20 @@ def add(
     owners_by_source = {}
     if connection.total_changes - before < len(entries):
         owners_by_source = _owners(connection, gallery, [entry.source for _, entry in entries])
-    outcomes, new, crops = [], [], []
+    outcomes, new = [], []
     for key, (subject, entry) in enumerate(entries, last + 1):
         stored, owner, name = owners_by_source.get(entry.source, (key, subject, ""))
         outcome: Outcome = "enrolled" if stored == key else "duplicate" if owner == subject else "refused"
         outcomes.append(StoreOutcome(outcome, stored, name))
         if stored == key:
             new.append(key - last - 1)
-            if entry.crop is not None and gallery.keep_crops:
-                crops.append((key, subject, entry.crop))
-    _add_crops(connection, gallery, crops)
+    attachments.add(connection, gallery, [(last + 1 + position, *entries[position]) for position in new])
     block = Block(
         np.array([last + 1 + position for position in new], np.int64),
         np.array([entries[position][0] for position in new], np.int64),
         np.stack([entries[position][1].embedding for position in new]) if new else _no_vectors(gallery),
     )
     return outcomes, block
-
-
-def _add_crops(connection: StoreConnection, gallery: Gallery, crops: Sequence[tuple[int, int, bytes]]) -> None:
-    """Store crops, given with the keys of their templates and subjects."""
-    if crops:
-        keys, subjects, contents = zip(*crops, strict=True)
-        sealed = seal_values(connection, "crop", [gallery.contract_id] * len(crops), subjects, keys, contents)
-        connection.executemany("INSERT INTO crops (template, png) VALUES (?, ?)", zip(keys, sealed, strict=True))
 
 
 def _no_vectors(gallery: Gallery) -> NDArray[np.float32]:
@@ -316,7 +307,11 @@ def export_rows(
     ).fetchall()
     keys, _, embeddings = _opened(connection, [row[:4] for row in rows], gallery.dimensions)
     embedding_of = dict(zip(keys.tolist(), embeddings, strict=True))
+    metadata = attachments.metadata_of(connection, gallery, keys.tolist())
     for key, subject, contract_id, _, source, norm, quality, created, expires, png in rows:
         if key in embedding_of:
             crop = None if png is None else open_values(connection, "crop", [contract_id], [subject], [key], [png])[0]
-            yield key, NewTemplate(embedding_of[key], source, norm, quality, crop, created, expires)
+            yield (
+                key,
+                NewTemplate(*(embedding_of[key], source, norm, quality, crop, created, expires, metadata.get(key, {}))),
+            )
