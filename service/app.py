@@ -17,6 +17,7 @@ from service.api.auditing import Auditor
 from service.api.backend import Backend
 from service.api.expectation import ExpectationMiddleware
 from service.api.head_requests import HeadMiddleware
+from service.api.key_headers import KeyHeaders
 from service.api.observation import ObservationMiddleware, Observer, count_answer, log_answer
 from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
@@ -111,7 +112,7 @@ def create_app(
     )
     metrics.expect_similarities(models.calibration)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(AccessMiddleware, guard=guard)
+    app.add_middleware(AccessMiddleware, schemes=[KeyHeaders(guard)])
     app.add_middleware(ExpectationMiddleware)
     if settings.http.cors_origins:
         app.add_middleware(

@@ -1,23 +1,19 @@
 """Access of requests: their keys, the scope of each route, and the limits of keys."""
 
-import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Annotated, Any
-from urllib.parse import parse_qsl
+from typing import Annotated, Any, Protocol
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer, SecurityScopes
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from models.errors import VultusError
-from service.api.problems import problem_response
 from service.api.request_state import ACCESS
-from service.errors import KeyInQuery, KeyMalformed, SeveralKeys
-from service.security.guard import Access, Guard
-from service.security.keys.tokens import TOKEN
+from service.security.guard import Access
 from service.security.limits import KeyLimits
 from service.security.scopes import Grant, Scope
 
@@ -35,40 +31,62 @@ _BEARER_SCHEME = HTTPBearer(
 _API_KEY_SCHEME = APIKeyHeader(
     name="X-Api-Key", scheme_name="apiKey", description="A key, as `X-Api-Key: <key>`.", auto_error=False
 )
-_BEARER = "bearer "
-_PROXY_HEADERS = {"forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
-_PROXY_PREFIX = "x-forwarded-"  # who sends such headers speaks for others
-_QUERY_NAMES = frozenset({"key", "token", "api_key", "apikey", "api-key", "x-api-key", "access_token", "authorization"})
+
+
+class AccessScheme(Protocol):
+    """How the clients of a protocol show their key, and how they are refused."""
+
+    def is_for(self, scope: AsgiScope) -> bool:
+        """Return whether a request is one of this protocol."""
+
+    async def admit(self, scope: AsgiScope, receive: Receive, held: ExitStack) -> tuple[Access, Receive]:
+        """Return what a request may do, and what receives its body from now on.
+
+        Args:
+            scope: The request.
+            receive: Receives its body.
+            held: What is held until the request has ended.
+
+        Raises:
+            VultusError: The request is not admitted.
+        """
+
+    def refusal(self, error: VultusError, scope: AsgiScope) -> Response:
+        """Return the response for a request that is not admitted."""
 
 
 class AccessMiddleware:
     """ASGI middleware that admits requests by their keys and counts them against the limits of the keys."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        """Guard an application."""
+    def __init__(self, app: ASGIApp, schemes: Sequence[AccessScheme]) -> None:
+        """Guard an application.
+
+        Args:
+            app: The application.
+            schemes: The schemes of its protocols; the first that is for a request admits it, and the last is for all.
+        """
         self._app = app
-        self._guard = guard
+        self._schemes = schemes
         self._limits = KeyLimits()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it before anything of its body is read."""
+        """Answer a request, or refuse it; before anything of its body is read, unless the body is signed."""
         if scope["type"] != "http" or path_of(scope) in PUBLIC_PATHS:
             await self._app(scope, receive, send)
             return
-        with ExitStack() as in_progress:
+        scheme = next(scheme for scheme in self._schemes if scheme.is_for(scope))
+        with ExitStack() as held:
             try:
-                headers = Headers(scope=scope)
-                _refuse_key_in_query(scope["query_string"])
-                access = self._guard.admit(_sent_key(headers), _is_from_loopback(scope, headers))
+                access, receive = await scheme.admit(scope, receive, held)
                 scope["state"][ACCESS] = access
                 if access.key is not None:
                     counted = await self._limits.count(access.key)
                     send = _with_headers(send, counted.headers) if counted.headers else send
                     if counted.refusal is not None:
                         raise counted.refusal
-                    in_progress.enter_context(self._limits.in_progress(access.key))
+                    held.enter_context(self._limits.in_progress(access.key))
             except VultusError as error:
-                await problem_response(error, scope["state"])(scope, receive, send)
+                await scheme.refusal(error, scope)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
@@ -118,46 +136,6 @@ def path_of(scope: AsgiScope) -> str:
     """Return the path of a request as the routes see it."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def _sent_key(headers: Headers) -> str | None:
-    """Return the key that a request has sent, if any.
-
-    Raises:
-        KeyMalformed: The header `Authorization` has another scheme.
-        SeveralKeys: The request has several keys.
-    """
-    keys = headers.getlist("x-api-key")
-    for value in headers.getlist("authorization"):
-        if not value.lower().startswith(_BEARER):
-            raise KeyMalformed("the header `Authorization` has another scheme than `Bearer`")
-        keys.append(value[len(_BEARER) :])
-    if len(keys) > 1:
-        raise SeveralKeys("the request has several keys; send one, in one header")
-    return keys[0].strip() if keys else None
-
-
-def _refuse_key_in_query(query: bytes) -> None:
-    """Refuse a key in the query.
-
-    Raises:
-        KeyInQuery: The query has a key, or a parameter that is meant for one.
-    """
-    if not query:
-        return
-    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    if any(name.lower() in _QUERY_NAMES or TOKEN.search(name) or TOKEN.search(value) for name, value in parameters):
-        raise KeyInQuery("send the key in a header; a key in the query is written to logs, so revoke it if it was one")
-
-
-def _is_from_loopback(scope: AsgiScope, headers: Mapping[str, str]) -> bool:
-    """Return whether a program on this machine has sent a request for itself."""
-    if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIX) for name in headers):
-        return False
-    try:
-        return ipaddress.ip_address((scope.get("client") or ("",))[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def _with_headers(send: Send, headers: Mapping[str, str]) -> Send:

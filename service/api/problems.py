@@ -34,6 +34,7 @@ MEDIA_TYPE = "application/problem+json"
 
 _KEY_ERRORS = (*AccessError.__subclasses__(), RateExceeded, TooManyAtOnce)
 
+_INTERNAL = 500
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _log = logging.getLogger("vultus")
@@ -114,13 +115,21 @@ def problem_response(error: VultusError, state: MutableMapping[str, Any]) -> JSO
         error: The error.
         state: State of the request, in which the code of the error is noted.
     """
-    request_id: str = state[REQUEST_ID]
-    problem = problem_of(error, request_id)
-    state[PROBLEM] = problem.code
-    if problem.status >= 500 and not isinstance(error, CancellationError):  # an ended request is not a failure
+    note_error(error, state)
+    return _respond(problem_of(error, state[REQUEST_ID]), _headers_of(error))
+
+
+def note_error(error: VultusError, state: MutableMapping[str, Any]) -> None:
+    """Note the code of an error in the state of its request, and log it if the service caused it."""
+    state[PROBLEM] = error.code
+    if http_status(error) >= _INTERNAL and not isinstance(error, CancellationError):  # an ended request is no failure
         cause = error.__cause__ if isinstance(error, InferenceFailed) else None  # the error of the engine
-        _log.error("%s %s: %s", request_id, type(error).__name__, error, exc_info=cause)
-    return _respond(problem, _headers_of(error))
+        _log.error("%s %s: %s", state[REQUEST_ID], type(error).__name__, error, exc_info=cause)
+
+
+def note_unexpected(error: Exception, state: MutableMapping[str, Any]) -> None:
+    """Log an exception that is a fault of the program."""
+    _log.error("%s unexpected %s", state[REQUEST_ID], type(error).__name__, exc_info=error)
 
 
 def _headers_of(error: VultusError) -> dict[str, str]:
@@ -180,7 +189,7 @@ async def _on_disconnected_client(_request: Request, _error: Exception) -> Respo
 
 
 async def _on_unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("%s unexpected %s", request.state.request_id, type(error).__name__, exc_info=error)
+    note_unexpected(error, request.scope["state"])
     return _respond(
         Problem(
             type=f"urn:vultus:problem:{INTERNAL_CODE}",

@@ -119,8 +119,8 @@ def test_a_template_is_moved_to_a_subject_of_its_own(staff: Galleries, reopen: O
     _, second, *_ = _owned(staff)
     assert second.subject == "subject 0"
     assert separate_template(staff, "staff", second, "alone").name == "alone"
-    for again in (lambda: staff, reopen):
-        opened = again()
+    for reopened in (False, True):
+        opened = reopen() if reopened else staff
         found, templates = read_subject(opened, "staff", "alone")
         assert [template.key for template in templates] == [second.key]
         assert found.template_count == 1
