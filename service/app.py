@@ -11,7 +11,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from models.serving.models import Models
-from service.api.access import AccessMiddleware
+from service.api.access import AccessMiddleware, AccessScheme
 from service.api.admission import Admission, BodyBudget
 from service.api.auditing import Auditor
 from service.api.backend import Backend
@@ -25,6 +25,8 @@ from service.api.routes import KEY_ROUTER, ROUTERS
 from service.api.service_state import ServiceState
 from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.audit.log import AuditLog
+from service.compat.compreface.access import ServiceKeys
+from service.compat.compreface.routes import ROUTERS as COMPREFACE_ROUTERS
 from service.gallery.galleries import Galleries
 from service.metrics.instruments import Metrics
 from service.operations.reference_cache import ReferenceCache
@@ -112,7 +114,12 @@ def create_app(
     )
     metrics.expect_similarities(models.calibration)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(AccessMiddleware, schemes=[KeyHeaders(guard)])
+    schemes: list[AccessScheme] = [KeyHeaders(guard)]
+    routers = list(ROUTERS)
+    if settings.compat.compreface:
+        schemes.insert(0, ServiceKeys(guard))
+        routers += COMPREFACE_ROUTERS
+    app.add_middleware(AccessMiddleware, schemes=schemes)
     app.add_middleware(ExpectationMiddleware)
     if settings.http.cors_origins:
         app.add_middleware(
@@ -130,7 +137,7 @@ def create_app(
         ServiceState(lambda: app.state.backend.models, galleries, admission, settings.request.workers, audit)
     )
     install_problem_handlers(app)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
     if keys is not None:
         app.state.keys = keys

@@ -62,6 +62,7 @@ VultusError                  base of the tree in `models.errors`, which continue
     ├── GalleryUnknown
     ├── SubjectUnknown
     ├── TemplateUnknown
+    ├── CropMissing
     ├── GalleryExists
     ├── SubjectExists
     ├── SubjectEmpty
@@ -447,6 +448,12 @@ class TemplateUnknown(GalleryError):
     code = "template_unknown"
 
 
+class CropMissing(GalleryError):
+    """The aligned crop of the template is not stored."""
+
+    code = "crop_missing"
+
+
 class GalleryExists(GalleryError):
     """A gallery with this name already exists."""
 
@@ -637,6 +644,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     GalleryUnknown: 404,
     SubjectUnknown: 404,
     TemplateUnknown: 404,
+    CropMissing: 404,
     GalleryExists: 409,
     SubjectExists: 409,
     SubjectEmpty: 409,

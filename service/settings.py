@@ -17,6 +17,7 @@ from models.errors import VultusError
 from models.imaging import ImageLimits
 from models.runtime import RuntimeOptions, usable_cores
 from models.runtime.session import Device, Engine, Precision
+from service.compat.compreface.similarity import CompreFaceSimilarity
 
 PREFIX = "VULTUS_"
 
@@ -519,6 +520,29 @@ class GallerySettings(_Group):
     max_templates: Annotated[int, Field(gt=0, description="maximum number of templates of a subject")] = 10_000
 
 
+class CompatSettings(_Group):
+    """The APIs of other products, for their clients."""
+
+    compreface: Annotated[bool, Field(description="whether clients of CompreFace are answered at `/api/v1`")] = False
+    compreface_similarity: Annotated[
+        CompreFaceSimilarity,
+        Field(
+            description="meaning of the similarities that they get: `probability` of the same person by the "
+            "calibration, at even odds; or CompreFace's curve with the constants of one of its models"
+        ),
+    ] = "probability"
+    rekognition: Annotated[
+        bool, Field(description="whether clients of Amazon Rekognition are answered, at `POST /`")
+    ] = False
+    s3_directory: Annotated[
+        Path | None,
+        Field(
+            description="directory whose subdirectories are the buckets from which they may name photos; if unset, "
+            "photos must be in the requests"
+        ),
+    ] = None
+
+
 class BackupSettings(_Group):
     """Where backups are made."""
 
@@ -567,6 +591,7 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     encryption: EncryptionSettings = EncryptionSettings()
     audit: AuditSettings = AuditSettings()
+    compat: CompatSettings = CompatSettings()
     backup: BackupSettings = BackupSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

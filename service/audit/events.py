@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from service.audit.records import Event, Outcome
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of, pseudonyms_of_names
+from service.gallery.records import TemplateCandidate
 from service.operations.enrol import Enrolled
 from service.operations.identify import Identification
 from service.operations.verify import Comparison, EnrolledSubject, Verification
@@ -49,6 +50,40 @@ def identification_events(
             operating_point=identification.point.name if identification.point else None,
             contract_id=galleries.contract_id,
         )
+
+
+def template_search_events(
+    galleries: Galleries, gallery: str, found: Sequence[Sequence[TemplateCandidate]]
+) -> Iterator[Event]:
+    """Yield the events of a search for templates: each face with its best candidate."""
+    best = [candidates[0] if candidates else None for candidates in found]
+    pseudonyms = pseudonyms_of(galleries, list({entry.template.subject_key for entry in best if entry}))
+    outcomes = [
+        Outcome(
+            None,
+            entry.similarity if entry else None,
+            pseudonyms.get(entry.template.subject_key) if entry else None,
+        )
+        for entry in best
+    ]
+    for start in range(0, len(outcomes) or 1, _MAX_OUTCOMES):
+        yield Event(
+            "identify",
+            galleries=[gallery],
+            outcomes=outcomes[start : start + _MAX_OUTCOMES],
+            contract_id=galleries.contract_id,
+        )
+
+
+def comparison_event(galleries: Galleries, similarities: Sequence[float], gallery: str | None = None) -> Event:
+    """Return the event of a comparison of faces without a decision, with the greatest similarities."""
+    greatest = sorted(similarities, reverse=True)[:_MAX_OUTCOMES]
+    return Event(
+        "verify",
+        galleries=[gallery] if gallery else [],
+        outcomes=[Outcome(None, similarity) for similarity in greatest],
+        contract_id=galleries.contract_id,
+    )
 
 
 def enrolment_event(galleries: Galleries, gallery: str, subjects: Sequence[str], outcomes: Sequence[object]) -> Event:

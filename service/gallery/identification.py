@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.deadline import Deadline
-from service.errors import SubjectUnknown
+from service.errors import SubjectUnknown, TemplateUnknown
 from service.gallery.assignment import assign_unique
 from service.gallery.galleries import Galleries
 from service.gallery.ranking import Ranked, nearest_templates, rank
@@ -198,6 +198,23 @@ def templates_of(galleries: Galleries, gallery: str, subject: str) -> TemplateSe
     if found.key not in sets:
         raise SubjectUnknown("the subject was erased")
     return sets[found.key]
+
+
+def template_vector(galleries: Galleries, gallery: str, template: OwnedTemplate) -> NDArray[np.float32]:
+    """Read the embedding of a template, (D,) float32 of length 1.
+
+    Raises:
+        GalleryUnknown: No gallery has the name.
+        ContractMismatch: The gallery holds embeddings of another contract than the loaded model.
+        TemplateUnknown: The template was erased.
+    """
+    with galleries.database.reading() as connection:
+        found = galleries.find(connection, gallery)
+        _, _, vectors = template_rows.vectors(connection, [template.key], found.dimensions)
+    if not len(vectors):
+        raise TemplateUnknown("the template was erased")
+    vector: NDArray[np.float32] = vectors[0]
+    return vector
 
 
 def _identify_in(

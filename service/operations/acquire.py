@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.deadline import Deadline
-from models.detection.policy import FacePolicy
+from models.detection.policy import FacePolicy, select_faces
 from models.errors import FaceError, FaceTooSmall, LowQuality, VultusError
-from models.pipeline import EmbeddedFace
+from models.pipeline import EmbeddedFace, EmbeddedPhoto
 from models.quality import NO_GATE, Assessment, Gate
 from models.serving.models import Models
-from service.gallery.records import NewTemplate
-from service.operations.faces import judge_faces
+from service.gallery.records import Metadata, NewTemplate
+from service.operations.faces import JudgedFace, judge_faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Requirements:
         keep_crop: Whether the aligned crop is stored with the template.
         expires: Seconds since 1970 at which the template is erased, unless its entry has a time of its own; None for
             never.
+        min_score: Detection score in [0, 1] that a face must exceed to be seen at all.
     """
 
     faces: FacePolicy = "single"
@@ -39,6 +40,7 @@ class Requirements:
     gate: Gate = NO_GATE
     keep_crop: bool = False
     expires: float | None = None
+    min_score: float = 0.0
 
 
 class Acquired(NamedTuple):
@@ -77,16 +79,48 @@ def acquire_images(
     """
     models.require_gate(requirements.gate)
     outcomes: list[Acquired | VultusError] = []
-    photos = models.pipeline.embed(images, requirements.faces, deadline, keep_crops=requirements.keep_crop)
+    policy: FacePolicy = "all" if requirements.min_score > 0 else requirements.faces
+    photos = models.pipeline.embed(images, policy, deadline, keep_crops=requirements.keep_crop)
     for image, photo in zip(images, photos, strict=True):
-        if isinstance(photo, VultusError):
-            outcomes.append(photo)
+        try:
+            selected = photo if isinstance(photo, VultusError) else _selected(photo, requirements)
+        except FaceError as error:
+            selected = error
+        if isinstance(selected, VultusError):
+            outcomes.append(selected)
             continue
-        ((face, assessment, refusal),) = judge_faces(models, photo, requirements.gate)
-        crop = None if face.crop is None else _png(face.crop)
-        template = NewTemplate(face.embedding, image_source(image), face.norm, assessment.quality, crop)
-        outcomes.append(_unmet(face, requirements) or refusal or Acquired(face, assessment, template))
+        (judged,) = judge_faces(models, selected, requirements.gate)
+        template = face_template(judged, image_source(image))
+        refusal = _unmet(judged.face, requirements) or judged.refusal
+        outcomes.append(refusal or Acquired(judged.face, judged.assessment, template))
     return outcomes
+
+
+def face_template(judged: JudgedFace, source: bytes, metadata: Metadata | None = None) -> NewTemplate:
+    """Return the template of a face of a photo, with its crop if it was kept.
+
+    Args:
+        judged: The face.
+        source: SHA-256 by which the gallery recognises it.
+        metadata: Metadata of the template.
+    """
+    face = judged.face
+    crop = None if face.crop is None else _png(face.crop)
+    return NewTemplate(face.embedding, source, face.norm, judged.assessment.quality, crop, metadata=metadata or {})
+
+
+def _selected(photo: EmbeddedPhoto, requirements: Requirements) -> EmbeddedPhoto:
+    """Return a photo with the one face that the policy selects among those whose score suffices.
+
+    Raises:
+        NoFace: No face has a sufficient score.
+        SeveralFaces: Several have, and the policy is `single`.
+    """
+    if requirements.min_score <= 0:
+        return photo
+    seen = {id(face.face): face for face in photo.faces if face.face.score > requirements.min_score}
+    faces = select_faces([face.face for face in seen.values()], requirements.faces, (photo.width, photo.height))
+    return replace(photo, faces=[seen[id(face)] for face in faces])
 
 
 def gate_template(models: Models, template: NewTemplate, gate: Gate) -> NewTemplate:

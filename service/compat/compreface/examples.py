@@ -1,0 +1,201 @@
+"""`/api/v1/recognition/faces`: the examples of subjects, each of which is a template."""
+
+from functools import partial
+
+from fastapi import Request, Response
+
+from models.deadline import Deadline
+from models.errors import VultusError
+from service.api.backend import Backend, UsesBackend
+from service.api.intake.body import ReceivedRequest
+from service.api.intake.member_errors import at
+from service.audit.events import enrolment_event
+from service.audit.records import Event
+from service.compat.compreface.erasing import erase_all, erase_one
+from service.compat.compreface.gallery import UsesGallery
+from service.compat.compreface.intake import (
+    ExamplesQuery,
+    FaceOptions,
+    read_options,
+    read_photos,
+    validate_options,
+)
+from service.compat.compreface.routing import compreface_router
+from service.compat.compreface.subjects import stored_name
+from service.compat.compreface.wire import json_answer, page_members
+from service.compat.face_ids import face_id, source_prefix
+from service.errors import CropMissing, MemberInvalid, MemberMissing, SubjectUnknown, TemplateUnknown
+from service.gallery.administration import find_subject_ignoring_case
+from service.gallery.erasure import erase_templates
+from service.gallery.galleries import Galleries
+from service.gallery.pseudonyms import pseudonyms_of
+from service.gallery.records import OwnedTemplate
+from service.gallery.template_reading import crop_of_template, find_templates, list_templates
+from service.operations.acquire import Requirements
+from service.operations.enrol import Enrolled, Entry, Prepared, prepare, store
+from service.strict_json import parse_object
+
+router = compreface_router("recognition/faces")
+
+_MAX_IDS = 10_000
+
+
+def example_of(galleries: Galleries, gallery: str, image_id: str) -> OwnedTemplate:
+    """Return an example by its id.
+
+    Raises:
+        GalleryUnknown: No gallery has the name.
+        TemplateUnknown: The gallery has no such example.
+    """
+    prefix = source_prefix(image_id)
+    found = [] if prefix is None else find_templates(galleries, gallery, [prefix])
+    if not found:
+        raise TemplateUnknown("no example has this image_id")
+    return found[0]
+
+
+@router.post("")
+async def add(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Add the only face of a photo as an example of a subject, which is created if it is missing."""
+    subject = request.query_params.get("subject", "")
+    if not subject.strip():
+        raise at(MemberMissing("Required String parameter 'subject' is not present"), "subject")
+    return await backend.answer_change(request, partial(_prepare, gallery, subject), partial(_store, gallery))
+
+
+@router.get("")
+async def list_examples(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """List the examples of a subject or of all, page by page."""
+    query = validate_options(dict(request.query_params), ExamplesQuery)
+    return await backend.call_gallery(_list, backend.galleries, gallery, query)
+
+
+@router.delete("")
+async def delete_all(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Erase a subject, or all, with their examples, and return the number of examples."""
+    name = request.query_params.get("subject")
+    if name is not None and not name.strip():  # not all: whoever sends it has lost the name
+        raise at(MemberInvalid("Subject name cannot be empty"), "subject")
+
+    def work(deadline: Deadline) -> tuple[int, Event]:
+        try:
+            erased = (
+                erase_all(backend.galleries, gallery, deadline)
+                if name is None
+                else erase_one(backend.galleries, gallery, name, deadline)
+            )
+        except SubjectUnknown:
+            return 0, Event("erase_subject", [gallery], count=0)
+        return erased.examples, erased.event
+
+    deleted = await backend.change_for(request, backend.deadline(request), work)
+    return json_answer({"deleted": deleted})
+
+
+@router.post("/delete")
+async def delete_several(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Erase examples by their ids; unknown ones are ignored."""
+    return await backend.answer_change(request, _read_ids, partial(_delete_several, gallery))
+
+
+@router.delete("/{image_id}")
+async def delete(image_id: str, request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Erase an example."""
+
+    def work(deadline: Deadline) -> tuple[OwnedTemplate, Event]:
+        example = example_of(backend.galleries, gallery, image_id)
+        _, event = _erase(backend.galleries, gallery, [example], deadline)
+        return example, event
+
+    return json_answer(_members(await backend.change_for(request, backend.deadline(request), work)))
+
+
+@router.get("/{image_id}/img")
+async def image(image_id: str, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Return the aligned crop of an example, if the gallery keeps crops."""
+    return await backend.call_gallery(_image, backend.galleries, gallery, image_id)
+
+
+static_router = compreface_router("static")
+
+
+@static_router.get("/{key}/images/{image_id}")
+async def static_image(image_id: str, backend: UsesBackend, gallery: UsesGallery) -> Response:
+    """Return the aligned crop of an example like `image`; the key is in the path, for addresses on web pages."""
+    return await backend.call_gallery(_image, backend.galleries, gallery, image_id)
+
+
+def _prepare(
+    gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
+) -> tuple[str, Prepared]:
+    """Return the name of the subject, and its prepared example."""
+    options = read_options(received, FaceOptions)
+    (photo,) = read_photos(received, backend.settings.request, ["file"])
+    name = stored_name(backend.galleries, gallery, subject)
+    requirements = Requirements(min_score=options.min_score)
+    return name, prepare(backend.galleries, backend.models, gallery, [Entry(name, photo)], requirements, deadline)
+
+
+def _store(
+    gallery: str, backend: Backend, prepared: tuple[str, Prepared], received: ReceivedRequest, deadline: Deadline
+) -> Response:
+    name, enrolment = prepared
+    (outcome,) = store(backend.galleries, enrolment, deadline)
+    received.events.append(enrolment_event(backend.galleries, gallery, [name], [outcome]))
+    if isinstance(outcome, VultusError):
+        raise outcome
+    if outcome.assessment is not None:
+        backend.metrics.observe_quality([outcome.assessment])
+    return json_answer(_members(_stored(backend.galleries, gallery, outcome)), deadline, status=201)
+
+
+def _stored(galleries: Galleries, gallery: str, outcome: Enrolled) -> OwnedTemplate:
+    templates, _ = list_templates(galleries, gallery, 1, after=outcome.template - 1)
+    return templates[0]
+
+
+def _list(galleries: Galleries, gallery: str, query: ExamplesQuery) -> Response:
+    subject = None
+    if query.subject:
+        try:
+            subject = find_subject_ignoring_case(galleries, gallery, query.subject)
+        except SubjectUnknown:
+            return json_answer(page_members([], query.page, query.size, 0))
+    templates, total = list_templates(galleries, gallery, query.size, skip=query.page * query.size, subject=subject)
+    return json_answer(page_members(list(map(_members, templates)), query.page, query.size, total))
+
+
+def _read_ids(_backend: Backend, received: ReceivedRequest, _deadline: Deadline) -> list[bytes]:
+    """Return the ids of a JSON list as beginnings of sources."""
+    ids = parse_object(b'{"ids":' + received.body() + b"}")["ids"]
+    if not isinstance(ids, list) or len(ids) > _MAX_IDS:
+        raise MemberInvalid(f"the body is not a list of at most {_MAX_IDS:,} ids")
+    prefixes = [source_prefix(str(image_id)) for image_id in dict.fromkeys(map(str, ids))]
+    return [prefix for prefix in prefixes if prefix is not None]
+
+
+def _delete_several(
+    gallery: str, backend: Backend, prefixes: list[bytes], received: ReceivedRequest, deadline: Deadline
+) -> Response:
+    templates = find_templates(backend.galleries, gallery, prefixes)
+    _, event = _erase(backend.galleries, gallery, templates, deadline)
+    received.events.append(event)
+    return json_answer(list(map(_members, templates)))
+
+
+def _erase(galleries: Galleries, gallery: str, templates: list[OwnedTemplate], deadline: Deadline) -> tuple[int, Event]:
+    subjects = pseudonyms_of(galleries, list({template.subject_key for template in templates}))
+    erased = erase_templates(galleries, gallery, templates, deadline)
+    event = Event("erase_template", [gallery], list(subjects.values()), count=len(erased))
+    return len(erased), event
+
+
+def _image(galleries: Galleries, gallery: str, image_id: str) -> Response:
+    crop = crop_of_template(galleries, gallery, example_of(galleries, gallery, image_id))
+    if crop is None:
+        raise CropMissing("the gallery keeps no crops of faces, so this example has no image")
+    return Response(crop, media_type="image/png")
+
+
+def _members(template: OwnedTemplate) -> dict[str, str]:
+    return {"image_id": face_id(template.source), "subject": template.subject}

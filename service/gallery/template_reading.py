@@ -1,0 +1,67 @@
+"""Reading of templates one by one: by the beginning of their source, page by page, with their crops and metadata."""
+
+from collections.abc import Sequence
+
+from service.gallery.galleries import Galleries
+from service.gallery.records import Metadata, OwnedTemplate, Subject
+from service.gallery.store import attachments, gallery_rows, owned_rows, template_rows
+
+
+def find_templates(galleries: Galleries, gallery: str, prefixes: Sequence[bytes]) -> list[OwnedTemplate]:
+    """Read the templates whose source begins with one of the prefixes, in the order of the prefixes.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        return owned_rows.by_source_prefix(connection, gallery_rows.find(connection, gallery), prefixes)
+
+
+def list_templates(
+    galleries: Galleries,
+    gallery: str,
+    limit: int,
+    after: int = 0,
+    skip: int = 0,
+    subject: Subject | None = None,
+) -> tuple[list[OwnedTemplate], int]:
+    """Read templates sorted by key, and the number of all.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        limit: Maximum number of templates; -1 for no limit.
+        after: Key after which to start.
+        skip: Number of templates to skip.
+        subject: Subject of the templates; None for all.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        found = gallery_rows.find(connection, gallery)
+        if subject is None:
+            total = template_rows.count(connection, found)
+        else:
+            total = template_rows.counts(connection, [subject.key]).get(subject.key, 0)
+        return owned_rows.page(connection, found, limit, after, skip, subject), total
+
+
+def crop_of_template(galleries: Galleries, gallery: str, template: OwnedTemplate) -> bytes | None:
+    """Read the crop of a template, a PNG file; None if it is not stored.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        return attachments.crop_of(connection, gallery_rows.find(connection, gallery), template.key)
+
+
+def metadata_of_templates(galleries: Galleries, gallery: str, keys: Sequence[int]) -> dict[int, Metadata]:
+    """Read the metadata of templates by key; those without any are missing from the answer.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        return attachments.metadata_of(connection, gallery_rows.find(connection, gallery), keys)
