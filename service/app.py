@@ -27,6 +27,8 @@ from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.audit.log import AuditLog
 from service.compat.compreface.access import ServiceKeys
 from service.compat.compreface.routes import ROUTERS as COMPREFACE_ROUTERS
+from service.compat.rekognition.access import SignedRequests
+from service.compat.rekognition.routes import ROUTERS as REKOGNITION_ROUTERS
 from service.gallery.galleries import Galleries
 from service.metrics.instruments import Metrics
 from service.operations.reference_cache import ReferenceCache
@@ -83,6 +85,7 @@ def create_app(
     """
     guard = guard or Guard(None, open_to="everybody")
     metrics = metrics or Metrics()
+    bodies = BodyBudget(settings.request.buffered_bytes, settings.request.streams_bytes)
     admission = Admission(settings.request.places, settings.request.overload_places)
     app = FastAPI(
         title="Vultus",
@@ -104,7 +107,7 @@ def create_app(
         metrics=metrics,
         draining=threading.Event(),
         admission=admission,
-        bodies=BodyBudget(settings.request.buffered_bytes, settings.request.streams_bytes),
+        bodies=bodies,
         inference_workers=anyio.CapacityLimiter(settings.request.workers),
         stream_workers=anyio.CapacityLimiter(max(1, settings.request.workers // 2)),
         gallery_workers=anyio.CapacityLimiter(_GALLERY_WORKERS),
@@ -119,6 +122,9 @@ def create_app(
     if settings.compat.compreface:
         schemes.insert(0, ServiceKeys(guard))
         routers += COMPREFACE_ROUTERS
+    if settings.compat.rekognition:
+        schemes.insert(0, SignedRequests(guard, bodies, settings.request))
+        routers += REKOGNITION_ROUTERS
     app.add_middleware(AccessMiddleware, schemes=schemes)
     app.add_middleware(ExpectationMiddleware)
     if settings.http.cors_origins:

@@ -25,6 +25,7 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   │   ├── RateExceeded
 │   │   ├── TooManyAtOnce
 │   │   └── TooManyConnections
+│   ├── PhotoUnreachable
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
 │   ├── NotReady
@@ -36,6 +37,10 @@ VultusError                  base of the tree in `models.errors`, which continue
 │       ├── KeyExpired
 │       ├── SeveralKeys
 │       ├── KeyInQuery
+│       ├── SignatureMissing
+│       ├── SignatureMalformed
+│       ├── SignatureExpired
+│       ├── SignatureWrong
 │       └── ScopeMissing
 ├── SecurityError            keys cannot be made or used, or acts cannot be recorded
 │   ├── KeyUnknown
@@ -230,6 +235,12 @@ class TooManyAtOnce(RetryLater):
     code = "too_many_at_once"
 
 
+class PhotoUnreachable(RequestError):
+    """The photo that the request names cannot be read."""
+
+    code = "photo_unreachable"
+
+
 class RouteUnknown(RequestError):
     """No resource exists at this path."""
 
@@ -298,6 +309,30 @@ class KeyInQuery(AccessError):
     """The query of the request has a key, which servers and proxies write to their logs."""
 
     code = "key_in_query"
+
+
+class SignatureMissing(AccessError):
+    """The request is not signed."""
+
+    code = "signature_missing"
+
+
+class SignatureMalformed(AccessError):
+    """The signature of the request is malformed, or does not cover what it must."""
+
+    code = "signature_malformed"
+
+
+class SignatureExpired(AccessError):
+    """The request was signed too long ago, or by a clock that is wrong."""
+
+    code = "signature_expired"
+
+
+class SignatureWrong(AccessError):
+    """The request was signed with another secret, or changed on the way."""
+
+    code = "signature_wrong"
 
 
 class ScopeMissing(AccessError):
@@ -618,6 +653,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     TooManyCandidates: 422,
     NotAcceptable: 406,
     Overloaded: 429,
+    PhotoUnreachable: 422,
     RouteUnknown: 404,
     MethodNotAllowed: 405,
     NotReady: 503,
@@ -631,6 +667,10 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     KeyExpired: 401,
     SeveralKeys: 400,
     KeyInQuery: 400,
+    SignatureMissing: 401,
+    SignatureMalformed: 400,
+    SignatureExpired: 401,
+    SignatureWrong: 401,
     ScopeMissing: 403,
     KeyUnknown: 404,
     KeyExists: 409,

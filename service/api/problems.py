@@ -32,7 +32,12 @@ from service.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 
-_KEY_ERRORS = (*AccessError.__subclasses__(), RateExceeded, TooManyAtOnce)
+_KEY_ERRORS = (
+    *(error for error in AccessError.__subclasses__() if not error.code.startswith("signature_")),
+    RateExceeded,
+    TooManyAtOnce,
+)
+"""Errors of keys of the own API, whose requests are not signed."""
 
 _INTERNAL = 500
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

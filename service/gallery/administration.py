@@ -13,7 +13,7 @@ from service.errors import TemplateUnknown
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
 from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, OwnedTemplate, Subject, Template
-from service.gallery.store import gallery_rows, owned_rows, subject_moves, subject_rows, template_rows
+from service.gallery.store import gallery_rows, owned_rows, prefixed_rows, subject_moves, subject_rows, template_rows
 
 
 def create_gallery(
@@ -114,6 +114,38 @@ def change_gallery(
     if live.outdated and galleries.searches(gallery):
         galleries.rebuild(live)
     return gallery
+
+
+def count_subjects(galleries: Galleries, gallery: str, beginning: str) -> tuple[int, int]:
+    """Return the numbers of subjects of a gallery whose names begin with a text, and of all others.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        found = gallery_rows.find(connection, gallery)
+        beginning_with = prefixed_rows.count(connection, found, beginning)
+        return beginning_with, subject_rows.count(connection, found) - beginning_with
+
+
+def list_other_subjects(
+    galleries: Galleries, gallery: str, beginning: str, after: int, limit: int
+) -> list[tuple[int, str, int]]:
+    """Read key, name and number of templates of subjects whose names do not begin with a text, sorted by key.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        beginning: The text.
+        after: Key after which to start.
+        limit: Maximum number of subjects.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        found = gallery_rows.find(connection, gallery)
+        return prefixed_rows.others(connection, found, beginning, after, limit)
 
 
 def create_subject(

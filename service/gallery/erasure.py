@@ -77,6 +77,29 @@ def erase_subjects(galleries: Galleries, gallery: str, deadline: Deadline | None
     return [replace(receipt, log_cut=log_cut) for receipt, _ in erased]
 
 
+def erase_owners(
+    galleries: Galleries, gallery: str, templates: Sequence[OwnedTemplate], deadline: Deadline | None = None
+) -> list[OwnedTemplate]:
+    """Erase the subjects of templates in one transaction, unless a template was moved or erased meanwhile.
+
+    Returns:
+        The templates whose subjects were erased.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.exclusive(deadline):
+        with galleries.database.writing() as connection:
+            found = gallery_rows.find(connection, gallery)
+            now = owned_rows.by_key(connection, found, [template.key for template in templates])
+            left = [one for one in templates if one.key in now and now[one.key].subject_key == one.subject_key]
+            erased = [
+                subject_moves.remove(connection, owner) for owner in dict.fromkeys(one.subject_key for one in left)
+            ]
+        erase_from_index(galleries, found, [key for _, keys in erased for key in keys])
+    return left
+
+
 def erase_templates(
     galleries: Galleries, gallery: str, templates: Sequence[OwnedTemplate], deadline: Deadline | None = None
 ) -> list[OwnedTemplate]:

@@ -115,19 +115,37 @@ async def receive(
         Overloaded: The body does not fit into the memory budget.
         EngineStopped: The service is shutting down.
     """
+    pieces = await receive_pieces(request, limits.max_bytes, take, deadline)
+    return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id, grant_of(request))
+
+
+async def receive_pieces(
+    request: Request, max_bytes: int, take: Callable[[int], None], deadline: Deadline
+) -> list[bytes]:
+    """Receive the body of a request as the network delivers it.
+
+    Args:
+        request: The request.
+        max_bytes: Maximum size of the body.
+        take: Takes the size of each piece from the memory budget, or raises `Overloaded`.
+        deadline: Deadline of the request.
+
+    Raises:
+        VultusError: As `receive`.
+    """
     declared = declared_size(request)
-    if declared is not None and declared > limits.max_bytes:
-        raise BodyTooLarge(f"the body has {declared} bytes; at most {limits.max_bytes} are accepted")
+    if declared is not None and declared > max_bytes:
+        raise BodyTooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
     pieces, size = [], 0
     try:
         with shutdown_as_error():
             async with asyncio.timeout(deadline.remaining_s):
                 async for piece in arriving_pieces(request):
                     size += len(piece)
-                    if size > limits.max_bytes:
-                        raise BodyTooLarge(f"the body exceeds {limits.max_bytes} bytes")
+                    if size > max_bytes:
+                        raise BodyTooLarge(f"the body exceeds {max_bytes} bytes")
                     take(len(piece))
                     pieces.append(piece)
     except TimeoutError as error:
         raise BodyTooSlow("the body did not arrive within the time limit of the request") from error
-    return ReceivedRequest(request.headers, request.query_params, pieces, request.state.request_id, grant_of(request))
+    return pieces

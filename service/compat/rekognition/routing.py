@@ -1,0 +1,163 @@
+"""Routes of operations: each reads a JSON object, checks the grant, and answers in Rekognition's form."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from models.deadline import Deadline
+from models.errors import CalibrationUnfit, RequestCancelled, VultusError
+from service.api.access import needs
+from service.api.backend import Backend, UsesBackend, server_timing
+from service.api.intake.body import ReceivedRequest
+from service.api.problems import note_unexpected
+from service.compat.rekognition.access import PREFIX
+from service.compat.rekognition.errors import MEDIA_TYPE, error_response, internal_error_response
+from service.compat.rekognition.requests import CreateCollection, InCollection, RekognitionRequest
+from service.compat.rekognition.similarity import SimilarityScale
+from service.errors import MemberInvalid, MemberMissing
+from service.security.scopes import Scope
+from service.strict_json import parse_object
+
+SIMILARITY_HEADER = "X-Vultus-Similarity"
+
+Body = TypeVar("Body", bound=RekognitionRequest)
+Prepared = TypeVar("Prepared")
+Answer = dict[str, Any]
+
+Work = Callable[[Backend, Body, ReceivedRequest, Deadline], Answer]
+Prepare = Callable[[Backend, Body, ReceivedRequest, Deadline], Prepared]
+Store = Callable[[Backend, Prepared, ReceivedRequest, Deadline], Answer]
+
+
+class RekognitionRoute(APIRoute):
+    """A route of Rekognition's protocol."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of requests, which raises only if no client reads the response."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (ClientDisconnect, RequestCancelled):
+                raise
+            except VultusError as error:
+                return error_response(error, request.scope["state"])
+            except Exception as error:
+                note_unexpected(error, request.scope["state"])
+                return internal_error_response(request.scope["state"])
+
+        return answer
+
+
+def rekognition_router() -> APIRouter:
+    """Return a router of operations, which the document of the own API does not describe."""
+    return APIRouter(prefix=PREFIX, route_class=RekognitionRoute, include_in_schema=False)
+
+
+def add_reading(router: APIRouter, name: str, schema: type[Body], scope: Scope, work: Work[Body]) -> None:
+    """Add an operation that changes nothing.
+
+    Args:
+        router: Router of the operation.
+        name: Name of the operation.
+        schema: Schema of its request.
+        scope: Scope that it needs.
+        work: Computes its answer in an inference worker.
+    """
+
+    def answer(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
+        return _respond(backend, work(backend, _read(received, schema), received, deadline), received, deadline)
+
+    async def operate(request: Request, backend: UsesBackend) -> Response:
+        return await backend.answer(request, answer)
+
+    _add(router, name, scope, operate)
+
+
+def add_changing(
+    router: APIRouter,
+    name: str,
+    schema: type[Body],
+    scope: Scope,
+    prepare: Prepare[Body, Prepared],
+    store: Store[Prepared],
+) -> None:
+    """Add an operation that changes a collection.
+
+    Args:
+        router: Router of the operation.
+        name: Name of the operation.
+        schema: Schema of its request.
+        scope: Scope that it needs.
+        prepare: Computes what is needed in an inference worker.
+        store: Changes the store in a store worker and returns the answer.
+    """
+
+    def read_and_prepare(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Prepared:
+        return prepare(backend, _read(received, schema), received, deadline)
+
+    def change(backend: Backend, prepared: Prepared, received: ReceivedRequest, deadline: Deadline) -> Response:
+        return _respond(backend, store(backend, prepared, received, deadline), received, deadline)
+
+    async def operate(request: Request, backend: UsesBackend) -> Response:
+        return await backend.answer_change(request, read_and_prepare, change)
+
+    _add(router, name, scope, operate)
+
+
+def as_read(_backend: Backend, body: Body, _received: ReceivedRequest, _deadline: Deadline) -> Body:
+    """Prepare nothing: the store needs the request only."""
+    return body
+
+
+def scale_of(backend: Backend) -> SimilarityScale:
+    """Return the scale of similarities.
+
+    Raises:
+        CalibrationUnfit: The model is not calibrated.
+    """
+    if backend.models.calibration is None:
+        raise CalibrationUnfit(f"similarities need a calibration: {backend.models.uncalibrated_because}")
+    return SimilarityScale.of(backend.models.calibration)
+
+
+def _add(
+    router: APIRouter, name: str, scope: Scope, operate: Callable[[Request, Backend], Coroutine[Any, Any, Response]]
+) -> None:
+    router.add_api_route(f"/{name}", operate, methods=["POST"], name=name, dependencies=[needs(scope)])
+
+
+def _read(received: ReceivedRequest, schema: type[Body]) -> Body:
+    """Read the members of a request.
+
+    Raises:
+        JsonMalformed: The body is not a JSON object.
+        MemberMissing: A member is missing.
+        MemberInvalid: A member has a value that it cannot have.
+        GalleryUnknown: The key does not reach the collection.
+    """
+    try:
+        body = schema.model_validate(parse_object(received.body()))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise MemberMissing(f"1 validation error detected: the member {place} is missing") from error
+        sentence = f"{place}: {first['msg']}" if place else first["msg"]
+        raise MemberInvalid(f"1 validation error detected: {sentence}") from error
+    if isinstance(body, InCollection) and not isinstance(body, CreateCollection):
+        received.grant.require_galleries([body.collection_id])
+    return body
+
+
+def _respond(backend: Backend, answer: Answer, received: ReceivedRequest, deadline: Deadline) -> Response:
+    headers = {**server_timing(deadline), "x-amzn-RequestId": received.request_id}
+    if backend.models.calibration is not None:
+        headers[SIMILARITY_HEADER] = SimilarityScale.of(backend.models.calibration).meaning
+    return Response(orjson.dumps(answer), headers=headers, media_type=MEDIA_TYPE)
