@@ -1,0 +1,127 @@
+"""The attempts of a call until it is answered: when it is repeated, after which pause, and with which error it ends.
+
+Nothing here sends or waits. `exchange` yields what is to be done next, and the clients do it, one with and one without
+awaiting.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TypeVar
+
+import orjson
+
+from service.client.errors import ClientError, NoAnswer, OutOfTime, VultusProblem, problem_from
+from service.client.steps import Answer, Attempt, Call, Failure, Pause, Steps
+
+Result = TypeVar("Result")
+
+_PROBLEM = "application/problem+json"
+_REFUSED = {429, 503}  # the service did nothing
+_AMBIGUOUS = {502, 504}  # something was perhaps done
+_MAX_FAILURES = 6  # attempts without an answer, after which a wrong address is no longer tried
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+
+
+def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = time.monotonic) -> Steps[Result]:
+    """Send a request until it is answered.
+
+    A request that the service refused for load is sent again after its `Retry-After`. Without an answer, only a
+    repeatable one is, or one that certainly did not arrive, after pauses that double.
+
+    Args:
+        call: The request.
+        timeout_s: Time limit of all attempts and pauses together, in seconds.
+        clock: Returns the time in seconds.
+
+    Yields:
+        What is to be done next.
+
+    Returns:
+        What `call.read` returns.
+
+    Raises:
+        VultusProblem: The service answered with a problem.
+        OutOfTime: The time limit passed.
+        NoAnswer: The service did not answer.
+    """
+    end = clock() + timeout_s
+    failures = 0
+    last: ClientError | None = None
+    while (left_s := end - clock()) > 0:
+        reply = yield Attempt(call, left_s)
+        assert reply is not None
+        try:
+            if isinstance(reply, Answer):
+                return _read(call, reply)
+            raise NoAnswer(reply.reason)
+        except ClientError as error:
+            last = error
+        pause_s = pause_after(call, reply, last, failures)
+        failures += 1
+        if pause_s is None or clock() + pause_s >= end:
+            break
+        yield Pause(pause_s)
+    if last is None or (isinstance(last, NoAnswer) and clock() >= end):
+        raise OutOfTime(f"no answer within {timeout_s:g} s") from last
+    raise last
+
+
+def pause_after(call: Call[object], reply: Answer | Failure, error: ClientError, failures: int) -> float | None:
+    """Return the seconds after which a request is sent again, or None if it is not.
+
+    Args:
+        call: The request.
+        reply: What came of it.
+        error: The same as an error.
+        failures: Number of attempts before this one.
+    """
+    status = reply.status if isinstance(reply, Answer) else None
+    if isinstance(error, VultusProblem):
+        status = error.status  # also of a line of a stream, whose response began with 200
+    stated_s = retry_after(reply.headers.get("retry-after")) if isinstance(reply, Answer) else None
+    if status in _REFUSED and (stated_s is not None or status == HTTPStatus.TOO_MANY_REQUESTS or call.repeatable):
+        # a little later than stated, so that clients that were refused together do not return together
+        return _backoff(failures) if stated_s is None else stated_s + random.uniform(0, 0.1 + stated_s / 10)
+    unsent = isinstance(reply, Failure) and reply.unsent
+    lost = isinstance(reply, Failure) or status in _AMBIGUOUS or (isinstance(error, NoAnswer) and status == 200)
+    if lost and (call.repeatable or unsent) and failures + 1 < _MAX_FAILURES:
+        return _backoff(failures)
+    return None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds of a header `Retry-After`, which is a number or a date; None if it is neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _backoff(failures: int) -> float:
+    longest: float = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**failures)
+    return longest * random.uniform(0.5, 1)
+
+
+def _read(call: Call[Result], answer: Answer) -> Result:
+    if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return call.read(answer)
+    if answer.headers.get("content-type", "").startswith(_PROBLEM):
+        try:
+            raise problem_from(orjson.loads(answer.content))
+        except (KeyError, TypeError, ValueError):
+            pass  # it is not a document of the service
+    if location := answer.headers.get("location"):
+        raise NoAnswer(f"redirects are not followed; what answered names the address {location.partition('?')[0]}")
+    raise NoAnswer(f"something in front of the service, or another program, answered with status {answer.status}")
