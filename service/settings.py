@@ -23,7 +23,11 @@ PREFIX = "VULTUS_"
 
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _ORIGIN = re.compile(r"\*|[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-_TESTS_ONLY = {"VULTUS_SHARED"}  # directory of the data of the test suite
+_OTHERS = {
+    "VULTUS_SHARED",  # directory of the data of the test suite
+    "VULTUS_CLIENT_URL",  # of `service.client` and `vultus remote`, which may run where a service does
+    "VULTUS_CLIENT_KEY",
+}
 
 
 class SettingsInvalid(VultusError):
@@ -662,11 +666,11 @@ def load_settings() -> Settings:
         SettingsInvalid: A variable is unknown or its value is invalid; the message names the variable.
     """
     names = {name.upper() for name in os.environ}
-    known = {variable for variable, _, _ in describe_settings()} | _TESTS_ONLY
+    known = {variable for variable, _, _ in describe_settings()} | _OTHERS
     unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsInvalid(
-            f"unknown setting {unknown[0]}; available settings: {', '.join(sorted(known - _TESTS_ONLY))}"
+            f"unknown setting {unknown[0]}; available settings: {', '.join(sorted(known - _OTHERS))}"
         )
     try:
         return Settings()

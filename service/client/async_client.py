@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar, Unpack
 
@@ -101,7 +101,7 @@ class AsyncClient:
         gallery: str | Sequence[str],
         at_once: int = 4,
         **options: Unpack[IdentifyOptions],
-    ) -> AsyncIterator[tuple[Content, IdentifyItem]]:
+    ) -> AsyncGenerator[tuple[Content, IdentifyItem], None]:
         """Do as `Client.identify_many`, contents may be asynchronous; stop early with `contextlib.aclosing`."""
         call_of = partial(lines.identify_lines, gallery, options)
         return self._stream(contents, lines.identify_line, call_of, at_once)
@@ -119,7 +119,7 @@ class AsyncClient:
         *,
         at_once: int = 4,
         **options: Unpack[EnrolOptions],
-    ) -> AsyncIterator[tuple[tuple[str, Content], EnrolItem]]:
+    ) -> AsyncGenerator[tuple[tuple[str, Content], EnrolItem], None]:
         """Do as `Client.enrol_many`, entries may be asynchronous; stop early with `contextlib.aclosing`."""
         call_of = partial(lines.enrol_lines, gallery, options)
         return self._stream(entries, lines.enrol_line, call_of, at_once)
@@ -178,7 +178,7 @@ class AsyncClient:
         line_of: Callable[[Entry], bytes],
         call_of: Callable[[Sequence[bytes]], Call[list[Item]]],
         at_once: int,
-    ) -> AsyncIterator[tuple[Entry, Item]]:
+    ) -> AsyncGenerator[tuple[Entry, Item], None]:
         async def send(window: Sequence[bytes]) -> list[Item]:
             return await self._run(exchange(call_of(window), self._timeout))
 

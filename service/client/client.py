@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Self, TypeVar, Unpack
 
@@ -118,7 +118,7 @@ class Client:
         gallery: str | Sequence[str],
         at_once: int = 4,
         **options: Unpack[IdentifyOptions],
-    ) -> Iterator[tuple[Content, IdentifyItem]]:
+    ) -> Generator[tuple[Content, IdentifyItem], None, None]:
         """Search galleries for any number of photos and embeddings, also an endless stream.
 
         Args:
@@ -146,7 +146,7 @@ class Client:
         *,
         at_once: int = 4,
         **options: Unpack[EnrolOptions],
-    ) -> Iterator[tuple[tuple[str, Content], EnrolItem]]:
+    ) -> Generator[tuple[tuple[str, Content], EnrolItem], None, None]:
         """Enrol any number of photos and embeddings.
 
         Args:
@@ -224,7 +224,7 @@ class Client:
         line_of: Callable[[Entry], bytes],
         call_of: Callable[[Sequence[bytes]], Call[list[Item]]],
         at_once: int,
-    ) -> Iterator[tuple[Entry, Item]]:
+    ) -> Generator[tuple[Entry, Item], None, None]:
         def send(window: Sequence[bytes], wait: Callable[[float], object]) -> list[Item]:
             return self._run(exchange(call_of(window), self._timeout), wait)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from service.client.windows import Window, Windows
@@ -16,7 +16,7 @@ async def stream_in_tasks(
     line_of: Callable[[Entry], bytes],
     send: Callable[[Sequence[bytes]], Awaitable[list[Item]]],
     at_once: int,
-) -> AsyncIterator[tuple[Entry, Item]]:
+) -> AsyncGenerator[tuple[Entry, Item], None]:
     """Send a stream in windows, and yield its entries with their answers in order, as they arrive.
 
     Args:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ def stream_in_threads(
     line_of: Callable[[Entry], bytes],
     send: Callable[[Sequence[bytes], Callable[[float], object]], list[Item]],
     at_once: int,
-) -> Iterator[tuple[Entry, Item]]:
+) -> Generator[tuple[Entry, Item], None, None]:
     """Send a stream in windows, and yield its entries with their answers in order.
 
     The entries are read in the thread of the caller, so an entry that is late delays the answers before it.
