@@ -4,20 +4,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from models.calibration.records import bound_text
 from models.deadline import Deadline
 from models.detection.policy import FacePolicy
-from models.errors import ImageTooManyBytes, ImageUnreadable, VultusError
-from models.photo_folders import read_photo
+from models.errors import VultusError
 from models.quality import Gate
 from models.serving.models import Models
-from models.text import printable
 from service.audit.events import identification_events
 from service.cli.auditing import Record, audited
+from service.cli.face_table import FaceTable, show_operating_point
 from service.cli.output import out
+from service.cli.photo_files import read_named_photo
 from service.gallery.galleries import Galleries
 from service.gallery.records import Fusion
 from service.operations.identify import Identification, IdentifiedProbe, Search
@@ -71,11 +68,9 @@ def _identify_paths(
     images: list[bytes | VultusError] = []
     for path in paths:
         try:
-            images.append(read_photo(path, models.pipeline.limits.max_bytes))
-        except ImageTooManyBytes as error:
+            images.append(read_named_photo(path, models.pipeline.limits.max_bytes))
+        except VultusError as error:
             images.append(error)
-        except (OSError, ValueError) as error:  # ValueError: the name is invalid for a file
-            images.append(ImageUnreadable(f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     contents = [image for image in images if isinstance(image, bytes)]
     found = identify_photos(galleries, models, contents, search, Deadline())
     record(list(identification_events(galleries, search.galleries, found)))
@@ -106,39 +101,19 @@ def _record(path: Path, outcome: IdentifiedProbe | VultusError) -> dict[str, Any
 
 
 def _show(answers: list[_Answer], found: Identification, models: Models) -> None:
-    table = Table("photo", "face: x1 y1 x2 y2", "subject", "similarity")
-    for column in table.columns:
-        column.overflow = "fold"  # names must not be truncated
+    table = FaceTable()
     for path, outcome in answers:
         if isinstance(outcome, VultusError):
-            table.add_row(escape(printable(path.name)), "", escape(str(outcome)), "")
+            table.add_failure(path, str(outcome))
             continue
         if not outcome.faces:
-            table.add_row(escape(printable(path.name)), "no face", "", "")
+            table.add_photo_without_face(path)
         for face in outcome.faces:
-            box = " ".join(f"{edge:4.0f}" for edge in face.judged.face.face.box) if face.judged else ""
-            refusal = face.judged.refusal if face.judged else None
-            no_candidates = f"rejected: {refusal.code}" if refusal else "unknown"
-            table.add_row(
-                escape(printable(path.name)),
-                box,
-                escape("\n".join(f"{c.gallery}/{c.subject}" for c in face.candidates) or no_candidates),
-                "\n".join(f"{c.similarity:.3f}" for c in face.candidates),
-            )
-    out.print(table)
+            box = face.judged.face.face.box.tolist() if face.judged else None
+            refusal = face.judged.refusal.code if face.judged and face.judged.refusal else None
+            table.add_face(path, box, refusal, face.candidates)
+    table.show()
     if (point := found.point) and (bound := found.fpir_bound) is not None:
-        out.print(
-            f"A candidate requires a similarity of at least {point.threshold:.3f} (operating point {point.name}). "
-            f"Comparisons for each face: {found.comparisons:,}. A person who is not enrolled has a candidate in "
-            f"up to {_percent(bound)} of cases (measured on {point.measured_on}).",
-            highlight=False,
-            soft_wrap=True,
-        )
+        show_operating_point(point.name, point.threshold, point.measured_on, found.comparisons, bound)
     elif models.uncalibrated_because:
         out.print(f"Decisions are not available: {models.uncalibrated_because}.", highlight=False, soft_wrap=True)
-
-
-def _percent(bound: float) -> str:
-    """Format an upper bound as a percentage; a bound above 0 is never formatted as 0."""
-    percent = 100 * bound
-    return f"{percent:.1f}%" if percent >= 1 else f"{bound_text(percent)}%"

@@ -104,6 +104,7 @@ def test_unknown_members_are_ignored_and_missing_ones_are_not() -> None:
     members = {"items": [{"status": "ok", "width": 3, "new": {}, "faces": []}], "also_new": 1}
     answer = read(schemas.DetectResponse, members)
     assert (answer.items[0].width, answer.items[0].faces, answer.items[0].problem) == (3, (), None)
+    broken: Any
     for broken in ({}, {"items": [{}]}, {"items": 1}, [], None):
         with pytest.raises(NoAnswer, match="not the service"):
             read(schemas.DetectResponse, broken)
