@@ -669,9 +669,7 @@ def load_settings() -> Settings:
     known = {variable for variable, _, _ in describe_settings()} | _OTHERS
     unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known)
     if unknown:
-        raise SettingsInvalid(
-            f"unknown setting {unknown[0]}; available settings: {', '.join(sorted(known - _OTHERS))}"
-        )
+        raise SettingsInvalid(f"unknown setting {unknown[0]}; available settings: {', '.join(sorted(known - _OTHERS))}")
     try:
         return Settings()
     except ValidationError as error:

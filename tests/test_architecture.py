@@ -104,6 +104,16 @@ def test_the_api_and_the_command_line_do_not_import_each_other() -> None:
         assert not any(name.startswith("service.api") for name in imports(path)), path
 
 
+def test_the_client_imports_nothing_of_the_server_and_only_commands_import_it() -> None:
+    allowed = ("service.client", "service.version")
+    for path in modules("service/client"):
+        assert not roots(path) & {"models", "fastapi", "starlette", "pydantic", "typer"}, path
+        assert all(name.startswith(allowed) for name in imports(path) if name.startswith("service")), path
+    for path in modules("service"):
+        own = path.is_relative_to(ROOT / "service/client") or path.is_relative_to(ROOT / "service/cli")
+        assert own or not any(name.startswith("service.client") for name in imports(path)), path
+
+
 def test_only_the_index_imports_faiss() -> None:
     for path in [*modules("models"), *modules("service")]:
         assert "faiss" not in roots(path) or path.is_relative_to(ROOT / "service/gallery/index"), path

@@ -69,6 +69,7 @@ COMMANDS = {
     ),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
+    "remote": Command("remote:app", "Verify, identify and enrol through a running service."),
     "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),
     "audit": Command("audit:app", "Show, check and export the log of who did what."),
     "keys": Command("keys:app", "Make, list, rotate and revoke keys of programs that use the service."),

@@ -1,6 +1,6 @@
 """The answers of the service and the options of calls, generated from its OpenAPI document.
 
-Do not edit: `REVIEW_OPENAPI=1 .venv/bin/python -m pytest tests/service/client/test_schemas.py` writes this file.
+Do not edit: `REVIEW_OPENAPI=1 .venv/bin/python -m pytest -k reviewed` writes this file.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,7 @@ from models import errors as core
 from models.errors import VultusError
 from service import errors
 from service.cli.demo import DemoFailed
+from service.cli.remote_service import RemoteFailed
 from service.errors import HTTP_STATUS, http_status
 from service.settings import SettingsInvalid
 from tests.conftest import ROOT
@@ -12,7 +13,7 @@ AT_START_ONLY = {
     *(core.PackUnknown, core.ManifestInvalid, core.PackMissing, core.PackDamaged, core.SourceUnavailable),
     *(core.ArtefactUnfit, core.StorageFailed, core.EngineMissing, core.EngineConflict, core.PrecisionUnsupported),
     core.EngineBuildFailed,
-    *(SettingsInvalid, DemoFailed),
+    *(SettingsInvalid, DemoFailed, RemoteFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
     *(errors.ServerSecretUnfit, errors.AuditUnfit),
     *(errors.MasterKeyMissing, errors.MasterKeyUnfit, errors.MasterKeyWrong, errors.NotEncrypted),

@@ -3,7 +3,6 @@
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
@@ -13,7 +12,7 @@ TARGET = ROOT / "service/client/schemas.py"
 
 _HEAD = '''"""The answers of the service and the options of calls, generated from its OpenAPI document.
 
-Do not edit: `REVIEW_OPENAPI=1 .venv/bin/python -m pytest tests/service/client/test_schemas.py` writes this file.
+Do not edit: `REVIEW_OPENAPI=1 .venv/bin/python -m pytest -k reviewed` writes this file.
 """
 
 from collections.abc import Sequence
@@ -146,7 +145,3 @@ def _is_embedding(schema: Mapping[str, Any]) -> bool:
 def _public(name: str) -> str:
     """Return the name of a schema as the client has it: the schema `FaceOut` is `Face`."""
     return name.removesuffix("Out")
-
-
-if __name__ == "__main__":
-    Path(TARGET).write_text(generate())

@@ -49,7 +49,7 @@ def operation_of(call: Call[Any], document: Mapping[str, Any]) -> Mapping[str, A
     raise AssertionError(call.path)
 
 
-def test_the_schemas_are_those_of_the_openapi_document() -> None:
+def test_the_schemas_are_those_of_the_reviewed_document() -> None:
     if os.environ.get("REVIEW_OPENAPI"):
         TARGET.write_text(generate())
     assert TARGET.read_text() == generate()
