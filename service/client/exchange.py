@@ -6,11 +6,12 @@ awaiting.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import orjson
 
@@ -19,18 +20,21 @@ from service.client.steps import Answer, Attempt, Call, Failure, Pause, Steps
 
 Result = TypeVar("Result")
 
+Reason = Literal["refused", "lost"]
+"""Why a request is sent again: the service did nothing, or it is not known what it did."""
+
 _PROBLEM = "application/problem+json"
 _REFUSED = {429, 503}  # the service did nothing
 _AMBIGUOUS = {502, 504}  # something was perhaps done
-_MAX_FAILURES = 6  # attempts without an answer, after which a wrong address is no longer tried
+_MAX_REPETITIONS = 5  # without an answer, in some five seconds; then a wrong address is no longer tried
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
 def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = time.monotonic) -> Steps[Result]:
     """Send a request until it is answered.
 
-    A request that the service refused for load is sent again after its `Retry-After`. Without an answer, only a
-    repeatable one is, or one that certainly did not arrive, after pauses that double.
+    A request that the service refused for load is sent again after its `Retry-After`. One that was lost is sent again
+    after pauses that double, if it is repeatable or certainly did not arrive.
 
     Args:
         call: The request.
@@ -49,7 +53,7 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
         NoAnswer: The service did not answer.
     """
     end = clock() + timeout_s
-    failures = 0
+    repetitions: Counter[Reason] = Counter()
     last: ClientError | None = None
     while (left_s := end - clock()) > 0:
         reply = yield Attempt(call, left_s)
@@ -60,9 +64,12 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
             raise NoAnswer(reply.reason)
         except ClientError as error:
             last = error
-        pause_s = pause_after(call, reply, last, failures)
-        failures += 1
-        if pause_s is None or clock() + pause_s >= end:
+        reason = reason_to_repeat(call, reply, last)
+        if reason is None or (reason == "lost" and repetitions["lost"] == _MAX_REPETITIONS):
+            break
+        pause_s = _pause(reply, repetitions[reason])
+        repetitions[reason] += 1
+        if clock() + pause_s >= end:
             break
         yield Pause(pause_s)
     if last is None or (isinstance(last, NoAnswer) and clock() >= end):
@@ -70,27 +77,31 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
     raise last
 
 
-def pause_after(call: Call[object], reply: Answer | Failure, error: ClientError, failures: int) -> float | None:
-    """Return the seconds after which a request is sent again, or None if it is not.
+def reason_to_repeat(call: Call[object], reply: Answer | Failure, error: ClientError) -> Reason | None:
+    """Return why a request is sent again, or None if it is not.
 
     Args:
         call: The request.
         reply: What came of it.
         error: The same as an error.
-        failures: Number of attempts before this one.
     """
-    status = reply.status if isinstance(reply, Answer) else None
-    if isinstance(error, VultusProblem):
-        status = error.status  # also of a line of a stream, whose response began with 200
+    if isinstance(reply, Failure):
+        return "lost" if reply.unsent or call.repeatable else None
+    # the status of a problem is also that of a line of a stream, whose response began with 200
+    status = error.status if isinstance(error, VultusProblem) else reply.status
+    if status in _REFUSED:
+        certain = status == HTTPStatus.TOO_MANY_REQUESTS or "retry-after" in reply.headers
+        return "refused" if certain or call.repeatable else None
+    return "lost" if status in _AMBIGUOUS and call.repeatable else None
+
+
+def _pause(reply: Answer | Failure, repetitions: int) -> float:
+    """Return the seconds to wait: those that the service states, or a pause that doubles with each repetition."""
     stated_s = retry_after(reply.headers.get("retry-after")) if isinstance(reply, Answer) else None
-    if status in _REFUSED and (stated_s is not None or status == HTTPStatus.TOO_MANY_REQUESTS or call.repeatable):
-        # a little later than stated, so that clients that were refused together do not return together
-        return _backoff(failures) if stated_s is None else stated_s + random.uniform(0, 0.1 + stated_s / 10)
-    unsent = isinstance(reply, Failure) and reply.unsent
-    lost = isinstance(reply, Failure) or status in _AMBIGUOUS or (isinstance(error, NoAnswer) and status == 200)
-    if lost and (call.repeatable or unsent) and failures + 1 < _MAX_FAILURES:
-        return _backoff(failures)
-    return None
+    if stated_s is not None:  # a little later, so that clients that were refused together do not return together
+        return stated_s + random.uniform(0, 0.1 + stated_s / 10)
+    longest: float = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**repetitions)
+    return longest * random.uniform(0.5, 1)
 
 
 def retry_after(value: str | None) -> float | None:
@@ -107,11 +118,6 @@ def retry_after(value: str | None) -> float | None:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
-def _backoff(failures: int) -> float:
-    longest: float = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**failures)
-    return longest * random.uniform(0.5, 1)
 
 
 def _read(call: Call[Result], answer: Answer) -> Result:

@@ -93,7 +93,10 @@ def test_photos_and_subjects_are_verified(capsys: Output, url: str, photos: Path
     assert re.search(r"vultus: 6 faces were found .*\(several_faces, request \w+\)", several.stderr)
 
 
-def test_what_is_invalid_for_all_photos_ends_in_one_line(capsys: Output, photos: Path, tmp_path: Path) -> None:
+def test_what_is_invalid_for_all_photos_ends_in_one_line(
+    capsys: Output, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.client.exchange._MAX_REPETITIONS", 0)
     portrait = photos / "astronaut.png"
     for arguments, reason in (
         (["identify", portrait, "--gallery", "none"], "gallery_unknown"),
@@ -123,7 +126,7 @@ def test_the_key_comes_from_a_file_and_is_never_shown(capsys: Output, photos: Pa
 def test_an_enrolment_whose_service_ends_reports_what_it_knows(
     capsys: Output, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.client.exchange._MAX_FAILURES", 1)
+    monkeypatch.setattr("service.client.exchange._MAX_REPETITIONS", 0)
     stored = response(200, b'{"status": "enrolled", "template": 1}\n', "application/x-ndjson")
     report = tmp_path / "refused.csv"
     with answering(problem(409, "gallery_exists"), stored, CUT) as server:

@@ -13,6 +13,8 @@ KEY = "vultus_secret_1234"
 
 
 def test_arguments_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (URL_VARIABLE, KEY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     assert find_address() == find_address(DEFAULT_URL)
     monkeypatch.setenv(URL_VARIABLE, "https://faces.example.org/v/")
     monkeypatch.setenv(KEY_VARIABLE, f"{KEY}\n")

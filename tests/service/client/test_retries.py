@@ -50,6 +50,12 @@ def test_a_repeatable_call_survives_a_cut_connection_and_a_gateway() -> None:
     assert len(server.heads) == 4
 
 
+def test_refusals_for_load_do_not_use_up_the_repetitions_of_lost_requests() -> None:
+    with answering(*[BUSY] * 9, CUT, response(200, DETECTED)) as server, Client(server.url, trust_env=False) as client:
+        assert client.detect(b"photo").items[0].status == "ok"
+    assert len(server.heads) == 11
+
+
 def test_a_call_that_is_refused_for_good_is_not_sent_again() -> None:
     with answering(problem(422, "no_face")) as server, Client(server.url, trust_env=False) as client:
         with pytest.raises(VultusProblem) as raised:
@@ -103,15 +109,21 @@ def test_a_window_of_a_stream_is_sent_again_and_its_end_is_the_error_of_the_stre
     stopped = b'{"status": "error", "problem": {%s}}\n' % described
     ndjson = "application/x-ndjson"
     entries = [("ann", b"1" * 70_000), ("bea", b"2" * 70_000)]
-    replies = (CUT, response(200, stopped, ndjson), response(200, b"", ndjson), response(200, done, ndjson))
+    replies = (CUT, response(200, stopped, ndjson), response(200, done, ndjson))
     with answering(*replies) as server, Client(server.url, trust_env=False) as client:
         outcomes = list(client.enrol_many("g", entries, at_once=1))
     assert [(subject, item.status) for (subject, _), item in outcomes] == [("ann", "enrolled"), ("bea", "enrolled")]
-    assert len(server.heads) == 5
+    assert len(server.heads) == 4
     with answering(response(200, stopped, ndjson)) as server, Client(server.url, timeout=1, trust_env=False) as client:
         with pytest.raises(VultusProblem) as raised:
             list(client.enrol_many("g", entries, at_once=1))
         assert raised.value.code == "engine_stopped"
+    with (
+        answering(response(200, b"", ndjson)) as server,
+        Client(server.url, trust_env=False) as client,
+        pytest.raises(NoAnswer, match="0 of 1 lines"),
+    ):
+        list(client.enrol_many("g", entries, at_once=1))
 
 
 def test_a_stream_that_is_stopped_ends_the_pauses_of_its_windows() -> None:
