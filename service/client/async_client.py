@@ -124,7 +124,7 @@ class AsyncClient:
         call_of = partial(lines.enrol_lines, gallery, options)
         return self._stream(entries, lines.enrol_line, call_of, at_once)
 
-    async def erase(self, gallery: str, subject: str | None = None) -> Receipt:
+    async def erase(self, gallery: str, subject: str) -> Receipt:
         """Do as `Client.erase`."""
         return await self._send(lambda: calls.erase(gallery, subject))
 

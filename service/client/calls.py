@@ -77,8 +77,8 @@ def enrol(
     return _of_contents(path, _reader(EnrolResponse), _listed(contents), options, enrolled=True)
 
 
-def erase(gallery: str, subject: str | None) -> Call[Receipt]:
-    """`DELETE` of a subject, or of a gallery; not repeated, because a repetition would lose the receipt."""
+def erase(gallery: str, subject: str) -> Call[Receipt]:
+    """`DELETE /v1/galleries/{gallery}/subjects/{subject}`; not repeated, because that would lose the receipt."""
     return Call("DELETE", path_of(gallery, subject), _reader(Receipt), repeatable=False)
 
 
@@ -154,7 +154,13 @@ def _reader(kind: type[Schema]) -> Callable[[Answer], Schema]:
 
 
 def path_of(gallery: str, subject: str | None = None) -> str:
-    """Return the path of a gallery, or of one of its subjects."""
+    """Return the path of a gallery, or of one of its subjects.
+
+    Raises:
+        ValueError: A name is empty or a relative path segment, and the path would be that of something else.
+    """
+    if {gallery, subject} & {"", ".", ".."}:
+        raise ValueError("a gallery and a subject need a name")
     names = f"/v1/galleries/{quote(gallery, safe='')}"
     return names if subject is None else f"{names}/subjects/{quote(subject, safe='')}"
 

@@ -128,7 +128,8 @@ class Client:
             options: Options of the search.
 
         Yields:
-            Each content with its answer, in order, as the answers arrive.
+            Each content with its answer, in order, as the answers arrive. Who stops early waits for the requests on
+            their way, at most for the time limit.
         """
         call_of = partial(lines.identify_lines, gallery, options)
         return self._stream(contents, lines.identify_line, call_of, at_once)
@@ -156,16 +157,16 @@ class Client:
             options: Requirements of the photos.
 
         Yields:
-            Each entry with its outcome, in order, once it is stored. What is on its way when the caller stops is
-            stored nevertheless.
+            Each entry with its outcome, in order, once it is stored. Who stops early waits for the requests on their
+            way, whose entries are stored.
         """
         call_of = partial(lines.enrol_lines, gallery, options)
         return self._stream(entries, lines.enrol_line, call_of, at_once)
 
-    def erase(self, gallery: str, subject: str | None = None) -> Receipt:
-        """Erase a subject, or a gallery if no subject is named.
+    def erase(self, gallery: str, subject: str) -> Receipt:
+        """Erase a subject with all its templates.
 
-        If no answer arrives, it may be erased or not; a second call tells by `NotFound`.
+        If no answer arrives, the subject may be erased or not; a second call tells by `NotFound`.
         """
         return self._send(calls.erase(gallery, subject))
 

@@ -7,7 +7,6 @@ awaiting.
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -30,7 +29,7 @@ _MAX_REPETITIONS = 5  # without an answer, in some five seconds; then a wrong ad
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
-def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = time.monotonic) -> Steps[Result]:
+def exchange(call: Call[Result], timeout_s: float) -> Steps[Result]:
     """Send a request until it is answered.
 
     A request that the service refused for load is sent again after its `Retry-After`. One that was lost is sent again
@@ -39,7 +38,6 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
     Args:
         call: The request.
         timeout_s: Time limit of all attempts and pauses together, in seconds.
-        clock: Returns the time in seconds.
 
     Yields:
         What is to be done next.
@@ -52,10 +50,10 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
         OutOfTime: The time limit passed.
         NoAnswer: The service did not answer.
     """
-    end = clock() + timeout_s
+    end = time.monotonic() + timeout_s
     repetitions: Counter[Reason] = Counter()
     last: ClientError | None = None
-    while (left_s := end - clock()) > 0:
+    while (left_s := end - time.monotonic()) > 0:
         reply = yield Attempt(call, left_s)
         assert reply is not None
         try:
@@ -69,10 +67,10 @@ def exchange(call: Call[Result], timeout_s: float, clock: Callable[[], float] = 
             break
         pause_s = _pause(reply, repetitions[reason])
         repetitions[reason] += 1
-        if clock() + pause_s >= end:
+        if time.monotonic() + pause_s >= end:
             break
         yield Pause(pause_s)
-    if last is None or (isinstance(last, NoAnswer) and clock() >= end):
+    if last is None or (isinstance(last, NoAnswer) and time.monotonic() >= end):
         raise OutOfTime(f"no answer within {timeout_s:g} s") from last
     raise last
 

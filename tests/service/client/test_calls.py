@@ -55,6 +55,9 @@ def test_a_subject_is_enrolled_once_found_and_erased(vultus: Client, gallery: st
     assert vultus.erase(gallery, subject.name).template_count == 1
     with pytest.raises(NotFound, match="subject"):
         vultus.erase(gallery, subject.name)
+    for name in ("", ".", ".."):  # whose path would be that of the gallery
+        with pytest.raises(ValueError, match="name"):
+            vultus.erase(gallery, name)
 
 
 def test_embeddings_are_enrolled_with_what_is_known_of_them(vultus: Client, gallery: str, photos: Path) -> None:
@@ -94,7 +97,7 @@ def test_galleries_are_created_listed_described_and_erased(vultus: Client) -> No
     assert exported.startswith(b'{"format"')
     changed = vultus.request("PATCH", "/v1/galleries/described", json={"retain_days": 9})
     assert changed["retain_days"] == 9
-    assert vultus.erase("described").what == "gallery"
+    assert vultus.request("DELETE", "/v1/galleries/described")["what"] == "gallery"
 
 
 def test_information_names_the_models(vultus: Client) -> None:
@@ -119,9 +122,9 @@ def test_the_asynchronous_client_gives_the_same_answers(vultus: Client, url: str
             assert gallery in [found.gallery for found in await client.galleries()]
             made = await client.create_gallery("asynchronous")
             assert (await client.request("GET", "/v1/galleries/asynchronous"))["created"] == made.created
-            assert (await client.erase("asynchronous")).what == "gallery"
+            assert (await client.erase(gallery, "ann")).what == "subject"
             with pytest.raises(NotFound):
-                await client.erase("asynchronous")
+                await client.erase(gallery, "ann")
 
     asyncio.run(ask())
 

@@ -1,6 +1,7 @@
 """Repetitions, time limits and broken connections, against a real server that behaves badly."""
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,7 +14,6 @@ from tests.service.client.faults import CUT, SILENT, TRICKLING, answering, probl
 from tests.service.test_end_to_end import free_port
 
 BUSY = problem(429, "overloaded", Retry_After="0")
-PAGE = b'{"galleries": [], "next": null}'
 DETECTED = b'{"items": [{"status": "ok", "faces": []}]}'
 RECEIPT = (
     b'{"erasure": 1, "what": "subject", "subject_count": 1, "template_count": 1, "crop_count": 0, '
@@ -154,6 +154,19 @@ def test_the_asynchronous_client_repeats_and_limits_in_the_same_way() -> None:
         assert time.monotonic() - begun < 2
 
     asyncio.run(ask())
+
+
+def test_all_pages_of_a_list_are_read() -> None:
+    page = (
+        b'{"galleries": [{"gallery": "%s", "contract_id": "", "dimensions": 1, "index": "flat", "subject_count": 0, '
+        b'"template_count": 0, "keep_crops": false, "min_quality": 0, "retain_days": 0, "metadata": {}, '
+        b'"created": ""}], "next": %s}'
+    )
+    with answering(response(200, page % (b"a", b'"c u"')), response(200, page % (b"b", b"null"))) as server:
+        with Client(server.url, trust_env=False) as client:
+            assert [found.gallery for found in client.galleries()] == ["a", "b"]
+        assert "cursor" not in server.heads[0]
+        assert re.search(r"cursor=c(\+|%20)u", server.heads[1])
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

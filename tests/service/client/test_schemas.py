@@ -29,7 +29,6 @@ CALLS: dict[str, Call[Any]] = {
     "enrol embeddings": calls.enrol("g", "s", VECTOR, {}),
     "enrol_many": lines.enrol_lines("g", dict.fromkeys(schemas.EnrolOptions.__annotations__, "x"), [b"{}\n"]),
     "erase": calls.erase("g", "s"),
-    "erase gallery": calls.erase("g", None),
     "create_gallery": calls.create_gallery("g", dict.fromkeys(schemas.GalleryOptions.__annotations__, "x")),
     "galleries": calls.list_galleries("x"),
 }
