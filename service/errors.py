@@ -63,6 +63,7 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── BackupDamaged
 │   ├── ErasuresDamaged
 │   └── RestoreRefused
+├── TakeoverFailed           what another product has cannot be taken over
 └── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
     ├── SubjectUnknown
@@ -459,6 +460,12 @@ class RestoreRefused(BackupError):
     """The directory into which to restore has data."""
 
     code = "restore_refused"
+
+
+class TakeoverFailed(VultusError):
+    """What another product has cannot be read."""
+
+    code = "takeover_failed"
 
 
 class GalleryError(VultusError):

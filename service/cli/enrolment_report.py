@@ -1,21 +1,14 @@
-"""What became of the photos of an enrolment: counts, a table of what was refused and why, and a file of the same."""
+"""What became of the photos of an enrolment, and who of its people has no template."""
 
-import csv
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from models.errors import StorageFailed
 from models.evaluation.sets.user_pictures import PictureSet
 from models.photo_folders import listed as listed_names
-from service.cli.measuring import refuse_input
-from service.cli.output import out, say
-
-_MAX_SHOWN = 20  # refused photos
+from service.cli.outcome_report import OutcomeReport
+from service.cli.output import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +17,6 @@ class Found:
 
     path: Path
     subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A photo that was not enrolled, with the error code and the reason."""
-
-    path: Path
-    subject: str
-    code: str
-    reason: str
 
 
 def found_in(pictures: PictureSet, directory: Path) -> list[Found]:
@@ -59,33 +42,27 @@ class EnrolmentReport:
             StorageFailed: The file cannot be written, or is an input.
         """
         self._pictures = pictures
-        self._file = file
-        self._counts: Counter[str] = Counter()
-        self._refused: list[Refused] = []
+        self._outcomes = OutcomeReport(file, inputs)
         self._enrolled: set[str] = set()
-        if file:
-            refuse_input(file, inputs)
-            self.write()
 
     @property
     def total(self) -> int:
         """Number of photos with an outcome."""
-        return self._counts.total()
+        return self._outcomes.total
 
     @property
     def incomplete(self) -> bool:
         """Whether photos were refused, or a folder could not be read."""
-        return bool(self._refused or self._pictures.unreadable)
+        return bool(self._outcomes.refused or self._pictures.unreadable)
 
     def store(self, photo: Found, outcome: str) -> None:
         """Count a photo that is stored, now (`enrolled`) or before (`duplicate`)."""
-        self._counts[outcome] += 1
+        self._outcomes.store(outcome)
         self._enrolled.add(photo.subject)
 
     def refuse(self, photo: Found, code: str, reason: str) -> None:
         """Count a photo that was not enrolled."""
-        self._refused.append(Refused(photo.path, photo.subject, code, reason))
-        self._counts[code] += 1
+        self._outcomes.refuse(str(photo.path), photo.subject, code, reason)
 
     def write(self) -> None:
         """Write the file, if one was requested.
@@ -93,27 +70,11 @@ class EnrolmentReport:
         Raises:
             StorageFailed: The file cannot be written.
         """
-        if self._file is None:
-            return
-        try:
-            with self._file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                writer = csv.writer(file)
-                writer.writerow(["image", "subject", "code", "reason"])
-                writer.writerows((photo.path, photo.subject, photo.code, photo.reason) for photo in self._refused)
-        except OSError as error:
-            raise StorageFailed(f"{self._file} cannot be written: {error.strerror}") from error
+        self._outcomes.write()
 
     def show(self) -> None:
         """Print the counts, what was refused unless it is in the file, and who gave no template."""
-        table = Table("outcome", "photos")
-        for outcome in ("enrolled", "duplicate", *sorted(set(self._counts) - {"enrolled", "duplicate"})):
-            table.add_row(outcome, f"{self._counts[outcome]:,}")
-        out.print(table)
-        if self._file is None:
-            for photo in self._refused[:_MAX_SHOWN]:
-                say(f"{photo.path}: {photo.reason}")
-            if len(self._refused) > _MAX_SHOWN:
-                say(f"… {len(self._refused) - _MAX_SHOWN} more; use --report FILE.csv to list them all")
+        self._outcomes.show()
         for note in self._pictures.notes:
             say(note)
         if unused := self._pictures.without(self._enrolled):
@@ -122,10 +83,5 @@ class EnrolmentReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        refused = [
-            {"image": str(photo.path), "subject": photo.subject, "code": photo.code, "detail": photo.reason}
-            for photo in self._refused
-        ]
         without = self._pictures.without(self._enrolled)
-        notes = list(self._pictures.notes)
-        return {"outcomes": dict(self._counts), "refused": refused, "without_template": without, "notes": notes}
+        return {**self._outcomes.record(), "without_template": without, "notes": list(self._pictures.notes)}

@@ -5,7 +5,7 @@ waits for other writers of the store, so that a caller can give back the resourc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from models.deadline import Deadline
@@ -16,7 +16,7 @@ from models.serving.models import Models
 from service.errors import DuplicateOfAnother
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
-from service.gallery.records import Gallery, NewTemplate, StoreOutcome
+from service.gallery.records import Gallery, Metadata, NewTemplate, StoreOutcome
 from service.gallery.templates import known_sources, store_templates
 from service.operations.acquire import (
     Acquired,
@@ -36,11 +36,13 @@ class Entry:
         subject: Name of its subject.
         content: The image or embedding.
         expires: Seconds since 1970 at which the template is erased; None for that of the requirements.
+        metadata: Metadata of the template.
     """
 
     subject: str
     content: Content
     expires: float | None = None
+    metadata: Metadata = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +160,7 @@ def prepare(
     requirements = replace(requirements, keep_crop=target.keep_crops, gate=gate)
     models.require_gate(gate)
     ready = {
-        position: replace(found, template=replace(found.template, expires=_expiry(entries[position], requirements)))
+        position: replace(found, template=_described(found.template, entries[position], requirements))
         for position, found in _acquire(models, pending, requirements, deadline, outcomes).items()
     }
     return Prepared(target, len(entries), ready, outcomes)
@@ -193,8 +195,10 @@ def store(galleries: Galleries, prepared: Prepared, deadline: Deadline) -> list[
     return [outcomes[position] for position in range(prepared.count)]
 
 
-def _expiry(entry: Entry, requirements: Requirements) -> float | None:
-    return requirements.expires if entry.expires is None else entry.expires
+def _described(template: NewTemplate, entry: Entry, requirements: Requirements) -> NewTemplate:
+    """Return a template with what its entry states."""
+    expires = requirements.expires if entry.expires is None else entry.expires
+    return replace(template, expires=expires, metadata=entry.metadata)
 
 
 def _new_entries(

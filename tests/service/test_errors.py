@@ -13,7 +13,7 @@ AT_START_ONLY = {
     *(core.PackUnknown, core.ManifestInvalid, core.PackMissing, core.PackDamaged, core.SourceUnavailable),
     *(core.ArtefactUnfit, core.StorageFailed, core.EngineMissing, core.EngineConflict, core.PrecisionUnsupported),
     core.EngineBuildFailed,
-    *(SettingsInvalid, DemoFailed, RemoteFailed),
+    *(SettingsInvalid, DemoFailed, RemoteFailed, errors.TakeoverFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
     *(errors.ServerSecretUnfit, errors.AuditUnfit),
     *(errors.MasterKeyMissing, errors.MasterKeyUnfit, errors.MasterKeyWrong, errors.NotEncrypted),

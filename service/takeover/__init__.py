@@ -1,0 +1,1 @@
+"""Taking over what another product has, through its own API."""
