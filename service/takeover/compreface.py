@@ -4,7 +4,7 @@ The template of a photo has the id of its example as metadata, so a repeated run
 fetching it again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -86,7 +86,7 @@ def take_over_photos(
     names: dict[str, str],
     examples: Iterator[Example],
     requirements: Requirements,
-) -> Iterator[list[tuple[Example, Outcome]]]:
+) -> Generator[list[tuple[Example, Outcome]], None, None]:
     """Fetch, embed and store the photos of examples, and yield the outcomes of each batch in order.
 
     Args:
