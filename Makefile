@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-watching bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,7 @@ help:
 	@echo "make bench-soak      measure memory over 100,000 requests of mixed sizes (REQUESTS=n)"
 	@echo "make bench-guard     measure what keys, audit log and encryption cost; compare with a service without them"
 	@echo "make bench-watching  measure what access lines, metrics and traces cost; compare with a service without them"
+	@echo "make bench-compat    measure calls through the APIs of CompreFace and Rekognition; compare with the own API"
 	@echo "make bench-export    measure time and memory of an export; compare with the exporter of torch"
 	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
 	@echo "make bench-encryption measure what encryption at rest costs; compare with a gallery without it (TEMPLATES=n)"
@@ -160,6 +161,11 @@ bench-watching: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	@$(BIN)/python -m tests.bench.watching $(BENCH)
+
+bench-compat: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/vultus packs fetch demo-photos
+	@$(BIN)/python -m tests.bench.compat $(BENCH)
 
 bench-export: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.bench.exports

@@ -104,6 +104,18 @@ def test_the_api_and_the_command_line_do_not_import_each_other() -> None:
         assert not any(name.startswith("service.api") for name in imports(path)), path
 
 
+def test_the_apis_of_other_products_import_neither_each_other_nor_routes_of_the_own_one() -> None:
+    names = ("compreface", "rekognition")
+    for name, other in (names, names[::-1]):
+        for path in modules(f"service/compat/{name}"):
+            refused = (f"service.compat.{other}", "service.api.routes", "service.api.wire", "service.cli")
+            assert not any(imported.startswith(refused) for imported in imports(path)), path
+    for path in modules("service"):
+        allowed = {"service/app.py", "service/settings.py", "service/cli/serve.py"}
+        own = path.is_relative_to(ROOT / "service/compat") or str(path.relative_to(ROOT)) in allowed
+        assert own or not any(imported.startswith("service.compat") for imported in imports(path)), path
+
+
 def test_the_client_imports_nothing_of_the_server_and_only_commands_import_it() -> None:
     allowed = ("service.client", "service.version")
     for path in modules("service/client"):

@@ -16,11 +16,12 @@ from models.runtime import usable_cores
 from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
 from service.allocator import limit_retained_memory
+from service.compat.rekognition.similarity import SimilarityScale
 from service.logs import configure_logs
 from service.metrics.instruments import Metrics
 from service.metrics.port import metrics_port
 from service.self_tuning import SelfTuning
-from service.settings import load_settings
+from service.settings import CompatSettings, load_settings
 from service.startup import open_models_and_galleries, sharing_of
 from service.tracing.tracer import Tracer
 
@@ -56,6 +57,7 @@ def serve(
             opened.callback(tracer.close)
         galleries, models = opening.result()
         _announce(models)
+        _announce_other_products(settings.compat, models)
         security = opened.enter_context(open_security(settings, is_local=uds is None and is_loopback(host)))
         if hints:
             _print_hints(host, port)
@@ -98,6 +100,17 @@ def _announce(models: Models) -> None:
         _log.warning("quality is not validated and cannot be used as a gate: %s", models.quality.because)
     if models.uncalibrated_because:
         _log.warning("decisions are not available, only similarities: %s", models.uncalibrated_because)
+
+
+def _announce_other_products(compat: CompatSettings, models: Models) -> None:
+    if compat.compreface:
+        _log.info("clients of CompreFace are answered; their similarities are: %s", compat.compreface_similarity)
+    if compat.rekognition and models.calibration:
+        meaning = SimilarityScale.of(models.calibration).meaning
+        _log.info("clients of Amazon Rekognition are answered; their similarities mean: %s", meaning)
+    wanted = compat.rekognition or (compat.compreface and compat.compreface_similarity == "probability")
+    if wanted and models.calibration is None:
+        _log.warning("clients of other products get no similarities: %s", models.uncalibrated_because)
 
 
 def _print_hints(host: str, port: int) -> None:
