@@ -84,6 +84,7 @@ demo: $(VENV)/run.stamp moved
 
 serve: $(VENV)/run.stamp moved
 	@$(BIN)/vultus packs fetch "$${VULTUS_PACK:-opencv-zoo}"
+	@if [ -n "$$VULTUS_DETECTOR" ]; then $(BIN)/vultus packs fetch "$$VULTUS_DETECTOR"; fi
 	@$(BIN)/vultus serve --hints
 
 test: $(VENV)/dev.stamp

@@ -15,7 +15,7 @@ from models.serving.quick_tuning import tune_quickly
 from models.serving.tuning import RuntimeChoice, Tuning
 from models.types import Progress, no_progress
 from service.settings import Settings
-from service.startup import load_configured_models
+from service.startup import chosen_models, load_configured_models
 
 _log = logging.getLogger("vultus")
 
@@ -37,10 +37,10 @@ def tune_if_untuned(settings: Settings, model: Path | None = None, progress: Pro
     if settings.runtime_options != RuntimeOptions(engines=settings.tensorrt_dir) or not settings.runtime.measure:
         return None
     store = PackStore(settings.packs_dir)
+    chosen = chosen_models(settings, store)
     return tune_quickly(
         store,
-        store.find(settings.pack),
-        model or settings.model,
+        chosen._replace(model=model or chosen.model),
         settings.detection.options(),
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),
         settings.tunings_dir,

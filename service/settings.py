@@ -577,6 +577,10 @@ class Settings(BaseSettings):
         Path | None,
         Field(description="path of an exported artefact to serve instead of the pack's recognizer"),
     ] = None
+    detector: Annotated[
+        str | None,
+        Field(description="name of a pack whose detector is served instead of the pack's; if unset, the pack's"),
+    ] = None
     calibration: Annotated[
         Path | None,
         Field(

@@ -10,6 +10,7 @@ from models.runtime.batching import RunObserver
 from models.serving.calibrations import CalibrationPlaces
 from models.serving.load import Role, Sharing, load_models
 from models.serving.models import Models
+from models.serving.served import Chosen
 from models.serving.tuning import Tuning
 from service.gallery.encryption import encryption_of
 from service.gallery.galleries import Galleries
@@ -67,6 +68,17 @@ def sharing_of(settings: Settings, metrics: Metrics, tracer: Tracer | None = Non
     return Sharing(settings.request.workers, batching.wait_ms / 1000, batching.largest, observer)
 
 
+def chosen_models(settings: Settings, store: PackStore) -> Chosen:
+    """Return the models that the settings choose.
+
+    Raises:
+        PackUnknown: No pack has a configured name.
+        ManifestInvalid: A configured manifest file is not a manifest.
+    """
+    detector = None if settings.detector is None else store.find(settings.detector)
+    return Chosen(store.find(settings.pack), settings.model, detector)
+
+
 def load_configured_models(
     settings: Settings | None = None, sharing: Sharing | None = None, tuning: Tuning | None = None
 ) -> Models:
@@ -79,10 +91,10 @@ def load_configured_models(
 
     Raises:
         SettingsInvalid: A setting is unknown or has an invalid value.
-        PackUnknown: No pack has the configured name.
-        ManifestInvalid: The configured manifest file is not a manifest, or the pack does not hold models.
-        PackMissing: The pack was never fetched.
-        PackDamaged: A file of the pack or of the artefact is missing or altered.
+        PackUnknown: No pack has a configured name.
+        ManifestInvalid: A configured manifest file is not a manifest, or a pack lacks the model that is to be served.
+        PackMissing: A pack was never fetched.
+        PackDamaged: A file of a pack or of the artefact is missing or altered.
         ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the configured runtime.
         EngineMissing: The engine is not installed, cannot start, or does not support the device.
         EngineConflict: Several builds of one engine are installed.
@@ -91,16 +103,18 @@ def load_configured_models(
     """
     settings = settings or load_settings()
     store = PackStore(settings.packs_dir)
+    chosen = chosen_models(settings, store)
     return load_models(
         store,
-        store.find(settings.pack),
+        chosen.pack,
         settings.runtime_options,
         settings.detection.options(),
         settings.image.limits(),
-        settings.model,
+        chosen.model,
         CalibrationPlaces(settings.calibrations_dir, settings.calibration),
         sharing,
         settings.tunings_dir if sharing else None,
         settings.comparisons_dir,
         tuning,
+        chosen.detector,
     )

@@ -1,4 +1,4 @@
-"""The detector and the recognizer in a directory of InsightFace's models, told apart by their inputs and outputs.
+"""The detector and the recognizer among InsightFace's files, told apart by their inputs and outputs.
 
 Preprocessing follows insightface's own loaders (`model_zoo/arcface_onnx.py`, `model_zoo/scrfd.py`, version 2.1): both
 networks get RGB. A recognizer whose first nodes subtract and multiply by itself gets bytes, any other (pixel - 127.5) /
@@ -6,8 +6,9 @@ networks get RGB. A recognizer whose first nodes subtract and multiply by itself
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import onnx
 
@@ -15,7 +16,7 @@ from models.artefact.digests import file_digest
 from models.detection import SCRFD, STRIDES
 from models.errors import GraphUnsupported
 from models.export.onnx_file import read_onnx
-from models.packs.manifest import NOT_STATED, Manifest, make_manifest
+from models.packs.manifest import NOT_STATED, DirectorySource, Manifest, Source, make_manifest
 
 INSIGHTFACE_LICENCE = "non-commercial research only (InsightFace)"
 
@@ -27,12 +28,24 @@ _MIN_DIMENSIONS = 64  # attribute networks have fewer outputs
 
 Role = Literal["detector", "recognizer"]
 
+_EXPECTED: dict[Role, str] = {
+    "detector": "a SCRFD network with nine outputs: scores, boxes and landmarks of three strides",
+    "recognizer": f"a network from {_SIDE} x {_SIDE} pixels to one embedding",
+}
+
+
+class PublishedFile(NamedTuple):
+    """A file to read, and the source from which it can be fetched again."""
+
+    path: Path
+    source: Source
+
 
 class Found(NamedTuple):
     """What a directory has.
 
     Attributes:
-        manifest: Manifest of the pack.
+        manifest: Manifest of the pack, with a detector, a recognizer, or both.
         passed_over: Names of its files that are neither, such as networks of landmarks and attributes.
     """
 
@@ -40,93 +53,120 @@ class Found(NamedTuple):
     passed_over: tuple[str, ...]
 
 
-def read_directory(
-    directory: Path,
-    name: str | None = None,
-    licence: str | None = None,
-    detector: str | None = None,
-    recognizer: str | None = None,
-) -> Found:
-    """Describe the models of a directory as a pack.
+class Wanted(NamedTuple):
+    """What the user states about a pack.
 
-    Args:
-        directory: Directory with ONNX files.
+    Attributes:
         name: Name of the pack; None for that of the directory.
         licence: Licence of the weights; None for that of InsightFace if the directory has the name of a published pack,
             otherwise `NOT_STATED`.
         detector: Name of the file of the detector; required if there are several.
         recognizer: Name of the file of the recognizer; required if there are several.
+    """
+
+    name: str | None = None
+    licence: str | None = None
+    detector: str | None = None
+    recognizer: str | None = None
+
+
+NOTHING_STATED = Wanted()
+
+
+def read_directory(directory: Path, wanted: Wanted = NOTHING_STATED) -> Found:
+    """Describe the models of a directory as a pack.
+
+    Args:
+        directory: Directory with ONNX files.
+        wanted: What the user states.
 
     Raises:
-        GraphUnsupported: The directory cannot be read, or has no detector, no recognizer, or several of them.
+        GraphUnsupported: The directory cannot be read, has neither detector nor recognizer, or has several of them.
         ManifestInvalid: The name is not that of a pack.
     """
     paths = sorted(directory.glob("*.onnx")) if directory.is_dir() else []
     if not paths:
         raise GraphUnsupported(f"{directory} is not a directory with ONNX files")
-    graphs = {path.name: read_onnx(path) for path in paths}
-    roles = {file: _role(graph) for file, graph in graphs.items()}
-    found_detector = _chosen(roles, "detector", detector, directory)
-    found_recognizer = _chosen(roles, "recognizer", recognizer, directory)
-    stated = licence or (INSIGHTFACE_LICENCE if _PUBLISHED.fullmatch(directory.resolve().name) else NOT_STATED)
-    scale = 1.0 if _scales_itself(graphs[found_recognizer]) else 127.5
-    pack = (name or directory.resolve().name).lower()
-    manifest = make_manifest(
-        {
-            "name": pack,
-            "summary": f"{found_detector} (SCRFD) and {found_recognizer} (ArcFace) of {directory.resolve().name}",
-            "kind": "models",
-            "detector": {
-                "family": SCRFD.family,
-                "file": found_detector,
-                "licence": stated,
-                "color": "rgb",
-                "mean": 127.5,
-                "std": 128.0,
-            },
-            "recognizer": {
-                "name": f"{pack}-{Path(found_recognizer).stem}".lower(),
-                "family": "arcface",
-                "architecture": NOT_STATED,
-                "template": _TEMPLATE,
-                "file": found_recognizer,
-                "licence": stated,
-                "color": "rgb",
-                "mean": 0.0 if scale == 1.0 else scale,
-                "std": scale,
-            },
-            "files": [
-                {
-                    "name": file,
-                    "sha256": file_digest(directory / file),
-                    "sources": [{"directory": directory.resolve()}],
-                }
-                for file in (found_detector, found_recognizer)
-            ],
-        },
-        f"{directory} (its name becomes that of the pack unless --name gives another)",
-    )
-    return Found(manifest, tuple(file for file in graphs if file not in (found_detector, found_recognizer)))
+    source = DirectorySource(directory=directory.resolve())
+    files = {path.name: PublishedFile(path, source) for path in paths}
+    return read_files(files, str(directory), directory.resolve().name, wanted)
 
 
-def _chosen(roles: dict[str, Role | None], role: Role, wanted: str | None, directory: Path) -> str:
+def read_files(files: Mapping[str, PublishedFile], place: str, title: str, wanted: Wanted = NOTHING_STATED) -> Found:
+    """Describe the models among published files as a pack.
+
+    Args:
+        files: The files by their names in the pack.
+        place: Where they are, for messages.
+        title: Name of the directory or repository that they were published in.
+        wanted: What the user states.
+
+    Raises:
+        GraphUnsupported: A file cannot be read, there is neither detector nor recognizer, or several of them.
+        ManifestInvalid: The name is not that of a pack.
+    """
+    graphs = {name: read_onnx(file.path) for name, file in files.items()}
+    roles = {name: _role(graph) for name, graph in graphs.items()}
+    detector = _chosen(roles, "detector", wanted.detector, place)
+    recognizer = _chosen(roles, "recognizer", wanted.recognizer, place)
+    if detector is None and recognizer is None:
+        expected = " nor ".join(f"a {role}, which is {expected}" for role, expected in _EXPECTED.items())
+        raise GraphUnsupported(f"{place} has neither {expected}")
+    pack = (wanted.name or title).lower()
+    licence = wanted.licence or (INSIGHTFACE_LICENCE if _PUBLISHED.fullmatch(title) else NOT_STATED)
+    used = [name for name in (detector, recognizer) if name]
+    kinds = [f"{name} ({kind})" for name, kind in ((detector, "SCRFD"), (recognizer, "ArcFace")) if name]
+    members: dict[str, Any] = {
+        "name": pack,
+        "summary": f"{' and '.join(kinds)} of {title}",
+        "kind": "models",
+        "files": [
+            {"name": name, "sha256": file_digest(files[name].path), "sources": [files[name].source]} for name in used
+        ],
+    }
+    if detector:
+        members["detector"] = _detector_entry(detector, licence)
+    if recognizer:
+        members["recognizer"] = _recognizer_entry(recognizer, pack, licence, _scales_itself(graphs[recognizer]))
+    manifest = make_manifest(members, f"{place} (its name becomes that of the pack unless --name gives another)")
+    return Found(manifest, tuple(name for name in graphs if name not in used))
+
+
+def _detector_entry(file: str, licence: str) -> dict[str, Any]:
+    return {
+        "family": SCRFD.family,
+        "file": file,
+        "licence": licence,
+        "color": "rgb",
+        "mean": 127.5,
+        "std": 128.0,
+    }
+
+
+def _recognizer_entry(file: str, pack: str, licence: str, scales_itself: bool) -> dict[str, Any]:
+    return {
+        "name": f"{pack}-{Path(file).stem}".lower(),
+        "family": "arcface",
+        "architecture": NOT_STATED,
+        "template": _TEMPLATE,
+        "file": file,
+        "licence": licence,
+        "color": "rgb",
+        "mean": 0.0 if scales_itself else 127.5,
+        "std": 1.0 if scales_itself else 127.5,
+    }
+
+
+def _chosen(roles: dict[str, Role | None], role: Role, wanted: str | None, place: str) -> str | None:
+    """Return the file of a role, None if there is none and the user wants none by name."""
     candidates = [file for file, found in roles.items() if found == role]
     if wanted is not None:
         if wanted not in candidates:
-            raise GraphUnsupported(
-                f"{wanted} is not a {role} in {directory}; it has: {', '.join(candidates) or 'none'}"
-            )
+            raise GraphUnsupported(f"{wanted} is not a {role} in {place}; it has: {', '.join(candidates) or 'none'}")
         return wanted
-    if not candidates:
-        expected = (
-            "a SCRFD network with nine outputs: scores, boxes and landmarks of three strides"
-            if role == "detector"
-            else f"a network from {_SIDE} x {_SIDE} pixels to one embedding"
-        )
-        raise GraphUnsupported(f"{directory} has no {role}, which is {expected}")
     if len(candidates) > 1:
-        raise GraphUnsupported(f"{directory} has several {role}s: {', '.join(candidates)}; name one with --{role}")
-    return candidates[0]
+        raise GraphUnsupported(f"{place} has several {role}s: {', '.join(candidates)}; name one with --{role}")
+    return next(iter(candidates), None)
 
 
 def _role(model: onnx.ModelProto) -> Role | None:

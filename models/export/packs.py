@@ -141,7 +141,7 @@ def _demo_photos(store: PackStore) -> Path | None:
 
 
 def build_models(manifest: Manifest, published: Path, target: Path, photos: Path | None = None) -> None:
-    """Convert the published detector and recognizer of a pack.
+    """Convert the published detector and recognizer of a pack, or the one that it has.
 
     Args:
         manifest: The manifest of the pack.
@@ -150,16 +150,15 @@ def build_models(manifest: Manifest, published: Path, target: Path, photos: Path
         photos: Directory of photos with faces, on which the detector is proven too; None if there is none.
 
     Raises:
-        ArtefactUnfit: The manifest lacks a detector or a recognizer, a published graph is unsupported, or the outputs
-            of a converted graph differ from it.
+        ArtefactUnfit: A published graph is unsupported, or the outputs of a converted graph differ from it.
     """
-    if manifest.detector is None or manifest.recognizer is None:
-        raise ArtefactUnfit(f"the pack {manifest.name} has no detector or no recognizer")
     try:
-        build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR_DIRECTORY, photos)
-        recognizer = published / manifest.recognizer.file
-        plan = _plan(manifest.name, file_digest(recognizer))
-        build_recognizer(manifest.recognizer, recognizer, target / RECOGNIZER_DIRECTORY, plan)
+        if manifest.detector is not None:
+            build_detector(manifest.detector, published / manifest.detector.file, target / DETECTOR_DIRECTORY, photos)
+        if manifest.recognizer is not None:
+            recognizer = published / manifest.recognizer.file
+            plan = _plan(manifest.name, file_digest(recognizer))
+            build_recognizer(manifest.recognizer, recognizer, target / RECOGNIZER_DIRECTORY, plan)
     except (UnsupportedGraph, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, DecodeError) as error:
         raise ArtefactUnfit(f"the pack {manifest.name} cannot be converted: {error}") from error
 

@@ -93,7 +93,7 @@ class RecognizerEntry(_Network):
 
 
 class Manifest(_Table):
-    """A pack. Kind `models` has a detector and a recognizer; kind `photos` holds unconverted files."""
+    """A pack. Kind `models` has a detector, a recognizer, or both; kind `photos` holds unconverted files."""
 
     name: _Name
     summary: str
@@ -108,14 +108,15 @@ class Manifest(_Table):
         if len(set(names)) != len(names):
             raise ValueError("a file is listed twice")
         if self.kind == "models":
-            if self.detector is None or self.recognizer is None:
-                raise ValueError("a pack of models requires a [detector] and a [recognizer]")
-            for entry in (self.detector, self.recognizer):
+            entries = [entry for entry in (self.detector, self.recognizer) if entry is not None]
+            if not entries:
+                raise ValueError("a pack of models requires a [detector] or a [recognizer]")
+            for entry in entries:
                 if entry.file not in names:
                     raise ValueError(f"{entry.file} is not listed in files")
-            if self.detector.family not in HEADS:
+            if self.detector is not None and self.detector.family not in HEADS:
                 raise ValueError(f"the detector family must be one of {', '.join(sorted(HEADS))}")
-            if self.recognizer.template not in TEMPLATES:
+            if self.recognizer is not None and self.recognizer.template not in TEMPLATES:
                 raise ValueError(f"the template must be one of {', '.join(sorted(TEMPLATES))}")
         return self
 

@@ -1,15 +1,23 @@
 """Fetched packs on disk, verified before use.
 
 A pack of models has the directories `detector/` (graph and card) and `recognizer/` (an artefact, see
-`models.artefact`). A pack of photos holds the published files. `models.export.packs` creates packs.
+`models.artefact`), or one of them. A pack of photos holds the published files. `models.export.packs` creates packs.
 """
 
 from pathlib import Path
 
-from models.artefact.card import CONVERSION, DetectorCard, read_card
+from models.artefact.card import CONVERSION, Card, DetectorCard, read_card
 from models.artefact.integrity import check_files, open_artefact
 from models.errors import ArtefactUnfit, ManifestInvalid, PackDamaged, PackMissing, PackUnknown
-from models.packs.manifest import Manifest, find_manifest, list_manifests, manifest_text, read_manifest
+from models.packs.manifest import (
+    DetectorEntry,
+    Manifest,
+    RecognizerEntry,
+    find_manifest,
+    list_manifests,
+    manifest_text,
+    read_manifest,
+)
 
 DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY = "detector", "recognizer"
 
@@ -106,11 +114,15 @@ def require_new_name(manifest: Manifest) -> None:
 
 
 def _check_models(path: Path, manifest: Manifest) -> None:
-    recognizer, _ = open_artefact(path / RECOGNIZER_DIRECTORY)
-    detector = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
-    check_files(path / DETECTOR_DIRECTORY, detector.files)
-    for entry, card in ((manifest.recognizer, recognizer), (manifest.detector, detector)):
-        if entry is not None and manifest.file(entry.file).sha256 != card.weights:
+    made: list[tuple[DetectorEntry | RecognizerEntry, DetectorCard | Card]] = []
+    if manifest.recognizer is not None:
+        made.append((manifest.recognizer, open_artefact(path / RECOGNIZER_DIRECTORY)[0]))
+    if manifest.detector is not None:
+        detector = read_card(path / DETECTOR_DIRECTORY, DetectorCard)
+        check_files(path / DETECTOR_DIRECTORY, detector.files)
+        made.append((manifest.detector, detector))
+    for entry, card in made:
+        if manifest.file(entry.file).sha256 != card.weights:
             raise PackDamaged(f"it was made from a different {entry.file} than the manifest names")
         if card.conversion != CONVERSION:
             raise PackDamaged(f"it was made by conversion {card.conversion}; this program is at {CONVERSION}")

@@ -14,11 +14,9 @@ from models.artefact.integrity import open_artefact
 from models.detection import HEADS, AnchorDetector, DetectionOptions, canvases
 from models.detection.detector import DETECTOR_OUTPUTS
 from models.embedding import Embedder
-from models.errors import ArtefactUnfit, EngineError, ManifestInvalid, PackDamaged
+from models.errors import ArtefactUnfit, EngineError, PackDamaged
 from models.imaging import ImageLimits
 from models.packs import Manifest, PackStore
-from models.packs.manifest import NOT_STATED, DetectorEntry, RecognizerEntry
-from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.pipeline import Pipeline
 from models.runtime import BatchedSession, Batching, RuntimeOptions, Session, SessionDescription, open_session
 from models.runtime.batching import RunObserver
@@ -29,6 +27,7 @@ from models.serving.calibrations import CalibrationPlaces, find_calibrations
 from models.serving.comparison import detector_key, has_passed, keep_passed, require_detector_parity
 from models.serving.models import Models
 from models.serving.recognizer import open_recognizer
+from models.serving.served import Chosen, find_detector, find_served
 from models.serving.tuning import Tuning, TuningKey, read_tuning
 from models.serving.tuning.graphs import tuning_key
 from models.serving.warmup import warm_up, warm_up_gpus
@@ -72,8 +71,9 @@ def load_models(
     tunings: Path | None = None,
     comparisons: Path | None = None,
     measured_tuning: Tuning | None = None,
+    detector_pack: Manifest | None = None,
 ) -> Models:
-    """Verify a pack and load its models into engines. Never downloads.
+    """Verify the models and load them into engines. Never downloads.
 
     Args:
         store: Directory of fetched packs.
@@ -88,10 +88,11 @@ def load_models(
         tunings: Directory of the tunings of this machine. A tuning is used only if `runtime` leaves all choices open.
         comparisons: Directory of the comparisons that passed on this machine, which are not repeated.
         measured_tuning: Tuning to use instead of a stored one, if it is one of this machine and these models.
+        detector_pack: Manifest of the pack whose detector replaces the detector of the pack.
 
     Raises:
-        ManifestInvalid: The pack does not hold models.
-        PackMissing: The pack was never fetched.
+        ManifestInvalid: A pack does not hold models, or lacks the one that is to be served.
+        PackMissing: A pack was never fetched.
         PackDamaged: A file of the pack or of the artefact is missing or altered.
         ArtefactUnfit: The recognizer failed its parity proof, or the proof does not cover the requested runtime or
             does not hold on this processor.
@@ -101,17 +102,19 @@ def load_models(
         CalibrationUnfit: The named calibration belongs to another model or cannot be read.
     """
     runtime, detection = runtime or RuntimeOptions(), detection or DetectionOptions()
-    path = _verified(store, manifest)
-    directory = model or path / RECOGNIZER_DIRECTORY
+    served = find_served(store, Chosen(manifest, model, detector_pack))
+    directory = served.recognizer
     card, proof = open_artefact(directory)
     _require_template(directory, card)
-    detector_card = _detector_card(path)
+    detector_card = _detector_card(served.detector)
     contract_id = card.contract_id(detector_card.family)
     measured, uncalibrated_because = find_calibrations(  # before the engines, which take seconds to load
-        directory, None if model else manifest.name, contract_id, calibrations
+        directory, served.recognizer_pack, contract_id, calibrations
     )
     open_embedder = partial(open_recognizer, directory, card, proof, comparisons=comparisons)
-    open_detector = partial(_open_detector, path, detector_card, detection=detection, comparisons=comparisons)
+    open_detector = partial(
+        _open_detector, served.detector, detector_card, detection=detection, comparisons=comparisons
+    )
     key = tuning_key(card, detector_card, detection, runtime.device)
     tuning, untuned_because = _tuning(tunings, runtime, key)
     if measured_tuning is not None and measured_tuning.key == key:
@@ -145,8 +148,10 @@ def load_models(
         tuning=tuning,
         untuned_because=untuned_because,
         warm_up=warm_up(engines.detector, detection, embedder) if sharing else None,  # a command warms up no model
-        recognizer_training_data=_training_data(None if model else manifest.recognizer),
-        detector_training_data=_training_data(manifest.detector),
+        recognizer_pack=served.recognizer_pack,
+        detector_pack=served.detector_pack,
+        recognizer_training_data=served.recognizer_training_data,
+        detector_training_data=served.detector_training_data,
     )
     return models.calibrated(measured, uncalibrated_because)
 
@@ -155,19 +160,14 @@ def load_detector(store: PackStore, manifest: Manifest, detection: DetectionOpti
     """Load only the detector of a pack.
 
     Raises:
+        ManifestInvalid: The pack has no detector.
         PackMissing: The pack was never fetched.
         PackDamaged: A file of the pack is missing or altered.
     """
     detection = detection or DetectionOptions()
-    path = _verified(store, manifest)
+    path = find_detector(store, manifest)
     card = _detector_card(path)
     return AnchorDetector(_open_detector_graph(path, RuntimeOptions(), detection), HEADS[card.family], detection)
-
-
-def _verified(store: PackStore, manifest: Manifest) -> Path:
-    if manifest.kind != "models":
-        raise ManifestInvalid(f"the pack {manifest.name} holds {manifest.kind}, not models")
-    return store.verify(manifest)
 
 
 def _require_template(directory: Path, card: Card) -> None:
@@ -177,15 +177,11 @@ def _require_template(directory: Path, card: Card) -> None:
         raise ArtefactUnfit(f"the card in {directory.name} states crops {card.template!r} of {size}, which are unknown")
 
 
-def _detector_card(pack: Path) -> DetectorCard:
-    card = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
+def _detector_card(directory: Path) -> DetectorCard:
+    card = read_card(directory, DetectorCard)
     if card.family not in HEADS:
         raise PackDamaged(f"the card of the detector states the unknown family {card.family!r}")
     return card
-
-
-def _training_data(entry: RecognizerEntry | DetectorEntry | None) -> str:
-    return entry.training_data if entry else NOT_STATED
 
 
 class _Engines(NamedTuple):
@@ -241,7 +237,7 @@ def _largest(sharing: Sharing, tuning: Tuning | None, device: Device) -> int:
 
 
 def _open_detector(
-    pack: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
+    directory: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
 ) -> Session:
     """Load the detector, and compare it on a GPU, where ONNX Runtime's CUDA replaces a TensorRT that differs.
 
@@ -253,29 +249,29 @@ def _open_detector(
     if runtime.precision in ("tf32", "fp16", "int8"):  # of the recognizer; the detector has a single float32 graph
         runtime = replace(runtime, precision="auto")
     if runtime.device == "cpu":
-        return _open_detector_graph(pack, runtime, detection)
+        return _open_detector_graph(directory, runtime, detection)
     plain = replace(runtime, engine="onnxruntime")
     if uses_tensorrt:  # ONNX Runtime builds engines for the range of sizes that photos have
         try:
-            return _compared(pack, card, replace(runtime, engine="onnxruntime-tensorrt"), detection, comparisons)
+            return _compared(directory, card, replace(runtime, engine="onnxruntime-tensorrt"), detection, comparisons)
         except (ArtefactUnfit, EngineError) as error:
             _log.warning("the detector runs on CUDA without TensorRT: %s", error)
-    return _compared(pack, card, plain, detection, comparisons)
+    return _compared(directory, card, plain, detection, comparisons)
 
 
 def _compared(
-    pack: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
+    directory: Path, card: DetectorCard, runtime: RuntimeOptions, detection: DetectionOptions, comparisons: Path | None
 ) -> Session:
-    session = _open_detector_graph(pack, runtime, detection)
+    session = _open_detector_graph(directory, runtime, detection)
     key = detector_key(card, session.describe(), runtime.device)
     if not has_passed(comparisons, key):
-        rows = require_detector_parity(session, pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH, canvases(detection))
+        rows = require_detector_parity(session, directory / DETECTOR_GRAPH, canvases(detection))
         keep_passed(comparisons, key, rows)
     return session
 
 
-def _open_detector_graph(pack: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
-    graph = pack / DETECTOR_DIRECTORY / DETECTOR_GRAPH
+def _open_detector_graph(directory: Path, runtime: RuntimeOptions, detection: DetectionOptions) -> Session:
+    graph = directory / DETECTOR_GRAPH
     return open_session(graph, DETECTOR_OUTPUTS, canvases(detection), runtime, single_image=runtime.device == "cpu")
 
 

@@ -16,6 +16,8 @@ from models.runtime.batching import RunProgress
 from models.serving.tuning import Tuning
 from models.serving.warmup import DetectorWarmUp
 
+_SHOWN_DIGITS = 12  # of the SHA-256 of weights among the conditions of a measurement
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
@@ -23,7 +25,9 @@ class Models:
 
     Attributes:
         pipeline: Warmed-up pipeline of detector and recognizer.
-        pack: Name of the pack.
+        pack: Name of the pack that is configured.
+        recognizer_pack: Name of the pack of the recognizer; None for an exported artefact.
+        detector_pack: Name of the pack of the detector.
         recognizer, detector: Cards of the two models.
         recognizer_training_data, detector_training_data: Faces on which the models were trained, by the manifest of the
             pack. An exported artefact does not state it.
@@ -50,6 +54,8 @@ class Models:
     tuning: Tuning | None = None
     untuned_because: str | None = None
     warm_up: DetectorWarmUp | None = None
+    recognizer_pack: str | None = None
+    detector_pack: str | None = None
     recognizer_training_data: str = NOT_STATED
     detector_training_data: str = NOT_STATED
 
@@ -119,6 +125,7 @@ class Models:
             "engine_version": recognizer.version,
             "precision": recognizer.precision,
             "detector": self.detector.family,
+            "detector_weights": self.detector.weights[:_SHOWN_DIGITS],
             "detector_precision": detector.precision,
             "detector_max_side_px": self.pipeline.detector.max_side_px,
         }

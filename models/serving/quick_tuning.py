@@ -12,9 +12,9 @@ from models.artefact.card import DetectorCard, read_card
 from models.artefact.integrity import open_artefact
 from models.detection import DetectionOptions
 from models.errors import StorageFailed
-from models.packs import Manifest, PackStore
-from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
+from models.packs import PackStore
 from models.serving.calibrations import CalibrationPlaces, find_calibrations
+from models.serving.served import Chosen, find_served
 from models.serving.tuning import Tuning, read_tuning, tune_graph_quickly, write_tuning
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
@@ -28,8 +28,7 @@ _FACES = 4
 
 def tune_quickly(
     store: PackStore,
-    manifest: Manifest,
-    model: Path | None,
+    chosen: Chosen,
     detection: DetectionOptions,
     calibrations: CalibrationPlaces,
     tunings: Path,
@@ -44,38 +43,37 @@ def tune_quickly(
 
     Args:
         store: Directory of fetched packs.
-        manifest: Manifest of the pack.
-        model: Exported artefact whose recognizer replaces the recognizer of the pack.
+        chosen: The models.
         detection: Detector options.
         calibrations: Locations of the user's calibrations.
         tunings: Directory of the tunings of this machine.
         progress: Called before each measurement, with the name of the choice, the number done and the total.
 
     Raises:
-        PackMissing: The pack was never fetched.
-        PackDamaged: A file of the pack or of the artefact is missing or altered.
+        ManifestInvalid: A pack lacks the model that is to be served.
+        PackMissing: A pack was never fetched.
+        PackDamaged: A file of a pack or of the artefact is missing or altered.
         ArtefactUnfit: The recognizer must not be served.
         CalibrationUnfit: The named calibration belongs to another model or cannot be read.
         InferenceFailed: No engine runs the models.
     """
-    pack = store.verify(manifest)
-    directory = model or pack / RECOGNIZER_DIRECTORY
-    card, proof = open_artefact(directory)
-    detector = read_card(pack / DETECTOR_DIRECTORY, DetectorCard)
+    served = find_served(store, chosen)
+    card, proof = open_artefact(served.recognizer)
+    detector = read_card(served.detector, DetectorCard)
     key = tuning_key(card, detector, detection, "cpu")
     stored = read_tuning(tunings, key)
     if stored is not None:
         return stored
     measured, _ = find_calibrations(
-        directory, None if model else manifest.name, card.contract_id(detector.family), calibrations
+        served.recognizer, served.recognizer_pack, card.contract_id(detector.family), calibrations
     )
     precisions = {calibration.conditions["precision"] for calibration in measured} or None
     faces = synthetic_pictures(_FACES, card.height, card.width)
-    recognizer = recognizer_tuning(directory, card, proof, "cpu", faces, precisions)
+    recognizer = recognizer_tuning(served.recognizer, card, proof, "cpu", faces, precisions)
     photos = synthetic_pictures(1, *common_canvas(detection))
     tuned = (
         tune_graph_quickly(recognizer, _RECOGNIZER_S, progress),
-        tune_graph_quickly(detector_tuning(pack / DETECTOR_DIRECTORY, detection, "cpu", photos), _DETECTOR_S, progress),
+        tune_graph_quickly(detector_tuning(served.detector, detection, "cpu", photos), _DETECTOR_S, progress),
     )
     tuning = Tuning(key, datetime.now(UTC).isoformat(timespec="seconds"), *tuned, thorough=False)
     try:

@@ -23,6 +23,7 @@ from service.cli.output import out
 from service.cli.packs import fetch_with_progress
 from service.cli.tune import tune_with_progress
 from service.settings import load_settings
+from service.startup import chosen_models
 
 _START_TIMEOUT_S = 120.0
 _REQUEST_TIMEOUT_S = 60.0
@@ -64,7 +65,8 @@ def demo(
         raise typer.BadParameter("give both photos, --a and --b, or neither")
     settings = load_settings()
     store = PackStore(settings.packs_dir)
-    fetch_with_progress(store, store.find(settings.pack))
+    for manifest in chosen_models(settings, store).packs:
+        fetch_with_progress(store, manifest)
     tune_with_progress(settings)
     annotated = settings.data_dir / "demo"
     annotated.mkdir(parents=True, exist_ok=True)

@@ -244,10 +244,10 @@ def _labelled_table(proof: Proof, reference: LabelledScore) -> Table:
 
 
 def _make_cropper(template: AlignmentTemplate) -> FaceCropper:
-    """Return a cropper with the detector of the configured pack, which must be fetched already."""
+    """Return a cropper with the configured detector, whose pack must be fetched already."""
     settings = load_settings()
     store = PackStore(settings.packs_dir)
-    detector = load_detector(store, store.find(settings.pack), settings.detection.options())
+    detector = load_detector(store, store.find(settings.detector or settings.pack), settings.detection.options())
     return FaceCropper(detector, template, settings.image.limits())
 
 

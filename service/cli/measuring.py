@@ -26,6 +26,7 @@ from models.serving.load import load_models
 from models.text import printable
 from service.cli.output import out, progress_bars, say
 from service.settings import load_settings
+from service.startup import chosen_models
 from service.version import VERSION
 
 EngineChoice = Literal["auto", "openvino", "onnxruntime"]
@@ -167,14 +168,16 @@ def evaluated_model(
     runtime = settings.runtime_options
     runtime = replace(runtime, engine=engine or runtime.engine, precision=precision or runtime.precision)
     store = PackStore(settings.packs_dir)
+    chosen = chosen_models(settings, store)
     models = load_models(
         store,
-        store.find(settings.pack),
+        chosen.pack,
         runtime,
         settings.detection.options(),
         settings.image.limits(),
         artefact,
         comparisons=settings.comparisons_dir,
+        detector_pack=chosen.detector,
     )
     with closing(models), progress_bars() as progress:
         cache = None if no_cache else settings.data_dir / "evaluations"

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from models.errors import VultusError
-from models.export.insightface_directory import read_directory
+from models.errors import PackMissing, VultusError
+from models.export.insightface_directory import Wanted, read_directory
 from models.export.packs import add_pack, fetch_pack
 from models.packs import Manifest, PackStore
 from service.cli.output import out, progress_bars, say
 from service.cli.tune import tune_with_progress
 from service.self_tuning import describe_tuning
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 
 app = typer.Typer(help="Fetch and check packs of models and photos.", no_args_is_help=True, add_completion=False)
 
@@ -62,10 +62,21 @@ def fetch(
     manifest = store.find(name)
     path = fetch_with_progress(store, manifest, mirror)
     say(f"{name} is complete: {path}")
-    if manifest.kind == "models" and settings.pack in (name, manifest.name) and settings.model is None:
+    if manifest.kind == "models" and settings.model is None:
+        _tune(settings, {name, manifest.name})
+
+
+def _tune(settings: Settings, fetched: set[str]) -> None:
+    """Measure the configured models on this machine if a pack that was fetched is one of theirs."""
+    if not fetched & {settings.pack, settings.detector}:
+        return
+    try:
         tuning = tune_with_progress(settings)
-        if tuning is not None:
-            say(describe_tuning(tuning))
+    except PackMissing as error:  # of the two packs of recognizer and detector, one is fetched first
+        say(f"not measured on this machine yet: {error}")
+        return
+    if tuning is not None:
+        say(describe_tuning(tuning))
 
 
 @app.command()
@@ -83,18 +94,30 @@ def add(
 
     Which file is which is told by inputs and outputs. Networks of landmarks and attributes are passed over.
     """
-    found = read_directory(directory, name, licence, detector, recognizer)
+    found = read_directory(directory, Wanted(name, licence, detector, recognizer))
     manifest, store = found.manifest, PackStore(load_settings().packs_dir)
     for entry, role in ((manifest.detector, "detector"), (manifest.recognizer, "recognizer")):
-        if entry is not None:
-            say(f"{role}: {entry.file}; licence: {entry.licence}")
+        say(f"{role}: {entry.file}; licence: {entry.licence}" if entry is not None else f"{role}: none")
     if found.passed_over:
         say(f"passed over: {', '.join(found.passed_over)}")
     path = add_with_progress(store, manifest)
     say(f"{manifest.name} is complete: {path}")
-    say(
-        f"Serve it with VULTUS_PACK={manifest.name}. It has no error rates yet, so it gives similarities without "
-        f"decisions; measure it on pictures of people you know: VULTUS_PACK={manifest.name} vultus calibrate DIRECTORY"
+    say(_how_to_serve(manifest))
+
+
+def _how_to_serve(manifest: Manifest) -> str:
+    name = manifest.name
+    if manifest.recognizer is None:
+        return (
+            f"It has no recognizer. Serve its detector with VULTUS_DETECTOR={name}, beside the recognizer of "
+            "VULTUS_PACK or VULTUS_MODEL, whose error rates were not measured with it: calibrate again with vultus "
+            "calibrate DIRECTORY"
+        )
+    choice = f"VULTUS_PACK={name}" if manifest.detector else f"VULTUS_PACK={name} VULTUS_DETECTOR=opencv-zoo"
+    lacks = "" if manifest.detector else "It has no detector, so choose that of another pack. "
+    return (
+        f"{lacks}Serve it with {choice}. It has no error rates yet, so it gives similarities without decisions; "
+        f"measure it on pictures of people you know: {choice} vultus calibrate DIRECTORY"
     )
 
 

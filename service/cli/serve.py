@@ -78,9 +78,12 @@ def _end(*_: object) -> None:
 
 
 def _announce(models: Models) -> None:
-    for name, session in (("recognizer", models.embedder_session), ("detector", models.detector_session)):
+    recognizer = f"{models.recognizer.name} {_from(models.recognizer_pack)}", models.embedder_session
+    detector = f"{models.detector.family} {_from(models.detector_pack)}", models.detector_session
+    for role, (name, session) in (("recognizer", recognizer), ("detector", detector)):
         _log.info(
-            "%s: %s %s on %s, %s, %d threads in %d streams",
+            "%s: %s: %s %s on %s, %s, %d threads in %d streams",
+            role,
             name,
             session.engine,
             session.version,
@@ -111,6 +114,10 @@ def _announce_other_products(compat: CompatSettings, models: Models) -> None:
     wanted = compat.rekognition or (compat.compreface and compat.compreface_similarity == "probability")
     if wanted and models.calibration is None:
         _log.warning("clients of other products get no similarities: %s", models.uncalibrated_because)
+
+
+def _from(pack: str | None) -> str:
+    return "(an exported artefact)" if pack is None else f"of the pack {pack}"
 
 
 def _print_hints(host: str, port: int) -> None:

@@ -18,18 +18,18 @@ from models.deadline import Deadline
 from models.errors import ImageError, ImagesUnfit, ImageTooManyBytes, PackDamaged, PackMissing
 from models.imaging import Photo
 from models.packs import PackStore, find_manifest
-from models.packs.store import DETECTOR_DIRECTORY, RECOGNIZER_DIRECTORY
 from models.photo_folders import find_photos, read_photo
 from models.pipeline import CroppedPhoto
 from models.runtime.threads import limit_library_threads
 from models.serving.models import Models
+from models.serving.served import find_served
 from models.serving.tuning import GraphTuning, Preference, Tuning, tune_graph, write_tuning
 from models.serving.tuning.graphs import common_canvas, detector_tuning, recognizer_tuning, tuning_key
 from models.synthetic import synthetic_pictures
 from service.cli.output import out, progress_bars, say
 from service.self_tuning import tune_if_untuned
 from service.settings import Settings, load_settings
-from service.startup import load_configured_models
+from service.startup import chosen_models, load_configured_models
 
 _SYNTHETIC, _MAX_PHOTOS, _CANVASES = 16, 64, 4  # images
 _DEFAULT_PHOTOS = "demo-photos"  # a pack
@@ -57,17 +57,16 @@ def tune(
     make_directory(settings.tunings_dir)  # before the measurement: an unwritable directory is reported now
     models = load_configured_models(settings)
     store = PackStore(settings.packs_dir)
-    pack = store.path(store.find(settings.pack))
-    directory = settings.model or pack / RECOGNIZER_DIRECTORY
-    card, proof = open_artefact(directory)
+    served = find_served(store, chosen_models(settings, store))
+    card, proof = open_artefact(served.recognizer)
     detection, device = settings.detection.options(), settings.runtime.options().device
     files = _photos(settings, photos)
     with closing(models):  # the measurement opens its own engines
         faces = _faces(models, files)
     canvases = _on_canvas(files, common_canvas(detection))
-    recognizer = recognizer_tuning(directory, card, proof, device, faces)
+    recognizer = recognizer_tuning(served.recognizer, card, proof, device, faces)
     recognizer = replace(recognizer, engines=settings.runtime_options.engines)
-    detector = detector_tuning(pack / DETECTOR_DIRECTORY, detection, device, canvases)
+    detector = detector_tuning(served.detector, detection, device, canvases)
     detector = replace(detector, engines=settings.runtime_options.engines)
     tunings: list[GraphTuning] = []
     for name, graph in (("recognizer", recognizer), ("detector", detector)):

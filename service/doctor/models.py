@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator
 
-from models.errors import VultusError
+from models.errors import ManifestInvalid, VultusError
 from models.packs import PackStore
+from models.serving.served import find_served
 from service.doctor.findings import Finding
 from service.settings import Settings
+from service.startup import chosen_models
 
 
 def check_model(settings: Settings) -> Iterator[Finding]:
     """Check the pack, the artefact and the calibration."""
     store = PackStore(settings.packs_dir)
     try:
-        store.verify(store.find(settings.pack))
+        find_served(store, chosen_models(settings, store))
+    except ManifestInvalid as error:
+        yield Finding("model_unfit", "warning", str(error), "correct VULTUS_PACK, VULTUS_MODEL and VULTUS_DETECTOR")
+        return
     except VultusError as error:
-        yield Finding("model_unfit", "warning", str(error), f"vultus packs fetch {settings.pack}")
+        names = dict.fromkeys(filter(None, (settings.pack, settings.detector)))
+        yield Finding("model_unfit", "warning", str(error), "; ".join(f"vultus packs fetch {name}" for name in names))
         return
     own = settings.calibration is not None or any(settings.calibrations_dir.glob("*.json"))
     if settings.model is None and not own:

@@ -36,10 +36,18 @@ async def info(backend: UsesBackend) -> InfoResponse:
         pack=models.pack,
         contract_id=models.contract_id,
         recognizer=_model(
-            models.recognizer.name, models.recognizer, models.recognizer_training_data, models.embedder_session
+            models.recognizer.name,
+            models.recognizer_pack,
+            models.recognizer,
+            models.recognizer_training_data,
+            models.embedder_session,
         ),
         detector=_model(
-            models.detector.family, models.detector, models.detector_training_data, models.detector_session
+            models.detector.family,
+            models.detector_pack,
+            models.detector,
+            models.detector_training_data,
+            models.detector_session,
         ),
         dimensions=models.recognizer.dimensions,
         alignment_template=models.recognizer.template,
@@ -61,9 +69,12 @@ def _described(score_map: ScoreMap) -> dict[str, Any]:
     return {name: getattr(score_map, name) for name in ScoreMapOut.model_fields}
 
 
-def _model(name: str, card: Card | DetectorCard, training_data: str, session: SessionDescription) -> ModelOut:
+def _model(
+    name: str, pack: str | None, card: Card | DetectorCard, training_data: str, session: SessionDescription
+) -> ModelOut:
     return ModelOut(
         name=name,
+        pack=pack,
         licence=card.licence,
         training_data=training_data,
         weights_sha256=card.weights,

@@ -308,6 +308,7 @@ class ModelOut(ResponseModel):
     """A model in use."""
 
     name: str
+    pack: Annotated[str | None, Field(description="Pack that it comes from; `null` for an exported artefact.")]
     licence: Annotated[str, Field(description="Licence of the weights, which says nothing about their training data.")]
     training_data: Annotated[
         str,
@@ -422,7 +423,9 @@ class InfoResponse(ResponseModel):
     """The served models and their calibration."""
 
     version: str
-    pack: str
+    pack: Annotated[
+        str, Field(description="Configured pack; recognizer and detector name the pack that each comes from.")
+    ]
     contract_id: str
     recognizer: ModelOut
     detector: ModelOut

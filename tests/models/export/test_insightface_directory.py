@@ -11,10 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.detection import HEADS
 from models.errors import GraphUnsupported, ManifestInvalid, PackUnknown
-from models.export.insightface_directory import INSIGHTFACE_LICENCE, read_directory
+from models.export.insightface_directory import INSIGHTFACE_LICENCE, Wanted, read_directory
 from models.export.packs import add_pack
 from models.packs import PackStore
 from models.packs.manifest import manifest_text, read_manifest
+from models.runtime import RuntimeOptions
 from models.serving.load import load_models
 from models.synthetic import synthetic_pictures
 from models.types import no_progress
@@ -78,11 +79,11 @@ def test_roles_are_told_by_inputs_and_outputs(buffalo: Path) -> None:
     assert (manifest.detector.family, manifest.detector.mean, manifest.detector.std) == ("scrfd", 127.5, 128.0)
     own = buffalo.rename(buffalo.with_name("own"))
     assert read_directory(own).manifest.detector != manifest.detector
-    assert read_directory(own, licence="MIT").manifest.detector.licence == "MIT"  # type: ignore[union-attr]
+    assert read_directory(own, Wanted(licence="MIT")).manifest.detector.licence == "MIT"  # type: ignore[union-attr]
 
 
 def test_a_manifest_survives_being_written(buffalo: Path, tmp_path: Path) -> None:
-    manifest = read_directory(buffalo, licence='"quoted" \\ ünïcode\n').manifest
+    manifest = read_directory(buffalo, Wanted(licence='"quoted" \\ ünïcode\n')).manifest
     (tmp_path / "a.toml").write_text(manifest_text(manifest))
     assert read_manifest(tmp_path / "a.toml") == manifest
 
@@ -97,9 +98,9 @@ def test_embeddings_are_those_of_insightface(buffalo: Path, tmp_path: Path, scal
     faces = synthetic_pictures(4, 112, 112)
     expected = np.concatenate([theirs.get_feat(np.ascontiguousarray(face[..., ::-1])) for face in faces])
     store = PackStore(tmp_path / "packs")
-    manifest = read_directory(buffalo, "own").manifest
+    manifest = read_directory(buffalo, Wanted("own")).manifest
     add_pack(store, manifest, no_progress)
-    models = load_models(store, store.find("own"))
+    models = load_models(store, store.find("own"), RuntimeOptions(precision="fp32"))
     try:
         ours = models.pipeline.embedder.embed(faces)
     finally:
@@ -114,22 +115,23 @@ def test_what_is_wrong_with_a_directory_is_said(buffalo: Path, tmp_path: Path) -
     with pytest.raises(GraphUnsupported, match="not a directory with ONNX files"):
         read_directory(tmp_path / "missing")
     with pytest.raises(GraphUnsupported, match=r"2d106det\.onnx is not a detector .* it has: det_500m\.onnx"):
-        read_directory(buffalo, detector="2d106det.onnx")
+        read_directory(buffalo, Wanted(detector="2d106det.onnx"))
     network(buffalo / "second.onnx", 112, 512)
     with pytest.raises(GraphUnsupported, match=r"several recognizers: second\.onnx, w600k_mbf\.onnx; .* --recognizer"):
         read_directory(buffalo)
-    chosen = read_directory(buffalo, recognizer="second.onnx").manifest.recognizer
+    chosen = read_directory(buffalo, Wanted(recognizer="second.onnx")).manifest.recognizer
     assert chosen is not None
     assert chosen.file == "second.onnx"
     with pytest.raises(ManifestInvalid, match="built-in"):
         add_pack(
             PackStore(tmp_path / "packs"),
-            read_directory(buffalo, "opencv-zoo", recognizer="second.onnx").manifest,
+            read_directory(buffalo, Wanted("opencv-zoo", recognizer="second.onnx")).manifest,
             no_progress,
         )
-    (buffalo / "det_500m.onnx").unlink()
-    with pytest.raises(GraphUnsupported, match="no detector"):
-        read_directory(buffalo, recognizer="second.onnx")
+    for name in ("det_500m.onnx", "second.onnx", "w600k_mbf.onnx"):
+        (buffalo / name).unlink()
+    with pytest.raises(GraphUnsupported, match=r"neither a detector, which is a SCRFD .* nor a recognizer, which is a"):
+        read_directory(buffalo)
     (buffalo / "broken.onnx").write_bytes(b"\x08")
     with pytest.raises(GraphUnsupported, match=r"broken\.onnx"):
         read_directory(buffalo)
