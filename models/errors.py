@@ -37,6 +37,10 @@ VultusError
 │   ├── PackMissing
 │   ├── PackDamaged
 │   ├── SourceUnavailable
+│   ├── HubReferenceInvalid
+│   ├── HubNotFound
+│   ├── HubAccessDenied
+│   ├── HubFilesAmbiguous
 │   ├── ArtefactUnfit
 │   └── StorageFailed
 ├── ExportError              a checkpoint cannot be exported to an artefact
@@ -289,9 +293,33 @@ class PackDamaged(ModelFilesError):
 
 
 class SourceUnavailable(ModelFilesError):
-    """No source provides the file that the manifest describes."""
+    """No source provides the file, or its bytes are not the expected ones."""
 
     code = "source_unavailable"
+
+
+class HubReferenceInvalid(ModelFilesError):
+    """The reference to a repository of the Hugging Face Hub is malformed."""
+
+    code = "hub_reference_invalid"
+
+
+class HubNotFound(ModelFilesError):
+    """The Hugging Face Hub has no such repository, revision or file."""
+
+    code = "hub_not_found"
+
+
+class HubAccessDenied(ModelFilesError):
+    """The Hugging Face Hub does not give the repository to this user."""
+
+    code = "hub_access_denied"
+
+
+class HubFilesAmbiguous(ModelFilesError):
+    """The repository has several files that may be meant."""
+
+    code = "hub_files_ambiguous"
 
 
 class ArtefactUnfit(ModelFilesError):

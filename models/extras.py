@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from models.errors import ExtraMissing
 
-ExtraName = Literal["export", "evaluate", "heic", "tracing"]
+ExtraName = Literal["export", "evaluate", "heic", "hub", "tracing"]
 
 
 class Extra(NamedTuple):
@@ -28,6 +28,7 @@ EXTRAS: dict[ExtraName, Extra] = {
     "evaluate": Extra(("jinja2", "matplotlib", "scipy"), "vultus evaluate and vultus calibrate"),
     "tracing": Extra(("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "VULTUS_TRACE__ENDPOINT"),
     "heic": Extra(("pillow_heif",), "photos in the HEIC format"),
+    "hub": Extra(("huggingface_hub",), "hf:OWNER/REPO as a source of vultus packs, export and import"),
 }
 
 

@@ -17,6 +17,7 @@ LAYERS = [  # the modules and packages of `models`; each may import only the one
     "photo_folders",
     "extras",
     "artefact",
+    "hub",
     "deadline",
     "pickles",
     "synthetic",
@@ -38,8 +39,10 @@ LAYERS = [  # the modules and packages of `models`; each may import only the one
     "export",
 ]
 ENGINES = {"onnxruntime", "openvino", "tensorrt"}
-NEVER_SERVED = {"models.graph", "models.checkpoint", "models.backbones", "models.evaluation", "models.export"}
-HEAVY = {"torch", "scipy", "onnx", "onnx_ir", "matplotlib", "jinja2", "safetensors", "sklearn"}
+NEVER_SERVED = {
+    *("models.hub", "models.graph", "models.checkpoint", "models.backbones", "models.evaluation", "models.export")
+}
+HEAVY = {"torch", "scipy", "onnx", "onnx_ir", "matplotlib", "jinja2", "safetensors", "sklearn", "huggingface_hub"}
 
 
 def modules(folder: str) -> list[Path]:
@@ -129,6 +132,19 @@ def test_the_client_imports_nothing_of_the_server_and_only_commands_import_it() 
 def test_only_the_index_imports_faiss() -> None:
     for path in [*modules("models"), *modules("service")]:
         assert "faiss" not in roots(path) or path.is_relative_to(ROOT / "service/gallery/index"), path
+
+
+def test_the_hub_is_reached_in_one_package_only_and_never_by_what_serves() -> None:
+    for path in [*modules("models"), *modules("service")]:
+        if "huggingface_hub" in roots(path):
+            assert path.is_relative_to(ROOT / "models/hub"), path
+    for path in [*modules("models/serving"), ROOT / "models/packs/store.py", ROOT / "service/cli/serve.py"]:
+        assert not any(name.startswith(("models.hub", "models.packs.sources")) for name in imports(path)), path
+
+
+def test_packs_are_listed_and_fetched_without_the_extras_of_export_and_hub() -> None:
+    loaded = {name.partition(".")[0] for name in imported("import service.cli.packs")}
+    assert not loaded & {"torch", "yaml", "safetensors", "onnxscript", "huggingface_hub"}
 
 
 def test_each_engine_is_imported_in_one_file_only() -> None:

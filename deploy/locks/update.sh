@@ -21,6 +21,6 @@ printf '%s\n' "onnxscript>=0.7" "pyyaml>=6.0" "safetensors>=0.6" filelock fsspec
 lock gpu pyproject.toml --extra gpu --extra heic --extra tracing
 echo "pip>=25.0" | lock pip -
 printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build - --constraints deploy/locks/pip.txt
-echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra tracing --extra evaluate --extra insightface --extra dev \
+echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra hub --extra tracing --extra evaluate --extra insightface --extra dev \
     --constraints deploy/locks/cpu.txt \
     --constraints deploy/locks/build.txt --constraints deploy/locks/export.txt --constraints deploy/locks/evaluate.txt

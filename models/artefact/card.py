@@ -71,7 +71,8 @@ class Card:
         name, family, architecture, licence: Descriptive texts, for display.
         weights: SHA-256 that identifies the weights. In a pack it is the SHA-256 of the published file; otherwise it
             covers keys and values, so that the same weights in another file format have the same SHA-256.
-        source: File name, SHA-256 and form of the file that the graph was made from.
+        source: File name, SHA-256 and form of the file that the graph was made from. Of a file from the Hugging Face
+            Hub also the repository and the commit; its name is the path there.
         program: Version of the program that made the artefact.
         conversion: Value of `CONVERSION` in the program that made the graph.
         height, width: Size of the aligned crop in pixels.

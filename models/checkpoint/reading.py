@@ -23,7 +23,9 @@ from models.text import listed, quoted
 
 Weights = dict[str, NDArray[Any]]
 
-_FILES = ("model.safetensors", "model.pt", "pytorch_model.bin")  # the names in directories of CVLFace and of model hubs
+CHECKPOINT_NAMES = ("model.safetensors", "model.pt", "pytorch_model.bin")
+"""The names of checkpoints in directories of CVLFace and of model hubs."""
+
 _FRESH_STATISTICS = (20.0, 100.0)  # the initial values of the buffers in AdaFace's head.py
 _MAX_OTHERS = 100  # members that are described
 _SMALL_BYTES = 2**20  # weights that are never too many for their file
@@ -164,14 +166,14 @@ def read_checkpoint(path: Path, selection: Selection = ANYWHERE, locate: Locate 
 
 def _file(path: Path) -> Path:
     if path.is_dir():
-        found = [path / name for name in _FILES if (path / name).is_file()]
+        found = [path / name for name in CHECKPOINT_NAMES if (path / name).is_file()]
         if not found and (path / ".metadata").is_file():
             raise CheckpointUnreadable(
                 f"the directory {path.name} is a distributed checkpoint; join it into one file with: "
                 f"python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path.name} model.pt"
             )
         if not found:
-            raise CheckpointUnreadable(f"the directory {path.name} holds neither {' nor '.join(_FILES)}")
+            raise CheckpointUnreadable(f"the directory {path.name} holds neither {' nor '.join(CHECKPOINT_NAMES)}")
         return found[0]
     if not path.is_file():
         raise CheckpointUnreadable(f"file {path.name} does not exist")

@@ -38,9 +38,14 @@ def read_sidecar(checkpoint: Path) -> Sidecar | None:
     Returns:
         The description, without a colour order if the file is malformed; None if no file describes the checkpoint.
     """
-    names = [f"{checkpoint.stem}.yaml", *(name for name, stems in _STEMS.items() if checkpoint.stem in stems)]
+    names = description_names(checkpoint.stem)
     path = next((path for path in map(checkpoint.with_name, names) if path.is_file()), None)
     return None if path is None else Sidecar(path.name, _color(path))
+
+
+def description_names(stem: str) -> list[str]:
+    """Return the names that the description of a checkpoint may have, given its name without suffix."""
+    return [f"{stem}.yaml", *(name for name, stems in _STEMS.items() if stem in stems)]
 
 
 def _color(path: Path) -> Color | None:

@@ -190,6 +190,7 @@ class Exporter:
         self._progress("reading and recognising", 0, None)
         describe = published.describe_onnx if self._spec.published else steps.describe_checkpoint
         description: Description = self._isolate(describe, self._source)
+        description = replace(description, source={**description.source, **self._source.origin})
         self._source = replace(self._source, selection=description.selection)
         if description.contradiction:
             self._notes.append(f"the colour order is set by {description.color_from}")

@@ -51,12 +51,19 @@ def is_ort_format(path: Path) -> bool:
 
 def weights_digest(path: Path) -> str:
     """Return the SHA-256 of the file, or if its weights are in files beside it, one that covers these too."""
-    digest = file_digest(path)
-    if is_ort_format(path):
-        return digest
-    model = onnx.load(path, format="protobuf", load_external_data=False)
-    files = sorted({_place(tensor)["location"] for tensor in _external_tensors(model)})
+    digest, files = file_digest(path), weights_files(path)
     return value_digest([digest, *(file_digest(path.parent / name) for name in files)]) if files else digest
+
+
+def weights_files(path: Path) -> list[str]:
+    """Return the names of the files beside a graph in which it keeps weights; none if the file is not a graph."""
+    if is_ort_format(path):
+        return []
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except (DecodeError, ValueError):
+        return []
+    return sorted({_place(tensor)["location"] for tensor in _external_tensors(model)})
 
 
 def _converted(path: Path) -> onnx.ModelProto:

@@ -6,7 +6,7 @@ load it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +56,7 @@ class SourceSpec:
         builder: `package.module:callable` that returns the user's own network; None to recognise the network.
         selection: Where in the checkpoint the network is, as far as it is known.
         output: Name of the published graph's output with the embedding; None to find it.
+        origin: Where the file comes from, for the card; replaces members of `Description.source`.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class SourceSpec:
     builder: str | None = None
     selection: Selection = ANYWHERE
     output: str | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,15 +40,24 @@ class WheelSource(_Table):
     member: str
 
 
+class HubSource(_Table):
+    """A file in a repository of the Hugging Face Hub, at a commit."""
+
+    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    path: str
+
+
 def _kind_of_source(value: Any) -> str:
     members = value if isinstance(value, dict) else value.__dict__
-    return next((kind for kind in ("url", "wheel") if kind in members), "directory")
+    return next((kind for kind in ("url", "wheel", "hub") if kind in members), "directory")
 
 
 Source = Annotated[
     Annotated[DirectorySource, Tag("directory")]
     | Annotated[HttpsSource, Tag("url")]
-    | Annotated[WheelSource, Tag("wheel")],
+    | Annotated[WheelSource, Tag("wheel")]
+    | Annotated[HubSource, Tag("hub")],
     Discriminator(_kind_of_source),
 ]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx2
 
 from models.artefact.digests import file_digest
-from models.errors import SourceUnavailable
-from models.packs.manifest import DirectorySource, HttpsSource, Manifest, PackFile, Source, WheelSource
+from models.errors import ExtraMissing, ModelFilesError, SourceUnavailable
+from models.hub import Hub
+from models.packs.manifest import DirectorySource, HttpsSource, HubSource, Manifest, PackFile, Source, WheelSource
 from models.types import Progress
 
 _CHUNK_BYTES = 1 << 20
@@ -74,6 +75,8 @@ class Fetcher:
                 self._download(source.url, name, target)
             case WheelSource():
                 self._extract(source, target)
+            case HubSource():
+                self._copy_from_hub(source, target)
 
     def _download(self, url: str, name: str, target: Path) -> None:
         try:
@@ -90,6 +93,12 @@ class Fetcher:
                     self._progress(name, out.tell(), int(length) if length else None)
         except httpx2.HTTPError as error:
             raise _Unavailable(str(error) or type(error).__name__) from error
+
+    def _copy_from_hub(self, source: HubSource, target: Path) -> None:
+        try:
+            shutil.copyfile(Hub(self._progress).fetch_at(source.hub, source.commit, source.path), target)
+        except (ModelFilesError, ExtraMissing) as error:
+            raise _Unavailable(str(error)) from error
 
     def _extract(self, source: WheelSource, target: Path) -> None:
         wheel = self._wheels.get(source.wheel)
@@ -123,6 +132,8 @@ def describe(source: Source) -> str:
             return str(source.directory)
         case HttpsSource():
             return source.url
+        case HubSource():
+            return f"hf:{source.hub}@{source.commit[:12]}/{source.path}"
     return source.wheel
 
 

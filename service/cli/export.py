@@ -11,16 +11,20 @@ from rich import box
 from rich.table import Table
 
 from models.alignment import TEMPLATES, AlignmentTemplate
+from models.artefact.directories import link_target
 from models.artefact.proof import LabelledScore, Proof
 from models.checkpoint import Selection
 from models.errors import ParityFailed, VultusError
+from models.export.destination import require_destination
 from models.export.exporter import Exported, Exporter, ExportSpec
 from models.export.steps import SourceSpec
 from models.graph.quantize import WeightBits
+from models.hub import is_reference
 from models.packs import PackStore
 from models.pipeline import FaceCropper
 from models.serving.load import load_detector
 from models.text import printable
+from service.cli.hub import local_checkpoint, local_graph
 from service.cli.options import Member, Prefix
 from service.cli.output import err, out, progress_bars, say
 from service.cli.tune import tune_with_progress
@@ -31,8 +35,17 @@ Color = Literal["rgb", "bgr"]
 
 _SHORT = {"onnxruntime": "ort"}  # the table fits into 80 columns
 
-Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint file of any name, or directory with model.pt.")]
-Published = Annotated[Path, typer.Argument(help="Recognizer in ONNX, from one image to an embedding.")]
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        help="Checkpoint file of any name, directory with model.pt, or hf:OWNER/REPO[@REVISION][/FILE] on the Hugging "
+        "Face Hub."
+    ),
+]
+Published = Annotated[
+    str,
+    typer.Argument(help="Recognizer in ONNX, from one image to an embedding, or hf:OWNER/REPO[@REVISION][/FILE]."),
+]
 OutputName = Annotated[
     str | None, typer.Option("--output", help="Output with the embedding, if the file has several that may be it.")
 ]
@@ -98,10 +111,12 @@ def export(
 ) -> None:
     """Turn a trained checkpoint into a proven artefact."""
     numbers = _numbers(mean), _numbers(std, positive=True)
-    selection = Selection(member, prefix)
-    source = SourceSpec(checkpoint, color, *numbers, _template(template), mirror, builder, selection)
+    selection, named_template = Selection(member, prefix), _template(template)
     precisions = _precisions(precision)
     bits = _weight_bits(weight_bits, precisions)
+    _require_free(out, checkpoint, force)
+    path, origin = local_checkpoint(checkpoint)
+    source = SourceSpec(path, color, *numbers, named_template, mirror, builder, selection, origin=origin)
     spec = ExportSpec(
         source, out, name or out.name, licence, precisions, layout, calibration, labelled, force, False, bits
     )
@@ -128,15 +143,22 @@ def import_onnx(
     as_json: AsJson = False,
 ) -> None:
     """Turn an ONNX recognizer into a proven artefact."""
-    source = SourceSpec(
-        graph, color, _numbers(mean), _numbers(std, positive=True), _template(template), mirror, output=output
-    )
+    numbers, named_template = (_numbers(mean), _numbers(std, positive=True)), _template(template)
     precisions = _precisions(precision)
     bits = _weight_bits(weight_bits, precisions)
-    spec = ExportSpec(
-        source, out, name or out.name, licence, precisions, layout, calibration, labelled, force, True, bits
-    )
-    _run(spec, as_json)
+    _require_free(out, graph, force)
+    with local_graph(graph) as (path, origin):
+        source = SourceSpec(path, color, *numbers, named_template, mirror, output=output, origin=origin)
+        spec = ExportSpec(
+            source, out, name or out.name, licence, precisions, layout, calibration, labelled, force, True, bits
+        )
+        _run(spec, as_json)
+
+
+def _require_free(out: Path, source: str, force: bool) -> None:
+    """Refuse a directory that cannot be written to before a download, instead of after it."""
+    if is_reference(source):
+        require_destination(link_target(out), Path(source), force)
 
 
 def _run(spec: ExportSpec, as_json: bool) -> None:

@@ -7,8 +7,10 @@ import typer
 from rich.table import Table
 
 from models.errors import PackMissing, VultusError
-from models.export.insightface_directory import Wanted, read_directory
+from models.export.hub.packs import fetched_pack
+from models.export.insightface_directory import Found, Wanted, read_directory
 from models.export.packs import add_pack, fetch_pack
+from models.hub import Hub, is_reference, parse_reference
 from models.packs import Manifest, PackStore
 from service.cli.output import out, progress_bars, say
 from service.cli.tune import tune_with_progress
@@ -81,20 +83,25 @@ def _tune(settings: Settings, fetched: set[str]) -> None:
 
 @app.command()
 def add(
-    directory: Annotated[
-        Path,
-        typer.Argument(help="Directory with the ONNX files of InsightFace, such as ~/.insightface/models/buffalo_l."),
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Directory with the ONNX files of InsightFace, such as ~/.insightface/models/buffalo_l, or "
+            "hf:OWNER/REPO[@REVISION][/FOLDER]."
+        ),
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the pack; that of the directory if omitted.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the pack; that of the directory or repository if omitted.")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, as /v1/info shows it.")] = None,
     detector: Annotated[str | None, typer.Option(help="File of the detector, if there are several.")] = None,
     recognizer: Annotated[str | None, typer.Option(help="File of the recognizer, if there are several.")] = None,
 ) -> None:
-    """Add InsightFace's detector and recognizer in a directory as a pack: convert them and prove the conversion.
+    """Add InsightFace's detector and recognizer in a directory or repository as a pack, with a proof of the conversion.
 
     Which file is which is told by inputs and outputs. Networks of landmarks and attributes are passed over.
     """
-    found = read_directory(directory, Wanted(name, licence, detector, recognizer))
+    found = _described(source, Wanted(name, licence, detector, recognizer))
     manifest, store = found.manifest, PackStore(load_settings().packs_dir)
     for entry, role in ((manifest.detector, "detector"), (manifest.recognizer, "recognizer")):
         say(f"{role}: {entry.file}; licence: {entry.licence}" if entry is not None else f"{role}: none")
@@ -103,6 +110,15 @@ def add(
     path = add_with_progress(store, manifest)
     say(f"{manifest.name} is complete: {path}")
     say(_how_to_serve(manifest))
+
+
+def _described(source: str, wanted: Wanted) -> Found:
+    """Describe the models of a directory as a pack, or fetch them from the Hugging Face Hub and describe them."""
+    if not is_reference(source):
+        return read_directory(Path(source), wanted)
+    reference = parse_reference(source)
+    with progress_bars("bytes") as progress:
+        return fetched_pack(Hub(progress), reference, wanted)
 
 
 def _how_to_serve(manifest: Manifest) -> str:

@@ -13,7 +13,7 @@ LOCKS = ROOT / "deploy" / "locks"
 EXTRAS = {
     "cpu": ["cpu", "heic", "tracing"],
     "gpu": ["gpu", "heic", "tracing"],
-    "dev": ["cpu", "heic", "tracing", "evaluate", "insightface", "dev"],
+    "dev": ["cpu", "heic", "hub", "tracing", "evaluate", "insightface", "dev"],
 }
 
 
@@ -66,7 +66,8 @@ def test_the_locks_of_evaluation_and_of_serving_can_be_installed_together() -> N
 def test_no_extra_installs_a_second_engine_or_opencv() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "export", "insightface", "heic", "evaluate", "tracing", "dev", "tensorrt"}
+    serving, others = {"cpu", "gpu", "tensorrt", "heic", "tracing"}, {"export", "evaluate", "hub", "insightface", "dev"}
+    assert set(extras) == serving | others
     names_of = {
         extra: {canonical(requirement) for requirement in requirements} for extra, requirements in extras.items()
     }

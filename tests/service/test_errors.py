@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 AT_START_ONLY = {
     *(core.PackUnknown, core.ManifestInvalid, core.PackMissing, core.PackDamaged, core.SourceUnavailable),
+    *(core.HubReferenceInvalid, core.HubNotFound, core.HubAccessDenied, core.HubFilesAmbiguous),
     *(core.ArtefactUnfit, core.StorageFailed, core.EngineMissing, core.EngineConflict, core.PrecisionUnsupported),
     core.EngineBuildFailed,
     *(SettingsInvalid, DemoFailed, RemoteFailed, errors.TakeoverFailed),
