@@ -50,6 +50,7 @@ class FakeHub:
         cuts: How often.
         replaced: Bytes that are sent instead of those of a path.
         status: Status of every answer to a download; 0 for the right one.
+        described: Body of every answer about a repository; empty for the right one.
     """
 
     url: str = ""
@@ -60,6 +61,7 @@ class FakeHub:
     cuts: int = 0
     replaced: Files = field(default_factory=dict)
     status: int = 0
+    described: bytes = b""
 
     def publish(self, repository: str, files: Files, revision: str = "main") -> str:
         """Commit files to a branch, and return the commit."""
@@ -89,7 +91,7 @@ def fake_hub() -> Iterator[FakeHub]:
     Handler.hub = hub
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield hub
         server.shutdown()
 
@@ -151,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             }
             for path, content in files.items()
         ]
-        self._send(200, json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode(), {})
+        body = json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode()
+        self._send(200, self.hub.described or body, {})
 
     def _download(self, name: str, commit: str, file: str, is_redirected: bool) -> None:
         found = self._find(name, commit) if not is_redirected else (commit, self.hub.repositories[name].commits[commit])

@@ -45,7 +45,7 @@ def read_sidecar(checkpoint: Path) -> Sidecar | None:
 
 def description_names(stem: str) -> list[str]:
     """Return the names that the description of a checkpoint may have, given its name without suffix."""
-    return [f"{stem}.yaml", *(name for name, stems in _STEMS.items() if stem in stems)]
+    return list(dict.fromkeys([f"{stem}.yaml", *(name for name, stems in _STEMS.items() if stem in stems)]))
 
 
 def _color(path: Path) -> Color | None:

@@ -5,6 +5,7 @@ that is done here.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from models.types import Progress, no_progress
 
 _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 1 << 20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,12 @@ class Hub:
             )
             files = [
                 HubFile(file.rfilename, file.lfs.sha256 if file.lfs else None, None if file.lfs else file.blob_id)
-                for file in found.siblings or ()
+                for file in found.siblings
+                if _is_inside(file.rfilename)
             ]
-            return Listing(reference, str(found.sha), {file.path: file for file in files})
+            if not _COMMIT.fullmatch(found.sha):
+                raise ValueError("the answer names no commit")
+            return Listing(reference, found.sha, {file.path: file for file in files})
 
     def fetch(self, listing: Listing, path: str) -> Path:
         """Download a file of a listing unless the cache has it, check it, and return its path in the cache.
@@ -138,6 +143,10 @@ class Hub:
                     tqdm_class=_reporting(self._progress, path),
                 )
             )
+
+
+def _is_inside(path: str) -> bool:
+    return not any(part in ("", ".", "..") for part in path.split("/"))
 
 
 def _blob_digest(path: Path) -> str:

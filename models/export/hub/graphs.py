@@ -26,14 +26,16 @@ def fetched_graph(hub: Hub, reference: HubReference) -> Iterator[Fetched]:
     listing = hub.list_files(reference)
     name = named_file(listing) or only_one(listing, paths_inside(listing, _SUFFIXES), "an ONNX graph")
     graph, origin = hub.fetch(listing, name), origin_of(listing, name)
-    beside = [str(PurePosixPath(name).with_name(file)) for file in weights_files(graph)]
-    missing = [path for path in beside if path not in listing.files]
+    folder = PurePosixPath(name).parent
+    beside = {file: str(folder / file) for file in weights_files(graph)}
+    missing = [path for path in beside.values() if path not in listing.files]
     if missing:
         raise HubNotFound(f"{reference.repository} has no file {missing[0]}, in which {name} keeps its weights")
     if not beside:
         yield Fetched(graph, origin)
         return
     with tempfile.TemporaryDirectory() as scratch:  # onnx reads no weights through links, which the library's cache has
-        for path in (name, *beside):
-            shutil.copyfile(hub.fetch(listing, path), Path(scratch, PurePosixPath(path).name))
+        for file, path in {graph.name: name, **beside}.items():
+            Path(scratch, file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(hub.fetch(listing, path), Path(scratch, file))
         yield Fetched(Path(scratch, graph.name), origin)
