@@ -21,6 +21,7 @@ def import_library() -> ModuleType:
     import huggingface_hub.errors  # is not loaded with the package
 
     if "HF_HUB_VERBOSITY" not in os.environ:
-        huggingface_hub.logging.set_verbosity_error()  # its lines would stand amid the progress bars
+        # its lines would stand amid the progress bars
+        huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
     library: ModuleType = huggingface_hub
     return library
