@@ -104,7 +104,11 @@ class Models:
         if self.calibration is None:
             return None
         found = differences(self.calibration, self.running)
-        return f"the calibration was measured with {'; '.join(found.values())}" if found else None
+        if found:
+            return f"the calibration was measured with {'; '.join(found.values())}"
+        if self.detector_pack not in (None, self.pack) and "detector_weights" not in self.calibration.conditions:
+            return f"the calibration does not state its detector, now that of the pack {self.detector_pack}"
+        return None
 
     def calibrated(self, calibrations: Sequence[Calibration], uncalibrated_because: str | None) -> "Models":
         """Return these models with the calibration whose conditions differ least from what runs.

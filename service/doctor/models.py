@@ -23,7 +23,7 @@ def check_model(settings: Settings) -> Iterator[Finding]:
         yield Finding("model_unfit", "warning", str(error), "; ".join(f"vultus packs fetch {name}" for name in names))
         return
     own = settings.calibration is not None or any(settings.calibrations_dir.glob("*.json"))
-    if settings.model is None and not own:
+    if settings.model is None and settings.detector is None and not own:  # else these rates do not hold
         yield Finding(
             "calibration_of_others",
             "note",

@@ -7,6 +7,7 @@ their own scaling.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ class Graph:
     def drawn(self, *shape: int, mean: float = 0.0, scale: float = 1.0) -> str:
         return self.constant((mean + scale * self._rng.standard_normal(shape)).astype(np.float32))
 
-    def add(self, kind: str, inputs: Sequence[str], output: str = "", name: str = "", **attributes: object) -> str:
+    def add(self, kind: str, inputs: Sequence[str], output: str = "", name: str = "", **attributes: Any) -> str:
         number = len(self.nodes)
         self.last = output or f"t{number}"
         self.nodes.append(helper.make_node(kind, inputs, [self.last], name=name or f"{kind}_{number}", **attributes))

@@ -86,7 +86,7 @@ def test_scores_boxes_and_landmarks_are_those_of_insightface(
     store = PackStore(tmp_path / "packs")
     manifest = read_directory(tmp_path / "det", Wanted("drawn")).manifest
     add_pack(store, manifest, no_progress)
-    sizes = [(640, 640)] if side else [(640, 640), (384, 640)]
+    sizes = ((640, 640),) if side else ((640, 640), (384, 640))
     photo = Photo((photos / "astronaut.png").read_bytes()).raster().pixels
     session = open_session(store.path(manifest) / "detector/detector.onnx", DETECTOR_OUTPUTS, sizes, FLOAT32)
     for height, width in sizes:

@@ -7,9 +7,6 @@ import pytest
 from models.errors import ExtraMissing, HubAccessDenied, HubNotFound, SourceUnavailable, StorageFailed
 from models.hub import Hub, library, parse_reference
 from tests.hub_server import TOKEN, FakeHub, sha256
-from tests.hubs import hub
-
-__all__ = ["hub"]
 
 REFERENCE = parse_reference("hf:o/r")
 WEIGHTS = bytes(range(256)) * 4096

@@ -1,6 +1,7 @@
 """Detector and recognizer chosen apart: what is verified, what is served, and what is said if one is missing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,10 @@ def test_a_calibration_with_another_detector_of_one_family_is_a_mismatch(packs: 
     measured = {**models.running, "detector_weights": "0" * 12}
     object.__setattr__(models.calibration, "conditions", measured)
     assert f"detector_weights {'0' * 12}, now {models.detector.weights[:12]}" in str(models.calibration_mismatch)
+    del measured["detector_weights"]
+    assert models.calibration_mismatch is None
+    apart = replace(models, detector_pack="another")
+    assert apart.calibration_mismatch == "the calibration does not state its detector, now that of the pack another"
 
 
 def test_only_packs_of_which_something_is_served_are_verified(

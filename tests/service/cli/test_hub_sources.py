@@ -11,10 +11,7 @@ import pytest
 from models.artefact.card import Card, read_card
 from models.export.steps import SourceSpec, describe_checkpoint
 from tests.hub_server import TOKEN, FakeHub, sha256
-from tests.hubs import hub
 from tests.service.cli.command import vultus, vultus_here
-
-__all__ = ["hub"]
 
 ADAFACE = "minchul/cvlface_adaface_ir18_drawn"
 

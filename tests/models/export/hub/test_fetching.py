@@ -16,9 +16,6 @@ from models.export.onnx_file import read_onnx
 from models.export.steps import SourceSpec, describe_checkpoint
 from models.hub import Hub, parse_reference
 from tests.hub_server import FakeHub, Files
-from tests.hubs import hub
-
-__all__ = ["hub"]
 
 REFERENCE = parse_reference("hf:minchul/cvlface_adaface_ir18_drawn")
 
