@@ -14,7 +14,7 @@ from service.settings import load_settings
 from service.startup import load_configured_models
 from tests.client import api_client
 from tests.conftest import galleries_for
-from tests.service.cli.command import vultus_here
+from tests.service.cli.command import vultus, vultus_here
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_recognizer_alone_names_the_detector_to_choose(
     assert "detector: none" in added.stdout
     assert "Serve it with VULTUS_PACK=foamliu VULTUS_DETECTOR=opencv-zoo" in added.stdout
     monkeypatch.setenv("VULTUS_PACK", "foamliu")
-    refused = vultus_here(capsys, "serve")
+    refused = vultus("serve")  # in a process of its own, whose logs it configures
     assert refused.returncode == 2
     assert "the pack foamliu has no detector, only a recognizer" in refused.stderr
     (finding,) = check_model(load_settings())
@@ -82,7 +82,7 @@ def test_an_unknown_or_missing_pack_of_the_detector_is_said(
     assert vultus_here(capsys, "packs", "add", places / "scrfd").returncode == 0
     shutil.rmtree(places / "data/packs/scrfd")
     monkeypatch.setenv("VULTUS_DETECTOR", "scrfd")
-    assert "vultus packs fetch scrfd" in vultus_here(capsys, "serve").stderr
+    assert "vultus packs fetch scrfd" in vultus("serve").stderr
     (finding,) = check_model(load_settings())
     assert finding.remedy == "vultus packs fetch opencv-zoo; vultus packs fetch scrfd"
     assert vultus_here(capsys, "packs", "fetch", "scrfd").returncode == 0
