@@ -33,12 +33,14 @@ class Model:
     """A model in use.
 
     Attributes:
+        pack: Pack that it comes from; `None` for an exported artefact.
         licence: Licence of the weights, which says nothing about their training data.
         training_data: Faces on which the weights were trained, or that the authors do not document them; `not stated`
             for an exported model.
     """
 
     name: str
+    pack: str | None = None
     licence: str
     training_data: str
     weights_sha256: str
@@ -158,6 +160,7 @@ class InfoResponse:
     """The served models and their calibration.
 
     Attributes:
+        pack: Configured pack; recognizer and detector name the pack that each comes from.
         calibration_mismatch: How the conditions of the calibration differ from what runs, or `None`.
         bound: Bound of the false match rate beyond the strictest operating point.
         score_map: Map from similarity to log-likelihood ratio.
