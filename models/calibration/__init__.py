@@ -2,14 +2,26 @@
 
 from models.calibration.conditions import closest, differences, not_measured_again
 from models.calibration.files import read_calibrations, write_calibrations
-from models.calibration.records import DEFAULT_RATE, MIN_ERRORS, Bound, Calibration, Decision, OperatingPoint, ScoreMap
+from models.calibration.records import (
+    DEFAULT_RATE,
+    DISTRIBUTION_BINS,
+    MIN_ERRORS,
+    Bound,
+    Calibration,
+    Decision,
+    Distribution,
+    OperatingPoint,
+    ScoreMap,
+)
 
 __all__ = [
     "DEFAULT_RATE",
+    "DISTRIBUTION_BINS",
     "MIN_ERRORS",
     "Bound",
     "Calibration",
     "Decision",
+    "Distribution",
     "OperatingPoint",
     "ScoreMap",
     "closest",

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from models.calibration.records import MIN_ERRORS, Calibration, OperatingPoint, ScoreMap
+from models.calibration.records import (
+    DISTRIBUTION_BINS,
+    MIN_ERRORS,
+    Calibration,
+    Distribution,
+    OperatingPoint,
+    ScoreMap,
+)
 from models.quality import QualityScale
 
 _SCALAR = (bool, int, float, str)
@@ -30,6 +37,8 @@ def check(calibration: Calibration) -> None:
     _require(_finite((calibration.bound.similarity, calibration.bound.fmr)) and 0 < calibration.bound.fmr <= 3)
     _check_map(calibration.score_map)
     _check_quality(calibration.quality)
+    if calibration.distribution is not None:
+        _check_distribution(calibration.distribution)
     conditions = calibration.conditions
     _require(isinstance(conditions, dict) and all(isinstance(value, _SCALAR) for value in conditions.values()))
 
@@ -68,6 +77,12 @@ def _check_quality(quality: QualityScale) -> None:
     _require(quality.validated or isinstance(quality.because, str))
     _require(quality.source in ("checkpoint", "measured"))
     _require(quality.seen is None or _finite(quality.seen))
+
+
+def _check_distribution(distribution: Distribution) -> None:
+    for counts in (distribution.mated, distribution.non_mated):
+        _require(len(counts) == DISTRIBUTION_BINS and all(type(count) is int and count >= 0 for count in counts))
+        _require(sum(counts) > 0)
 
 
 def _is_text(text: Any) -> bool:

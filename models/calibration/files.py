@@ -14,7 +14,7 @@ from models.artefact.card import NormStatistics
 from models.artefact.digests import value_digest
 from models.artefact.directories import write_text
 from models.calibration.checks import check
-from models.calibration.records import Bound, Calibration, OperatingPoint, ScoreMap
+from models.calibration.records import Bound, Calibration, Distribution, OperatingPoint, ScoreMap
 from models.errors import CalibrationUnfit, StorageFailed
 from models.quality import GeometryRange, QualityScale
 
@@ -89,6 +89,8 @@ def read_calibrations(path: Path, contract_id: str) -> tuple[Calibration, ...]:
 def _record(calibration: Calibration) -> dict[str, Any]:
     record = asdict(calibration)
     record.pop("contract_id")
+    if calibration.distribution is None:
+        record.pop("distribution")
     seen = calibration.quality.seen
     record["quality"]["seen"] = seen._asdict() if seen else None
     return record
@@ -96,6 +98,7 @@ def _record(calibration: Calibration) -> dict[str, Any]:
 
 def _calibration(content: dict[str, Any]) -> Calibration:
     quality = content.pop("quality")
+    distribution = content.pop("distribution", None)
     score_map = content.pop("score_map")
     return Calibration(
         points=tuple(_point(point) for point in content.pop("points")),
@@ -108,6 +111,9 @@ def _calibration(content: dict[str, Any]) -> Calibration:
                 "seen": GeometryRange(**quality["seen"]) if quality["seen"] else None,
             }
         ),
+        distribution=None
+        if distribution is None
+        else Distribution(**{kind: tuple(counts) for kind, counts in distribution.items()}),
         **content,
     )
 

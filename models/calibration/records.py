@@ -129,6 +129,21 @@ class Bound:
     fmr: float
 
 
+DISTRIBUTION_BINS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How the similarities of a calibration are distributed, for charts; rates come from the operating points.
+
+    Attributes:
+        mated, non_mated: Number of comparisons in each of `DISTRIBUTION_BINS` bins of equal width over [-1, 1].
+    """
+
+    mated: tuple[int, ...]
+    non_mated: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """The calibration of one embedding contract.
@@ -141,6 +156,7 @@ class Calibration:
         score_map: Map from similarity to log-likelihood ratio.
         quality: Map from norm to quality.
         conditions: Detector, engine, precision and policy of the measurement, and the amount of data.
+        distribution: Distribution of the similarities; None in files of earlier versions of the program.
     """
 
     contract_id: str
@@ -150,6 +166,7 @@ class Calibration:
     score_map: ScoreMap
     quality: QualityScale
     conditions: dict[str, Any]
+    distribution: Distribution | None = None
 
     @property
     def lenient_default(self) -> str | None:

@@ -19,6 +19,7 @@ from models.evaluation.metrics.operating_points import (
     point_name,
     require_points,
 )
+from models.evaluation.metrics.pair_scores import distribution_of
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.sets.user_pictures import PictureSet
 from models.quality import QualityScale
@@ -88,6 +89,7 @@ def calibrate(
             mated=len(pairs.mated.scores),
             non_mated=pairs.non_mated.count,
         ),
+        distribution=distribution_of(pairs),
     )
     return calibration, all_faces
 

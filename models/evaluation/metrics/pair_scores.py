@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import MIN_ERRORS
+from models.calibration import DISTRIBUTION_BINS, MIN_ERRORS, Distribution
 
 BINS = 1 << 14  # over [-1, 1]
 EDGES = np.linspace(-1, 1, BINS + 1)
@@ -215,3 +215,11 @@ def listed_pairs(
         NonMatedPairs(len(order), scores[order], first[order], second[order], histogram, int((~mated & failed).sum())),
         subjects,
     )
+
+
+def distribution_of(pairs: PairScores) -> Distribution:
+    """Return how the similarities of completed comparisons are distributed, in wide bins."""
+    edges = np.linspace(-1, 1, DISTRIBUTION_BINS + 1)
+    mated, _ = np.histogram(np.clip(pairs.mated.scores, -1, 1), edges)
+    non_mated, _ = np.histogram(CENTRES, edges, weights=pairs.non_mated.histogram)
+    return Distribution(tuple(mated.tolist()), tuple(non_mated.astype(np.int64).tolist()))
