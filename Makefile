@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export clients test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,10 @@ LOCKS := deploy/locks
 TORCH ?= torch==2.13.0
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+# Clients of other products, which the tests point at the service. The SDK of CompreFace needs an older urllib3 than others.
+COMPREFACE_VENV := build/clients/compreface
+NODE_CLIENTS := tests/service/compat/node
 
 # The packages of GPUs need 6 GB, and ONNX Runtime's build for GPUs cannot be in the same environment as the one for CPUs.
 GPU_VENV ?= build/gpu-venv
@@ -27,6 +31,7 @@ help:
 	@echo "make serve           set up and serve on 127.0.0.1:8000"
 	@echo "make export          set up the export of checkpoints (installs torch), see models/README.md"
 	@echo "make test            set up and run the tests"
+	@echo "make clients         set up the clients of CompreFace and Amazon Rekognition that the tests use (needs npm for those of Node)"
 	@echo "make test-full       run the tests that make test skips: large networks, complete data sets, fresh environments, long faults"
 	@echo "make test-gpu-wheels check the packages of GPUs on a machine without a GPU (6 GB, 5 minutes)"
 	@echo "make gpu-bundle      collect all that make gpu-check needs, for a machine with a GPU and without a network"
@@ -87,7 +92,21 @@ serve: $(VENV)/run.stamp moved
 	@if [ -n "$$VULTUS_DETECTOR" ]; then $(BIN)/vultus packs fetch "$$VULTUS_DETECTOR"; fi
 	@$(BIN)/vultus serve --hints
 
-test: $(VENV)/dev.stamp
+$(COMPREFACE_VENV)/stamp: $(LOCKS)/clients/compreface.txt
+	@echo "installing the SDK of CompreFace"
+	@$(PYTHON) -m venv $(COMPREFACE_VENV)
+	@$(COMPREFACE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(NODE_CLIENTS)/node_modules/.package-lock.json: $(NODE_CLIENTS)/package-lock.json
+	@echo "installing the SDKs for Node"
+	@npm ci --prefix $(NODE_CLIENTS) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+# Without npm, the tests of its clients are skipped.
+clients: $(COMPREFACE_VENV)/stamp $(if $(shell command -v npm),$(NODE_CLIENTS)/node_modules/.package-lock.json)
+
+test: $(VENV)/dev.stamp clients
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	$(BIN)/python -m pytest

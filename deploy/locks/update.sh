@@ -24,3 +24,5 @@ printf '%s\n' "editables>=0.5" "hatchling>=1.27" "pip>=25.0" | lock build - --co
 echo "insightface==2.1" | lock dev pyproject.toml - --extra cpu --extra heic --extra hub --extra tracing --extra evaluate --extra insightface --extra dev \
     --constraints deploy/locks/cpu.txt \
     --constraints deploy/locks/build.txt --constraints deploy/locks/export.txt --constraints deploy/locks/evaluate.txt
+# The tests run it in an environment of its own. Its requests-toolbelt imports a module that urllib3 2 no longer has.
+printf '%s\n' "compreface-sdk==0.6.0" "urllib3<2" | lock clients/compreface -

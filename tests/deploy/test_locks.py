@@ -25,7 +25,7 @@ def canonical(requirement: str) -> str:
     return re.split(r"[\[<>=; ]", requirement)[0].lower().replace("_", "-")
 
 
-@pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(LOCKS.rglob("*.txt")), ids=lambda path: path.stem)
 def test_every_package_is_pinned_by_hash_without_an_address(path: Path) -> None:
     text = path.read_text()
     assert "://" not in text
