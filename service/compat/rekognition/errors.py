@@ -37,7 +37,7 @@ _TYPES: Mapping[type[VultusError], str] = {
     errors.BodyTooLarge: "ImageTooLargeException",
     errors.GalleryUnknown: "ResourceNotFoundException",
     errors.SubjectUnknown: "ResourceNotFoundException",
-    errors.TemplateUnknown: "ResourceNotFoundException",
+    errors.TemplateUnknown: _INVALID,  # the collection exists, and the id of the face is a wrong parameter
     errors.GalleryExists: "ResourceAlreadyExistsException",
     errors.SubjectExists: "ConflictException",
     errors.SubjectFull: "ServiceQuotaExceededException",
