@@ -1,5 +1,6 @@
 """The locks pin every package by hash, contain no addresses, and list no library in two builds."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_every_package_is_pinned_by_hash_without_an_address(path: Path) -> None:
     assert "--index-url" not in text
     for entry in re.split(r"\n(?=[a-z])", text.strip()):
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_every_package_of_node_is_pinned_by_hash_without_an_address() -> None:
+    lock = json.loads((ROOT / "tests" / "service" / "compat" / "node" / "package-lock.json").read_text())
+    _project, *entries = lock["packages"].values()
+    assert len(entries) > 40
+    assert all(entry["integrity"].startswith("sha512-") and "resolved" not in entry for entry in entries)
 
 
 @pytest.mark.parametrize(

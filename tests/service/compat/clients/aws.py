@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from tests.service.compat.clients.conftest import Service
+from tests.service.compat.clients.running import Service
 
 REGION = "eu-central-1"  # any, since clients need one
 

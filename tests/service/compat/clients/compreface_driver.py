@@ -1,4 +1,4 @@
-"""Calls methods of compreface-sdk for another process, see `driver.py`. It runs in the environment of `make clients`."""
+"""Calls methods of compreface-sdk, in an environment of its own, for another process; see `driver.py`."""
 
 import json
 import sys

@@ -1,12 +1,11 @@
 """A real service for real clients, and photos of real people under names that tell nobody who they are."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import pytest
@@ -14,67 +13,14 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.pictures import encode
-from tests.service.cli.command import vultus
+from tests.service.compat.clients.aws import boto_client
 from tests.service.compat.clients.driver import Driver, driver
+from tests.service.compat.clients.running import BUCKET, Album, Service, new_name
 from tests.service.test_end_to_end import client_of, own_galleries, serving
 
 COMPREFACE_PYTHON = ROOT / "build" / "clients" / "compreface" / "bin" / "python"
 NODE_CLIENTS = ROOT / "tests" / "service" / "compat" / "node"
-BUCKET = "photos"
 PEOPLE, PHOTOS_OF_EACH = 3, 4
-
-_numbers = count()
-
-
-class Service(NamedTuple):
-    """A running service.
-
-    Attributes:
-        port: Its port.
-        environment: Environment in which commands find its keys.
-        buckets: Directory of the objects that requests may name.
-    """
-
-    port: int
-    environment: dict[str, str]
-    buckets: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def key(self, *options: str) -> dict[str, Any]:
-        """Make a key with the command for it."""
-        done = vultus("keys", "create", f"key {next(_numbers)}", *options, "--json", env=self.environment)
-        assert done.returncode == 0, done.stderr
-        made: dict[str, Any] = json.loads(done.stdout)
-        return made
-
-    def revoke(self, key: dict[str, Any]) -> None:
-        """Revoke a key with the command for it."""
-        assert vultus("keys", "revoke", key["id"], env=self.environment).returncode == 0
-
-    def compreface_key(self, service: str = "recognition") -> str:
-        """Make a key of CompreFace; one of recognition has a gallery of its own."""
-        gallery = ["--gallery", f"gallery-{next(_numbers)}"] if service == "recognition" else []
-        text: str = self.key("--compreface", service, *gallery)["key"]
-        return text
-
-
-class Album(NamedTuple):
-    """Photos in one directory.
-
-    Attributes:
-        directory: The directory.
-        people: Photos of each person, with one face each.
-        group: A photo with six faces.
-        nobody: A photo without a face.
-    """
-
-    directory: Path
-    people: list[list[Path]]
-    group: Path
-    nobody: Path
 
 
 @pytest.fixture(scope="package")
@@ -108,7 +54,9 @@ def album(server: Service, shared: Path, photos: Path) -> Album:
 
         for number, person in enumerate(most[:PEOPLE]):
             alone = islice(filter(has_one_face, sorted(person.iterdir())), PHOTOS_OF_EACH)
-            people.append([shutil.copy(photo, directory / f"{number}-{nth}.jpg") for nth, photo in enumerate(alone)])
+            people.append(
+                [Path(shutil.copy(photo, directory / f"{number}-{nth}.jpg")) for nth, photo in enumerate(alone)]
+            )
     group, nobody = directory / "group.jpg", directory / "nobody.jpg"
     shutil.copy(photos / "group.jpg", group)
     nobody.write_bytes(encode(Image.new("RGB", (400, 300), "grey"), "JPEG"))
@@ -146,4 +94,18 @@ def aws_key(server: Service) -> dict[str, Any]:
 @pytest.fixture
 def collection_id() -> str:
     """The id of a collection that does not exist yet, and that the access key reaches."""
-    return f"tenant-{next(_numbers)}"
+    return new_name()
+
+
+@pytest.fixture(scope="package")
+def rekognition(server: Service, aws_key: dict[str, Any]) -> Iterator[Any]:
+    """boto3's client."""
+    with boto_client(server, aws_key) as client:
+        yield client
+
+
+@pytest.fixture
+def collection(rekognition: Any, collection_id: str) -> str:
+    """The id of an empty collection."""
+    rekognition.create_collection(CollectionId=collection_id)
+    return collection_id

@@ -1,7 +1,8 @@
 """Programs that call clients in other environments and languages: JSON lines in, JSON lines out.
 
-A call is `{"client": {...}, "method": "name", "arguments": [...]}`. Its outcome is `{"value": ...}` or `{"error": {...}}`
-with the class and the message of what the client has thrown. An argument `{"bytes": path}` is the content of a file.
+A call is `{"client": {...}, "method": "name", "arguments": [...]}`. Its outcome is `{"value": ...}` or
+`{"error": {...}}` with the class and the message of what the client has thrown.
+An argument `{"bytes": path}` is the content of a file.
 """
 
 import json

@@ -1,25 +1,9 @@
 """boto3's client of Amazon Rekognition: users, who have several faces, against the real service."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.service.compat.clients.aws import boto_client
-from tests.service.compat.clients.conftest import Album, Service
-
-
-@pytest.fixture(scope="module")
-def rekognition(server: Service, aws_key: dict[str, Any]) -> Iterator[Any]:
-    with boto_client(server, aws_key) as client:
-        yield client
-
-
-@pytest.fixture
-def collection(rekognition: Any, collection_id: str) -> str:
-    rekognition.create_collection(CollectionId=collection_id)
-    return collection_id
+from tests.service.compat.clients.running import Album
 
 
 def index(rekognition: Any, collection: str, photo: Path) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.service.compat.clients.conftest import Album, Service
 from tests.service.compat.clients.driver import CallFailed, Driver
+from tests.service.compat.clients.running import Album, Service
 
 Call = Callable[..., Any]
 UNKNOWN = "00000000-0000-0000-0000-000000000000"

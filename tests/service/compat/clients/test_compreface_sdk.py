@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.service.compat.clients.conftest import Album, Service
 from tests.service.compat.clients.driver import CallFailed, Driver
+from tests.service.compat.clients.running import Album, Service
 
 Call = Callable[..., Any]
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -66,10 +66,11 @@ def test_subjects_are_added_listed_renamed_and_erased(recognition: Call, album: 
     assert recognition(f"{SUBJECTS}.add", "Ann") == {"subject": "Ann"}
     assert recognition(f"{SUBJECTS}.add", "Bob") == {"subject": "Bob"}
     recognition(f"{FACES}.add", album.people[0][0], "Ann")
-    assert recognition(f"{SUBJECTS}.update", "Ann", "Dr Ann Example") == {"updated": True}
-    assert recognition(f"{SUBJECTS}.list") == {"subjects": ["Bob", "Dr Ann Example"]}
+    assert recognition(f"{SUBJECTS}.update", "Ann", "Dr Zoë Ann") == {"updated": True}
+    assert recognition(f"{SUBJECTS}.list") == {"subjects": ["Bob", "Dr Zoë Ann"]}
+    recognition(f"{FACES}.add", album.people[0][2], "Dr Zoë Ann")
     (found,) = recognition("recognize", album.people[0][1])["result"]
-    assert found["subjects"][0]["subject"] == "Dr Ann Example"
+    assert found["subjects"][0]["subject"] == "Dr Zoë Ann"
     assert recognition(f"{SUBJECTS}.delete", "Bob") == {"subject": "Bob"}
     assert recognition(f"{SUBJECTS}.delete_all") == {"deleted": 1}
     assert recognition(f"{FACES}.list")["faces"] == []
