@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 DOCUMENTS += [ROOT / folder / "README.md" for folder in ("models", "service", "deploy")]
+DOCUMENTS += sorted((ROOT / "service" / "compat").glob("*.md"))
 FRONT_PAGE_LINES = 200
 
 
