@@ -28,6 +28,7 @@ from service.audit.log import AuditLog
 from service.compat.compreface.access import ServiceKeys
 from service.compat.compreface.routes import ROUTERS as COMPREFACE_ROUTERS
 from service.compat.rekognition.access import SignedRequests
+from service.compat.rekognition.repetitions import Repetitions
 from service.compat.rekognition.routes import ROUTERS as REKOGNITION_ROUTERS
 from service.gallery.galleries import Galleries
 from service.metrics.instruments import Metrics
@@ -125,6 +126,7 @@ def create_app(
     if settings.compat.rekognition:
         schemes.insert(0, SignedRequests(guard, bodies, settings.request))
         routers += REKOGNITION_ROUTERS
+        app.state.repetitions = Repetitions()
     app.add_middleware(AccessMiddleware, schemes=schemes)
     app.add_middleware(ExpectationMiddleware)
     if settings.http.cors_origins:
@@ -135,7 +137,12 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[HEADER, "Retry-After", "Server-Timing"],
         )
-    app.add_middleware(TrustedOriginsMiddleware, hosts=settings.http.trusted_hosts, origins=settings.http.cors_origins)
+    app.add_middleware(
+        TrustedOriginsMiddleware,
+        hosts=settings.http.trusted_hosts,
+        origins=settings.http.cors_origins,
+        needs_key=[scheme.is_for for scheme in schemes[:-1]],
+    )
     observers: list[Observer] = [partial(count_answer, metrics), log_answer]
     app.add_middleware(ObservationMiddleware, observers=observers, tracer=tracer)
     app.add_middleware(RequestIdMiddleware)

@@ -71,6 +71,7 @@ VultusError                  base of the tree in `models.errors`, which continue
     ├── CropMissing
     ├── GalleryExists
     ├── SubjectExists
+    ├── RepetitionDiffers
     ├── SubjectEmpty
     ├── SubjectFull
     ├── NameInvalid
@@ -508,6 +509,12 @@ class SubjectExists(GalleryError):
     code = "subject_exists"
 
 
+class RepetitionDiffers(GalleryError):
+    """A repeated request is not the one that it claims to repeat."""
+
+    code = "repetition_differs"
+
+
 class SubjectEmpty(GalleryError):
     """The subject has no templates to compare with."""
 
@@ -694,6 +701,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     CropMissing: 404,
     GalleryExists: 409,
     SubjectExists: 409,
+    RepetitionDiffers: 409,
     SubjectEmpty: 409,
     SubjectFull: 409,
     NameInvalid: 422,

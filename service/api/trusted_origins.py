@@ -7,7 +7,7 @@ browser; only the header `Host` reveals it. Programs send no `Origin`, so they a
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,16 +26,25 @@ _SAME_SITE = ("same-origin", "none")  # `none`: typed by the user
 class TrustedOriginsMiddleware:
     """ASGI middleware that checks `Host` in all requests and `Origin` in requests that may change something."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        origins: Sequence[str],
+        needs_key: Sequence[Callable[[Scope], bool]] = (),
+    ) -> None:
         """Accept loopback names, IP addresses and the given names.
 
         Args:
             app: The application.
             hosts: Names in `Host` that are trusted; `*.example.org` stands for all names below it, `*` for all names.
             origins: Origins of other sites whose pages may send requests, such as `https://example.org`; `*` for all.
+            needs_key: Return whether a request is one that is refused without a key even on a service that is open. Its
+                host may have any name, because a page that was led here by a name server has no key.
         """
         self._app = app
         self._hosts = tuple(name.lower().rstrip(".") for name in (*_LOOPBACK_NAMES, *hosts))
+        self._needs_key = tuple(needs_key)
         self._origins = tuple(origin.lower().rstrip("/") for origin in origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +60,8 @@ class TrustedOriginsMiddleware:
         if len(headers.getlist("host")) > 1:  # RFC 9112, section 3.2: a proxy may have checked the other one
             return HttpMalformed("the request has several headers `Host`")
         host = headers.get("host", "")  # HTTP/1.0 needs none, and every browser sends one
-        if host and not self._trusts(_authority(host)[0]):
+        any_host = any(is_for(scope) for is_for in self._needs_key)
+        if host and not any_host and not self._trusts(_authority(host)[0]):
             return HostUntrusted(
                 f"the host {host[:100]!r} is not trusted; add its name to VULTUS_HTTP__TRUSTED_HOSTS"
                 " if it is a name of this service"

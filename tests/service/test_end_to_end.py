@@ -47,11 +47,13 @@ def serving(environment: dict[str, str] | None = None) -> Iterator["subprocess.P
         env=environment,
     )
     process.port = port  # type: ignore[attr-defined]
-    yield process
-    process.terminate()
-    process.wait(20)
-    if process.stdout:
-        process.stdout.close()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+        if process.stdout:
+            process.stdout.close()
 
 
 @contextmanager

@@ -23,14 +23,14 @@ from service.compat.compreface.intake import (
 from service.compat.compreface.routing import compreface_router
 from service.compat.compreface.subjects import stored_name
 from service.compat.compreface.wire import json_answer, page_members
-from service.compat.face_ids import face_id, source_prefix
+from service.compat.face_ids import face_id, find_faces
 from service.errors import CropMissing, MemberInvalid, MemberMissing, SubjectUnknown, TemplateUnknown
 from service.gallery.administration import find_subject_ignoring_case
 from service.gallery.erasure import erase_templates
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of
 from service.gallery.records import OwnedTemplate
-from service.gallery.template_reading import crop_of_template, find_templates, list_templates
+from service.gallery.template_reading import crop_of_template, list_templates
 from service.operations.acquire import Requirements
 from service.operations.enrol import Enrolled, Entry, Prepared, prepare, store
 from service.strict_json import parse_object
@@ -47,14 +47,13 @@ def example_of(galleries: Galleries, gallery: str, image_id: str) -> OwnedTempla
         GalleryUnknown: No gallery has the name.
         TemplateUnknown: The gallery has no such example.
     """
-    prefix = source_prefix(image_id)
-    found = [] if prefix is None else find_templates(galleries, gallery, [prefix])
-    if not found:
-        raise TemplateUnknown("no example has this image_id")
-    return found[0]
+    for example in find_faces(galleries, gallery, [image_id]).values():
+        return example
+    raise TemplateUnknown("no example has this image_id")
 
 
 @router.post("")
+@router.post("/")
 async def add(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
     """Add the only face of a photo as an example of a subject, which is created if it is missing."""
     subject = request.query_params.get("subject", "")
@@ -64,6 +63,7 @@ async def add(request: Request, backend: UsesBackend, gallery: UsesGallery) -> R
 
 
 @router.get("")
+@router.get("/")
 async def list_examples(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
     """List the examples of a subject or of all, page by page."""
     query = validate_options(dict(request.query_params), ExamplesQuery)
@@ -71,6 +71,7 @@ async def list_examples(request: Request, backend: UsesBackend, gallery: UsesGal
 
 
 @router.delete("")
+@router.delete("/")
 async def delete_all(request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
     """Erase a subject, or all, with their examples, and return the number of examples."""
     name = request.query_params.get("subject")
@@ -165,19 +166,18 @@ def _list(galleries: Galleries, gallery: str, query: ExamplesQuery) -> Response:
     return json_answer(page_members(list(map(_members, templates)), query.page, query.size, total))
 
 
-def _read_ids(_backend: Backend, received: ReceivedRequest, _deadline: Deadline) -> list[bytes]:
-    """Return the ids of a JSON list as beginnings of sources."""
+def _read_ids(_backend: Backend, received: ReceivedRequest, _deadline: Deadline) -> list[str]:
+    """Return the ids of a JSON list."""
     ids = parse_object(b'{"ids":' + received.body() + b"}")["ids"]
     if not isinstance(ids, list) or len(ids) > _MAX_IDS:
         raise MemberInvalid(f"the body is not a list of at most {_MAX_IDS:,} ids")
-    prefixes = [source_prefix(str(image_id)) for image_id in dict.fromkeys(map(str, ids))]
-    return [prefix for prefix in prefixes if prefix is not None]
+    return [str(image_id) for image_id in ids]
 
 
 def _delete_several(
-    gallery: str, backend: Backend, prefixes: list[bytes], received: ReceivedRequest, deadline: Deadline
+    gallery: str, backend: Backend, ids: list[str], received: ReceivedRequest, deadline: Deadline
 ) -> Response:
-    templates = find_templates(backend.galleries, gallery, prefixes)
+    templates = list(find_faces(backend.galleries, gallery, ids).values())
     _, event = _erase(backend.galleries, gallery, templates, deadline)
     received.events.append(event)
     return json_answer(list(map(_members, templates)))

@@ -16,6 +16,8 @@ from service.operations.photo_faces import PhotoFaces, faces_of_photos
 
 router = rekognition_router()
 
+_UNMEASURED = -1.0  # below every threshold
+
 
 def _compare(backend: Backend, body: CompareFaces, received: ReceivedRequest, deadline: Deadline) -> Answer:
     scale = scale_of(backend)
@@ -27,7 +29,7 @@ def _compare(backend: Backend, body: CompareFaces, received: ReceivedRequest, de
     matched, unmatched, cosines = [], [], []
     for judged in target.faces[:MAX_FACES]:
         cosine = float(probe.face.embedding @ judged.face.embedding)
-        similarity = scale.similarity(cosine) if is_measured(probe) and is_measured(judged) else 0.0
+        similarity = scale.similarity(cosine) if is_measured(probe) and is_measured(judged) else _UNMEASURED
         cosines.append(cosine)
         detail = face_detail(judged.face.face, target.size)
         if similarity >= body.similarity_threshold:

@@ -40,6 +40,7 @@ _TYPES: Mapping[type[VultusError], str] = {
     errors.TemplateUnknown: _INVALID,  # the collection exists, and the id of the face is a wrong parameter
     errors.GalleryExists: "ResourceAlreadyExistsException",
     errors.SubjectExists: "ConflictException",
+    errors.RepetitionDiffers: "IdempotentParameterMismatchException",
     errors.SubjectFull: "ServiceQuotaExceededException",
     errors.CursorInvalid: "InvalidPaginationTokenException",
     errors.PhotoUnreachable: "InvalidS3ObjectException",

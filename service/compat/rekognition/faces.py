@@ -1,12 +1,12 @@
 """`ListFaces` and `DeleteFaces`: the stored faces, each of which is a template."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from models.deadline import Deadline
 from service.api.backend import Backend
 from service.api.intake.body import ReceivedRequest
 from service.audit.records import Event
-from service.compat.face_ids import face_id, source_prefix
+from service.compat.face_ids import face_id, find_faces
 from service.compat.rekognition.naming import is_user
 from service.compat.rekognition.requests import DeleteFaces, ListFaces
 from service.compat.rekognition.routing import Answer, add_changing, add_reading, as_read, rekognition_router
@@ -18,15 +18,9 @@ from service.gallery.erasure import erase_owners
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of
 from service.gallery.records import OwnedTemplate
-from service.gallery.template_reading import find_templates, list_templates, metadata_of_templates
+from service.gallery.template_reading import list_templates, metadata_of_templates
 
 router = rekognition_router()
-
-
-def found_faces(galleries: Galleries, collection: str, face_ids: Iterable[str]) -> dict[str, OwnedTemplate]:
-    """Return stored faces by their ids; unknown ones are missing from the answer."""
-    prefixes = [prefix for prefix in map(source_prefix, dict.fromkeys(face_ids)) if prefix is not None]
-    return {face_id(template.source): template for template in find_templates(galleries, collection, prefixes)}
 
 
 def require_face(galleries: Galleries, collection: str, wanted: str) -> OwnedTemplate:
@@ -35,7 +29,7 @@ def require_face(galleries: Galleries, collection: str, wanted: str) -> OwnedTem
     Raises:
         TemplateUnknown: The collection has no such face.
     """
-    for template in found_faces(galleries, collection, [wanted]).values():
+    for template in find_faces(galleries, collection, [wanted]).values():
         return template
     raise TemplateUnknown(f"faceId was not found in the collection: {wanted}")
 
@@ -48,7 +42,7 @@ def _list(backend: Backend, body: ListFaces, _received: ReceivedRequest, _deadli
     if body.face_ids is None:
         found, _ = list_templates(galleries, collection, body.max_results + 1, after, subject=subject)
     else:
-        named: Sequence[OwnedTemplate] = list(found_faces(galleries, collection, body.face_ids).values())
+        named: Sequence[OwnedTemplate] = list(find_faces(galleries, collection, body.face_ids).values())
         found = sorted(
             (one for one in named if one.key > after and (subject is None or one.subject_key == subject.key)),
             key=lambda one: one.key,
@@ -67,7 +61,7 @@ def _list(backend: Backend, body: ListFaces, _received: ReceivedRequest, _deadli
 def _delete(backend: Backend, body: DeleteFaces, received: ReceivedRequest, deadline: Deadline) -> Answer:
     galleries, collection = backend.galleries, body.collection_id
     read_gallery(galleries, collection)
-    found = found_faces(galleries, collection, body.face_ids)
+    found = find_faces(galleries, collection, body.face_ids)
     kept = {one: template.subject for one, template in found.items() if is_user(template.subject)}
     pseudonyms = pseudonyms_of(galleries, [found[one].subject_key for one in found if one not in kept])
     erased = {

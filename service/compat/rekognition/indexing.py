@@ -59,15 +59,17 @@ def _prepare(backend: Backend, body: IndexFaces, _received: ReceivedRequest, dea
     if isinstance(photo, VultusError):
         raise photo
     backend.metrics.observe_quality(judged.assessment for judged in photo.faces)
-    accepted = [judged for judged in photo.faces if judged.refusal is None]
     most = min(body.max_faces or MAX_FACES, MAX_FACES)
-    refused = [(judged, reasons_of(judged)) for judged in photo.faces if judged.refusal is not None]
-    refused += [(judged, [_EXCEEDS]) for judged in accepted[most:]]
-    stored = [
-        (judged, _template(judged, photo, image, body.external_image_id, position))
-        for position, judged in enumerate(accepted[:most])
-    ]
-    return _Prepared(gallery, photo, stored, refused)
+    prepared = _Prepared(gallery, photo, [], [])
+    for position, judged in enumerate(photo.faces):  # among all faces, so that a filter does not change their ids
+        if judged.refusal is not None:
+            prepared.refused.append((judged, reasons_of(judged)))
+        elif len(prepared.stored) == most:
+            prepared.refused.append((judged, [_EXCEEDS]))
+        else:
+            template = _template(judged, photo, image, body.external_image_id, position)
+            prepared.stored.append((judged, template))
+    return prepared
 
 
 def _template(

@@ -123,6 +123,12 @@ class OfUser(InCollection):
     user_id: UserId
 
 
+class ChangeOfUser(OfUser):
+    """A change of a user, which SDKs may repeat with the same token."""
+
+    client_request_token: Annotated[str | None, Field(pattern=r"^[a-zA-Z0-9\-_]{1,64}$")] = None
+
+
 class ListUsers(InCollection):
     """A page of users."""
 
@@ -130,14 +136,14 @@ class ListUsers(InCollection):
     max_results: Annotated[int, Field(ge=1, le=500)] = 500
 
 
-class AssociateFaces(OfUser):
+class AssociateFaces(ChangeOfUser):
     """Faces that are to belong to a user."""
 
     face_ids: Annotated[tuple[FaceId, ...], FailFast(), Field(min_length=1, max_length=100)]
     user_match_threshold: Threshold = 75.0
 
 
-class DisassociateFaces(OfUser):
+class DisassociateFaces(ChangeOfUser):
     """Faces that are no longer to belong to a user."""
 
     face_ids: Annotated[tuple[FaceId, ...], FailFast(), Field(min_length=1, max_length=100)]

@@ -1,7 +1,7 @@
 """Routes of operations: each reads a JSON object, checks the grant, and answers in Rekognition's form."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -11,13 +11,14 @@ from starlette.requests import ClientDisconnect
 
 from models.deadline import Deadline
 from models.errors import CalibrationUnfit, RequestCancelled, VultusError
-from service.api.access import needs
+from service.api.access import client_of, needs
 from service.api.backend import Backend, UsesBackend, server_timing
 from service.api.intake.body import ReceivedRequest
 from service.api.problems import note_unexpected
 from service.compat.rekognition.access import PREFIX
 from service.compat.rekognition.errors import MEDIA_TYPE, error_response, internal_error_response
-from service.compat.rekognition.requests import CreateCollection, InCollection, RekognitionRequest
+from service.compat.rekognition.repetitions import Repetitions
+from service.compat.rekognition.requests import ChangeOfUser, CreateCollection, InCollection, RekognitionRequest
 from service.compat.rekognition.similarity import SimilarityScale
 from service.errors import MemberInvalid, MemberMissing
 from service.security.scopes import Scope
@@ -32,6 +33,12 @@ Answer = dict[str, Any]
 Work = Callable[[Backend, Body, ReceivedRequest, Deadline], Answer]
 Prepare = Callable[[Backend, Body, ReceivedRequest, Deadline], Prepared]
 Store = Callable[[Backend, Prepared, ReceivedRequest, Deadline], Answer]
+
+
+class _Repeated(NamedTuple):
+    """The answer of a request that was answered before."""
+
+    answer: Answer
 
 
 class RekognitionRoute(APIRoute):
@@ -99,13 +106,33 @@ def add_changing(
         store: Changes the store in a store worker and returns the answer.
     """
 
-    def read_and_prepare(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Prepared:
-        return prepare(backend, _read(received, schema), received, deadline)
-
-    def change(backend: Backend, prepared: Prepared, received: ReceivedRequest, deadline: Deadline) -> Response:
-        return _respond(backend, store(backend, prepared, received, deadline), received, deadline)
-
     async def operate(request: Request, backend: UsesBackend) -> Response:
+        repetitions: Repetitions = request.app.state.repetitions
+        key = client_of(request)
+
+        def read_and_prepare(
+            backend: Backend, received: ReceivedRequest, deadline: Deadline
+        ) -> tuple[str | None, Prepared | _Repeated]:
+            body = _read(received, schema)
+            token = body.client_request_token if isinstance(body, ChangeOfUser) else None
+            answer = None if token is None else repetitions.find(key, name, token, received.body())
+            prepared = prepare(backend, body, received, deadline) if answer is None else _Repeated(answer)
+            return token, prepared
+
+        def change(
+            backend: Backend,
+            prepared: tuple[str | None, Prepared | _Repeated],
+            received: ReceivedRequest,
+            deadline: Deadline,
+        ) -> Response:
+            token, ready = prepared
+            if isinstance(ready, _Repeated):
+                return _respond(backend, ready.answer, received, deadline)
+            answer = store(backend, ready, received, deadline)
+            if token is not None:
+                repetitions.keep(key, name, token, received.body(), answer)
+            return _respond(backend, answer, received, deadline)
+
         return await backend.answer_change(request, read_and_prepare, change)
 
     _add(router, name, scope, operate)

@@ -1,8 +1,8 @@
 """Similarities from 0 to 100, of which 80 and 99 are measured false match rates.
 
 Clients of Rekognition carry thresholds: 80 is the default of most operations, 99 is what Amazon recommends where a
-person is identified. Here, 80 is the threshold of the calibration's default operating point, and 99 that of its
-strictest one; between 0, these and 1 the scale is linear in the cosine. Most strangers are below 50.
+person is identified. Here, 80 is the threshold of the calibration's default operating point, and 99 that of the next
+stricter one; between 0, these and 1 the scale is linear in the cosine. Most strangers are below 50.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class SimilarityScale:
     def of(cls, calibration: Calibration) -> Self:
         """Return the scale of a calibration.
 
-        A calibration with one point only has its bound for 99: the highest similarity of two strangers in it.
+        If the default point is the strictest, 99 is the bound: the highest similarity of two strangers.
         """
         default = calibration.point()
-        strict = max(calibration.points, key=lambda point: point.threshold)
-        if strict.threshold > default.threshold:
-            threshold, name = strict.threshold, strict.name
+        stricter = [point for point in calibration.points if point.threshold > default.threshold]
+        if stricter:
+            threshold, name = min((point.threshold, point.name) for point in stricter)
         else:
             threshold, name = (default.threshold + 1) / 2, "half"
             if default.threshold < calibration.bound.similarity < 1:

@@ -6,10 +6,9 @@ from models.deadline import Deadline
 from service.api.backend import Backend
 from service.api.intake.body import ReceivedRequest
 from service.audit.records import Event
-from service.compat.face_ids import face_id
-from service.compat.rekognition.faces import found_faces
+from service.compat.face_ids import face_id, find_faces
 from service.compat.rekognition.naming import FACE, is_user, own_subject
-from service.compat.rekognition.requests import AssociateFaces, DisassociateFaces, ListUsers, OfUser
+from service.compat.rekognition.requests import AssociateFaces, ChangeOfUser, DisassociateFaces, ListUsers
 from service.compat.rekognition.routing import (
     Answer,
     add_changing,
@@ -45,7 +44,7 @@ def status_of(templates: int) -> str:
     return _ACTIVE if templates else _CREATED
 
 
-def _create(backend: Backend, body: OfUser, received: ReceivedRequest, deadline: Deadline) -> Answer:
+def _create(backend: Backend, body: ChangeOfUser, received: ReceivedRequest, deadline: Deadline) -> Answer:
     create_subject(backend.galleries, body.collection_id, body.user_id, deadline=deadline)
     pseudonyms = pseudonyms_of_names(backend.galleries, body.collection_id, [body.user_id])
     received.events.append(Event("create_subject", [body.collection_id], pseudonyms))
@@ -63,7 +62,7 @@ def _list(backend: Backend, body: ListUsers, _received: ReceivedRequest, _deadli
     return answer
 
 
-def _delete(backend: Backend, body: OfUser, received: ReceivedRequest, deadline: Deadline) -> Answer:
+def _delete(backend: Backend, body: ChangeOfUser, received: ReceivedRequest, deadline: Deadline) -> Answer:
     """Delete a user, whose faces stay in the collection."""
     galleries, collection = backend.galleries, body.collection_id
     with galleries.database.exclusive(deadline):
@@ -82,7 +81,7 @@ def _associate(backend: Backend, body: AssociateFaces, received: ReceivedRequest
     failed: list[dict[str, Any]] = []
     with galleries.database.exclusive(deadline):
         subject, _ = read_subject(galleries, collection, body.user_id, limit=0)
-        found = found_faces(galleries, collection, body.face_ids)
+        found = find_faces(galleries, collection, body.face_ids)
         for wanted in dict.fromkeys(body.face_ids):
             refusal = _refusal(backend, body, found.get(wanted), deadline)
             if refusal is not None:
@@ -128,7 +127,7 @@ def _disassociate(backend: Backend, body: DisassociateFaces, received: ReceivedR
     failed: list[dict[str, Any]] = []
     with galleries.database.exclusive(deadline):
         read_subject(galleries, collection, body.user_id, limit=0)
-        found = found_faces(galleries, collection, body.face_ids)
+        found = find_faces(galleries, collection, body.face_ids)
         for wanted in dict.fromkeys(body.face_ids):
             template = found.get(wanted)
             if template is None or not is_user(template.subject):
@@ -153,8 +152,8 @@ def _separate(galleries: Galleries, collection: str, template: OwnedTemplate) ->
     separate_template(galleries, collection, template, own_subject(face_id(template.source)))
 
 
-add_changing(router, "CreateUser", OfUser, "enrol", as_read, _create)
+add_changing(router, "CreateUser", ChangeOfUser, "enrol", as_read, _create)
 add_reading(router, "ListUsers", ListUsers, "read", _list)
-add_changing(router, "DeleteUser", OfUser, "erase", as_read, _delete)
+add_changing(router, "DeleteUser", ChangeOfUser, "erase", as_read, _delete)
 add_changing(router, "AssociateFaces", AssociateFaces, "enrol", as_read, _associate)
 add_changing(router, "DisassociateFaces", DisassociateFaces, "enrol", as_read, _disassociate)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from models.artefact.card import NormStatistics
+from models.quality import GeometryRange
 from service.gallery.consistency import check_erasure
 from service.gallery.galleries import Galleries
 from tests.client import Guarded
 from tests.pictures import faces_png
-from tests.service.compat.rekognition.conftest import Caller, image, refused, rekognition_key
+from tests.service.compat.rekognition.conftest import Caller, image, refused, rekognition_key, signed
 
 ANN, ANN_AGAIN, BOB = faces_png(1, 1), faces_png(1, 2), faces_png(1, 3)
 TWO, NONE = faces_png(2, 4), faces_png(0, 5)
@@ -27,7 +28,7 @@ def test_a_stored_face_is_searched_for_without_itself(staff: Caller) -> None:
     assert [match["Face"]["FaceId"] for match in answer["FaceMatches"]] == [bob]
     assert 0 <= answer["FaceMatches"][0]["Similarity"] < 80
     assert staff.ok("SearchFaces", **STAFF, FaceId=ann)["FaceMatches"] == []  # 80 is the default
-    refused(staff("SearchFaces", **STAFF, FaceId=UNKNOWN), "ResourceNotFoundException")
+    refused(staff("SearchFaces", **STAFF, FaceId=UNKNOWN), "InvalidParameterException", "faceId was not found")
 
 
 def test_the_largest_face_of_a_photo_is_searched_for(staff: Caller) -> None:
@@ -46,7 +47,7 @@ def test_a_face_that_was_deleted_is_in_no_answer(staff: Caller, galleries: Galle
     (ann,) = staff.index(ANN)
     staff.ok("DeleteFaces", **STAFF, FaceIds=[ann])
     assert staff.ok("SearchFacesByImage", **STAFF, Image=image(ANN))["FaceMatches"] == []
-    refused(staff("SearchFaces", **STAFF, FaceId=ann), "ResourceNotFoundException")
+    refused(staff("SearchFaces", **STAFF, FaceId=ann), "InvalidParameterException", "faceId was not found")
     assert check_erasure(galleries).faults == []
 
 
@@ -120,6 +121,44 @@ def test_users_have_faces_and_are_searched_for(staff: Caller) -> None:
     assert staff.ok("DeleteFaces", **STAFF, FaceIds=[ann, again])["DeletedFaces"] == [ann, again]
 
 
+def test_a_repeated_request_gets_the_first_answer(staff: Caller) -> None:
+    (ann,) = staff.index(ANN)
+    token = {"ClientRequestToken": "t-1"}
+    for _ in range(2):
+        assert staff.ok("CreateUser", **STAFF, UserId="ann", **token) == {}
+    refused(staff("CreateUser", **STAFF, UserId="bob", **token), "IdempotentParameterMismatchException")
+    refused(staff("CreateUser", **STAFF, UserId="ann", ClientRequestToken="t-2"), "ConflictException")
+    associated = [staff.ok("AssociateFaces", **STAFF, UserId="ann", FaceIds=[ann], **token) for _ in range(2)]
+    apart = [staff.ok("DisassociateFaces", **STAFF, UserId="ann", FaceIds=[ann], **token) for _ in range(2)]
+    assert associated[0] == associated[1]
+    assert apart[0] == apart[1]
+    assert apart[0]["DisassociatedFaces"] == [{"FaceId": ann}]
+    for _ in range(2):
+        assert staff.ok("DeleteUser", **STAFF, UserId="ann", **token) == {}
+    refused(staff("CreateUser", **STAFF, UserId="eve", ClientRequestToken="a token"), "InvalidParameterException")
+
+
+def test_the_ids_of_faces_do_not_depend_on_the_filter(staff: Caller) -> None:
+    every = staff.index(TWO, QualityFilter="NONE")
+    app: Any = staff.client.app
+    models = app.state.backend.models
+    seen = replace(models.calibration.quality, seen=GeometryRange(1e6, 0.0, 0.0))  # every face is too small
+    app.state.backend = replace(
+        app.state.backend, models=replace(models, calibration=replace(models.calibration, quality=seen))
+    )
+    assert staff.index(TWO) == []
+    assert staff.index(TWO, QualityFilter="NONE") == every
+    assert staff.index(TWO, QualityFilter="NONE", MaxFaces=1) == every[:1]
+
+
+def test_clients_may_use_any_name_of_the_service(guarded: Guarded, call: Caller) -> None:
+    body = b"{}"
+    headers = signed(call.credentials, "ListCollections", body, host="vultus:8000")
+    assert guarded.client.post("/", content=body, headers=headers).status_code == 200
+    own = guarded.client.get("/v1/info", headers={"Host": "vultus:8000", **guarded.key("read", name="own")})
+    assert own.status_code == 421
+
+
 def test_faces_without_a_user_do_not_hide_users(staff: Caller) -> None:
     (ann,) = staff.index(ANN)
     staff.ok("CreateUser", **STAFF, UserId="ann")
@@ -139,7 +178,6 @@ def test_faces_without_a_user_do_not_hide_users(staff: Caller) -> None:
         ("DisassociateFaces", {"UserId": "nobody", "FaceIds": [UNKNOWN]}),
         ("ListFaces", {"UserId": "nobody"}),
         ("SearchUsers", {"UserId": "nobody"}),
-        ("SearchUsers", {"FaceId": UNKNOWN}),
     ],
 )
 def test_ids_that_do_not_exist_are_not_found(staff: Caller, operation: str, members: dict[str, Any]) -> None:
@@ -230,7 +268,7 @@ def test_a_hardly_recognisable_face_matches_nobody(staff: Caller) -> None:
     app.state.backend = replace(app.state.backend, models=replace(models, calibration=calibration))
     assert staff.ok("SearchFacesByImage", **STAFF, Image=image(ANN))["FaceMatches"] == []
     assert staff.ok("SearchUsersByImage", **STAFF, Image=image(ANN), UserMatchThreshold=0)["UserMatches"] == []
-    compared = staff.ok("CompareFaces", SourceImage=image(ANN), TargetImage=image(ANN))
+    compared = staff.ok("CompareFaces", SourceImage=image(ANN), TargetImage=image(ANN), SimilarityThreshold=0)
     assert (compared["FaceMatches"], len(compared["UnmatchedFaces"])) == ([], 1)
     indexed = staff.ok("IndexFaces", **STAFF, Image=image(BOB))
     assert [face["Reasons"] for face in indexed["UnindexedFaces"]] == [["LOW_FACE_QUALITY"]]
