@@ -17,8 +17,8 @@ MAX_DETECTOR_DIFFERENCE = 1e-3  # of scores, and of box and landmark offsets in 
 MAX_ACCURACY_LOSS = 1e-3  # 0.1 points of 10-fold accuracy
 MAX_FNMR_GROWTH = 1.1  # maximum ratio of the FNMR at FMR 1e-3 to that of the reference
 
-_MIN_SPREAD = 0.8  # fraction of the reference spread; a collapsed model returns one embedding for all faces
-_MAX_SHIFT = 0.05  # allowed rise of the mean cosine between different faces
+MIN_SPREAD = 0.8  # fraction of the reference spread; a collapsed model returns one embedding for all faces
+MAX_SHIFT = 0.05  # allowed rise of the mean cosine between different faces
 
 Floats = NDArray[np.float32]
 
@@ -84,11 +84,11 @@ class Parity:
             failures.append(f"mean cosine {self.mean_cosine:.4f} is below {limits.mean_cosine:g}")
         if limits.norm_drift is not None and not self.worst_norm_drift <= limits.norm_drift:
             failures.append(f"the norm drifts by {self.worst_norm_drift:.2g}, more than {limits.norm_drift:g}")
-        if not self.spread >= _MIN_SPREAD * self.reference_spread:
+        if not self.spread >= MIN_SPREAD * self.reference_spread:
             failures.append(
                 f"different faces become similar: spread {self.spread:.3f} instead of {self.reference_spread:.3f}"
             )
-        if not self.mean_between <= self.reference_mean_between + _MAX_SHIFT:
+        if not self.mean_between <= self.reference_mean_between + MAX_SHIFT:
             failures.append(
                 f"different faces become similar: mean cosine {self.mean_between:.3f} "
                 f"instead of {self.reference_mean_between:.3f}"

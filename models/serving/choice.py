@@ -8,7 +8,7 @@ from models.artefact.card import Card
 from models.artefact.parity import GraphKind
 from models.artefact.proof import proven
 from models.errors import ArtefactUnfit
-from models.runtime import Precision, RuntimeOptions, engines_for
+from models.runtime import Precision, RuntimeOptions, SessionDescription, engines_for
 from models.runtime.loading import TENSORRT_ENGINES
 
 
@@ -64,6 +64,22 @@ def proven_runtimes(card: Card, proof: dict[str, Any], wanted: RuntimeOptions) -
         f"{card.name} was not proven in {precision} on {' or '.join(engines)} and is therefore not served; "
         f"proven: {available}"
     )
+
+
+def row_of(card: Card, graph: str, session: SessionDescription) -> tuple[str, str]:
+    """Return precision and engine of the row of a proof that allows a session.
+
+    Args:
+        card: Card of the artefact.
+        graph: File name of the graph.
+        session: The actual configuration. TensorRT and TF32 are allowed by rows of ONNX Runtime and float32.
+    """
+    engine = "onnxruntime" if session.engine in TENSORRT_ENGINES else session.engine
+    if session.precision == "bf16":
+        return "bf16", engine
+    if session.precision in ("fp32", "tf32"):
+        return "fp32", engine
+    return next(kind for kind, name in card.graphs.items() if name == graph), engine
 
 
 def _kinds(wanted: RuntimeOptions, passed: Collection[GraphKind]) -> list[tuple[GraphKind, Literal["auto", Precision]]]:

@@ -24,6 +24,7 @@ from models.runtime.loading import TENSORRT_ENGINES
 from models.runtime.pool import members_of
 from models.runtime.session import Device
 from models.serving.calibrations import CalibrationPlaces, find_calibrations
+from models.serving.choice import row_of
 from models.serving.comparison import detector_key, has_passed, keep_passed, require_detector_parity
 from models.serving.models import Models
 from models.serving.recognizer import open_recognizer
@@ -152,6 +153,8 @@ def load_models(
         detector_pack=served.detector_pack,
         recognizer_training_data=served.recognizer_training_data,
         detector_training_data=served.detector_training_data,
+        proof=proof,
+        proof_row=row_of(card, engines.recognizer_graph, embedder_session.describe()),
     )
     return models.calibrated(measured, uncalibrated_because)
 
@@ -188,13 +191,14 @@ class _Engines(NamedTuple):
     """Loaded graphs and the number of concurrent runs of each."""
 
     recognizer: Session
+    recognizer_graph: str
     recognizer_streams: int
     detector: Session
     detector_streams: int
 
 
 def _open_engines(
-    open_embedder: Callable[[RuntimeOptions], tuple[RuntimeOptions, Session]],
+    open_embedder: Callable[[RuntimeOptions], tuple[RuntimeOptions, Session, str]],
     open_detector: Callable[[RuntimeOptions], Session],
     runtime: RuntimeOptions,
     tuning: Tuning | None,
@@ -206,13 +210,13 @@ def _open_engines(
         detector_runtime = replace(tuning.detector.choice.options(runtime.engines), gpus=runtime.gpus)
     with ThreadPoolExecutor(1, thread_name_prefix="open") as opener:  # while one graph compiles, the other is read
         opening = opener.submit(open_detector, detector_runtime)
-        embedder_runtime, session = open_embedder(wanted)
+        embedder_runtime, session, graph = open_embedder(wanted)
         detector = opening.result()
     runs = [
         (runtime.streams or 1) * len(members_of(session))
         for runtime, session in ((embedder_runtime, session), (detector_runtime, detector))
     ]
-    return _Engines(session, runs[0], detector, runs[1])
+    return _Engines(session, graph, runs[0], detector, runs[1])
 
 
 def _share(

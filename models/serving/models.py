@@ -1,7 +1,7 @@
 """The served models: pipeline, cards, calibration, tuning and engine sessions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.artefact.card import Card, DetectorCard
@@ -39,6 +39,8 @@ class Models:
         tuning: Tuning of this machine in use, or None.
         untuned_because: Reason why `tuning` is None, if it was looked for.
         warm_up: Warm-up of the detector that may still run, or None.
+        proof: Content of the recognizer's `parity.json`; empty for models without files.
+        proof_row: Precision and engine of the row of the proof that allows what runs, or None.
     """
 
     pipeline: Pipeline
@@ -58,6 +60,8 @@ class Models:
     detector_pack: str | None = None
     recognizer_training_data: str = NOT_STATED
     detector_training_data: str = NOT_STATED
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    proof_row: tuple[str, str] | None = None
 
     def progress(self) -> tuple[RunProgress, ...]:
         """Return the progress of recognizer and detector, if requests share runs."""

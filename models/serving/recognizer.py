@@ -17,7 +17,7 @@ _log = logging.getLogger("vultus")
 
 def open_recognizer(
     directory: Path, card: Card, proof: dict[str, Any], wanted: RuntimeOptions, comparisons: Path | None
-) -> tuple[RuntimeOptions, Session]:
+) -> tuple[RuntimeOptions, Session, str]:
     """Load the recognizer of an artefact.
 
     A runtime whose proof was measured on another instruction set is compared with float32 first. If it differs, the
@@ -31,7 +31,7 @@ def open_recognizer(
         comparisons: Directory of the comparisons that passed on this machine; None to compare every time.
 
     Returns:
-        The options in use, and the session.
+        The options in use, the session, and the file name of its graph.
 
     Raises:
         ArtefactUnfit: The proof covers nothing within the settings, or nothing that it covers holds here.
@@ -40,10 +40,10 @@ def open_recognizer(
     *others, last = proven_runtimes(card, proof, wanted)
     for runtime in others:
         try:
-            return runtime.options, _open(directory, card, runtime, comparisons)
+            return runtime.options, _open(directory, card, runtime, comparisons), runtime.graph
         except ArtefactUnfit as error:
             _log.warning("passed over: %s", error)
-    return last.options, _open(directory, card, last, comparisons)
+    return last.options, _open(directory, card, last, comparisons), last.graph
 
 
 def _open(directory: Path, card: Card, runtime: ProvenRuntime, comparisons: Path | None) -> Session:

@@ -8,7 +8,7 @@ from service.errors import GalleryUnknown, ScopeMissing
 from service.gallery.names import lookup_name
 
 Scope = Literal["detect", "embed", "verify", "identify", "enrol", "read", "erase", "export", "metrics", "admin"]
-"""What a key may do. `admin` includes all others. A key of any scope may read `/v1/info`."""
+"""What a key may do. `admin` includes all others. A key of any scope may read `/v1/info` and what it may do."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

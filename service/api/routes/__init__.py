@@ -4,7 +4,9 @@ A new route belongs in the module of its resource. A new resource is a module he
 """
 
 from service.api.routes import (
+    access,
     backup,
+    calibration,
     detect,
     docs,
     enrol,
@@ -15,6 +17,7 @@ from service.api.routes import (
     info,
     keys,
     metrics,
+    parity,
     subjects,
     verify,
 )
@@ -29,6 +32,9 @@ ROUTERS = (
     exchange.router,
     backup.router,
     info.router,
+    access.router,
+    calibration.router,
+    parity.router,
     health.router,
     docs.router,
     metrics.router,

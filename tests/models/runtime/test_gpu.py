@@ -19,7 +19,7 @@ import pytest
 
 from models.artefact.card import Card
 from models.errors import ArtefactUnfit, EngineConflict, EngineMissing, InferenceFailed, PrecisionUnsupported
-from models.runtime import RuntimeOptions, loading, open_session
+from models.runtime import RuntimeOptions, SessionDescription, loading, open_session
 from models.runtime.cuda_libraries import explain
 from models.runtime.engine_files import EngineKey, write_record
 from models.runtime.fake import FakeSession, fake_embedding
@@ -27,7 +27,7 @@ from models.runtime.gpu import TENSORRT, Gpu, find_gpus, load_tensorrt
 from models.runtime.pool import SessionPool
 from models.runtime.session import gpu_buckets
 from models.runtime.tensorrt_engine import TensorRtSession, load_cuda
-from models.serving.choice import proven_runtimes
+from models.serving.choice import proven_runtimes, row_of
 from models.serving.comparison import require_parity
 from tests.models.runtime.fake_cuda import FakeCuda
 from tests.models.runtime.test_engines import load, tiny  # noqa: F401
@@ -237,6 +237,14 @@ def test_a_gpu_runs_what_was_proven_on_onnxruntime_in_float16_first(engine: Any)
     assert proven_runtimes(CARD, without, wanted) == [("e.onnx", single, None)]
     with pytest.raises(ArtefactUnfit, match="int8"):  # the CPU variant does not cover int8 on a GPU
         proven_runtimes(CARD, PROOF, replace(wanted, precision="int8"))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "tensorrt", "onnxruntime-tensorrt"])
+def test_the_row_that_allows_a_gpu_is_that_of_onnxruntime(engine: Any) -> None:
+    rows: Any = (("tf32", "e.onnx", "fp32"), ("fp16", "h.onnx", "fp16"), ("bf16", "e.onnx", "bf16"))
+    for precision, graph, kind in rows:
+        described = SessionDescription(engine, "0", "CUDAExecutionProvider", precision, 0)
+        assert row_of(CARD, graph, described) == (kind, "onnxruntime")
 
 
 def test_an_engine_is_of_one_gpu_driver_tensorrt_and_graph(graph: Path) -> None:

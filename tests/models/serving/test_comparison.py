@@ -19,6 +19,7 @@ from models.runtime.fake import FakeSession, fake_embedding
 from models.runtime.instructions import instruction_set
 from models.runtime.session import Arrays, EngineName, Images
 from models.serving import comparison, recognizer
+from models.serving.choice import row_of
 from models.serving.comparison import comparison_key, has_passed, is_proven_here, write_passed
 from models.serving.recognizer import open_recognizer
 from models.types import Embeddings
@@ -102,8 +103,9 @@ def test_a_proof_of_another_or_unknown_instruction_set_is_compared_once(
     directory, card = artefact
     proof = proof_on(isa, "fp32", "int8", engine="onnxruntime")
     for _ in range(2):
-        _, session = open_recognizer(directory, card, proof, INT8, tmp_path / "comparisons")
+        _, session, graph = open_recognizer(directory, card, proof, INT8, tmp_path / "comparisons")
         assert session.describe().precision == "int8"
+        assert row_of(card, graph, session.describe()) == ("int8", "onnxruntime")
     (stored,) = (tmp_path / "comparisons").iterdir()
     (row,) = json.loads(stored.read_text())["measured"]
     assert row["worst_cosine"] > 0.9
@@ -165,7 +167,9 @@ def test_auto_passes_over_bfloat16_that_differs_here(
 
     engines(monkeypatch)
     monkeypatch.setattr(recognizer, "require_parity", require_parity)
-    options, session = open_recognizer(directory, card, proof_on("elsewhere", "fp32", "bf16"), RuntimeOptions(), None)
+    options, session, _ = open_recognizer(
+        directory, card, proof_on("elsewhere", "fp32", "bf16"), RuntimeOptions(), None
+    )
     assert (options.engine, options.precision, session.describe().precision) == ("openvino", "fp32", "fp32")
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == "passed over: bf16 differs here"
@@ -183,7 +187,7 @@ def test_int8_moves_to_the_next_engine_within_the_settings_or_is_refused(
     proof = {"measured": rows}
     wanted = RuntimeOptions(precision="int8")
     engines(monkeypatch, ("openvino", "embedder.int8"))
-    options, _ = open_recognizer(directory, card, proof, wanted, tmp_path)
+    options, *_ = open_recognizer(directory, card, proof, wanted, tmp_path)
     assert options.engine == "onnxruntime"
     with pytest.raises(ArtefactUnfit, match=r"small in int8 on openvino is not the same model on this processor \("):
         open_recognizer(directory, card, proof, replace(wanted, engine="openvino"), tmp_path)
@@ -199,9 +203,10 @@ def test_the_variant_for_cpus_is_passed_over_where_only_the_other_one_holds(
     directory, card = artefact
     card = replace(card, graphs={**card.graphs, "int8-cpu": "embedder.int8-cpu.onnx"})
     opened = engines(monkeypatch, ("openvino", "embedder.int8-cpu"))
-    open_recognizer(
+    _, session, graph = open_recognizer(
         directory, card, proof_on("elsewhere", "int8", "int8-cpu"), RuntimeOptions("openvino", precision="int8"), None
     )
+    assert row_of(card, graph, session.describe()) == ("int8", "openvino")
     assert opened == ["embedder.int8-cpu.onnx", "embedder.int8.onnx"]
 
 

@@ -291,6 +291,30 @@ def test_a_service_on_loopback_is_open_until_the_first_key(
         assert guarded.client.get("/v1/info").status_code == 401  # and it stays closed
 
 
+def test_a_key_learns_what_it_may_do(guarded: Guarded) -> None:
+    options: Any = {"galleries": ["staff", "ten-*"], "rate": "5/s", "concurrency": 2, "expires_in_s": 3600}
+    headers = guarded.key("read", "verify", name="door", **options)
+    (key,) = guarded.keys.list_all()
+    response = guarded.client.get("/v1/access", headers=headers)
+    assert response.json() == {
+        "key": {"id": key.id, "name": "door", "expires": key.described()["expires"]},
+        "scopes": ["verify", "read"],
+        "galleries": ["staff", "ten-*"],
+        "limits": {"rate": "5/s", "concurrency": 2},
+    }
+    assert headers["X-Api-Key"] not in response.text
+    admin = guarded.client.get("/v1/access", headers=guarded.key("admin", name="admin")).json()
+    assert admin["scopes"] == list(SCOPES)
+    assert (admin["galleries"], admin["key"]["expires"]) == (None, None)
+    assert admin["limits"] == {"rate": None, "concurrency": None}
+
+
+def test_a_service_that_is_open_says_so(client: TestClient) -> None:
+    limits = {"rate": None, "concurrency": None}
+    expected = {"key": None, "scopes": list(SCOPES), "galleries": None, "limits": limits}
+    assert client.get("/v1/access").json() == expected
+
+
 def test_only_programs_on_this_machine_need_no_key(fake_models: Models, galleries: Galleries, tmp_path: Path) -> None:
     with guarded_client(fake_models, galleries, tmp_path / "security", open_to="loopback") as guarded:
         for address in ("10.0.0.1", "::ffff:10.0.0.1", "", "unix"):
