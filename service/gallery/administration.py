@@ -11,9 +11,17 @@ from itertools import islice
 from models.deadline import Deadline
 from service.errors import TemplateUnknown
 from service.gallery.galleries import Galleries
-from service.gallery.names import clean_name
+from service.gallery.names import clean_name, lookup_name
 from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, OwnedTemplate, Subject, Template
-from service.gallery.store import gallery_rows, owned_rows, prefixed_rows, subject_moves, subject_rows, template_rows
+from service.gallery.store import (
+    gallery_rows,
+    name_search,
+    owned_rows,
+    prefixed_rows,
+    subject_moves,
+    subject_rows,
+    template_rows,
+)
 
 
 def create_gallery(
@@ -208,6 +216,17 @@ def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) ->
     """
     with galleries.database.reading() as connection:
         return subject_rows.page(connection, gallery_rows.find(connection, gallery), after, limit)
+
+
+def search_subjects(galleries: Galleries, gallery: str, text: str, after: str, limit: int) -> name_search.Found:
+    """Read a page of the subjects whose names contain a text, without regard to case, sorted by name.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        found = gallery_rows.find(connection, gallery)
+        return name_search.search(connection, found, lookup_name(text), after, limit)
 
 
 def change_subject(

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from service.errors import CropMissing, TemplateUnknown
 from service.gallery.galleries import Galleries
 from service.gallery.records import Metadata, OwnedTemplate, Subject
-from service.gallery.store import attachments, gallery_rows, owned_rows, template_rows
+from service.gallery.store import attachments, gallery_rows, owned_rows, subject_rows, template_rows
 
 
 def find_templates(galleries: Galleries, gallery: str, prefixes: Sequence[bytes]) -> list[OwnedTemplate]:
@@ -55,6 +56,33 @@ def crop_of_template(galleries: Galleries, gallery: str, template: OwnedTemplate
     """
     with galleries.database.reading() as connection:
         return attachments.crop_of(connection, gallery_rows.find(connection, gallery), template.key)
+
+
+def read_crop(galleries: Galleries, gallery: str, subject: str, template: int) -> bytes:
+    """Read the crop of a template of a subject, a PNG file.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        subject: Name of the subject.
+        template: Key of the template.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with this name.
+        TemplateUnknown: The subject has no template with this key.
+        CropMissing: The crop is not stored.
+    """
+    with galleries.database.reading() as connection:
+        found = gallery_rows.find(connection, gallery)
+        owner = subject_rows.require_key(connection, found, subject)
+        owned = owned_rows.by_key(connection, found, [template]).get(template)
+        if owned is None or owned.subject_key != owner:
+            raise TemplateUnknown("the subject has no template with this number")
+        crop = attachments.crop_of(connection, found, template)
+    if crop is None:
+        raise CropMissing("the aligned crop of this template is not stored; a gallery keeps crops with `keep_crops`")
+    return crop
 
 
 def metadata_of_templates(galleries: Galleries, gallery: str, keys: Sequence[int]) -> dict[int, Metadata]:

@@ -10,18 +10,24 @@ from service.api.documented_errors import BODY_ERRORS, STORE_ERRORS
 from service.api.intake.members import read_query
 from service.api.openapi import json_body, query
 from service.api.problems import documented_problems
-from service.api.wire.cursors import KEY_DIGITS, cursor_of, last_key, last_name
-from service.api.wire.gallery_requests import MergeRequest, PageQuery, SubjectCreate, SubjectPatch, TemplatePageQuery
+from service.api.wire.cursors import cursor_of, key_of_template, last_key, last_name
+from service.api.wire.gallery_requests import (
+    MergeRequest,
+    SubjectCreate,
+    SubjectPageQuery,
+    SubjectPatch,
+    TemplatePageQuery,
+)
 from service.api.wire.gallery_responses import ReceiptOut, SubjectDetails, SubjectOut, SubjectPage, TemplateOut
 from service.api.written import written
 from service.audit.records import Event
-from service.errors import TemplateUnknown
 from service.gallery.administration import (
     change_subject,
     create_subject,
     list_subjects,
     merge_subjects,
     read_subject,
+    search_subjects,
 )
 from service.gallery.erasure import erase_subject, erase_template
 from service.gallery.galleries import Galleries
@@ -64,14 +70,21 @@ async def create(gallery: str, request: Request, backend: UsesBackend) -> Subjec
     responses=documented_problems(
         errors.GalleryUnknown, errors.CursorInvalid, errors.MemberInvalid, errors.MemberUnknown
     ),
-    openapi_extra=query(PageQuery),
+    openapi_extra=query(SubjectPageQuery),
 )
 async def list_all(gallery: str, request: Request, backend: UsesBackend) -> Response:
-    """List the subjects of a gallery, ordered by name."""
-    page = read_query(request, PageQuery)
+    """List the subjects of a gallery, or those whose names contain a text, ordered by name."""
+    page = read_query(request, SubjectPageQuery)
     after = last_name(page.cursor)
 
+    def search(text: str) -> Response:
+        found = search_subjects(backend.galleries, gallery, text, after, page.limit)
+        following = None if found.last is None else cursor_of(found.last)
+        return written(SubjectPage(subjects=[SubjectOut.of(subject) for subject in found.subjects], next=following))
+
     def work() -> Response:
+        if page.name is not None:
+            return search(page.name)
         found = list_subjects(backend.galleries, gallery, after, page.limit + 1)
         entries = [SubjectOut.of(subject) for subject in found[: page.limit]]
         following = cursor_of(entries[-1].subject) if len(found) > page.limit else None
@@ -176,14 +189,13 @@ async def erase(gallery: str, subject: str, request: Request, backend: UsesBacke
 )
 async def erase_one(gallery: str, subject: str, template: str, request: Request, backend: UsesBackend) -> ReceiptOut:
     """Erase one template of a subject."""
-    if not (template.isascii() and template.isdigit() and len(template) <= KEY_DIGITS):
-        raise TemplateUnknown("the template must be given by its number")
+    key = key_of_template(template)
     deadline = backend.deadline(request)
 
     def work(deadline: Deadline) -> tuple[Receipt, Event]:
         with backend.galleries.database.exclusive(deadline):
             subjects = pseudonyms_of_names(backend.galleries, gallery, [subject])
-            receipt = erase_template(backend.galleries, gallery, subject, int(template))
+            receipt = erase_template(backend.galleries, gallery, subject, key)
         return receipt, Event("erase_template", [gallery], subjects, count=receipt.template_count)
 
     return ReceiptOut.of(await backend.change_for(request, deadline, work))

@@ -1,12 +1,23 @@
-"""Cursors of list operations: opaque to clients, they encode the last name or key of a page."""
+"""Keys in paths, and cursors of list operations: opaque to clients, they encode the last name or key of a page."""
 
 import base64
 import binascii
 
-from service.errors import CursorInvalid
+from service.errors import CursorInvalid, TemplateUnknown
 
 KEY_DIGITS = 18
 """Digits of a key, of which the largest is 2**63 - 1, so that numbers of as many digits are in range."""
+
+
+def key_of_template(number: str) -> int:
+    """Return the key of a template from its number in a path.
+
+    Raises:
+        TemplateUnknown: The text is not a number of a template.
+    """
+    if not (number.isascii() and number.isdigit() and len(number) <= KEY_DIGITS):
+        raise TemplateUnknown("the template must be given by its number")
+    return int(number)
 
 
 def cursor_of(name: str) -> str:

@@ -29,6 +29,7 @@ from service.api.wire.requests import (
     RequestModel,
     Vector,
 )
+from service.gallery.names import MAX_NAME_CHARACTERS
 from service.gallery.records import (
     MAX_METADATA_CHARACTERS,
     MAX_METADATA_DEPTH,
@@ -168,6 +169,20 @@ class PageQuery(RequestModel):
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(description="`next` of the previous page. Without it, the first page.")] = None
+
+
+class SubjectPageQuery(PageQuery):
+    """The page of a gallery's subjects to return."""
+
+    name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_NAME_CHARACTERS,
+            description="A part of the names to return, in any case. A request compares at most 20,000 names, so a "
+            "page may have fewer subjects than `limit`, or none, and still a `next`.",
+        ),
+    ] = None
 
 
 class TemplatePageQuery(PageQuery):

@@ -173,6 +173,15 @@ def find_by_key(connection: StoreConnection, key: int) -> Subject:
     raise SubjectUnknown("the subject was erased")
 
 
+def find_by_keys(connection: StoreConnection, keys: Sequence[int]) -> list[Subject]:
+    """Read subjects by their keys, in the order of the keys; erased ones are missing from the answer."""
+    found: dict[int, Subject] = {}
+    for part, marks in slices(keys):
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM subjects WHERE key IN ({marks})", tuple(part)).fetchall()
+        found.update((subject.key, subject) for subject in _subjects(connection, rows))
+    return [found[key] for key in keys if key in found]
+
+
 def page(connection: StoreConnection, gallery: Gallery, after: str, limit: int) -> list[Subject]:
     """Read at most `limit` subjects sorted by name, starting after the name `after`; -1 means no limit."""
     found: list[Subject] = []

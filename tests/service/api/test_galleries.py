@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from PIL import Image
 from pydantic import BaseModel
 
 from models.deadline import Deadline
@@ -637,6 +639,38 @@ def test_crops_are_stored_on_request_and_erased_with_their_subject(client: TestC
     audit = client.post(f"{STAFF}/verify", json={"erasure": True}).json()
     assert (audit["good"], audit["erasure"], audit["faults"]) == (True, "complete", [])
     assert not any(png in path.read_bytes() for path in galleries.directory.iterdir())
+
+
+def test_a_crop_is_shown_to_no_cache_and_missing_where_none_is_kept(client: TestClient, staff: TestClient) -> None:
+    client.post("/v1/galleries", json={"gallery": "crops", "keep_crops": True})
+    crops = "/v1/galleries/crops/subjects/ann/templates"
+    kept = client.post(crops, files={"images": faces_png(1, 1)}).json()["items"][0]["template"]
+    shown = client.get(f"{crops}/{kept}/crop")
+    assert (shown.headers["content-type"], shown.headers["cache-control"]) == ("image/png", "no-store")
+    with Image.open(BytesIO(shown.content)) as crop:
+        assert (crop.format, crop.size) == ("PNG", (112, 112))
+    enrol(staff, "ann", faces_png(1, 1))
+    bare = staff.get(f"{STAFF}/subjects/ann").json()["templates"][0]
+    assert bare["crop"] is False
+    problem(staff.get(f"{STAFF}/subjects/ann/templates/{bare['template']}/crop"), 404, "crop_missing")
+    for number in (kept, "x", "1" * 30):
+        problem(staff.get(f"{STAFF}/subjects/ann/templates/{number}/crop"), 404, "template_unknown")
+
+
+def test_subjects_are_searched_by_a_part_of_their_name(staff: TestClient) -> None:
+    for name in ("Ann", "JOHANN", "anna maria", "zoë"):
+        assert staff.post(f"{STAFF}/subjects", json={"subject": name}).status_code == 201
+    url = f"{STAFF}/subjects"
+    first = staff.get(url, params={"name": "aNN", "limit": 2}).json()
+    assert [entry["subject"] for entry in first["subjects"]] == ["Ann", "JOHANN"]
+    last = staff.get(url, params={"name": "aNN", "limit": 2, "cursor": first["next"]}).json()
+    assert [entry["subject"] for entry in last["subjects"]] == ["anna maria"]
+    assert last["next"] is None
+    assert staff.get(url, params={"name": "nobody"}).json() == {"subjects": [], "next": None}
+    for refused in ("", "x" * 201):
+        problem(staff.get(url, params={"name": refused}), 422, "member_invalid")
+    problem(staff.get("/v1/galleries", params={"name": "a"}), 422, "member_unknown")
+    problem(staff.get("/v1/galleries/none/subjects", params={"name": "a"}), 404, "gallery_unknown")
 
 
 def test_the_fake_engine_has_the_properties_that_these_tests_need() -> None:

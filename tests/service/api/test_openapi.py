@@ -77,6 +77,7 @@ OPERATIONS = [
     (f"{SUBJECT}/merge", "POST"),
     (f"{SUBJECT}/templates", "POST"),
     (f"{SUBJECT}/templates/{{template}}", "DELETE"),
+    (f"{SUBJECT}/templates/{{template}}/crop", "GET"),
     ("/v1/keys", "POST"),
     ("/v1/keys", "GET"),
     (KEY, "GET"),
