@@ -54,6 +54,7 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   │   ├── DataKeysUnfit
 │   │   └── NotEncrypted
 │   ├── AuditUnfit
+│   ├── AuditOff
 │   └── AuditStopped
 ├── BackupError              a backup cannot be made or restored
 │   ├── BackupUnconfigured
@@ -411,6 +412,12 @@ class AuditUnfit(SecurityError):
     code = "audit_unfit"
 
 
+class AuditOff(SecurityError):
+    """The service keeps no audit log."""
+
+    code = "audit_off"
+
+
 class AuditStopped(SecurityError):
     """The audit log cannot be written, so the operation is refused."""
 
@@ -690,6 +697,8 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     KeyExists: 409,
     KeyInvalid: 422,
     DataKeysUnfit: 500,
+    AuditUnfit: 500,
+    AuditOff: 409,
     AuditStopped: 503,
     BackupUnconfigured: 409,
     BackupInProgress: 409,

@@ -8,7 +8,8 @@ from fastapi import Request
 
 from service.api.access import access_of
 from service.audit.log import AuditLog
-from service.audit.records import Actor, Event
+from service.audit.records import Actor, Event, Record
+from service.errors import AuditOff
 from service.metrics.instruments import Metrics
 
 _OPEN = "open"
@@ -27,6 +28,18 @@ class Auditor:
     def is_stopped(self) -> bool:
         """Whether the log is required and its last record could not be written."""
         return self._log is not None and self._log.is_stopped
+
+    def page(self, count: int, before: int | None) -> list[Record]:
+        """Read the newest records, newest first, or the newest of those before a number.
+
+        Raises:
+            AuditOff: No log is kept.
+            AuditUnfit: A file of the log is malformed.
+            StoreFailed: The file system refused a read.
+        """
+        if self._log is None:
+            raise AuditOff("this service keeps no audit log: VULTUS_AUDIT__LOG is off")
+        return self._log.page(count, before)
 
     async def require_writable(self) -> None:
         """Refuse a change, before it is made, if it could not be recorded.

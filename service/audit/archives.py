@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from models.artefact.directories import sync
 from service.audit.records import Record
@@ -24,6 +24,7 @@ PATTERN = "audit-*.ndjson*"
 """Pattern of the names of these files, also of those that are not complete."""
 
 _PART = ".part"
+_NUMBER = re.compile(rb'\{"number":([0-9]{1,18}),')
 
 
 class Archive(NamedTuple):
@@ -104,6 +105,51 @@ def records_of(archive: Archive) -> Iterator[Record]:
     for number, line in enumerate(_lines(archive.path), 1):
         if number > 1:
             yield _parsed(line, f"line {number} of {archive.path.name}")
+
+
+def records_between(archive: Archive, first: int, last: int) -> list[Record]:
+    """Read the records of a file whose numbers are from `first` to `last`, without reading those before them.
+
+    The numbers of a file ascend, so the first of these records is found by bisection.
+
+    Raises:
+        AuditUnfit: A line is not a record, or a record is missing.
+        StoreFailed: The file system refused a read.
+    """
+    found: list[Record] = []
+    try:
+        with archive.path.open("rb") as lines:
+            lines.readline()  # the head
+            lines.seek(_offset_of(lines, first, archive))
+            for line in lines:
+                record = _parsed(line.decode("ascii", "replace"), f"a line of {archive.path.name}")
+                if record.number > last:
+                    break
+                found.append(record)
+    except OSError as error:
+        raise StoreFailed(f"{archive.path.name} cannot be read: {error.strerror}") from error
+    numbers = range(max(first, archive.first), min(last, archive.last) + 1)
+    if [record.number for record in found] != [*numbers]:
+        raise AuditUnfit(f"{archive.path.name} does not have all records from {numbers[0]} to {numbers[-1]}")
+    return found
+
+
+def _offset_of(lines: BinaryIO, number: int, archive: Archive) -> int:
+    """Return the offset of the first record with this number or a larger one; the file is read from here on."""
+    low, high = lines.tell(), lines.seek(0, os.SEEK_END)
+    while low < high:
+        middle = (low + high) // 2
+        lines.seek(middle - 1)
+        lines.readline()  # to the next beginning of a line
+        begin, line = lines.tell(), lines.readline()
+        found = _NUMBER.match(line)
+        if line and found is None:
+            raise AuditUnfit(f"a line of {archive.path.name} is not a record of the audit log")
+        if found is None or int(found[1]) >= number:
+            high = middle
+        else:
+            low = begin + len(line)
+    return low
 
 
 def line_of(record: Record) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.audit.records import Actor, Event, content_of
+from service.audit.records import Actor, Event, Record, content_of
 from service.audit.store import AuditStore
 from service.errors import AuditStopped
 
@@ -83,6 +83,10 @@ class AuditLog:
                 self._commit()
         if pending.error is not None and self._required:
             raise pending.error
+
+    def page(self, count: int, before: int | None = None) -> list[Record]:
+        """Read the newest records that are committed; as that of the store."""
+        return self._store.page(count, before)
 
     @property
     def lag_s(self) -> float:

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from service.audit.archives import PATTERN, Archive, digest_before, find_archives, records_of, write_archive
+from service.audit.archives import (
+    PATTERN,
+    Archive,
+    digest_before,
+    find_archives,
+    records_between,
+    records_of,
+    write_archive,
+)
 from service.audit.chain import BEGINNING, chain_key, digest_after, faults_of, missing
 from service.audit.records import Record
 from service.audit.tables import SCHEMA, audit_ends, audit_records
@@ -167,6 +175,33 @@ class AuditStore:
             for record in chain(chain.from_iterable(map(records_of, archives)), self._stored(connection, since)):
                 if record.number >= since:
                     yield record
+
+    def page(self, count: int, before: int | None = None) -> list[Record]:
+        """Read the newest records, newest first, or the newest of those before a number.
+
+        Writers go on meanwhile, and of older files only the records of the page are read.
+
+        Args:
+            count: Maximum number of records.
+            before: Number before which they are; None for no limit.
+
+        Raises:
+            AuditUnfit: A file is malformed.
+            StoreFailed: The file system refused a read.
+        """
+        with self._tables.reading() as connection:
+            ends = _ends_of(connection.execute(select(audit_ends)).one())
+            last = ends.last if before is None else min(before - 1, ends.last)
+            stored = select(audit_records).where(audit_records.c.number <= last)
+            newest = stored.order_by(audit_records.c.number.desc()).limit(count)
+            found = [_record(row) for row in connection.execute(newest)]
+            archives = self._archives(ends.first) if len(found) < count else []
+        for archive in reversed(archives):
+            end = min(last, archive.last)
+            begin = end - (count - len(found)) + 1
+            if len(found) < count and archive.first <= end:
+                found += reversed(records_between(archive, begin, end))
+        return found
 
     def faults(self) -> Iterator[str]:
         """Check the whole chain as it is now, files first, and yield one sentence for each fault.

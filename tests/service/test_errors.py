@@ -16,7 +16,7 @@ AT_START_ONLY = {
     core.EngineBuildFailed,
     *(SettingsInvalid, DemoFailed, RemoteFailed, errors.TakeoverFailed),
     *(errors.GalleriesInUse, errors.StoreUnfit, errors.SnapshotUnfit),
-    *(errors.ServerSecretUnfit, errors.AuditUnfit),
+    errors.ServerSecretUnfit,
     *(errors.MasterKeyMissing, errors.MasterKeyUnfit, errors.MasterKeyWrong, errors.NotEncrypted),
     *(errors.BackupUnknown, errors.BackupDamaged, errors.RestoreRefused),
     *core.ExportError.__subclasses__(),
@@ -26,7 +26,7 @@ AT_START_ONLY = {
 NEVER_SEEN = {core.RequestCancelled}  # the client has disconnected
 SERVER_ERRORS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
-    *(errors.TooManyConnections, errors.AuditStopped),
+    *(errors.TooManyConnections, errors.AuditStopped, errors.AuditUnfit),
     *(errors.NotReady, errors.StorageFull, errors.StoreBusy, errors.StoreFailed),
     *(errors.ErasuresDamaged, errors.DataKeysUnfit),
 }

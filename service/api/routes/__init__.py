@@ -5,6 +5,7 @@ A new route belongs in the module of its resource. A new resource is a module he
 
 from service.api.routes import (
     access,
+    audit,
     backup,
     calibration,
     crops,
@@ -33,6 +34,7 @@ ROUTERS = (
     enrol.router,
     exchange.router,
     backup.router,
+    audit.router,
     info.router,
     access.router,
     calibration.router,

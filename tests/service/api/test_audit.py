@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 import pytest
 
 from models.serving.models import Models
+from service.app import create_app
+from service.audit.store import STORE
 from service.errors import StorageFull
-from tests.client import Guarded
+from service.gallery.galleries import Galleries
+from service.settings import Settings
+from tests.client import Guarded, api_client
 from tests.pictures import faces_png
 
 NAME = "planted-name"
@@ -95,6 +100,49 @@ def test_every_act_is_recorded_without_a_name(guarded: Guarded, send: Callable[.
 def unit(models: Models, seed: int) -> list[float]:
     vector = np.random.default_rng(seed).normal(size=models.recognizer.dimensions)
     return [float(number) for number in vector / np.linalg.norm(vector)]
+
+
+def test_the_log_is_listed_newest_first_in_pages(guarded: Guarded, send: Callable[..., Any]) -> None:
+    send("POST", "/v1/galleries", json={"gallery": "staff"})
+    send("POST", f"/v1/galleries/staff/subjects/{NAME}/templates", files={"images": faces_png(1)})
+    send("POST", "/v1/verify", files={"probe": faces_png(1), "reference": faces_png(1)})
+    first = send("GET", "/v1/audit", params={"limit": 2}).json()
+    assert [record["number"] for record in first["records"]] == [3, 2]
+    assert first["next"] == 2
+    last = send("GET", "/v1/audit", params={"limit": 2, "before": first["next"]}).json()
+    assert ([record["number"] for record in last["records"]], last["next"]) == ([1], None)
+    assert send("GET", "/v1/audit", params={"before": 1}).json() == {"records": [], "next": None}
+    everything = send("GET", "/v1/audit").json()["records"]
+    assert everything == first["records"] + last["records"]
+    for shown, record in zip(everything[::-1], recorded(guarded), strict=True):
+        given = {name: value for name, value in shown.items() if value not in (None, [])}
+        given["outcomes"] = [{k: v for k, v in one.items() if v is not None} for one in given.get("outcomes", [])]
+        assert {**given, "number": 0} == {"outcomes": [], **record, "number": 0}
+    assert len(recorded(guarded)) == 3  # a look at the log is not an act on people
+    assert "planted" not in json.dumps(everything)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "before=0", "before=-1", "before=x", "number=1"])
+def test_a_malformed_page_of_the_log_is_refused(guarded: Guarded, query: str) -> None:
+    assert guarded.client.get(f"/v1/audit?{query}", headers=guarded.key("admin")).status_code == 422
+
+
+def test_an_altered_record_is_a_sentence(guarded: Guarded, send: Callable[..., Any]) -> None:
+    send("POST", "/v1/galleries", json={"gallery": "staff"})
+    headers = guarded.key("admin", name="other")
+    for content in ("{}", "[", "[1]"):
+        with sqlite3.connect(guarded.audit.directory / STORE) as connection:
+            connection.execute("UPDATE audit_records SET content = ?", (content,))
+        connection.close()
+        answer = guarded.client.get("/v1/audit", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (500, "audit_unfit")
+        assert answer.json()["detail"] == "record 1 was changed; run vultus audit verify"
+
+
+def test_without_a_log_that_is_said(fake_models: Models, galleries: Galleries) -> None:
+    with api_client(create_app(fake_models, galleries, Settings())) as client:
+        answer = client.get("/v1/audit")
+    assert (answer.status_code, answer.json()["code"]) == (409, "audit_off")
 
 
 def test_nothing_links_the_log_to_an_erased_person(guarded: Guarded, send: Callable[..., Any]) -> None:

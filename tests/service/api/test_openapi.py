@@ -83,6 +83,7 @@ OPERATIONS = [
     (KEY, "GET"),
     (KEY, "DELETE"),
     (f"{KEY}/rotate", "POST"),
+    ("/v1/audit", "GET"),
     ("/v1/backup", "POST"),
     ("/v1/info", "GET"),
     ("/v1/access", "GET"),

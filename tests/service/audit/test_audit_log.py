@@ -120,6 +120,38 @@ def test_archives_continue_the_chain(store: AuditStore, tmp_path: Path) -> None:
     assert [record.number for record in store.records(4)] == [9, 10, 11, 12]
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(1, 40), before=st.none() | st.integers(1, 50))
+def test_a_page_has_the_newest_records_before_a_number_from_table_and_files(
+    tmp_path_factory: pytest.TempPathFactory, count: int, before: int | None
+) -> None:
+    directory = tmp_path_factory.mktemp("audit")
+    store = AuditStore(directory, SECRET)
+    for kept in (20, 12, 4):
+        filled(store, 10)
+        store.archive(kept if kept < 20 else 7)
+    assert len(list(directory.glob("*.ndjson"))) == 3
+    everything = [record for record in store.records() if before is None or record.number < before]
+    assert store.page(count, before) == everything[::-1][:count]
+    store.close()
+
+
+def test_a_page_reads_only_its_own_part_of_a_file(store: AuditStore, tmp_path: Path) -> None:
+    filled(store, 5000)
+    store.archive(10)
+    (path,) = tmp_path.glob("*.ndjson")
+    content = path.read_bytes()
+    middle = content.index(b'{"number":4000,')
+    path.write_bytes(b"x" * (middle // 16) + content[middle // 16 :])  # damage, far before the page
+    assert [record.number for record in store.page(3)] == [5000, 4999, 4998]
+    assert [record.number for record in store.page(2, 4002)] == [4001, 4000]
+    with pytest.raises(AuditUnfit, match="does not have all records from 95 to 99"):
+        store.page(5, 100)
+    path.write_bytes(content[: middle + 20])
+    with pytest.raises(AuditUnfit, match="is not a record of the audit log"):
+        store.page(2, 4002)
+
+
 def test_what_was_done_to_archives_is_named(store: AuditStore, tmp_path: Path) -> None:
     filled(store, 9)
     store.archive(5)
