@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export clients test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export clients test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check browser console-pictures faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +14,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # Clients of other products, which the tests point at the service. The SDK of CompreFace needs an older urllib3 than others.
 COMPREFACE_VENV := build/clients/compreface
 NODE_CLIENTS := tests/service/compat/node
+
+# The compiler and the formatter that check the console, and the rules of accessibility that its tests apply.
+CONSOLE_TOOLS := tests/console/node_modules
+CONSOLE_PICTURES := service/console/pictures
 
 # The packages of GPUs need 6 GB, and ONNX Runtime's build for GPUs cannot be in the same environment as the one for CPUs.
 GPU_VENV ?= build/gpu-venv
@@ -36,7 +40,9 @@ help:
 	@echo "make test-gpu-wheels check the packages of GPUs on a machine without a GPU (6 GB, 5 minutes)"
 	@echo "make gpu-bundle      collect all that make gpu-check needs, for a machine with a GPU and without a network"
 	@echo "make gpu-check       measure parity, speed, search, service and memory on a GPU"
-	@echo "make check           run ruff, check the format, run mypy --strict"
+	@echo "make check           run ruff, check the format, run mypy --strict; check the types of the console (needs npm)"
+	@echo "make browser         install Chromium from Debian, with which the tests of the console are run"
+	@echo "make console-pictures make the pictures of the console in service/README.md, of drawn faces"
 	@echo "make faults          run 240 rounds of killed processes, and 32 threads for a minute (ROUNDS=n)"
 	@echo "make image           build the container image vultus:cpu with docker, podman or buildah (TARGET=gpu, IMAGE=options)"
 	@echo "make test-image      run that image with the restrictions of the compose file, and send photos to it"
@@ -106,7 +112,7 @@ $(NODE_CLIENTS)/node_modules/.package-lock.json: $(NODE_CLIENTS)/package-lock.js
 # Without npm, the tests of its clients are skipped.
 clients: $(COMPREFACE_VENV)/stamp $(if $(shell command -v npm),$(NODE_CLIENTS)/node_modules/.package-lock.json)
 
-test: $(VENV)/dev.stamp clients
+test: $(VENV)/dev.stamp clients $(if $(shell command -v npm),$(CONSOLE_TOOLS)/.package-lock.json)
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/vultus packs fetch demo-photos
 	$(BIN)/python -m pytest
@@ -164,10 +170,26 @@ vulnerabilities:
 		echo "$$lock.txt"; build/audit-venv/bin/pip-audit --strict --no-deps --disable-pip -r $(LOCKS)/$$lock.txt || exit 1; \
 	done
 
-check: $(VENV)/dev.stamp
+$(CONSOLE_TOOLS)/.package-lock.json: $(dir $(CONSOLE_TOOLS))package-lock.json
+	@echo "installing the tools of the console"
+	@npm ci --prefix $(dir $(CONSOLE_TOOLS)) --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+check: $(VENV)/dev.stamp $(if $(shell command -v npm),$(CONSOLE_TOOLS)/.package-lock.json)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then echo "npm run check"; npm run --silent --prefix $(dir $(CONSOLE_TOOLS)) check; \
+		else echo "the types of the console are not checked: npm is not installed"; fi
+
+# Without a browser, the tests of the console in one are skipped.
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } >/dev/null
+	@chromium --version
+
+console-pictures: $(VENV)/dev.stamp browser
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/python -m tests.console.pictures --out $(CONSOLE_PICTURES)
 
 faults: $(VENV)/dev.stamp
 	FAULT_ROUNDS=$(or $(ROUNDS),240) FAULT_SECONDS=60 $(BIN)/python -m pytest -m faults --timeout 1800

@@ -21,7 +21,7 @@ from service.api.key_headers import KeyHeaders
 from service.api.observation import ObservationMiddleware, Observer, count_answer, log_answer
 from service.api.problems import install_problem_handlers
 from service.api.request_id import HEADER, RequestIdMiddleware
-from service.api.routes import KEY_ROUTER, ROUTERS
+from service.api.routes import CONSOLE_ROUTER, KEY_ROUTER, ROUTERS
 from service.api.service_state import ServiceState
 from service.api.trusted_origins import TrustedOriginsMiddleware
 from service.audit.log import AuditLog
@@ -119,7 +119,7 @@ def create_app(
     metrics.expect_similarities(models.calibration)
     app.add_middleware(HeadMiddleware)
     schemes: list[AccessScheme] = [KeyHeaders(guard)]
-    routers = list(ROUTERS)
+    routers = [*ROUTERS, *([CONSOLE_ROUTER] if settings.http.console else [])]
     if settings.compat.compreface:
         schemes.insert(0, ServiceKeys(guard))
         routers += COMPREFACE_ROUTERS

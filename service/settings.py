@@ -151,6 +151,9 @@ class HttpSettings(_Group):
             "addresses; `*.example.org` for all names below it, `*` for all names"
         ),
     ] = ()
+    console: Annotated[
+        bool, Field(description="whether `/console` is served, the page for people; it has the rights of their keys")
+    ] = True
     cors_origins: Annotated[
         Words,
         Field(

@@ -25,6 +25,9 @@ PUBLIC_PATHS = frozenset(
 )
 """Paths that need no key: probes, and the description of the API, which is the same for all installations."""
 
+PUBLIC_PAGES = "/console"
+"""Path of the page for people and beginning of those of its files, which have nothing of any installation in them."""
+
 _BEARER_SCHEME = HTTPBearer(
     scheme_name="bearer", description="A key, as `Authorization: Bearer <key>`.", auto_error=False
 )
@@ -71,7 +74,7 @@ class AccessMiddleware:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it; before anything of its body is read, unless the body is signed."""
-        if scope["type"] != "http" or path_of(scope) in PUBLIC_PATHS:
+        if scope["type"] != "http" or is_public(path_of(scope)):
             await self._app(scope, receive, send)
             return
         scheme = next(scheme for scheme in self._schemes if scheme.is_for(scope))
@@ -130,6 +133,11 @@ def client_of(request: Request) -> str:
     """Return who shares the capacity of the service with others: the id of a key, or empty for all without one."""
     key = access_of(request).key
     return key.id if key else ""
+
+
+def is_public(path: str) -> bool:
+    """Return whether a path needs no key."""
+    return path in PUBLIC_PATHS or path == PUBLIC_PAGES or path.startswith(f"{PUBLIC_PAGES}/")
 
 
 def path_of(scope: AsgiScope) -> str:

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.deadline import Deadline
-from service.api.access import PUBLIC_PATHS, path_of
+from service.api.access import is_public, path_of
 from service.api.request_state import ACCESS, DEADLINE, PROBLEM, REQUEST_ID, TRACE
 from service.errors import INTERNAL_CODE, RetryLater
 from service.metrics.instruments import Metrics
@@ -107,7 +107,7 @@ class ObservationMiddleware:
         began = time.perf_counter()
         status = 0
         trace: RequestTrace | None = None
-        if self._tracer is not None and path_of(scope) not in PUBLIC_PATHS:
+        if self._tracer is not None and not is_public(path_of(scope)):
             trace = scope["state"][TRACE] = self._tracer.begin(Headers(scope=scope))
 
         async def send_and_note(message: Message) -> None:

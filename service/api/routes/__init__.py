@@ -8,6 +8,7 @@ from service.api.routes import (
     audit,
     backup,
     calibration,
+    console,
     crops,
     detect,
     docs,
@@ -43,6 +44,9 @@ ROUTERS = (
     docs.router,
     metrics.router,
 )
+
+CONSOLE_ROUTER = console.router
+"""The routes of the page for people, which a setting switches off."""
 
 KEY_ROUTER = keys.router
 """The routes of keys, for a service that has keys."""

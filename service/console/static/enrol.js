@@ -1,0 +1,139 @@
+/**
+ * Enrolment of many photos, with an outcome for each as it arrives.
+ * @module
+ */
+
+/** @import { Session } from "./session.js" */
+/** @import { Found } from "./files.js" */
+import { galleryPath } from "./api.js";
+import { el, field, fill } from "./dom.js";
+import { chosenFiles, someAtOnce, takeDrops } from "./files.js";
+import { say } from "./strings.js";
+
+const AT_ONCE = 4;
+
+/**
+ * @param {Session} session
+ * @param {string} gallery
+ * @param {() => void} changed
+ * @returns {{ element: HTMLElement, leave: () => void }}
+ */
+export function enrolPanel(session, gallery, changed) {
+  const subject = el("input", { type: "text", autocomplete: "off" });
+  const progress = el("progress", {
+    hidden: true,
+    "aria-label": say("enrol.title"),
+  });
+  const status = el("div", { role: "status" });
+  const outcomes = el("ul", {
+    class: "outcomes",
+    tabindex: "0",
+    "aria-label": say("column.outcome"),
+  });
+  const stop = el("button", { type: "button", hidden: true }, say("enrol.stop"));
+  let running = new AbortController();
+  /** @type {Found[]} */
+  let waiting = [];
+  let isRunning = false;
+  let [all, done, refused] = [0, 0, 0];
+
+  const files = el("input", {
+    type: "file",
+    accept: "image/*",
+    multiple: true,
+  });
+  const folder = el("input", { type: "file", webkitdirectory: true });
+  for (const input of [files, folder]) {
+    input.addEventListener("change", () => {
+      take(chosenFiles(input.files).filter(({ file }) => !file.name.startsWith(".")));
+      input.value = "";
+    });
+  }
+  const drop = el(
+    "div",
+    { class: "drop" },
+    el("div", { class: "row" }, field(say("enrol.files"), files), field(say("enrol.folder"), folder)),
+    el("p", { class: "soft" }, say("enrol.drop")),
+  );
+  takeDrops(drop, take);
+  stop.addEventListener("click", () => running.abort());
+  return {
+    element: el(
+      "details",
+      { class: "card" },
+      el("summary", {}, say("enrol.title")),
+      field(say("enrol.subject"), subject),
+      drop,
+      progress,
+      el("div", { class: "row" }, status, stop),
+      outcomes,
+    ),
+    leave: () => running.abort(),
+  };
+
+  /** @param {Found[]} found */
+  async function take(found) {
+    waiting.push(...found);
+    all += found.length;
+    if (isRunning) return;
+    isRunning = true;
+    stop.hidden = progress.hidden = false;
+    running = new AbortController();
+    while (waiting.length && !running.signal.aborted) {
+      const batch = waiting;
+      waiting = [];
+      count();
+      await someAtOnce(batch, AT_ONCE, send, running.signal);
+    }
+    isRunning = false;
+    stop.hidden = progress.hidden = true;
+    waiting = [];
+    all = done;
+    changed();
+  }
+
+  /** @param {Found} found */
+  async function send({ file, folder: inside }) {
+    const name = subject.value.trim() || inside;
+    const line = el("li", {}, inside ? `${inside}/${file.name}: ` : `${file.name}: `);
+    /** @param {string} text @param {string} kind */
+    const tell = (text, kind) => {
+      line.append(el("span", { class: kind }, text));
+      outcomes.prepend(line);
+    };
+    if (!name) {
+      refused += 1;
+      tell(say("enrol.no_subject", { file: file.name }), "bad");
+    } else {
+      try {
+        const form = new FormData();
+        form.append("images", file);
+        const answer = await session.api.json("POST", galleryPath(gallery, "subjects", name, "templates"), {
+          form,
+          signal: running.signal,
+        });
+        tell(answer.items[0].status === "duplicate" ? say("enrol.duplicate") : say("enrol.enrolled"), "good");
+      } catch (error) {
+        if (running.signal.aborted) return;
+        refused += 1;
+        tell(
+          say("enrol.refused", {
+            reason: error instanceof Error ? error.message : String(error),
+          }),
+          "bad",
+        );
+      }
+    }
+    done += 1;
+    count();
+  }
+
+  function count() {
+    progress.max = Math.max(1, all);
+    progress.value = done;
+    fill(
+      status,
+      el("span", {}, say("enrol.progress", { done, all, refused }), done === all ? ` ${say("enrol.done")}` : ""),
+    );
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Files that people drop, paste and choose, also in folders.
+ * @module
+ */
+
+/** @typedef {{ file: File, folder: string | null }} Found */
+
+/**
+ * Return the files of a drop with the names of their folders, in folders of folders too.
+ * @param {DataTransfer} transfer
+ * @returns {Promise<Found[]>}
+ */
+export async function droppedFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.() ?? null);
+  if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files].map((file) => ({ file, folder: null }));
+  /** @type {Found[]} */
+  const found = [];
+  for (const entry of entries) if (entry) await walk(entry, null, found);
+  return found;
+}
+
+/**
+ * Return the files of an input, with the names of their folders if a folder was chosen.
+ * @param {FileList | null} files
+ * @returns {Found[]}
+ */
+export function chosenFiles(files) {
+  return [...(files ?? [])].map((file) => ({
+    file,
+    folder: file.webkitRelativePath.split("/").at(-2) ?? null,
+  }));
+}
+
+/**
+ * Make an element take drops.
+ * @param {HTMLElement} element
+ * @param {(found: Found[]) => void} take
+ */
+export function takeDrops(element, take) {
+  element.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    element.classList.add("over");
+  });
+  element.addEventListener("dragleave", () => element.classList.remove("over"));
+  element.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    element.classList.remove("over");
+    if (event.dataTransfer) take(await droppedFiles(event.dataTransfer));
+  });
+}
+
+/**
+ * Do work for many entries, some at a time and in order of their beginning.
+ * @template Entry
+ * @param {ReadonlyArray<Entry>} entries
+ * @param {number} atOnce
+ * @param {(entry: Entry) => Promise<void>} work
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+export async function someAtOnce(entries, atOnce, work, signal) {
+  const left = [...entries];
+  const worker = async () => {
+    for (let entry = left.shift(); entry !== undefined && !signal.aborted; entry = left.shift()) await work(entry);
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, entries.length) }, worker));
+}
+
+/**
+ * @param {FileSystemEntry} entry
+ * @param {string | null} folder
+ * @param {Found[]} found
+ */
+async function walk(entry, folder, found) {
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) =>
+      /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject),
+    );
+    if (!file.name.startsWith(".")) found.push({ file, folder });
+    return;
+  }
+  const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+  for (;;) {
+    /** @type {FileSystemEntry[]} */
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (entries.length === 0) return;
+    for (const inner of entries) await walk(inner, entry.name, found);
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * Galleries: their subjects, and what is done with whole galleries.
+ * @module
+ */
+
+/** @import { Gallery, Subject } from "../types.js" */
+/** @import { Session } from "../session.js" */
+/** @import { Page } from "../app.js" */
+import { galleryPath } from "../api.js";
+import { el, field, fill, table } from "../dom.js";
+import { enrolPanel } from "../enrol.js";
+import { attempt, confirm, moment } from "../notices.js";
+import { say } from "../strings.js";
+import { subjectPanel } from "../subject.js";
+
+const PAGE = 50;
+
+/**
+ * @param {Session} session
+ * @returns {Page}
+ */
+export function galleriesPage(session) {
+  const status = el("div", { role: "status" });
+  const list = el("div");
+  const detail = el("div");
+  /** @type {(() => void)[]} */
+  let leaving = [];
+  attempt(status, listGalleries);
+  return {
+    element: el(
+      "div",
+      {},
+      el("h1", {}, say("page.galleries")),
+      el("p", { class: "lead" }, say("galleries.lead")),
+      status,
+      list,
+      session.may("enrol") ? newGallery() : null,
+      detail,
+    ),
+    leave: close,
+  };
+
+  function close() {
+    for (const leave of leaving) leave();
+    leaving = [];
+    fill(detail);
+  }
+
+  async function listGalleries() {
+    const found = await session.api.json("GET", "v1/galleries", {
+      query: { limit: 1000 },
+    });
+    const rows = /** @type {Gallery[]} */ (found.galleries).map((gallery) => [
+      el(
+        "button",
+        {
+          type: "button",
+          "aria-label": say("galleries.open", { name: gallery.gallery }),
+          onclick: () => open(gallery.gallery),
+        },
+        gallery.gallery,
+      ),
+      gallery.subject_count,
+      gallery.template_count,
+      moment(gallery.created),
+    ]);
+    const columns = [say("column.gallery"), say("column.subject"), say("column.templates"), say("column.created")];
+    fill(list, table(say("galleries.all"), columns, rows, new Set([1, 2])));
+  }
+
+  function newGallery() {
+    const name = el("input", { type: "text", required: true });
+    const crops = el("input", { type: "checkbox" });
+    const quality = el("input", {
+      type: "number",
+      min: 0,
+      max: 100,
+      step: 1,
+      value: 0,
+    });
+    const retain = el("input", {
+      type: "number",
+      min: 0,
+      max: 36525,
+      value: 0,
+    });
+    const said = el("div");
+    const form = el(
+      "form",
+      {},
+      el(
+        "div",
+        { class: "row" },
+        field(say("galleries.name"), name),
+        field(say("galleries.min_quality"), quality),
+        field(say("galleries.retain"), retain),
+      ),
+      el("p", {}, el("label", {}, crops, " ", say("galleries.crops"))),
+      el("button", { type: "submit", class: "main" }, say("galleries.make")),
+      said,
+    );
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const wanted = {
+        gallery: name.value,
+        keep_crops: crops.checked,
+        min_quality: Number(quality.value),
+        retain_days: Number(retain.value),
+      };
+      const made = await attempt(said, async () => {
+        await session.api.json("POST", "v1/galleries", { json: wanted });
+        await listGalleries();
+        await open(wanted.gallery);
+      });
+      if (made) form.reset();
+    });
+    return el("details", { class: "card" }, el("summary", {}, say("galleries.new")), form);
+  }
+
+  /** @param {string} name */
+  async function open(name) {
+    close();
+    const said = el("div", { role: "status" });
+    const about = el("p");
+    const subjects = el("div");
+    const subject = el("div");
+    const actions = el("div", { class: "row" });
+    fill(detail, el("section", { class: "card" }, el("h2", {}, name), about, actions, said, subjects, subject));
+    /** @type {Gallery | null} */
+    let gallery = null;
+
+    const refresh = async () => {
+      gallery = /** @type {Gallery} */ (await session.api.json("GET", galleryPath(name)));
+      fill(
+        about,
+        say("galleries.facts", {
+          subjects: gallery.subject_count,
+          templates: gallery.template_count,
+          index: gallery.index,
+          serving: gallery.serving,
+        }),
+      );
+    };
+    const changed = async () => {
+      await attempt(said, refresh);
+      await attempt(status, listGalleries);
+    };
+    if (!(await attempt(said, refresh))) return;
+    fill(actions, ...galleryActions(session, name, said, () => gallery?.subject_count ?? 0, changed, close));
+    if (session.may("enrol")) {
+      const enrol = enrolPanel(session, name, changed);
+      leaving.push(enrol.leave);
+      actions.after(enrol.element);
+    }
+    fill(
+      subjects,
+      subjectList(session, name, (chosen) => {
+        const panel = subjectPanel(session, name, chosen, changed, () => fill(subject));
+        leaving.push(panel.leave);
+        fill(subject, panel.element);
+        panel.element.querySelector("h3")?.focus();
+      }),
+    );
+  }
+}
+
+/**
+ * @param {Session} session
+ * @param {string} name
+ * @param {HTMLElement} said
+ * @param {() => number} subjects
+ * @param {() => Promise<void>} changed
+ * @param {() => void} close
+ * @returns {HTMLElement[]}
+ */
+function galleryActions(session, name, said, subjects, changed, close) {
+  /** @param {string} text @param {() => Promise<void>} work @param {string} [kind] */
+  const action = (text, work, kind = "") => {
+    const button = el("button", { type: "button", class: kind }, text);
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      await attempt(said, work);
+      button.disabled = false;
+    });
+    return button;
+  };
+  /** @type {HTMLElement[]} */
+  const actions = [];
+  if (session.may("admin")) {
+    actions.push(
+      action(say("galleries.check"), async () => {
+        const report = await session.api.json("POST", galleryPath(name, "verify"), { json: {} });
+        const text = report.good
+          ? say("galleries.checked_good", { count: report.template_count })
+          : report.faults.join("; ");
+        fill(said, el("p", { class: report.good ? "good" : "alert" }, text));
+      }),
+    );
+  }
+  if (session.may("export")) {
+    actions.push(
+      action(say("galleries.export"), async () => {
+        const response = await session.api.send("GET", galleryPath(name, "export"));
+        download(await response.blob(), `${name}.ndjson`);
+      }),
+    );
+  }
+  if (session.may("enrol")) {
+    const input = el("input", { type: "file", accept: ".ndjson,.jsonl" });
+    input.addEventListener("change", () => {
+      const [file] = input.files ?? [];
+      input.value = "";
+      if (!file) return;
+      attempt(said, async () => {
+        const counts = await session.api.json("POST", galleryPath(name, "import"), {
+          body: new Blob([file], { type: "application/x-ndjson" }),
+        });
+        fill(
+          said,
+          el(
+            "p",
+            {},
+            say("galleries.imported", {
+              text: Object.entries(counts)
+                .map(([kind, count]) => `${kind} ${count}`)
+                .join(", "),
+            }),
+          ),
+        );
+        await changed();
+      });
+    });
+    actions.push(field(say("galleries.import"), input));
+  }
+  if (session.may("admin")) {
+    actions.push(
+      action(say("galleries.backup"), async () => {
+        await session.api.json("POST", "v1/backup");
+        fill(said, el("p", { class: "good" }, say("galleries.backed_up")));
+      }),
+    );
+  }
+  if (session.may("erase")) {
+    actions.push(
+      action(
+        say("galleries.erase"),
+        async () => {
+          const question = say("galleries.erase_sure", {
+            name,
+            count: subjects(),
+          });
+          if (!(await confirm(question, say("galleries.erase"), name))) return;
+          const receipt = await session.api.json("DELETE", galleryPath(name));
+          close();
+          await changed();
+          fill(said, receiptOf(receipt));
+        },
+        "danger",
+      ),
+    );
+  }
+  return actions;
+}
+
+/**
+ * @param {Session} session
+ * @param {string} name
+ * @param {(subject: string) => void} open
+ * @returns {HTMLElement}
+ */
+function subjectList(session, name, open) {
+  const search = el("input", { type: "search", autocomplete: "off" });
+  const rows = el("div");
+  const said = el("div", { role: "status" });
+  const more = el("button", { type: "button", hidden: true }, say("galleries.more"));
+  /** @type {Subject[]} */
+  let found = [];
+  /** @type {string | null} */
+  let next = null;
+
+  /** @param {boolean} anew */
+  const read = (anew) =>
+    attempt(said, async () => {
+      const query = {
+        limit: PAGE,
+        name: search.value,
+        cursor: anew ? null : next,
+      };
+      const page = await session.api.json("GET", galleryPath(name, "subjects"), { query });
+      found = anew ? page.subjects : [...found, ...page.subjects];
+      next = page.next;
+      more.hidden = next === null;
+      const cells = found.map((subject) => [
+        el("button", { type: "button", onclick: () => open(subject.subject) }, subject.subject),
+        subject.template_count,
+        moment(subject.created),
+        moment(subject.expires),
+      ]);
+      const columns = [say("column.subject"), say("column.templates"), say("column.created"), say("column.expires")];
+      fill(
+        rows,
+        found.length
+          ? table(say("galleries.subjects", { name }), columns, cells, new Set([1]))
+          : el("p", { class: "soft" }, say("galleries.empty")),
+      );
+    });
+  more.addEventListener("click", () => read(false));
+  const form = el(
+    "form",
+    { class: "row", role: "search" },
+    field(say("galleries.search"), search),
+    el("button", { type: "submit" }, say("galleries.find")),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    read(true);
+  });
+  read(true);
+  return el("div", {}, form, said, rows, more);
+}
+
+/**
+ * Return the receipt of an erasure, which names nobody.
+ * @param {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} receipt
+ * @returns {HTMLElement}
+ */
+export function receiptOf(receipt) {
+  const values = {
+    number: receipt.erasure,
+    time: moment(receipt.erased),
+    subjects: receipt.subject_count,
+    templates: receipt.template_count,
+    crops: receipt.crop_count,
+  };
+  return el("p", { class: "note" }, say("subject.receipt", values));
+}
+
+/**
+ * @param {Blob} content
+ * @param {string} name
+ */
+function download(content, name) {
+  const address = URL.createObjectURL(content);
+  const link = el("a", { href: address, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000); // the browser has begun to read it
+}

@@ -1,0 +1,231 @@
+/**
+ * Identify: who is in one photo, or in many.
+ * @module
+ */
+
+/** @import { Gallery, Identification, IdentifiedFace } from "../types.js" */
+/** @import { Session } from "../session.js" */
+/** @import { Page } from "../app.js" */
+import { el, field, fill, table } from "../dom.js";
+import { chosenFiles, someAtOnce, takeDrops } from "../files.js";
+import { alertOf, attempt } from "../notices.js";
+import { Picture } from "../picture.js";
+import { reasonsOf } from "../side.js";
+import { percent, plain } from "../statistics.js";
+import { say } from "../strings.js";
+
+const AT_ONCE = 3;
+const CANDIDATES = 3;
+
+/** @typedef {{ file: File, picture: Picture, place: HTMLElement }} Photo */
+
+/**
+ * @param {Session} session
+ * @returns {Page}
+ */
+export function identifyPage(session) {
+  const choices = el("div", { class: "row" });
+  const status = el("div", { role: "status" });
+  const cards = el("div", { class: "cards" });
+  const unique = el("input", { type: "checkbox" });
+  const k = el("input", { type: "number", min: 1, max: 20, value: CANDIDATES });
+  const progress = el("progress", {
+    "aria-label": say("page.identify"),
+    hidden: true,
+  });
+  const note = el("p", { class: "soft" });
+  /** @type {Photo[]} */
+  let photos = [];
+  let running = new AbortController();
+
+  const input = el("input", {
+    type: "file",
+    accept: "image/*",
+    multiple: true,
+    "aria-label": say("identify.photos"),
+  });
+  input.addEventListener("change", () => {
+    add(chosenFiles(input.files).map(({ file }) => file));
+    input.value = "";
+  });
+  const drop = el("div", { class: "drop" }, input, el("p", { class: "soft" }, say("identify.drop")));
+  takeDrops(drop, (found) => add(found.map(({ file }) => file)));
+  unique.addEventListener("change", again);
+  k.addEventListener("change", again);
+  attempt(status, listGalleries);
+  return {
+    element: el(
+      "div",
+      {},
+      el("h1", {}, say("page.identify")),
+      el("p", { class: "lead" }, say("identify.lead")),
+      el("fieldset", {}, el("legend", {}, say("identify.galleries")), choices),
+      el(
+        "div",
+        { class: "row" },
+        el("label", {}, unique, " ", say("identify.unique")),
+        field(say("identify.k"), k),
+        el("button", { type: "button", onclick: clear }, say("identify.clear")),
+      ),
+      drop,
+      progress,
+      status,
+      note,
+      cards,
+    ),
+    leave: clear,
+  };
+
+  async function listGalleries() {
+    const found = await session.api.json("GET", "v1/galleries", {
+      query: { limit: 1000 },
+    });
+    const boxes = /** @type {Gallery[]} */ (found.galleries).map((gallery, at) => {
+      const box = el("input", {
+        type: "checkbox",
+        value: gallery.gallery,
+        checked: at === 0,
+      });
+      box.addEventListener("change", again);
+      return el("label", {}, box, " ", gallery.gallery);
+    });
+    fill(choices, ...(boxes.length ? boxes : [el("p", { class: "soft" }, say("identify.none"))]));
+  }
+
+  function searched() {
+    return [...choices.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
+  }
+
+  /** @param {File[]} files */
+  function add(files) {
+    const added = files.map((file) => {
+      const photo = { file, picture: new Picture(file), place: el("div") };
+      cards.append(el("article", { class: "card" }, el("h2", {}, file.name), photo.picture.element, photo.place));
+      return photo;
+    });
+    photos.push(...added);
+    search(added);
+  }
+
+  function again() {
+    running.abort();
+    running = new AbortController();
+    search(photos);
+  }
+
+  /** @param {Photo[]} wanted */
+  async function search(wanted) {
+    const galleries = searched();
+    if (!wanted.length) return;
+    if (!galleries.length) {
+      fill(status, el("p", { class: "unsure" }, say("identify.first")));
+      return;
+    }
+    const { signal } = running;
+    let done = 0;
+    progress.hidden = false;
+    progress.max = wanted.length;
+    const count = () => {
+      progress.value = done;
+      fill(status, el("p", {}, say("identify.progress", { done, all: wanted.length })));
+    };
+    count();
+    /** @param {Photo} photo */
+    const work = async (photo) => {
+      try {
+        show(photo, await request(photo.file, galleries, signal));
+      } catch (error) {
+        if (signal.aborted) return;
+        fill(photo.place, alertOf(error));
+      }
+      done += 1;
+      count();
+    };
+    await someAtOnce(wanted, AT_ONCE, work, signal);
+    if (!signal.aborted) progress.hidden = true;
+  }
+
+  /**
+   * @param {File} file
+   * @param {string[]} galleries
+   * @param {AbortSignal} signal
+   * @returns {Promise<Identification>}
+   */
+  function request(file, galleries, signal) {
+    const form = new FormData();
+    form.append("images", file);
+    for (const gallery of galleries) form.append("gallery", gallery);
+    form.append("k", k.value);
+    form.append("assign", unique.checked ? "unique" : "independent");
+    if (session.point) form.append("operating_point", session.point);
+    return session.api.json("POST", "v1/identify", { form, signal });
+  }
+
+  /**
+   * @param {Photo} photo
+   * @param {Identification} found
+   */
+  function show(photo, found) {
+    const item = found.items[0];
+    if (!item) return;
+    photo.picture.draw(
+      item.width,
+      item.height,
+      item.faces.map((face) => ({ face, name: nameOf(face) })),
+    );
+    if (found.operating_point && found.fpir_bound !== null) {
+      fill(
+        note,
+        say("identify.nearest", {
+          count: plain(found.comparisons),
+          rate: percent(found.fpir_bound),
+        }),
+      );
+    }
+    const threshold = found.operating_point?.threshold ?? 0;
+    const faces = item.faces.map((face, at) => describe(face, at, threshold));
+    fill(photo.place, ...(faces.length ? faces : [el("p", { class: "soft" }, say("identify.no_faces"))]));
+  }
+
+  function clear() {
+    running.abort();
+    running = new AbortController();
+    for (const photo of photos) photo.picture.remove();
+    photos = [];
+    progress.hidden = true;
+    for (const place of [cards, status, note]) fill(place);
+  }
+}
+
+/**
+ * @param {IdentifiedFace} face
+ * @param {number} at
+ * @param {number} threshold
+ * @returns {HTMLElement}
+ */
+function describe(face, at, threshold) {
+  const label = `${say("photo.face", { number: at + 1 })}: ${nameOf(face)}`;
+  const rows = face.candidates.map((candidate) => {
+    const share = Math.max(0, (candidate.similarity - threshold) / (1 - threshold));
+    const meter = el("meter", {
+      min: 0,
+      max: 1,
+      value: share.toFixed(3),
+      "aria-label": say("column.similarity"),
+    });
+    return [candidate.subject, candidate.gallery, el("span", {}, candidate.similarity.toFixed(3), " ", meter)];
+  });
+  const columns = [say("column.subject"), say("column.gallery"), say("column.similarity")];
+  const shown = rows.length ? table(say("identify.candidates", { face: label }), columns, rows) : null;
+  const refusal = face.refusal ? el("p", { class: "unsure" }, face.refusal.detail) : null;
+  return el("div", {}, el("h3", {}, label), refusal, ...reasonsOf(face), shown);
+}
+
+/**
+ * @param {IdentifiedFace} face
+ * @returns {string}
+ */
+function nameOf(face) {
+  if (face.decision === "rejected") return say("identify.rejected");
+  return face.candidates[0]?.subject ?? say("identify.unknown");
+}

@@ -1,0 +1,207 @@
+/**
+ * One side of a comparison: a photo, its faces, and which of them is compared.
+ * @module
+ */
+
+/** @import { EmbeddedFace, Face } from "./types.js" */
+/** @import { Session } from "./session.js" */
+import { takePhoto } from "./camera.js";
+import { el, fill } from "./dom.js";
+import { chosenFiles, takeDrops } from "./files.js";
+import { attempt } from "./notices.js";
+import { Picture } from "./picture.js";
+import { has, say } from "./strings.js";
+
+/** A side. */
+export class Side {
+  element;
+
+  /** The photo; null for none. @type {File | null} */
+  file = null;
+
+  /** Called when the photo or the compared face has changed. @type {() => void} */
+  changed = () => {};
+
+  /** @type {Session} */
+  #session;
+  /** @type {Picture | null} */
+  #picture = null;
+  /** @type {(Face | EmbeddedFace)[]} */
+  #faces = [];
+  #size = { width: 1, height: 1 };
+  #chosen = 0;
+  #looking = new AbortController();
+  #photo = el("div");
+  #status = el("div", { role: "status" });
+  #choice = el("div");
+  #remove = el("button", { type: "button", hidden: true, onclick: () => this.clear() }, say("photo.clear"));
+
+  /**
+   * @param {Session} session
+   * @param {string} name
+   */
+  constructor(session, name) {
+    this.#session = session;
+    const input = el("input", {
+      type: "file",
+      accept: "image/*",
+      "aria-label": `${say("photo.choose")} ${name}`,
+    });
+    input.addEventListener("change", () => {
+      const [found] = chosenFiles(input.files);
+      input.value = "";
+      if (found) this.set(found.file);
+    });
+    const camera = el("button", { type: "button" }, say("photo.camera"));
+    camera.addEventListener("click", async () => {
+      const photo = await takePhoto();
+      if (photo) this.set(photo);
+    });
+    const drop = el(
+      "div",
+      {
+        class: "drop",
+        tabindex: "0",
+        role: "group",
+        "aria-label": say("photo.group", { side: name }),
+      },
+      el("div", { class: "row" }, input, camera, this.#remove),
+      el("p", { class: "soft" }, say("photo.hint")),
+      this.#photo,
+    );
+    takeDrops(drop, ([found]) => {
+      if (found) this.set(found.file);
+    });
+    drop.addEventListener("paste", (event) => {
+      const pasted = event.clipboardData?.files[0];
+      if (pasted) this.set(pasted);
+    });
+    this.element = el(
+      "section",
+      { class: "card" },
+      el("h2", {}, say("photo.group", { side: name })),
+      drop,
+      this.#status,
+      this.#choice,
+    );
+  }
+
+  /** The face that is compared; null before the service has found one. @returns {Face | EmbeddedFace | null} */
+  get face() {
+    return this.#faces[this.#chosen] ?? null;
+  }
+
+  /** The embedding of that face; null if the key may not have embeddings. @returns {number[] | null} */
+  get embedding() {
+    const face = this.face;
+    return face && "embedding" in face ? face.embedding : null;
+  }
+
+  /**
+   * Take a photo, and look for its faces.
+   * @param {File} file
+   */
+  async set(file) {
+    this.clear(false);
+    this.file = file;
+    this.#remove.hidden = false;
+    const picture = new Picture(file);
+    this.#picture = picture;
+    fill(this.#photo, picture.element);
+    const looking = this.#looking;
+    const embeds = this.#session.may("embed");
+    if (embeds || this.#session.may("detect")) {
+      fill(this.#status, el("p", {}, say("photo.looking")));
+      const form = new FormData();
+      form.append("images", file);
+      await attempt(this.#status, async () => {
+        const path = embeds ? "v1/embed" : "v1/detect";
+        const found = await this.#session.api.json("POST", path, {
+          form,
+          signal: looking.signal,
+        });
+        const item = found.items[0];
+        this.#size = item;
+        this.#faces = item.faces;
+        this.#chosen = largest(item.faces);
+        if (!item.faces.length) fill(this.#status, el("p", { class: "unsure" }, say("photo.none")));
+      });
+      if (looking.signal.aborted) return;
+      this.#show();
+    }
+    this.changed();
+  }
+
+  /**
+   * Remove the photo and all that is known of it.
+   * @param {boolean} [tell]
+   */
+  clear(tell = true) {
+    this.#looking.abort();
+    this.#looking = new AbortController();
+    this.#picture?.remove();
+    this.#picture = null;
+    this.file = null;
+    this.#faces = [];
+    this.#remove.hidden = true;
+    for (const place of [this.#photo, this.#status, this.#choice]) fill(place);
+    if (tell) this.changed();
+  }
+
+  /** @param {number} index */
+  #choose(index) {
+    this.#chosen = index;
+    this.#show();
+    this.changed();
+  }
+
+  #show() {
+    const marked = this.#faces.map((face, at) => ({
+      face,
+      chosen: at === this.#chosen,
+    }));
+    this.#picture?.draw(this.#size.width, this.#size.height, marked, (index) => this.#choose(index));
+    const radios = this.#faces.map((face, at) => {
+      const radio = el("input", {
+        type: "radio",
+        name: `face-${this.element.dataset["name"] ?? ""}`,
+        checked: at === this.#chosen,
+      });
+      radio.addEventListener("change", () => this.#choose(at));
+      const quality =
+        face.quality === null ? say("photo.no_quality") : say("photo.quality", { value: Math.round(face.quality) });
+      return el(
+        "div",
+        {},
+        el("label", {}, radio, " ", `${say("photo.face", { number: at + 1 })}, ${quality}`),
+        ...reasonsOf(face),
+      );
+    });
+    const focused = document.activeElement?.closest("fieldset")?.parentElement === this.#choice;
+    fill(this.#choice, radios.length ? el("fieldset", {}, el("legend", {}, say("photo.which")), ...radios) : null);
+    if (focused)
+      /** @type {HTMLElement | null} */ (this.#choice.querySelector("input:checked"))?.focus();
+  }
+}
+
+/**
+ * Return why the error rates may not hold for a face.
+ * @param {Face} face
+ * @returns {HTMLElement[]}
+ */
+export function reasonsOf(face) {
+  return face.reasons.map((reason) => {
+    const key = `reason.${reason}`;
+    return el("div", { class: "unsure" }, has(key) ? say(key) : reason);
+  });
+}
+
+/**
+ * @param {ReadonlyArray<Face>} faces
+ * @returns {number}
+ */
+function largest(faces) {
+  /** @param {Face} face */
+  const area = ({ box: [x1 = 0, y1 = 0, x2 = 0, y2 = 0] }) => (x2 - x1) * (y2 - y1);
+  return faces.reduce((best, face, at) => (area(face) > area(/** @type {Face} */ (faces[best])) ? at : best), 0);
+}
