@@ -8,7 +8,7 @@ import { el, svg } from "./dom.js";
 import { centres } from "./statistics.js";
 import { say } from "./strings.js";
 
-const WIDTH = 640;
+const WIDTH = Math.max(320, Math.min(640, window.innerWidth - 60)); // texts keep their size on a narrow screen
 const HEIGHT = 260;
 const LEFT = 58;
 const RIGHT = 14;

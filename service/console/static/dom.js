@@ -3,6 +3,8 @@
  * @module
  */
 
+import { say } from "./strings.js";
+
 /** @typedef {Node | string | number | null | undefined | false} Child */
 /** @typedef {Record<string, unknown>} Attributes */
 
@@ -83,6 +85,7 @@ export function select(options, chosen, changed) {
  * @returns {HTMLElement}
  */
 export function table(caption, columns, rows, numbers = new Set()) {
+  if (!rows.length) return el("p", { class: "soft" }, say("table.empty"));
   /** @param {number} at */
   const kind = (at) => (numbers.has(at) ? { class: "number" } : {});
   const head = el("tr", {}, ...columns.map((text, at) => el("th", { scope: "col", ...kind(at) }, text)));
@@ -90,7 +93,7 @@ export function table(caption, columns, rows, numbers = new Set()) {
   const whole = el(
     "table",
     {},
-    el("caption", { class: "soft" }, caption),
+    el("caption", { class: "unseen" }, caption),
     el("thead", {}, head),
     el("tbody", {}, ...body),
   );

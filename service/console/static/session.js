@@ -54,13 +54,10 @@ export class Session {
     return scopes.every((scope) => this.access?.scopes.includes(scope));
   }
 
-  /** Forget the key. */
+  /** Forget the key and all that the page holds. */
   end() {
-    this.api.key = null;
-    this.access = null;
     sessionStorage.removeItem(STORED);
-    this.changed();
-    this.ask(null);
+    location.reload();
   }
 
   /**

@@ -77,7 +77,7 @@ export function subjectPanel(session, gallery, first, changed, close) {
       session.may("erase") && eraseButton(template.template),
     ]);
     const columns = [
-      say("column.what"),
+      say("column.number"),
       say("column.quality"),
       say("column.created"),
       say("column.expires"),

@@ -64,7 +64,7 @@ export function galleriesPage(session) {
       gallery.template_count,
       moment(gallery.created),
     ]);
-    const columns = [say("column.gallery"), say("column.subject"), say("column.templates"), say("column.created")];
+    const columns = [say("column.gallery"), say("column.subjects"), say("column.templates"), say("column.created")];
     fill(list, table(say("galleries.all"), columns, rows, new Set([1, 2])));
   }
 

@@ -153,11 +153,12 @@ export function modelPage(session) {
       throw error;
     }
     const rows = /** @type {Record<string, any>[]} */ (found.rows).map((row) => [
-      `${row["precision"]}${row["runs"] ? " ←" : ""}`,
+      row["precision"],
       row["engine"],
-      plain(row["worst_cosine"]),
+      row["worst_cosine"]?.toFixed(6) ?? "–",
       plain(row["worst_relative_l2"]),
-      row["passed"] ? "✓" : "✗",
+      yesOrNo(row["passed"]),
+      yesOrNo(row["runs"]),
     ]);
     const columns = [
       say("column.precision"),
@@ -165,6 +166,7 @@ export function modelPage(session) {
       say("column.cosine"),
       say("column.l2"),
       say("column.passed"),
+      say("column.runs"),
     ];
     fill(parity, el("h2", {}, say("model.parity")), table(say("model.parity"), columns, rows, new Set([2, 3])));
   }
@@ -195,6 +197,14 @@ export function modelPage(session) {
       : el("p", { class: "soft" }, say("model.no_reports"));
     fill(reports, el("h2", {}, say("model.reports")), shown);
   }
+}
+
+/**
+ * @param {boolean} value
+ * @returns {string}
+ */
+function yesOrNo(value) {
+  return say(value ? "app.yes" : "app.no");
 }
 
 /**

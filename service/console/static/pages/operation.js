@@ -5,22 +5,17 @@
 
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
-/** @import { Sample } from "../metrics.js" */
-import { lineChart } from "../charts.js";
-import { el, facts, fill, table } from "../dom.js";
+/** @import { Reading } from "../load.js" */
+/** @import { Distribution } from "../types.js" */
+import { el, fill, table } from "../dom.js";
 import { keysPanel } from "../keys.js";
-import { histogram, parseMetrics, total, valuesOf } from "../metrics.js";
+import { driftOf, loadOf } from "../load.js";
+import { parseMetrics } from "../metrics.js";
 import { alertOf, attempt, moment } from "../notices.js";
-import { plain, sum } from "../statistics.js";
 import { say } from "../strings.js";
 
 const EVERY_MS = 2000;
 const KEPT = 90; // seconds of the chart are twice as many
-const REQUESTS = "http_server_request_duration_seconds";
-const STAGES = "vultus_stage_duration_seconds";
-const RUNS = "vultus_inference_batch_size";
-
-/** @typedef {{ at: number, metrics: Map<string, Sample[]> }} Reading */
 
 /**
  * @param {Session} session
@@ -35,7 +30,17 @@ export function operationPage(session) {
   /** @type {number | undefined} */
   let timer;
   let left = false;
-  if (session.may("metrics")) read();
+  /** @type {Distribution | null} */
+  let calibrated = null;
+  if (session.may("metrics")) {
+    read();
+    session.api.json("GET", "v1/calibration").then(
+      (found) => {
+        calibrated = found.distribution;
+      },
+      () => {}, // without a calibration, the distributions are shown alone
+    );
+  }
   if (session.may("admin")) attempt(audit, () => showAudit(session, audit));
   return {
     element: el(
@@ -62,102 +67,13 @@ export function operationPage(session) {
         metrics: parseMetrics(await response.text()),
       });
       if (readings.length > KEPT) readings.shift();
-      fill(numbers, ...shown(readings));
-      fill(drift, ...distributions(/** @type {Reading} */ (readings.at(-1)).metrics));
+      fill(numbers, ...loadOf(readings));
+      fill(drift, ...driftOf(/** @type {Reading} */ (readings.at(-1)).metrics, calibrated));
     } catch (error) {
       fill(numbers, alertOf(error), el("p", { class: "soft" }, say("operation.paused")));
     }
     if (!left) timer = setTimeout(read, EVERY_MS);
   }
-}
-
-/**
- * @param {ReadonlyArray<Reading>} readings
- * @returns {HTMLElement[]}
- */
-function shown(readings) {
-  const now = /** @type {Reading} */ (readings.at(-1));
-  const before = readings.at(-6) ?? /** @type {Reading} */ (readings[0]);
-  const seconds = now.at - before.at;
-  /** @param {string} name @param {Record<string, string>} [labels] */
-  const since = (name, labels) => total(now.metrics, name, labels) - total(before.metrics, name, labels);
-  /** @param {string} name @param {Record<string, string>} labels @param {number} [factor] */
-  const mean = (name, labels, factor = 1) => {
-    const count = since(`${name}_count`, labels) || total(now.metrics, `${name}_count`, labels);
-    const whole = since(`${name}_count`, labels)
-      ? since(`${name}_sum`, labels)
-      : total(now.metrics, `${name}_sum`, labels);
-    return count ? plain((whole / count) * factor) : say("operation.none");
-  };
-  const stages = valuesOf(now.metrics, `${STAGES}_count`, "stage").map(
-    (stage) => `${stage} ${mean(STAGES, { stage }, 1000)}`,
-  );
-  const batches = valuesOf(now.metrics, `${RUNS}_count`, "model").map((model) => `${model} ${mean(RUNS, { model })}`);
-  const values = facts([
-    [say("operation.rate"), seconds ? plain(since(`${REQUESTS}_count`) / seconds) : say("operation.none")],
-    [say("operation.latency"), stages.join(", ") || say("operation.none")],
-    [say("operation.batch"), batches.join(", ") || say("operation.none")],
-    [say("operation.queue"), total(now.metrics, "vultus_queue_length")],
-    [say("operation.refusals"), seconds ? plain(since("vultus_refusals_total") / seconds) : say("operation.none")],
-    [say("operation.memory"), `${plain(total(now.metrics, "process_resident_memory_bytes") / 1e6)} MB`],
-  ]);
-  const rates = readings.slice(1).map((reading, at) => {
-    const earlier = /** @type {Reading} */ (readings[at]);
-    const count = total(reading.metrics, `${REQUESTS}_count`) - total(earlier.metrics, `${REQUESTS}_count`);
-    return { x: reading.at - now.at, y: count / (reading.at - earlier.at) };
-  });
-  if (rates.length < 2) return [values];
-  const series = [
-    {
-      label: "",
-      x: rates.map((rate) => rate.x),
-      y: rates.map((rate) => rate.y),
-    },
-  ];
-  return [
-    values,
-    lineChart({
-      title: say("operation.rate"),
-      xLabel: "s",
-      yLabel: "",
-      series,
-    }),
-  ];
-}
-
-/**
- * @param {Map<string, Sample[]>} metrics
- * @returns {HTMLElement[]}
- */
-function distributions(metrics) {
-  const charts = [
-    {
-      title: say("operation.similarities"),
-      name: "vultus_similarity",
-      label: say("chart.similarity"),
-    },
-    {
-      title: say("column.quality"),
-      name: "vultus_face_quality",
-      label: say("column.quality"),
-    },
-  ].flatMap(({ title, name, label }) => {
-    const { ends, counts } = histogram(metrics, name);
-    const all = sum(counts);
-    if (!all) return [];
-    const finite = ends
-      .map((end, at) => ({ end, share: (counts[at] ?? 0) / all }))
-      .filter(({ end }) => Number.isFinite(end));
-    const series = [
-      {
-        label: "",
-        x: finite.map(({ end }) => end),
-        y: finite.map(({ share }) => share),
-      },
-    ];
-    return [lineChart({ title, xLabel: label, yLabel: "", series })];
-  });
-  return charts.length ? [el("h2", {}, say("operation.drift")), ...charts] : [];
 }
 
 /**
@@ -181,7 +97,7 @@ async function showAudit(session, place, earlier = []) {
     record["count"] ?? "",
   ]);
   const columns = [
-    say("column.what"),
+    say("column.number"),
     say("column.time"),
     say("column.action"),
     say("column.gallery"),
