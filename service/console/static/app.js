@@ -63,6 +63,7 @@ document.body.prepend(
 
 session.changed = () => show();
 window.addEventListener("hashchange", () => show());
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault()); // else a photo beside its place replaces the page
 window.addEventListener("pagehide", () => shown?.page.leave());
 fill(main, el("p", {}, say("app.wait")));
 session.begin().catch((error) => fill(main, alertOf(error)));

@@ -7,7 +7,7 @@
 /** @import { Found } from "./files.js" */
 import { galleryPath } from "./api.js";
 import { el, field, fill } from "./dom.js";
-import { chosenFiles, someAtOnce, takeDrops } from "./files.js";
+import { fileButton, someAtOnce, takeDrops } from "./files.js";
 import { say } from "./strings.js";
 
 const AT_ONCE = 4;
@@ -37,22 +37,12 @@ export function enrolPanel(session, gallery, changed) {
   let isRunning = false;
   let [all, done, refused] = [0, 0, 0];
 
-  const files = el("input", {
-    type: "file",
-    accept: "image/*",
-    multiple: true,
-  });
-  const folder = el("input", { type: "file", webkitdirectory: true });
-  for (const input of [files, folder]) {
-    input.addEventListener("change", () => {
-      take(chosenFiles(input.files).filter(({ file }) => !file.name.startsWith(".")));
-      input.value = "";
-    });
-  }
+  const files = fileButton(say("enrol.files"), { accept: "image/*", multiple: true }, take);
+  const folder = fileButton(say("enrol.folder"), { webkitdirectory: true }, take);
   const drop = el(
     "div",
     { class: "drop" },
-    el("div", { class: "row" }, field(say("enrol.files"), files), field(say("enrol.folder"), folder)),
+    el("div", { class: "row middle" }, files, folder),
     el("p", { class: "soft" }, say("enrol.drop")),
   );
   takeDrops(drop, take);

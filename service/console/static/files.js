@@ -3,7 +3,26 @@
  * @module
  */
 
+import { el } from "./dom.js";
+
 /** @typedef {{ file: File, folder: string | null }} Found */
+
+/**
+ * Return a button that lets people choose files.
+ * @param {string} text
+ * @param {Record<string, unknown>} attributes Those of the input.
+ * @param {(found: Found[]) => void} take Called with the chosen files, without hidden ones.
+ * @returns {HTMLElement}
+ */
+export function fileButton(text, attributes, take) {
+  const input = el("input", { type: "file", class: "unseen", ...attributes });
+  input.addEventListener("change", () => {
+    const found = chosenFiles(input.files).filter(({ file }) => !file.name.startsWith("."));
+    input.value = "";
+    if (found.length) take(found);
+  });
+  return el("label", { class: "button" }, text, input);
+}
 
 /**
  * Return the files of a drop with the names of their folders, in folders of folders too.
@@ -17,18 +36,6 @@ export async function droppedFiles(transfer) {
   const found = [];
   for (const entry of entries) if (entry) await walk(entry, null, found);
   return found;
-}
-
-/**
- * Return the files of an input, with the names of their folders if a folder was chosen.
- * @param {FileList | null} files
- * @returns {Found[]}
- */
-export function chosenFiles(files) {
-  return [...(files ?? [])].map((file) => ({
-    file,
-    folder: file.webkitRelativePath.split("/").at(-2) ?? null,
-  }));
 }
 
 /**
@@ -86,4 +93,16 @@ async function walk(entry, folder, found) {
     if (entries.length === 0) return;
     for (const inner of entries) await walk(inner, entry.name, found);
   }
+}
+
+/**
+ * Return the files of an input, with the names of their folders if a folder was chosen.
+ * @param {FileList | null} files
+ * @returns {Found[]}
+ */
+function chosenFiles(files) {
+  return [...(files ?? [])].map((file) => ({
+    file,
+    folder: file.webkitRelativePath.split("/").at(-2) ?? null,
+  }));
 }

@@ -7,7 +7,7 @@
 /** @import { Session } from "./session.js" */
 import { takePhoto } from "./camera.js";
 import { el, fill } from "./dom.js";
-import { chosenFiles, takeDrops } from "./files.js";
+import { fileButton, takeDrops } from "./files.js";
 import { attempt } from "./notices.js";
 import { Picture } from "./picture.js";
 import { has, say } from "./strings.js";
@@ -24,6 +24,8 @@ export class Side {
 
   /** @type {Session} */
   #session;
+  /** @type {string} */
+  #name;
   /** @type {Picture | null} */
   #picture = null;
   /** @type {(Face | EmbeddedFace)[]} */
@@ -42,14 +44,9 @@ export class Side {
    */
   constructor(session, name) {
     this.#session = session;
-    const input = el("input", {
-      type: "file",
-      accept: "image/*",
-      "aria-label": `${say("photo.choose")} ${name}`,
-    });
-    input.addEventListener("change", () => {
-      const [found] = chosenFiles(input.files);
-      input.value = "";
+    this.#name = name;
+    const label = `${say("photo.choose")} ${name}`;
+    const choose = fileButton(say("photo.choose"), { accept: "image/*", "aria-label": label }, ([found]) => {
       if (found) this.set(found.file);
     });
     const camera = el("button", { type: "button" }, say("photo.camera"));
@@ -65,7 +62,7 @@ export class Side {
         role: "group",
         "aria-label": say("photo.group", { side: name }),
       },
-      el("div", { class: "row" }, input, camera, this.#remove),
+      el("div", { class: "row middle" }, choose, camera, this.#remove),
       el("p", { class: "soft" }, say("photo.hint")),
       this.#photo,
     );
@@ -75,6 +72,7 @@ export class Side {
     drop.addEventListener("paste", (event) => {
       const pasted = event.clipboardData?.files[0];
       if (pasted) this.set(pasted);
+      event.stopPropagation(); // the page takes what is pasted elsewhere
     });
     this.element = el(
       "section",
@@ -164,7 +162,7 @@ export class Side {
     const radios = this.#faces.map((face, at) => {
       const radio = el("input", {
         type: "radio",
-        name: `face-${this.element.dataset["name"] ?? ""}`,
+        name: `face-${this.#name}`,
         checked: at === this.#chosen,
       });
       radio.addEventListener("change", () => this.#choose(at));

@@ -4,10 +4,11 @@
  */
 
 /** @import { Gallery, Identification, IdentifiedFace } from "../types.js" */
+/** @import { Found } from "../files.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
 import { el, field, fill, table } from "../dom.js";
-import { chosenFiles, someAtOnce, takeDrops } from "../files.js";
+import { fileButton, someAtOnce, takeDrops } from "../files.js";
 import { alertOf, attempt } from "../notices.js";
 import { Picture } from "../picture.js";
 import { reasonsOf } from "../side.js";
@@ -38,18 +39,9 @@ export function identifyPage(session) {
   let photos = [];
   let running = new AbortController();
 
-  const input = el("input", {
-    type: "file",
-    accept: "image/*",
-    multiple: true,
-    "aria-label": say("identify.photos"),
-  });
-  input.addEventListener("change", () => {
-    add(chosenFiles(input.files).map(({ file }) => file));
-    input.value = "";
-  });
-  const drop = el("div", { class: "drop" }, input, el("p", { class: "soft" }, say("identify.drop")));
-  takeDrops(drop, (found) => add(found.map(({ file }) => file)));
+  const choose = fileButton(say("identify.photos"), { accept: "image/*", multiple: true }, take);
+  const drop = el("div", { class: "drop" }, choose, el("p", { class: "soft" }, say("identify.drop")));
+  takeDrops(drop, take);
   unique.addEventListener("change", again);
   k.addEventListener("change", again);
   attempt(status, listGalleries);
@@ -96,9 +88,9 @@ export function identifyPage(session) {
     return [...choices.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
   }
 
-  /** @param {File[]} files */
-  function add(files) {
-    const added = files.map((file) => {
+  /** @param {Found[]} found */
+  function take(found) {
+    const added = found.map(({ file }) => {
       const photo = { file, picture: new Picture(file), place: el("div") };
       cards.append(el("article", { class: "card" }, el("h2", {}, file.name), photo.picture.element, photo.place));
       return photo;

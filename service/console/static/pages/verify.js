@@ -32,6 +32,7 @@ export function verifyPage(session) {
   let running = new AbortController();
 
   for (const side of [probe, reference]) side.changed = compare;
+  document.addEventListener("paste", paste);
   session.api
     .json("GET", "v1/calibration")
     .then((found) => {
@@ -59,10 +60,17 @@ export function verifyPage(session) {
       outcome,
     ),
     leave: () => {
+      document.removeEventListener("paste", paste);
       running.abort();
       for (const side of [probe, reference]) side.clear(false);
     },
   };
+
+  /** @param {ClipboardEvent} event */
+  function paste(event) {
+    const pasted = event.clipboardData?.files[0];
+    if (pasted) (probe.file && !reference.file ? reference : probe).set(pasted);
+  }
 
   async function compare() {
     running.abort();
