@@ -64,6 +64,9 @@ VultusError                  base of the tree in `models.errors`, which continue
 │   ├── BackupDamaged
 │   ├── ErasuresDamaged
 │   └── RestoreRefused
+├── ReportError              a kept report cannot be read
+│   ├── ReportUnknown
+│   └── ReportDamaged
 ├── TakeoverFailed           what another product has cannot be taken over
 └── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
@@ -470,6 +473,22 @@ class RestoreRefused(BackupError):
     code = "restore_refused"
 
 
+class ReportError(VultusError):
+    """A kept report cannot be read."""
+
+
+class ReportUnknown(ReportError):
+    """No kept report has this name."""
+
+    code = "report_unknown"
+
+
+class ReportDamaged(ReportError):
+    """The file of the report is not one that a command has kept."""
+
+    code = "report_damaged"
+
+
 class TakeoverFailed(VultusError):
     """What another product has cannot be read."""
 
@@ -704,6 +723,8 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     BackupInProgress: 409,
     BackupUnfit: 409,
     ErasuresDamaged: 500,
+    ReportUnknown: 404,
+    ReportDamaged: 500,
     GalleryUnknown: 404,
     SubjectUnknown: 404,
     TemplateUnknown: 404,

@@ -651,6 +651,11 @@ class Settings(BaseSettings):
         return self.data_dir / "comparisons"
 
     @property
+    def reports_dir(self) -> Path:
+        """Directory of the reports that commands keep and the service shows."""
+        return self.data_dir / "reports"
+
+    @property
     def security_dir(self) -> Path:
         """Directory of the keys and the audit log."""
         return self.security.directory or self.data_dir / "security"

@@ -13,7 +13,7 @@ from models.evaluation.acquire.pictures import FaceTable
 from models.evaluation.calibrate.calibrating import calibrate as measure
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.calibration import describe_calibration
-from models.evaluation.reports.document import Evaluation
+from models.evaluation.reports.document import Evaluation, NamingNote
 from models.evaluation.reports.sections import add_acquisition, add_duplicates, add_reading
 from models.evaluation.sets.copies import without_copies
 from models.evaluation.sets.user_pictures import PictureSet, read_set
@@ -78,7 +78,7 @@ def _report(calibration: Calibration, acquired: FaceTable, pictures: PictureSet,
     add_acquisition(evaluation, acquired.names, acquired.failures)
     add_duplicates(evaluation, acquired.names, acquired.contents, pictures.subjects)
     add_reading(evaluation, pictures, acquired.found)
-    evaluation.notes.append(f"Written to {path}.")
+    evaluation.notes.append(NamingNote(f"Written to {path}."))
     if calibration.lenient_default:
         evaluation.notes.append(f"{calibration.lenient_default}. More pictures of more people support stricter points.")
     return evaluation

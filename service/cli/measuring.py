@@ -24,7 +24,9 @@ from models.photo_folders.formats import has_photo_suffix
 from models.runtime.session import Precision
 from models.serving.load import load_models
 from models.text import printable
+from service.cli.kept_reports import NoKeepOption, keep
 from service.cli.output import out, progress_bars, say
+from service.reports.names import ReportKind
 from service.settings import load_settings
 from service.startup import chosen_models
 from service.version import VERSION
@@ -87,7 +89,7 @@ def measured(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None
         with evaluated_model(**choice) as model:
             return command(model, **arguments)
 
-    return _command(command, measure)
+    return _command(command, measure, "evaluation")
 
 
 def measured_in_all_precisions(command: Callable[..., Sequence[Evaluation]]) -> Callable[..., None]:
@@ -105,14 +107,21 @@ def measured_in_all_precisions(command: Callable[..., Sequence[Evaluation]]) -> 
         with closing(_in_all_precisions(choice)) as models:
             return command(models, **arguments)
 
-    return _command(command, measure)
+    return _command(command, measure, "calibration")
 
 
 def _command(
     command: Callable[..., Sequence[Evaluation]],
     measure: Callable[[dict[str, Any], dict[str, Any]], Sequence[Evaluation]],
+    kind: ReportKind,
 ) -> Callable[..., None]:
-    """Return the function for Typer; `measure` gets the choice of the model and the specific options."""
+    """Return the function for Typer; `measure` gets the choice of the model and the specific options.
+
+    Args:
+        command: The command.
+        measure: Runs it.
+        kind: Kind of its report, which is kept.
+    """
 
     def run(**options: Any) -> None:
         arguments = {name: value for name, value in options.items() if name not in shared}
@@ -123,7 +132,10 @@ def _command(
             if output is not None:
                 refuse_input(output, inputs)
         choice = {name: options[name] for name in ("model", "engine", "precision", "max_missing", "no_cache")}
-        _report(measure(choice, arguments), html, json_file)
+        evaluations = measure(choice, arguments)
+        if not options["no_keep"]:
+            keep(kind, evaluations)
+        _report(evaluations, html, json_file)
 
     shared = inspect.signature(_shared_options).parameters
     _, *specific = inspect.signature(command).parameters.values()
@@ -142,6 +154,7 @@ def _shared_options(
     no_cache: NoCacheOption = False,
     html: HtmlOption = None,
     json_file: JsonFileOption = None,
+    no_keep: NoKeepOption = False,
 ) -> None:
     """Declare the options that all measuring commands share."""
 

@@ -14,7 +14,7 @@ from service.settings import Settings
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LOW_BYTES = 2**30
-_PERSONAL = ("evaluations",)  # directories of the data directory with embeddings of people, beside the galleries
+_PERSONAL = ("evaluations", "reports")  # directories of the data directory with embeddings, and error rates, of people
 _ENCRYPTED = "CRYPT-"  # beginning of the ids of dm-crypt
 
 

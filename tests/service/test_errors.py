@@ -28,7 +28,7 @@ SERVER_ERRORS = {
     *(core.InferenceFailed, core.EngineStopped, core.DeadlineExceeded),
     *(errors.TooManyConnections, errors.AuditStopped, errors.AuditUnfit),
     *(errors.NotReady, errors.StorageFull, errors.StoreBusy, errors.StoreFailed),
-    *(errors.ErasuresDamaged, errors.DataKeysUnfit),
+    *(errors.ErasuresDamaged, errors.DataKeysUnfit, errors.ReportDamaged),
 }
 
 

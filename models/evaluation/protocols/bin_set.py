@@ -61,7 +61,7 @@ def evaluate_bin(model: EvaluatedModel, path: Path) -> Evaluation:
     rows = [(float(limit), float(true), float(false)) for limit, true, false in zip(*rates, strict=True)]
     columns = ("squared distance", "mated", "non-mated")
     title = "Proportion of pairs accepted below a squared distance, mean over the folds"
-    evaluation.tables.append(Table("folded_rates", title, columns, [*rows], detail=True))
+    evaluation.tables.append(Table("folded_rates", title, columns, [*rows], detail=True, anonymous=True))
     add_acquisition(evaluation, faces.names, faces.failures)
     indices = np.arange(len(faces.names), dtype=np.int32)
     similarity = np.where(acquired, 1 - distance / 2, np.nan).astype(np.float32)

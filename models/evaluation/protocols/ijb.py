@@ -149,7 +149,9 @@ def add_verification(
     ]
     rows = [(point.target, point.tar, point.far) for point in read]
     note = "The ROC point whose FAR is nearest to the target, as in the official code. Its FAR may be higher."
-    evaluation.tables.append(Table("tar_at_far", "TAR at FAR", ("target FAR", "TAR", "measured FAR"), [*rows], note))
+    evaluation.tables.append(
+        Table("tar_at_far", "TAR at FAR", ("target FAR", "TAR", "measured FAR"), [*rows], note, anonymous=True)
+    )
     similarity = scores if completed is None else np.where(completed, scores, np.float32(np.nan))
     pairs = listed_pairs(similarity, mated, first.astype(np.int32), second.astype(np.int32))
     add_error_rates(evaluation, pairs, evaluation.title)
@@ -203,7 +205,7 @@ def add_identification(
         "at rank 1 with a similarity at or above the threshold."
     )
     columns = ("gallery", "FPIR", "TPIR", "threshold", "false positives")
-    evaluation.tables.append(Table("tpir_at_fpir", "TPIR at FPIR", columns, [*rows], note))
+    evaluation.tables.append(Table("tpir_at_fpir", "TPIR at FPIR", columns, [*rows], note, anonymous=True))
 
 
 def _title(name: IjbName) -> str:

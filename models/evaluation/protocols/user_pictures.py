@@ -14,7 +14,7 @@ from models.evaluation.metrics.pair_scores import Floats, Indices, PairScores, l
 from models.evaluation.metrics.sampling import sample_pairs
 from models.evaluation.model import EvaluatedModel
 from models.evaluation.reports.cohorts import add_cohorts
-from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+from models.evaluation.reports.document import Chart, Evaluation, Figure, NamingNote, Series, Table
 from models.evaluation.reports.sections import (
     add_acquisition,
     add_discard,
@@ -160,7 +160,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
         "failed to enrol, is a miss; a non-mated probe without a face has no candidate."
     )
     columns = ("FPIR", "threshold", "false positives", "FNIR", "TPIR")
-    evaluation.tables.append(Table("rates", "Open-set identification", columns, [*rows], note))
+    evaluation.tables.append(Table("rates", "Open-set identification", columns, [*rows], note, anonymous=True))
     evaluation.charts += _search_curve(found)
     add_duplicates(
         evaluation,
@@ -170,7 +170,7 @@ def evaluate_search(model: EvaluatedModel, gallery: PictureSet, probes: PictureS
     )
     add_reading(evaluation, gallery, enrolled.found)
     add_reading(evaluation, probes, probed.found)
-    evaluation.notes += remarks_on_strangers(gallery, probes)
+    evaluation.notes += map(NamingNote, remarks_on_strangers(gallery, probes))
     return evaluation
 
 

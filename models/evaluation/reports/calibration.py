@@ -87,4 +87,4 @@ def _quality(kinds: dict[str, dict[str, Any]]) -> Table:
     members = ("spearman", "spearman_least", "fnmr", "fnmr_with_a_fifth_discarded", "errors")
     rows = [(kind, *(found[member] for member in members)) for kind, found in kinds.items()]
     note = "Each row after the first adds the same pairs with degraded probes. Each subject has one pair of each kind."
-    return Table("quality", "Validation of quality", columns, [*rows], note)
+    return Table("quality", "Validation of quality", columns, [*rows], note, anonymous=True)

@@ -42,7 +42,9 @@ def add_cohorts(
             f"of all pairs is {point.rate:g}. FMR and FNMR are over completed comparisons; FTA is the rate of "
             f"failures to acquire a face. {how}"
         )
-        evaluation.tables.append(Table(f"cohort_{attribute}", f"Error rates by {attribute}", columns, rows, note))
+        evaluation.tables.append(
+            Table(f"cohort_{attribute}", f"Error rates by {attribute}", columns, rows, note, anonymous=True)
+        )
 
 
 def _within(pairs: PairScores, faces: FaceTable, inside: NDArray[np.bool_]) -> PairScores | None:

@@ -1,11 +1,17 @@
 """The document of an evaluation, in one format for the terminal, JSON and the HTML report."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from models.calibration import OperatingPoint
 
 Cell = str | int | float | None
+
+
+class NamingNote(str):
+    """A sentence for users that may name people, files or places."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Table:
         rows: Cells by row; numbers are not rounded.
         note: Explanation that a reader needs.
         detail: Whether the terminal leaves the table out.
+        anonymous: Whether no row names people or files, so that the table may be kept.
     """
 
     name: str
@@ -42,6 +49,7 @@ class Table:
     rows: list[tuple[Cell, ...]]
     note: str = ""
     detail: bool = False
+    anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,14 @@ class Evaluation:
     charts: list[Chart] = field(default_factory=list)
     points: list[OperatingPoint] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def without_names(self) -> "Evaluation":
+        """Return the evaluation without tables and sentences that may name people or files."""
+        return replace(
+            self,
+            tables=[table for table in self.tables if table.anonymous],
+            notes=[note for note in self.notes if not isinstance(note, NamingNote)],
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the evaluation as a dictionary of JSON-serialisable values."""

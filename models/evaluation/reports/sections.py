@@ -13,7 +13,7 @@ from models.evaluation.metrics.operating_points import operating_points, unsuppo
 from models.evaluation.metrics.pair_scores import PairScores
 from models.evaluation.metrics.verification import FoldAccuracy
 from models.evaluation.reports.charts import error_charts, histogram_chart
-from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+from models.evaluation.reports.document import Chart, Evaluation, Figure, NamingNote, Series, Table
 from models.evaluation.sets.user_pictures import PictureSet
 from models.photo_folders import listed
 
@@ -67,10 +67,10 @@ def add_reading(evaluation: Evaluation, pictures: PictureSet, found: NDArray[np.
         pictures: The pictures as read.
         found: (N,) bool, whether a picture has a face.
     """
-    evaluation.notes += pictures.notes
+    evaluation.notes += map(NamingNote, pictures.notes)
     if unused := pictures.without(pictures.where(found).subjects):
         number = f"{len(unused):,} subjects" if len(unused) > 1 else "1 subject"
-        evaluation.notes.append(f"{number} gave no face: {listed(unused)}")
+        evaluation.notes.append(NamingNote(f"{number} gave no face: {listed(unused)}"))
 
 
 def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:
@@ -85,7 +85,7 @@ def add_accuracy(evaluation: Evaluation, accuracy: FoldAccuracy) -> None:
         for fold, (share, threshold) in enumerate(zip(accuracy.folds, accuracy.thresholds, strict=True), start=1)
     ]
     columns = ("fold", "accuracy", "best squared distance on the other folds")
-    evaluation.tables.append(Table("folds", "Accuracy by fold", columns, [*rows], detail=True))
+    evaluation.tables.append(Table("folds", "Accuracy by fold", columns, [*rows], detail=True, anonymous=True))
 
 
 def add_error_rates(evaluation: Evaluation, pairs: PairScores, measured_on: str) -> list[OperatingPoint]:
@@ -121,7 +121,8 @@ def points_table(points: Sequence[OperatingPoint], note: str, default: str | Non
         for point in points
     ]
     columns = ("point", "threshold", "threshold 95 %", "false matches", "FMR 95 %", "FNMR", "FNMR 95 %")
-    return Table("points", "Operating points", columns, [*rows], f"{note} FMR and FNMR are over completed comparisons.")
+    note = f"{note} FMR and FNMR are over completed comparisons."
+    return Table("points", "Operating points", columns, [*rows], note, anonymous=True)
 
 
 def weighting_table(points: Sequence[OperatingPoint]) -> Table:
@@ -143,7 +144,7 @@ def weighting_table(points: Sequence[OperatingPoint]) -> Table:
         "counts the same. GFAR and GFRR are over attempted comparisons: one with a face that was not acquired is "
         "rejected."
     )
-    return Table("weighting", "Weight of the subjects, and failures to acquire", columns, [*rows], note)
+    return Table("weighting", "Weight of the subjects, and failures to acquire", columns, [*rows], note, anonymous=True)
 
 
 def _incomplete_figures(pairs: PairScores) -> list[Figure]:

@@ -21,6 +21,7 @@ from service.api.routes import (
     keys,
     metrics,
     parity,
+    reports,
     subjects,
     verify,
 )
@@ -40,6 +41,7 @@ ROUTERS = (
     access.router,
     calibration.router,
     parity.router,
+    reports.router,
     health.router,
     docs.router,
     metrics.router,

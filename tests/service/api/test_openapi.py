@@ -89,6 +89,8 @@ OPERATIONS = [
     ("/v1/access", "GET"),
     ("/v1/calibration", "GET"),
     ("/v1/parity", "GET"),
+    ("/v1/reports", "GET"),
+    ("/v1/reports/{name}", "GET"),
     ("/healthz", "GET"),
     ("/livez", "GET"),
     ("/startupz", "GET"),

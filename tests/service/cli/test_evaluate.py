@@ -83,6 +83,41 @@ def test_the_requested_engine_and_precision_are_measured(people: Path, tmp_path:
         assert (evaluation["conditions"]["engine"], evaluation["conditions"]["precision"]) == (engine, precision)
 
 
+def kept(data_dir: Path) -> list[Path]:
+    """Return the kept reports, oldest first."""
+    return sorted((data_dir / "reports").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_the_report_is_kept_without_names_of_people_and_files(people: Path, data_dir: Path, tmp_path: Path) -> None:
+    cohorts = tmp_path / "cohorts.csv"
+    cohorts.write_text("image,light\n" + "".join(f"person {n}/dark.png,dark\n" for n in range(6)))
+    content = tmp_path / "all.json"
+    run("evaluate", "pictures", people, "--cohorts", cohorts, "--json", content)
+    run("evaluate", "search", people, people)
+    first, second = map(Path.read_text, kept(data_dir))
+    assert "person 0" in content.read_text()
+    for text in (first, second):
+        assert not re.search(r"person|empty\.png|original|dark\.png", text)
+    (whole,), (left,) = json.loads(content.read_text())["evaluations"], json.loads(first)["evaluations"]
+    assert [chart["name"] for chart in left["charts"]] == [chart["name"] for chart in whole["charts"]]
+    assert left["figures"] == whole["figures"]
+    tables = [{table["name"] for table in evaluation["tables"]} for evaluation in (whole, left)]
+    assert tables[0] - tables[1] >= {"failures", "closest_non_mated", "farthest_mated"}
+    assert {"points", "weighting"} <= tables[1]
+    assert all(path.name.startswith("evaluation-people-2") for path in kept(data_dir)[:1])
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in kept(data_dir))
+
+
+def test_no_report_is_kept_on_request_or_where_it_cannot_be(people: Path, data_dir: Path) -> None:
+    run("evaluate", "pictures", people, "--no-keep")
+    assert not (data_dir / "reports").exists()
+    (data_dir / "reports").write_text("in the way")
+    done = CliRunner().invoke(app, ["evaluate", "pictures", str(people), "--json", "-"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["evaluations"]
+    assert re.search(r"the report was not kept: .+reports cannot be written: File exists", done.stderr)
+
+
 def test_no_cache_writes_no_embeddings(people: Path, data_dir: Path) -> None:
     run("evaluate", "pictures", people, "--no-cache", "--pairs", "10", "--seed", "4")
     assert not (data_dir / "evaluations").exists()
@@ -211,7 +246,6 @@ def with_fake_models(monkeypatch: pytest.MonkeyPatch, default: Precision) -> lis
     return requested
 
 
-@pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize(
     ("default", "options", "requested", "measured"),
     [
@@ -226,6 +260,7 @@ def test_calibrate_measures_every_precision_of_the_default_and_otherwise_the_nam
     options: tuple[str, ...],
     requested: list[str],
     measured: list[str],
+    data_dir: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -235,6 +270,9 @@ def test_calibrate_measures_every_precision_of_the_default_and_otherwise_the_nam
     path = tmp_path / "c.json"
     out = run("calibrate", write_people(tmp_path / "people", 40, 2), "--out", path, *options)
     assert asked == requested
+    (report,) = kept(data_dir)
+    assert report.name.startswith("calibration-fake-2")
+    assert str(tmp_path) not in report.read_text()  # not even where the calibration was written
     found = read_calibrations(path, models_by_color().contract_id)
     assert [calibration.conditions["precision"] for calibration in found] == measured
     assert out.count("Calibration of") == len(measured)
