@@ -14,7 +14,7 @@ from service.storage.disk_errors import translated_errors
 from service.times import written_time
 
 MAX_BYTES = 16 * 2**20
-"""Maximum size of a report; those of LFW have some 100 kB."""
+"""Maximum size of a report; that of LFW View 2 has 30 kB."""
 
 _HEAD_BYTES = 8192  # of the first line, which has a title of 200 characters
 _STORE = "the directory of reports"
