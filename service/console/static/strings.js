@@ -99,7 +99,8 @@ const english = {
   "identify.rejected": "not searched for",
   "identify.no_faces": "no face",
   "identify.candidates": "Candidates of {face}",
-  "identify.nearest": "Of {count} templates, a stranger is named with at most {rate} for each face.",
+  "identify.nearest":
+    "Threshold {threshold}. Templates searched: {count}. A stranger's face is given a name in at most {rate} of the searches.",
   "identify.clear": "Remove all",
   "identify.first": "Choose a gallery first.",
 
@@ -144,7 +145,7 @@ const english = {
   "galleries.retain": "Erase templates after days (0: never)",
   "galleries.make": "Make the gallery",
   "galleries.open": "Open {name}",
-  "galleries.facts": "{subjects} subjects, {templates} templates; index {index}, serving {serving}",
+  "galleries.facts": "Subjects: {subjects}, templates: {templates}; index: {index}, serving: {serving}",
   "galleries.check": "Check consistency",
   "galleries.checked_good": "Index and store agree: {count} templates.",
   "galleries.export": "Export",

@@ -58,6 +58,7 @@
 
 /** @typedef {{ subject: string, template_count: number, metadata: object, created: string, expires: string | null }} Subject */
 /** @typedef {{ template: number, quality: number | null, created: string, crop: boolean, expires: string | null }} Template */
+/** @typedef {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} Receipt */
 /** @typedef {{ mated: number[], non_mated: number[] }} Distribution */
 
 /**

@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @import { Gallery, Subject } from "../types.js" */
+/** @import { Gallery, Receipt, Subject } from "../types.js" */
 /** @import { Found } from "../files.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
@@ -143,26 +143,32 @@ export function galleriesPage(session) {
         }),
       );
     };
+    const listed = subjectList(session, name, (chosen) => {
+      const panel = subjectPanel(session, name, chosen, changed, () => fill(subject));
+      leaving.push(panel.leave);
+      fill(subject, panel.element);
+      panel.element.querySelector("h3")?.focus();
+    });
     const changed = async () => {
       await attempt(said, refresh);
       await attempt(status, listGalleries);
+      await listed.read();
+    };
+    /** @param {Receipt} receipt */
+    const erased = async (receipt) => {
+      close();
+      await attempt(status, listGalleries);
+      status.append(receiptOf(receipt));
     };
     if (!(await attempt(said, refresh))) return;
-    fill(actions, ...galleryActions(session, name, said, () => gallery?.subject_count ?? 0, changed, close));
+    fill(actions, ...galleryActions(session, name, said, () => gallery?.subject_count ?? 0, changed, erased));
     if (session.may("enrol")) {
       const enrol = enrolPanel(session, name, changed);
       leaving.push(enrol.leave);
       actions.after(enrol.element);
     }
-    fill(
-      subjects,
-      subjectList(session, name, (chosen) => {
-        const panel = subjectPanel(session, name, chosen, changed, () => fill(subject));
-        leaving.push(panel.leave);
-        fill(subject, panel.element);
-        panel.element.querySelector("h3")?.focus();
-      }),
-    );
+    fill(subjects, listed.element);
+    await listed.read();
   }
 }
 
@@ -172,10 +178,10 @@ export function galleriesPage(session) {
  * @param {HTMLElement} said
  * @param {() => number} subjects
  * @param {() => Promise<void>} changed
- * @param {() => void} close
+ * @param {(receipt: Receipt) => Promise<void>} erased
  * @returns {HTMLElement[]}
  */
-function galleryActions(session, name, said, subjects, changed, close) {
+function galleryActions(session, name, said, subjects, changed, erased) {
   /** @param {string} text @param {() => Promise<void>} work @param {string} [kind] */
   const action = (text, work, kind = "") => {
     const button = el("button", { type: "button", class: kind }, text);
@@ -249,10 +255,7 @@ function galleryActions(session, name, said, subjects, changed, close) {
             count: subjects(),
           });
           if (!(await confirm(question, say("galleries.erase"), name))) return;
-          const receipt = await session.api.json("DELETE", galleryPath(name));
-          close();
-          await changed();
-          fill(said, receiptOf(receipt));
+          await erased(await session.api.json("DELETE", galleryPath(name)));
         },
         "danger",
       ),
@@ -265,7 +268,7 @@ function galleryActions(session, name, said, subjects, changed, close) {
  * @param {Session} session
  * @param {string} name
  * @param {(subject: string) => void} open
- * @returns {HTMLElement}
+ * @returns {{ element: HTMLElement, read: () => Promise<unknown> }}
  */
 function subjectList(session, name, open) {
   const search = el("input", { type: "search", autocomplete: "off" });
@@ -314,13 +317,12 @@ function subjectList(session, name, open) {
     event.preventDefault();
     read(true);
   });
-  read(true);
-  return el("div", {}, form, said, rows, more);
+  return { element: el("div", {}, form, said, rows, more), read: () => read(true) };
 }
 
 /**
  * Return the receipt of an erasure, which names nobody.
- * @param {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} receipt
+ * @param {Receipt} receipt
  * @returns {HTMLElement}
  */
 export function receiptOf(receipt) {

@@ -169,6 +169,7 @@ export function identifyPage(session) {
       fill(
         note,
         say("identify.nearest", {
+          threshold: found.operating_point.threshold.toFixed(3),
           count: plain(found.comparisons),
           rate: percent(found.fpir_bound),
         }),

@@ -68,7 +68,7 @@ export function modelPage(session) {
     const tuning = info.tuning
       ? say("model.tuned", {
           time: moment(info.tuning.measured_at),
-          machine: info.tuning.machine,
+          machine: info.tuning.machine.cpu,
         })
       : info.untuned_because;
     fill(
