@@ -5,6 +5,7 @@
 
 /** @import { EmbeddedFace, Face } from "./types.js" */
 /** @import { Session } from "./session.js" */
+import { stagesOf } from "./api.js";
 import { takePhoto } from "./camera.js";
 import { el, fill } from "./dom.js";
 import { fileButton, takeDrops } from "./files.js";
@@ -21,6 +22,9 @@ export class Side {
 
   /** Called when the photo or the compared face has changed. @type {() => void} */
   changed = () => {};
+
+  /** Milliseconds of the stages of the search for faces. @type {[stage: string, ms: number][]} */
+  stages = [];
 
   /** @type {Session} */
   #session;
@@ -100,7 +104,7 @@ export class Side {
    * @param {File} file
    */
   async set(file) {
-    this.clear(false);
+    this.clear();
     this.file = file;
     this.#remove.hidden = false;
     const picture = new Picture(file);
@@ -109,20 +113,18 @@ export class Side {
     const looking = this.#looking;
     const embeds = this.#session.may("embed");
     if (embeds || this.#session.may("detect")) {
-      fill(this.#status, el("p", {}, say("photo.looking")));
       const form = new FormData();
       form.append("images", file);
       await attempt(this.#status, async () => {
+        fill(this.#status, el("p", {}, say("photo.looking")));
         const path = embeds ? "v1/embed" : "v1/detect";
-        const found = await this.#session.api.json("POST", path, {
-          form,
-          signal: looking.signal,
-        });
-        const item = found.items[0];
+        const response = await this.#session.api.send("POST", path, { form, signal: looking.signal });
+        const item = (await response.json()).items[0];
+        this.stages = stagesOf(response);
         this.#size = item;
         this.#faces = item.faces;
         this.#chosen = largest(item.faces);
-        if (!item.faces.length) fill(this.#status, el("p", { class: "unsure" }, say("photo.none")));
+        fill(this.#status, item.faces.length ? null : el("p", { class: "unsure" }, say("photo.none")));
       });
       if (looking.signal.aborted) return;
       this.#show();
@@ -141,6 +143,7 @@ export class Side {
     this.#picture = null;
     this.file = null;
     this.#faces = [];
+    this.stages = [];
     this.#remove.hidden = true;
     for (const place of [this.#photo, this.#status, this.#choice]) fill(place);
     if (tell) this.changed();

@@ -88,7 +88,8 @@ export function verifyPage(session) {
       });
       /** @type {Verification} */
       const answer = await response.json();
-      show(answer, stagesOf(response), [answer.probe ?? probe.face, answer.reference ?? reference.face]);
+      const stages = [...probe.stages, ...reference.stages, ...stagesOf(response)];
+      show(answer, stages, [answer.probe ?? probe.face, answer.reference ?? reference.face]);
     });
   }
 
@@ -154,7 +155,7 @@ export function verifyPage(session) {
       ? similarityChart(calibration.distribution, decided, answer.similarity, say("verify.chart"))
       : null;
     const measuredOn = decided ? say("verify.measured_on", { set: decided.measured_on }) : answer.uncalibrated_because;
-    const times = facts(stages.map(([stage, ms]) => [stage, ms.toFixed(1)]));
+    const times = facts(summed(stages).map(([stage, ms]) => [stage, ms.toFixed(1)]));
     fill(
       outcome,
       card,
@@ -217,4 +218,16 @@ function verdictOf(decision) {
   if (decision === "match") return say("verify.match");
   if (decision === "no_match") return say("verify.no_match");
   return decision === null ? say("verify.no_decision") : say("verify.inconclusive");
+}
+
+/**
+ * Return the sum of the times of each stage.
+ * @param {[stage: string, ms: number][]} stages
+ * @returns {[stage: string, ms: number][]}
+ */
+function summed(stages) {
+  /** @type {Map<string, number>} */
+  const times = new Map();
+  for (const [stage, ms] of stages) times.set(stage, (times.get(stage) ?? 0) + ms);
+  return [...times];
 }
