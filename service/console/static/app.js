@@ -52,7 +52,7 @@ const session = new Session();
 const nav = el("nav", { "aria-label": say("app.pages") });
 const who = el("div", { class: "who" });
 const main = el("main", { id: "content", tabindex: "-1" });
-/** @type {{ id: string, page: Page } | null} */
+/** What is shown, and what the key might do when it was opened. @type {{ id: string, may: string, page: Page } | null} */
 let shown = null;
 
 document.body.prepend(
@@ -79,21 +79,17 @@ function show() {
   );
   fill(nav, el("ul", {}, ...links));
   fill(who, ...identity());
+  const may = JSON.stringify([session.access?.scopes, session.access?.galleries]);
+  if (shown !== null && chosen?.id === shown.id && may === shown.may) return;
+  shown?.page.leave();
+  shown = null;
   if (!session.access) {
-    if (shown === null)
-      fill(
-        main,
-        el(
-          "p",
-          {},
-          el("button", { type: "button", class: "main", onclick: () => session.ask(null) }, say("key.title")),
-        ),
-      );
+    const ask = el("button", { type: "button", class: "main", onclick: () => session.ask(null) }, say("key.title"));
+    fill(main, el("p", {}, ask));
+    document.title = "Vultus";
     return;
   }
-  if (chosen?.id === shown?.id && shown !== null) return;
-  shown?.page.leave();
-  shown = chosen ? { id: chosen.id, page: chosen.open(session) } : null;
+  shown = chosen ? { id: chosen.id, may, page: chosen.open(session) } : null;
   fill(main, shown?.page.element ?? el("p", {}, say("app.nothing")));
   document.title = chosen ? `${chosen.text} – Vultus` : "Vultus";
 }

@@ -196,6 +196,7 @@ export function subjectPanel(session, gallery, first, changed, close) {
       attempt(said, async () => {
         await expire("never");
         await read();
+        await changed();
       }),
     );
     set.append(never);

@@ -3,19 +3,20 @@
  * @module
  */
 
-/** @import { Gallery, Receipt, Subject } from "../types.js" */
-/** @import { Found } from "../files.js" */
+/** @import { Gallery, Subject } from "../types.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
 import { galleryPath } from "../api.js";
 import { el, field, fill, table } from "../dom.js";
 import { enrolPanel } from "../enrol.js";
-import { fileButton } from "../files.js";
 import { attempt, confirm, moment } from "../notices.js";
 import { say } from "../strings.js";
 import { subjectPanel } from "../subject.js";
 
 const PAGE = 50;
+const MOST = 1000; // of the API, in one page
+
+/** @typedef {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} Receipt */
 
 /**
  * @param {Session} session
@@ -50,7 +51,7 @@ export function galleriesPage(session) {
 
   async function listGalleries() {
     const found = await session.api.json("GET", "v1/galleries", {
-      query: { limit: 1000 },
+      query: { limit: MOST },
     });
     const rows = /** @type {Gallery[]} */ (found.galleries).map((gallery) => [
       el(
@@ -66,7 +67,7 @@ export function galleriesPage(session) {
       gallery.template_count,
       moment(gallery.created),
     ]);
-    const columns = [say("column.gallery"), say("column.subjects"), say("column.templates"), say("column.created")];
+    const columns = [say("column.gallery"), say("column.subject"), say("column.templates"), say("column.created")];
     fill(list, table(say("galleries.all"), columns, rows, new Set([1, 2])));
   }
 
@@ -150,9 +151,9 @@ export function galleriesPage(session) {
       panel.element.querySelector("h3")?.focus();
     });
     const changed = async () => {
-      await attempt(said, refresh);
+      await attempt(about, refresh);
       await attempt(status, listGalleries);
-      await listed.read();
+      await listed.refresh();
     };
     /** @param {Receipt} receipt */
     const erased = async (receipt) => {
@@ -160,7 +161,7 @@ export function galleriesPage(session) {
       await attempt(status, listGalleries);
       status.append(receiptOf(receipt));
     };
-    if (!(await attempt(said, refresh))) return;
+    if (!(await attempt(about, refresh))) return;
     fill(actions, ...galleryActions(session, name, said, () => gallery?.subject_count ?? 0, changed, erased));
     if (session.may("enrol")) {
       const enrol = enrolPanel(session, name, changed);
@@ -168,7 +169,6 @@ export function galleriesPage(session) {
       actions.after(enrol.element);
     }
     fill(subjects, listed.element);
-    await listed.read();
   }
 }
 
@@ -214,12 +214,14 @@ function galleryActions(session, name, said, subjects, changed, erased) {
     );
   }
   if (session.may("enrol")) {
-    /** @param {Found[]} found */
-    const take = ([found]) =>
+    const input = el("input", { type: "file", accept: ".ndjson,.jsonl" });
+    input.addEventListener("change", () => {
+      const [file] = input.files ?? [];
+      input.value = "";
+      if (!file) return;
       attempt(said, async () => {
-        if (!found) return;
         const counts = await session.api.json("POST", galleryPath(name, "import"), {
-          body: new Blob([found.file], { type: "application/x-ndjson" }),
+          body: new Blob([file], { type: "application/x-ndjson" }),
         });
         fill(
           said,
@@ -235,7 +237,8 @@ function galleryActions(session, name, said, subjects, changed, erased) {
         );
         await changed();
       });
-    actions.push(fileButton(say("galleries.import"), { accept: ".ndjson,.jsonl" }, take));
+    });
+    actions.push(field(say("galleries.import"), input));
   }
   if (session.may("admin")) {
     actions.push(
@@ -268,7 +271,7 @@ function galleryActions(session, name, said, subjects, changed, erased) {
  * @param {Session} session
  * @param {string} name
  * @param {(subject: string) => void} open
- * @returns {{ element: HTMLElement, read: () => Promise<unknown> }}
+ * @returns {{ element: HTMLElement, refresh: () => Promise<boolean> }}
  */
 function subjectList(session, name, open) {
   const search = el("input", { type: "search", autocomplete: "off" });
@@ -284,7 +287,7 @@ function subjectList(session, name, open) {
   const read = (anew) =>
     attempt(said, async () => {
       const query = {
-        limit: PAGE,
+        limit: anew ? Math.min(MOST, Math.max(PAGE, found.length)) : PAGE,
         name: search.value,
         cursor: anew ? null : next,
       };
@@ -315,9 +318,11 @@ function subjectList(session, name, open) {
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    found = [];
     read(true);
   });
-  return { element: el("div", {}, form, said, rows, more), read: () => read(true) };
+  read(true);
+  return { element: el("div", {}, form, said, rows, more), refresh: () => read(true) };
 }
 
 /**
