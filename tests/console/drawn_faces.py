@@ -92,7 +92,9 @@ def _head(photo: Photo, looks: Looks, centre: int, axes: tuple[int, int], light:
     if looks.beard:
         _ellipse(photo, (centre, centre + round(height * 0.62)), (round(width * 0.8), round(height * 0.42)), looks.hair)
     if looks.fringe:
-        _ellipse(photo, (centre, centre - round(height * 0.85)), (round(width * 0.95), round(height * 0.35)), looks.hair)
+        _ellipse(
+            photo, (centre, centre - round(height * 0.85)), (round(width * 0.95), round(height * 0.35)), looks.hair
+        )
 
 
 def _eye(photo: Photo, looks: Looks, centre: int, axes: tuple[int, int], side: int) -> None:

@@ -70,7 +70,7 @@ const english = {
   "verify.similarity": "Similarity {value}, threshold {threshold}",
   "verify.interval": "The data support any threshold from {low} to {high}; between them, a decision is close.",
   "verify.stranger": "One stranger in {count} would reach this similarity.",
-  "verify.stranger_bound": "Of {count} comparisons of strangers in the calibration, none reached this similarity.",
+  "verify.stranger_few": "Of {count} comparisons of strangers in the calibration, {reached} reached this similarity.",
   "verify.unmeasured": "What strangers reach was not measured for faces of such quality.",
   "verify.missed": "At this threshold, {share} of the photos of one person are missed.",
   "verify.prior": "Before looking, how likely are they the same person?",

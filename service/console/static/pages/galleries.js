@@ -4,11 +4,13 @@
  */
 
 /** @import { Gallery, Subject } from "../types.js" */
+/** @import { Found } from "../files.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
 import { galleryPath } from "../api.js";
 import { el, field, fill, table } from "../dom.js";
 import { enrolPanel } from "../enrol.js";
+import { fileButton } from "../files.js";
 import { attempt, confirm, moment } from "../notices.js";
 import { say } from "../strings.js";
 import { subjectPanel } from "../subject.js";
@@ -67,7 +69,7 @@ export function galleriesPage(session) {
       gallery.template_count,
       moment(gallery.created),
     ]);
-    const columns = [say("column.gallery"), say("column.subject"), say("column.templates"), say("column.created")];
+    const columns = [say("column.gallery"), say("column.subjects"), say("column.templates"), say("column.created")];
     fill(list, table(say("galleries.all"), columns, rows, new Set([1, 2])));
   }
 
@@ -214,14 +216,12 @@ function galleryActions(session, name, said, subjects, changed, erased) {
     );
   }
   if (session.may("enrol")) {
-    const input = el("input", { type: "file", accept: ".ndjson,.jsonl" });
-    input.addEventListener("change", () => {
-      const [file] = input.files ?? [];
-      input.value = "";
-      if (!file) return;
+    /** @param {Found[]} found */
+    const take = ([found]) =>
       attempt(said, async () => {
+        if (!found) return;
         const counts = await session.api.json("POST", galleryPath(name, "import"), {
-          body: new Blob([file], { type: "application/x-ndjson" }),
+          body: new Blob([found.file], { type: "application/x-ndjson" }),
         });
         fill(
           said,
@@ -237,8 +237,7 @@ function galleryActions(session, name, said, subjects, changed, erased) {
         );
         await changed();
       });
-    });
-    actions.push(field(say("galleries.import"), input));
+    actions.push(fileButton(say("galleries.import"), { accept: ".ndjson,.jsonl" }, take));
   }
   if (session.may("admin")) {
     actions.push(

@@ -14,6 +14,7 @@ import { reasonsOf, Side } from "../side.js";
 import { percent, plain, probability, strangersAbove } from "../statistics.js";
 import { say } from "../strings.js";
 
+const FEW = 10; // comparisons, from which no rate is told
 const PRIORS = [0.5, 0.1, 0.01, 0.001, 0.0001];
 
 /**
@@ -197,7 +198,8 @@ export function verifyPage(session) {
   function strangers(similarity) {
     if (!calibration?.distribution) return "";
     const { share, count } = strangersAbove(calibration.distribution, similarity);
-    if (share * count < 1) return say("verify.stranger_bound", { count: plain(count) });
+    const reached = Math.round(share * count);
+    if (reached < FEW) return say("verify.stranger_few", { count: plain(count), reached });
     return say("verify.stranger", { count: plain(1 / share) });
   }
 }
