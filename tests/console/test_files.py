@@ -77,6 +77,12 @@ def test_no_script_makes_markup_of_a_text() -> None:
         assert found is None, (name, found)
 
 
+def test_the_page_asks_for_all_modules_at_once() -> None:
+    page = console_files()[PAGE][0].decode()
+    named = set(re.findall(r'rel="modulepreload" href="console/([^"]+)"', page))
+    assert named == set(SCRIPTS) - {"types.js"}  # of which nothing is left but comments
+
+
 def test_every_text_is_used() -> None:
     texts = set(re.findall(r'^  "([a-z]+\.[a-z0-9_]+)":', SCRIPTS["strings.js"], re.M))
     used = {

@@ -159,6 +159,7 @@ export class Side {
   #show() {
     const marked = this.#faces.map((face, at) => ({
       face,
+      ...(this.#faces.length > 1 ? { name: String(at + 1) } : {}),
       chosen: at === this.#chosen,
     }));
     this.#picture?.draw(this.#size.width, this.#size.height, marked, (index) => this.#choose(index));

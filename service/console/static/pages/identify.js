@@ -163,7 +163,7 @@ export function identifyPage(session) {
     photo.picture.draw(
       item.width,
       item.height,
-      item.faces.map((face) => ({ face, name: nameOf(face) })),
+      item.faces.map((face, at) => ({ face, name: `${at + 1} ${nameOf(face)}` })),
     );
     if (found.operating_point && found.fpir_bound !== null) {
       fill(
