@@ -14,6 +14,8 @@ const LEFT = 58;
 const RIGHT = 14;
 const TOP = 18;
 const BOTTOM = 44;
+const X_SPACE = 40; // least distance of the texts of an axis
+const Y_SPACE = 16;
 
 /**
  * @typedef {object} Series
@@ -88,8 +90,8 @@ export function similarityChart(distribution, point, similarity, sentence) {
     );
   }
   children.push(line("axis", LEFT, bottom, WIDTH - RIGHT, bottom));
-  for (let tick = -0.4; tick <= 1.001; tick += 0.2)
-    children.push(text(x(tick), bottom + 16, tick.toFixed(1), "middle"));
+  const ticks = Array.from({ length: 8 }, (_, at) => low + at * 0.2);
+  children.push(...spaced(ticks, x, X_SPACE).map((tick) => text(x(tick), bottom + 16, tick.toFixed(1), "middle")));
   children.push(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, say("chart.similarity"), "middle"));
   const legend = el(
     "ul",
@@ -125,11 +127,11 @@ export function lineChart(chart) {
     TOP,
   );
   const children = [
-    ...xs.ticks.flatMap((at) => [
+    ...spaced(xs.ticks, xs.of, X_SPACE).flatMap((at) => [
       line("grid", xs.of(at), TOP, xs.of(at), HEIGHT - BOTTOM),
       text(xs.of(at), HEIGHT - BOTTOM + 16, tickText(at), "middle"),
     ]),
-    ...ys.ticks.flatMap((at) => [
+    ...spaced(ys.ticks, ys.of, Y_SPACE).flatMap((at) => [
       line("grid", LEFT, ys.of(at), WIDTH - RIGHT, ys.of(at)),
       text(LEFT - 6, ys.of(at) + 4, tickText(at), "end"),
     ]),
@@ -242,6 +244,23 @@ function scale(values, isLog, from, to) {
     has: (value) => Number.isFinite(value) && value >= low && value <= high,
     ticks,
   };
+}
+
+/**
+ * Return those ticks whose texts have room.
+ * @param {ReadonlyArray<number>} ticks
+ * @param {(value: number) => number} of
+ * @param {number} space
+ * @returns {number[]}
+ */
+function spaced(ticks, of, space) {
+  /** @type {number[]} */
+  const kept = [];
+  for (const tick of ticks) {
+    const last = kept.at(-1);
+    if (last === undefined || Math.abs(of(tick) - of(last)) >= space) kept.push(tick);
+  }
+  return kept;
 }
 
 /**

@@ -166,7 +166,7 @@ const english = {
   "enrol.files": "Choose photos",
   "enrol.folder": "Choose a folder",
   "enrol.drop": "or drop photos or folders here",
-  "enrol.progress": "{done} of {all} photos, {refused} refused",
+  "enrol.progress": "{done} of {all} photos, {refused} refused.",
   "enrol.no_subject": "There is no subject for {file}: write a name, or drop a folder with the name of the subject.",
   "enrol.enrolled": "enrolled",
   "enrol.duplicate": "enrolled before",
