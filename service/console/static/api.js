@@ -19,6 +19,15 @@ export class Problem extends Error {
     this.requestId = body.request_id ?? null;
     this.retryAfter = retryAfter;
   }
+
+  /**
+   * Return the same problem with another sentence, for people who send no headers.
+   * @param {string} detail
+   * @returns {Problem}
+   */
+  inWords(detail) {
+    return new Problem({ code: this.code, detail, status: this.status, request_id: this.requestId }, this.retryAfter);
+  }
 }
 
 /** No answer arrived. */
@@ -105,7 +114,8 @@ export class Api {
       throw new NoAnswer(say("api.no_answer"));
     }
     if (response.ok) return response;
-    const problem = await problemOf(response);
+    let problem = await problemOf(response);
+    if (problem.code === "key_missing") problem = problem.inWords(say("key.title"));
     if (KEY_ENDED.has(problem.code)) this.refused(problem);
     throw problem;
   }

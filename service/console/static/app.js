@@ -97,6 +97,10 @@ function show() {
 /** @returns {(Node | string)[]} */
 function identity() {
   const access = session.access;
+  if (session.isRefused) {
+    const ask = el("button", { type: "button", onclick: () => session.ask(null) }, say("key.use_one"));
+    return [el("strong", { class: "bad" }, say("key.title")), ask];
+  }
   if (!access) return [];
   const parts = [
     el("span", { title: say("app.may", { scopes: access.scopes.join(", ") }) }, access.key?.name ?? say("app.open")),

@@ -14,6 +14,7 @@ const LEFT = 58;
 const RIGHT = 14;
 const TOP = 18;
 const BOTTOM = 44;
+const COLOURS = 5;
 const X_SPACE = 40; // least distance of the texts of an axis
 const Y_SPACE = 16;
 
@@ -141,7 +142,7 @@ export function lineChart(chart) {
         .filter(([px, py]) => xs.has(px ?? 0) && ys.has(py ?? 0))
         .map(([px, py]) => `${xs.of(px ?? 0).toFixed(1)},${ys.of(py ?? 0).toFixed(1)}`);
       return svg("polyline", {
-        class: `line c${at % 5}${at > 4 ? " dash" : ""}`,
+        class: `line ${colourOf(at)}`,
         points: points.join(" "),
       });
     }),
@@ -165,10 +166,19 @@ export function lineChart(chart) {
     ? el(
         "ul",
         { class: "legend" },
-        ...chart.series.map((one, at) => el("li", {}, el("span", { class: `swatch c${at % 5}` }), one.label)),
+        ...chart.series.map((one, at) => el("li", {}, el("span", { class: `swatch ${colourOf(at)}` }), one.label)),
       )
     : null;
   return el("figure", { class: "card" }, el("figcaption", {}, chart.title), picture(chart.title, children), legend);
+}
+
+/**
+ * Return the classes of the colour of a series, and of its dashes.
+ * @param {number} at
+ * @returns {string}
+ */
+function colourOf(at) {
+  return `c${at % COLOURS}${at < COLOURS ? "" : " dash"}`;
 }
 
 /**

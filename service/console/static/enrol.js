@@ -12,6 +12,8 @@ import { say } from "./strings.js";
 
 const AT_ONCE = 4;
 
+/** @typedef {Found & { subject: string | null }} Wanted */
+
 /**
  * @param {Session} session
  * @param {string} gallery
@@ -20,6 +22,7 @@ const AT_ONCE = 4;
  */
 export function enrolPanel(session, gallery, changed) {
   const subject = el("input", { type: "text", autocomplete: "off" });
+  const byFile = el("input", { type: "checkbox" });
   const progress = el("progress", {
     hidden: true,
     "aria-label": say("enrol.title"),
@@ -32,7 +35,7 @@ export function enrolPanel(session, gallery, changed) {
   });
   const stop = el("button", { type: "button", hidden: true }, say("enrol.stop"));
   let running = new AbortController();
-  /** @type {Found[]} */
+  /** @type {Wanted[]} */
   let waiting = [];
   let isRunning = false;
   let [all, done, refused] = [0, 0, 0];
@@ -53,6 +56,7 @@ export function enrolPanel(session, gallery, changed) {
       { class: "card" },
       el("summary", {}, say("enrol.title")),
       field(say("enrol.subject"), subject),
+      el("p", {}, el("label", {}, byFile, " ", say("enrol.by_file"))),
       drop,
       progress,
       el("div", { class: "row" }, status, stop),
@@ -63,7 +67,14 @@ export function enrolPanel(session, gallery, changed) {
 
   /** @param {Found[]} found */
   async function take(found) {
-    waiting.push(...found);
+    const named = subject.value.trim(); // now: it may be changed while photos wait
+    waiting.push(
+      ...found.map((one) => ({ ...one, subject: named || one.folder || (byFile.checked && stem(one)) || null })),
+    );
+    if (!isRunning) {
+      [all, done, refused] = [0, 0, 0];
+      fill(outcomes);
+    }
     all += found.length;
     if (isRunning) return;
     isRunning = true;
@@ -79,12 +90,12 @@ export function enrolPanel(session, gallery, changed) {
     stop.hidden = progress.hidden = true;
     waiting = [];
     all = done;
+    if (!refused) subject.value = ""; // so that the next photo is not given to the same person by mistake
     changed();
   }
 
-  /** @param {Found} found */
-  async function send({ file, folder: inside }) {
-    const name = subject.value.trim() || inside;
+  /** @param {Wanted} wanted */
+  async function send({ file, folder: inside, subject: name }) {
     const line = el("li", {}, inside ? `${inside}/${file.name}: ` : `${file.name}: `);
     /** @param {string} text @param {string} kind */
     const tell = (text, kind) => {
@@ -102,7 +113,8 @@ export function enrolPanel(session, gallery, changed) {
           form,
           signal: running.signal,
         });
-        tell(answer.items[0].status === "duplicate" ? say("enrol.duplicate") : say("enrol.enrolled"), "good");
+        const isNew = answer.items[0].status !== "duplicate";
+        tell(say(isNew ? "enrol.enrolled" : "enrol.duplicate", { subject: name }), "good");
       } catch (error) {
         if (running.signal.aborted) return;
         refused += 1;
@@ -126,4 +138,13 @@ export function enrolPanel(session, gallery, changed) {
       el("span", {}, say("enrol.progress", { done, all, refused }), done === all ? ` ${say("enrol.done")}` : ""),
     );
   }
+}
+
+/**
+ * Return the name of a file without its end.
+ * @param {Found} found
+ * @returns {string}
+ */
+function stem({ file }) {
+  return file.name.replace(/\.[^.]*$/, "");
 }

@@ -106,3 +106,15 @@ function chosenFiles(files) {
     folder: file.webkitRelativePath.split("/").at(-2) ?? null,
   }));
 }
+
+/**
+ * Give people a file.
+ * @param {Blob} content
+ * @param {string} name
+ */
+export function download(content, name) {
+  const address = URL.createObjectURL(content);
+  const link = el("a", { href: address, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000); // the browser has begun to read it
+}

@@ -8,7 +8,19 @@ import { el, field, fill, table } from "./dom.js";
 import { attempt, confirm, moment } from "./notices.js";
 import { say } from "./strings.js";
 
-const SCOPES = ["detect", "embed", "verify", "identify", "enrol", "read", "erase", "export", "metrics", "admin"];
+const OWN_NAME = "administrator";
+const SCOPES = /** @type {const} */ ([
+  "detect",
+  "embed",
+  "verify",
+  "identify",
+  "enrol",
+  "read",
+  "erase",
+  "export",
+  "metrics",
+  "admin",
+]);
 
 /** @typedef {{ id: string, name: string, scopes: string[], galleries: string[] | null, expires: string | null, revoked: string | null, last_used: string | null }} KeyOut */
 
@@ -57,8 +69,9 @@ export function keysPanel(session) {
     button.addEventListener("click", () =>
       attempt(said, async () => {
         const made = await session.api.json("POST", `v1/keys/${key.id}/rotate`, { json: {} });
+        fill(said, shownOnce(key.name, made.key));
+        if (key.id === session.access?.key?.id) await session.use(made.key);
         await read();
-        fill(said, shownOnce(made.key));
       }),
     );
     return button;
@@ -69,7 +82,9 @@ export function keysPanel(session) {
     const text = say("operation.revoke", { name: key.name });
     const button = el("button", { type: "button", class: "danger" }, text);
     button.addEventListener("click", async () => {
-      if (!(await confirm(say("operation.revoke_sure", { name: key.name }), text))) return;
+      const isOwn = key.id === session.access?.key?.id;
+      const question = say(isOwn ? "operation.revoke_own" : "operation.revoke_sure", { name: key.name });
+      if (!(await confirm(question, text))) return;
       await attempt(said, async () => {
         await session.api.json("DELETE", `v1/keys/${key.id}`);
         await read();
@@ -82,7 +97,9 @@ export function keysPanel(session) {
     const name = el("input", { type: "text", required: true });
     const galleries = el("input", { type: "text" });
     const boxes = SCOPES.map((scope) => el("input", { type: "checkbox", value: scope }));
-    const scopes = boxes.map((box) => el("label", {}, box, " ", box.value, " "));
+    const scopes = SCOPES.map((scope, at) =>
+      el("div", {}, el("label", {}, boxes[at], ` ${scope}: `, el("span", { class: "soft" }, say(`scope.${scope}`)))),
+    );
     const form = el(
       "form",
       {},
@@ -106,12 +123,24 @@ export function keysPanel(session) {
         scopes: boxes.filter((box) => box.checked).map((box) => box.value),
         galleries: names.length ? names : null,
       };
+      if (!wanted.scopes.length) {
+        fill(said, el("p", { class: "unsure" }, say("operation.no_scope")));
+        return;
+      }
+      const isFirst = session.access?.key === null;
+      if (isFirst && !(await confirm(say("operation.first_key"), say("operation.key_make")))) return;
       const isMade = await attempt(said, async () => {
-        const made = await session.api.json("POST", "v1/keys", {
-          json: wanted,
-        });
+        const shown = [];
+        if (isFirst) {
+          // From its first key on, the service answers nobody without one: this page needs its own before others.
+          const own = await session.api.json("POST", "v1/keys", { json: { name: OWN_NAME, scopes: ["admin"] } });
+          shown.push(shownOnce(OWN_NAME, own.key));
+          fill(said, ...shown);
+          await session.use(own.key);
+        }
+        const made = await session.api.json("POST", "v1/keys", { json: wanted });
+        fill(said, ...shown, shownOnce(wanted.name, made.key));
         await read();
-        fill(said, shownOnce(made.key));
       });
       if (isMade) form.reset();
     });
@@ -120,9 +149,10 @@ export function keysPanel(session) {
 }
 
 /**
+ * @param {string} name
  * @param {string} key
  * @returns {HTMLElement}
  */
-function shownOnce(key) {
-  return el("div", { class: "note" }, el("p", {}, say("operation.key_shown")), el("code", {}, key));
+function shownOnce(name, key) {
+  return el("div", { class: "note" }, el("p", {}, say("operation.key_shown", { name })), el("code", {}, key));
 }

@@ -7,14 +7,16 @@ import { Problem } from "./api.js";
 import { el, field, fill } from "./dom.js";
 import { say } from "./strings.js";
 
+const SERVERS_FAULT = 500;
+
 /**
- * Return an error as a sentence: that of the service, with the id of its request.
+ * Return an error as a sentence: that of the service, with the id of its request if the log has more to say.
  * @param {unknown} error
  * @returns {HTMLElement}
  */
 export function alertOf(error) {
   const id =
-    error instanceof Problem && error.requestId
+    error instanceof Problem && error.requestId && error.status >= SERVERS_FAULT
       ? el("div", { class: "soft" }, say("api.request", { id: error.requestId }))
       : null;
   return el("div", { class: "alert", role: "alert" }, error instanceof Error ? error.message : String(error), id);
@@ -61,7 +63,7 @@ export function confirm(question, action, typed) {
         "div",
         { class: "row" },
         yes,
-        el("button", { type: "button", onclick: () => dialog.close("no") }, say("confirm.cancel")),
+        el("button", { type: "button", autofocus: true, onclick: () => dialog.close("no") }, say("confirm.cancel")),
       ),
     );
     form.addEventListener("submit", () => {

@@ -20,6 +20,9 @@ export class Session {
   /** Name of the operating point for decisions; null for the default of the model. @type {string | null} */
   point = null;
 
+  /** Whether the service wants another key than this one. */
+  isRefused = false;
+
   /** Called when the access has changed. @type {() => void} */
   changed = () => {};
 
@@ -28,7 +31,12 @@ export class Session {
   constructor() {
     document.body.append(this.#dialog);
     this.api.key = sessionStorage.getItem(STORED);
-    this.api.refused = (problem) => this.ask(problem.code === "key_missing" ? null : problem.message);
+    this.api.refused = (problem) => {
+      if (this.isRefused) return; // the person has been asked
+      this.isRefused = true;
+      this.changed();
+      this.ask(problem.code === "key_missing" ? null : problem.message);
+    };
   }
 
   /**
@@ -37,10 +45,31 @@ export class Session {
    */
   async begin() {
     try {
-      this.access = /** @type {Access} */ (await this.api.json("GET", "v1/access"));
+      await this.use(this.api.key);
     } catch (error) {
       this.access = null;
       if (!(error instanceof Problem) || error.status !== 401) throw error;
+      this.isRefused = true;
+      this.changed();
+      this.ask(error.code === "key_missing" ? null : error.message);
+    }
+  }
+
+  /**
+   * Use a key from now on, if the service takes it.
+   * @param {string | null} key
+   * @returns {Promise<void>}
+   */
+  async use(key) {
+    const [before, wasRefused] = [this.api.key, this.isRefused];
+    this.api.key = key;
+    this.isRefused = true; // the answer goes to who offers the key
+    try {
+      this.access = /** @type {Access} */ (await this.api.json("GET", "v1/access"));
+      this.isRefused = false;
+    } catch (error) {
+      [this.api.key, this.isRefused] = [before, wasRefused];
+      throw error;
     }
     this.changed();
   }
@@ -92,20 +121,17 @@ export class Session {
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      const before = this.api.key;
-      this.api.key = key.value.trim();
+      const offered = key.value.trim();
       try {
-        this.access = /** @type {Access} */ (await this.api.json("GET", "v1/access"));
+        await this.use(offered);
       } catch (error) {
-        this.api.key = before;
         wrong.hidden = false;
         fill(wrong, error instanceof Error ? error.message : String(error));
         return;
       }
-      if (remember.checked) sessionStorage.setItem(STORED, this.api.key);
+      if (remember.checked) sessionStorage.setItem(STORED, offered);
       else sessionStorage.removeItem(STORED);
       this.#dialog.close();
-      this.changed();
     });
     fill(this.#dialog, form);
     this.#dialog.showModal();

@@ -73,6 +73,7 @@ export function probability(logLikelihoodRatio, prior) {
 export function plain(value) {
   if (!Number.isFinite(value)) return "–";
   if (value !== 0 && Math.abs(value) < 0.001) return value.toExponential(1);
+  if (Number.isInteger(value)) return value.toLocaleString("en");
   return value.toLocaleString("en", {
     maximumSignificantDigits: Math.abs(value) >= 100 ? 6 : 3,
   });
@@ -86,7 +87,7 @@ export function plain(value) {
 export function percent(share) {
   const hundredth = share * 100;
   if (hundredth > 0 && hundredth < 0.001) return `${hundredth.toExponential(1)} %`;
-  return `${hundredth.toLocaleString("en", { maximumSignificantDigits: hundredth > 99 ? 6 : 3 })} %`;
+  return `${hundredth.toLocaleString("en", { maximumSignificantDigits: hundredth > 99 ? 4 : 3 })} %`;
 }
 
 /**

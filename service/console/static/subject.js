@@ -8,7 +8,7 @@
 import { galleryPath } from "./api.js";
 import { el, field, fill, table } from "./dom.js";
 import { attempt, confirm, moment } from "./notices.js";
-import { receiptOf } from "./pages/galleries.js";
+import { receiptOf } from "./receipt.js";
 import { plain } from "./statistics.js";
 import { say } from "./strings.js";
 
@@ -74,7 +74,7 @@ export function subjectPanel(session, gallery, first, changed, close) {
       moment(template.created),
       moment(template.expires),
       crop(template),
-      session.may("erase") && eraseButton(template.template),
+      session.may("erase") && eraseButton(template),
     ]);
     const columns = [
       say("column.number"),
@@ -114,12 +114,13 @@ export function subjectPanel(session, gallery, first, changed, close) {
     return place;
   }
 
-  /** @param {number} number */
-  function eraseButton(number) {
+  /** @param {Template} template */
+  function eraseButton({ template: number, created }) {
     const text = say("subject.erase_template", { number });
+    const question = () => say("subject.erase_template_sure", { number, name, created: moment(created) });
     const button = el("button", { type: "button", class: "danger" }, text);
     button.addEventListener("click", async () => {
-      if (!(await confirm(`${text}?`, text))) return;
+      if (!(await confirm(question(), text))) return;
       await attempt(said, async () => {
         const receipt = await session.api.json("DELETE", galleryPath(gallery, "subjects", name, "templates", number));
         await read();
@@ -161,6 +162,7 @@ export function subjectPanel(session, gallery, first, changed, close) {
         await work();
         await read();
         await changed();
+        fill(said, el("p", { class: "good" }, say("subject.done")));
       });
       if (isDone) element.reset();
     });

@@ -61,6 +61,8 @@
 /** @typedef {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} Receipt */
 /** @typedef {{ mated: number[], non_mated: number[] }} Distribution */
 
+/** @typedef {{ default_operating_point: string, operating_points: Point[], distribution: Distribution | null, score_map: { knots: [number, number][] } }} Calibration */
+
 /**
  * @typedef {object} Access
  * @property {{ id: string, name: string, expires: string | null } | null} key

@@ -10,8 +10,9 @@
 import { galleryPath } from "../api.js";
 import { el, field, fill, table } from "../dom.js";
 import { enrolPanel } from "../enrol.js";
-import { fileButton } from "../files.js";
+import { download, fileButton } from "../files.js";
 import { attempt, confirm, moment } from "../notices.js";
+import { receiptOf } from "../receipt.js";
 import { say } from "../strings.js";
 import { subjectPanel } from "../subject.js";
 
@@ -322,31 +323,4 @@ function subjectList(session, name, open) {
   });
   read(true);
   return { element: el("div", {}, form, said, rows, more), refresh: () => read(true) };
-}
-
-/**
- * Return the receipt of an erasure, which names nobody.
- * @param {Receipt} receipt
- * @returns {HTMLElement}
- */
-export function receiptOf(receipt) {
-  const values = {
-    number: receipt.erasure,
-    time: moment(receipt.erased),
-    subjects: receipt.subject_count,
-    templates: receipt.template_count,
-    crops: receipt.crop_count,
-  };
-  return el("p", { class: "note" }, say("subject.receipt", values));
-}
-
-/**
- * @param {Blob} content
- * @param {string} name
- */
-function download(content, name) {
-  const address = URL.createObjectURL(content);
-  const link = el("a", { href: address, download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 1000); // the browser has begun to read it
 }

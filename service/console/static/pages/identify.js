@@ -11,6 +11,7 @@ import { el, field, fill, table } from "../dom.js";
 import { fileButton, someAtOnce, takeDrops } from "../files.js";
 import { alertOf, attempt } from "../notices.js";
 import { Picture } from "../picture.js";
+import { pointChoice } from "../points.js";
 import { reasonsOf } from "../side.js";
 import { percent, plain } from "../statistics.js";
 import { say } from "../strings.js";
@@ -35,6 +36,7 @@ export function identifyPage(session) {
     hidden: true,
   });
   const note = el("p", { class: "soft" });
+  const points = pointChoice(session, again);
   /** @type {Photo[]} */
   let photos = [];
   let running = new AbortController();
@@ -55,8 +57,9 @@ export function identifyPage(session) {
       el(
         "div",
         { class: "row" },
-        el("label", {}, unique, " ", say("identify.unique")),
+        points.element,
         field(say("identify.k"), k),
+        el("label", {}, unique, " ", say("identify.unique")),
         el("button", { type: "button", onclick: clear }, say("identify.clear")),
       ),
       drop,
@@ -81,7 +84,8 @@ export function identifyPage(session) {
       box.addEventListener("change", again);
       return el("label", {}, box, " ", gallery.gallery);
     });
-    fill(choices, ...(boxes.length ? boxes : [el("p", { class: "soft" }, say("identify.none"))]));
+    const none = el("p", { class: "soft" }, el("a", { href: "#galleries" }, say("identify.none")));
+    fill(choices, ...(boxes.length ? boxes : [none]));
   }
 
   function searched() {
@@ -200,12 +204,7 @@ function describe(face, at, threshold) {
   const label = `${say("photo.face", { number: at + 1 })}: ${nameOf(face)}`;
   const rows = face.candidates.map((candidate) => {
     const share = Math.max(0, (candidate.similarity - threshold) / (1 - threshold));
-    const meter = el("meter", {
-      min: 0,
-      max: 1,
-      value: share.toFixed(3),
-      "aria-label": say("column.similarity"),
-    });
+    const meter = el("meter", { min: 0, max: 1, value: share.toFixed(3), "aria-hidden": "true" });
     return [candidate.subject, candidate.gallery, el("span", {}, candidate.similarity.toFixed(3), " ", meter)];
   });
   const columns = [say("column.subject"), say("column.gallery"), say("column.similarity")];

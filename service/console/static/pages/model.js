@@ -94,20 +94,30 @@ export function modelPage(session) {
     }
     const points = /** @type {Point[]} */ (found.operating_points);
     const distribution = /** @type {Distribution | null} */ (found.distribution);
-    const chosen = session.point ?? found.default_operating_point;
+    const chosen = () => session.point ?? found.default_operating_point;
+    const charts = el("div");
+    const draw = () =>
+      fill(
+        charts,
+        ...(distribution
+          ? curves(distribution, points, chosen())
+          : [el("p", { class: "note" }, say("model.no_distribution"))]),
+      );
+    draw();
     const rows = points.map((point) => {
       const radio = el("input", {
         type: "radio",
         name: "point",
-        checked: point.name === chosen,
+        checked: point.name === chosen(),
         "aria-label": say("model.use", { name: point.name }),
       });
       radio.addEventListener("change", () => {
         session.point = point.name;
+        draw();
       });
       return [
         el("label", {}, radio, " ", point.name),
-        percent(point.rate),
+        say("model.one_in", { count: plain(1 / point.rate) }),
         point.threshold.toFixed(3),
         percent(point.fnmr),
       ];
@@ -126,9 +136,7 @@ export function modelPage(session) {
         table(say("model.points"), columns, rows, new Set([1, 2, 3])),
       ),
       el("p", { class: "soft" }, say("verify.measured_on", { set: points[0]?.measured_on ?? "" })),
-      ...(distribution
-        ? curves(distribution, points, chosen)
-        : [el("p", { class: "note" }, say("model.no_distribution"))]),
+      charts,
       discard(quality.evidence),
       el(
         "p",

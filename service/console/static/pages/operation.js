@@ -60,6 +60,10 @@ export function operationPage(session) {
   };
 
   async function read() {
+    if (session.isRefused) {
+      timer = setTimeout(read, EVERY_MS);
+      return;
+    }
     try {
       const response = await session.api.send("GET", "metrics");
       readings.push({

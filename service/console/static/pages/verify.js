@@ -3,18 +3,20 @@
  * @module
  */
 
-/** @import { Distribution, Face, Point, Verification } from "../types.js" */
+/** @import { Calibration, Face, Point, Verification } from "../types.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
 import { stagesOf } from "../api.js";
 import { similarityChart } from "../charts.js";
 import { el, facts, field, fill, select } from "../dom.js";
 import { attempt } from "../notices.js";
+import { pointChoice } from "../points.js";
 import { reasonsOf, Side } from "../side.js";
 import { percent, plain, probability, strangersAbove } from "../statistics.js";
 import { say } from "../strings.js";
 
 const FEW = 10; // comparisons, from which no rate is told
+const COMMON = 0.1; // share of strangers, above which it is told as such
 const PRIORS = [0.5, 0.1, 0.01, 0.001, 0.0001];
 
 /**
@@ -24,39 +26,27 @@ const PRIORS = [0.5, 0.1, 0.01, 0.001, 0.0001];
 export function verifyPage(session) {
   const probe = new Side(session, say("verify.probe"));
   const reference = new Side(session, say("verify.reference"));
-  const options = el("div", { class: "row" });
-  const outcome = el("div", { "aria-live": "polite" }, el("p", { class: "soft" }, say("verify.waiting")));
-  /** @type {{ default_operating_point: string, operating_points: Point[], distribution: Distribution | null } | null} */
+  const points = pointChoice(session, compare);
+  const verdict = el("div", { "aria-live": "polite" }, el("p", { class: "soft" }, say("verify.waiting")));
+  const outcome = el("div");
+  /** @type {Calibration | null} */
   let calibration = null;
-  let point = session.point;
   let prior = 0.5;
   let running = new AbortController();
 
   for (const side of [probe, reference]) side.changed = compare;
   document.addEventListener("paste", paste);
-  session.api
-    .json("GET", "v1/calibration")
-    .then((found) => {
-      calibration = found;
-      point = session.point ?? found.default_operating_point;
-      const points = /** @type {Point[]} */ (found.operating_points);
-      const choices = points.map(
-        (one) => /** @type {const} */ ([one.name, say("verify.rate", { count: plain(1 / one.rate), name: one.name })]),
-      );
-      const choose = select(choices, point ?? "", (chosen) => {
-        point = chosen;
-        compare();
-      });
-      fill(options, field(say("verify.point"), choose));
-    })
-    .catch(() => {}); // without a calibration there are similarities only, and the answer says why
+  points.calibration.then((found) => {
+    calibration = found;
+  });
   return {
     element: el(
       "div",
       {},
       el("h1", {}, say("page.verify")),
       el("p", { class: "lead" }, say("verify.lead")),
-      options,
+      points.element,
+      verdict,
       el("div", { class: "sides" }, probe.element, reference.element),
       outcome,
     ),
@@ -76,17 +66,15 @@ export function verifyPage(session) {
   async function compare() {
     running.abort();
     running = new AbortController();
+    fill(outcome);
     const sees = session.may("embed") || session.may("detect");
     if (!probe.file || !reference.file || (sees && (!probe.face || !reference.face))) {
-      fill(outcome, el("p", { class: "soft" }, say("verify.waiting")));
+      fill(verdict, el("p", { class: "soft" }, say("verify.waiting")));
       return;
     }
     const { signal } = running;
-    await attempt(outcome, async () => {
-      const response = await session.api.send("POST", "v1/verify", {
-        ...request(),
-        signal,
-      });
+    await attempt(verdict, async () => {
+      const response = await session.api.send("POST", "v1/verify", { ...request(), signal });
       /** @type {Verification} */
       const answer = await response.json();
       const stages = [...probe.stages, ...reference.stages, ...stagesOf(response)];
@@ -95,7 +83,7 @@ export function verifyPage(session) {
   }
 
   function request() {
-    const chosen = point ? { operating_point: point } : {};
+    const chosen = session.point ? { operating_point: session.point } : {};
     if (probe.embedding && reference.embedding) {
       return {
         json: {
@@ -109,7 +97,7 @@ export function verifyPage(session) {
     if (probe.file) form.append("probe", probe.file);
     if (reference.file) form.append("reference", reference.file);
     form.append("faces", "largest");
-    if (point) form.append("operating_point", point);
+    if (session.point) form.append("operating_point", session.point);
     return { form };
   }
 
@@ -121,36 +109,19 @@ export function verifyPage(session) {
   function show(answer, stages, faces) {
     const measured = !faces.some((face) => face?.reasons.includes("low_quality"));
     const decided = answer.operating_point;
-    const [low, high] = [decided?.threshold_interval[0] ?? 0, decided?.threshold_interval[1] ?? 0];
-    const close = decided !== null && answer.similarity >= low && answer.similarity < high;
     const threshold = decided ? decided.threshold.toFixed(3) : "–";
-    const reasons = faces.flatMap((face) => (face ? reasonsOf(face) : []));
-    const verdict = el("p", { class: `verdict ${kindOf(answer.decision)}` }, verdictOf(answer.decision));
-    const card = el(
-      "section",
-      { class: "card" },
+    const similarity = say("verify.similarity", { value: answer.similarity.toFixed(3), threshold });
+    fill(
       verdict,
       el(
-        "p",
-        {},
-        say("verify.similarity", {
-          value: answer.similarity.toFixed(3),
-          threshold,
-        }),
+        "section",
+        { class: "card" },
+        el("p", { class: `verdict ${kindOf(answer.decision)}` }, verdictOf(answer.decision)),
+        el("p", {}, similarity),
+        el("p", {}, measured ? strangers(answer.similarity) : say("verify.unmeasured")),
+        // The faces of the page show their reasons themselves.
+        ...(probe.face ? [] : faces.flatMap((face) => (face ? reasonsOf(face) : []))),
       ),
-      el("p", {}, measured ? strangers(answer.similarity) : say("verify.unmeasured")),
-      decided &&
-        el(
-          "p",
-          { class: close ? "unsure" : "soft" },
-          say("verify.interval", {
-            low: low.toFixed(3),
-            high: high.toFixed(3),
-          }),
-        ),
-      decided && el("p", { class: "soft" }, say("verify.missed", { share: percent(decided.fnmr) })),
-      ...reasons,
-      answer.log_likelihood_ratio !== null && measured ? odds(answer.log_likelihood_ratio) : null,
     );
     const chart = calibration?.distribution
       ? similarityChart(calibration.distribution, decided, answer.similarity, say("verify.chart"))
@@ -159,8 +130,9 @@ export function verifyPage(session) {
     const times = facts(summed(stages).map(([stage, ms]) => [stage, ms.toFixed(1)]));
     fill(
       outcome,
-      card,
       chart,
+      ...(decided ? meaningOf(decided, answer.similarity) : []),
+      answer.log_likelihood_ratio !== null && measured ? odds(answer.log_likelihood_ratio, answer.similarity) : null,
       el("p", { class: "soft" }, measuredOn),
       stages.length ? el("details", {}, el("summary", {}, say("verify.times")), times) : null,
     );
@@ -168,17 +140,14 @@ export function verifyPage(session) {
 
   /**
    * @param {number} ratio
+   * @param {number} similarity
    * @returns {HTMLElement}
    */
-  function odds(ratio) {
+  function odds(ratio, similarity) {
     const after = el("strong");
-    const update = () =>
-      fill(
-        after,
-        say("verify.probability", {
-          value: percent(probability(ratio, prior)),
-        }),
-      );
+    const [last] = calibration?.score_map.knots.at(-1) ?? [1];
+    const text = similarity < last ? "verify.probability" : "verify.probability_least";
+    const update = () => fill(after, say(text, { value: percent(probability(ratio, prior)) }));
     const choices = PRIORS.map((one) => {
       const text = one === 0.5 ? say("verify.prior_even") : say("verify.prior_one_in", { count: plain(1 / one) });
       return /** @type {const} */ ([String(one), text]);
@@ -200,8 +169,28 @@ export function verifyPage(session) {
     const { share, count } = strangersAbove(calibration.distribution, similarity);
     const reached = Math.round(share * count);
     if (reached < FEW) return say("verify.stranger_few", { count: plain(count), reached });
-    return say("verify.stranger", { count: plain(1 / share) });
+    if (share > COMMON) return say("verify.strangers", { share: percent(share) });
+    return say("verify.stranger", { count: plain(Math.round(1 / share)) });
   }
+}
+
+/**
+ * Return what an operating point promises, and whether this decision is close.
+ * @param {Point} point
+ * @param {number} similarity
+ * @returns {HTMLElement[]}
+ */
+function meaningOf(point, similarity) {
+  const [low = 0, high = 0] = point.threshold_interval;
+  const close = similarity >= low && similarity < high;
+  return [
+    el("p", {}, say("verify.promise", { count: plain(1 / point.rate), share: percent(point.fnmr) })),
+    el(
+      "p",
+      { class: close ? "unsure" : "soft" },
+      say("verify.interval", { low: low.toFixed(3), high: high.toFixed(3) }),
+    ),
+  ];
 }
 
 /**
