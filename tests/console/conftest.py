@@ -66,7 +66,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Iterator["S
 @pytest.fixture(scope="package")
 def admin(keyed: "Service") -> str:
     """A key that may do everything."""
-    return keyed.make_key("admin", "admin")
+    return keyed.make_key("console", "admin")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ def test_what_runs_is_named(service: Service, visit: Open) -> None:
     with service.client() as client:
         described = client.get("/v1/info").json()
     page = visit(service).open("model")
-    expect(page.get_by_text(described["contract_id"])).to_be_visible()
+    expect(page.get_by_text(described["contract_id"]).first).to_be_visible()
     for part in ("recognizer", "detector"):
         model = described[part]
         text = page.get_by_text(f"{model['name']} ({model['pack']}). {model['session']['engine']}")
