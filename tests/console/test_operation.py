@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.console.browser import Photo, Service, use_key
+from tests.console.browser import Photo, Service, read_numbers, use_key
 from tests.console.conftest import Open
 
 
@@ -20,6 +20,7 @@ def test_the_numbers_follow_the_requests(service: Service, visit: Open, portrait
         for _ in range(5):
             files = {"probe": portrait.content, "reference": altered.content}
             client.post("/v1/verify", files=files).raise_for_status()
+    read_numbers(page, 3)
     rate = page.locator("dt:text-is('Requests per second') + dd")
     expect(rate).to_have_text(re.compile(r"^(?!0$)[0-9.,]+$"))
     assert re.search(r"detect [0-9.]+", fact(page, "Milliseconds by stage (mean)"))
@@ -35,18 +36,17 @@ def test_the_numbers_say_when_there_is_no_answer(service: Service, visit: Open) 
     page = visit(service).open("operation")
     expect(page.get_by_text("Requests waiting")).to_be_visible()
     page.route("**/metrics", lambda route: route.abort("connectionrefused"))
+    page.clock.run_for(2_000)
     expect(page.get_by_text("The numbers are not read while there is no answer.")).to_be_visible()
     page.unroute("**/metrics")
+    page.clock.run_for(2_000)
     expect(page.get_by_text("Requests waiting")).to_be_visible()
 
 
 def test_the_numbers_are_read_no_more_after_leaving(service: Service, visit: Open) -> None:
-    visitor = visit(service)
-    visitor.page.clock.install()
-    page = visitor.open("operation")
+    page = visit(service).open("operation")
     expect(page.get_by_text("Requests waiting")).to_be_visible()
-    with page.expect_response("**/metrics"):
-        page.clock.run_for(2_500)
+    read_numbers(page, 1)
     page.get_by_role("link", name="Model").click()
     expect(page.get_by_role("img", name="Errors at all thresholds")).to_be_visible()
     later: list[str] = []
