@@ -5,7 +5,7 @@
 
 /** @import { Session } from "./session.js" */
 /** @import { Found } from "./files.js" */
-import { galleryPath } from "./api.js";
+import { galleryPath, Problem } from "./api.js";
 import { el, field, fill } from "./dom.js";
 import { fileButton, someAtOnce, takeDrops } from "./files.js";
 import { say } from "./strings.js";
@@ -34,9 +34,10 @@ export function enrolPanel(session, gallery, changed) {
     "aria-label": say("column.outcome"),
   });
   const stop = el("button", { type: "button", hidden: true }, say("enrol.stop"));
+  const resume = el("button", { type: "button", hidden: true, onclick: run }, say("enrol.resume"));
   let running = new AbortController();
   /** @type {Wanted[]} */
-  let waiting = [];
+  const waiting = [];
   let isRunning = false;
   let [all, done, refused] = [0, 0, 0];
 
@@ -59,7 +60,7 @@ export function enrolPanel(session, gallery, changed) {
       el("p", {}, el("label", {}, byFile, " ", say("enrol.by_file"))),
       drop,
       progress,
-      el("div", { class: "row" }, status, stop),
+      el("div", { class: "row" }, status, stop, resume),
       outcomes,
     ),
     leave: () => running.abort(),
@@ -71,40 +72,42 @@ export function enrolPanel(session, gallery, changed) {
     waiting.push(
       ...found.map((one) => ({ ...one, subject: named || one.folder || (byFile.checked && stem(one)) || null })),
     );
-    if (!isRunning) {
+    if (!isRunning && all === done) {
       [all, done, refused] = [0, 0, 0];
       fill(outcomes);
     }
     all += found.length;
+    await run();
+  }
+
+  async function run() {
     if (isRunning) return;
     isRunning = true;
+    resume.hidden = true;
     stop.hidden = progress.hidden = false;
     running = new AbortController();
-    while (waiting.length && !running.signal.aborted) {
-      const batch = waiting;
-      waiting = [];
-      count();
-      await someAtOnce(batch, AT_ONCE, send, running.signal);
-    }
+    count();
+    await someAtOnce(waiting, AT_ONCE, send, running.signal);
     isRunning = false;
     stop.hidden = progress.hidden = true;
-    waiting = [];
-    all = done;
+    resume.hidden = waiting.length === 0;
+    count();
     if (!refused) subject.value = ""; // so that the next photo is not given to the same person by mistake
     changed();
   }
 
   /** @param {Wanted} wanted */
-  async function send({ file, folder: inside, subject: name }) {
+  async function send(wanted) {
+    const { file, folder: inside, subject: name } = wanted;
     const line = el("li", {}, inside ? `${inside}/${file.name}: ` : `${file.name}: `);
     /** @param {string} text @param {string} kind */
     const tell = (text, kind) => {
       line.append(el("span", { class: kind }, text));
       outcomes.prepend(line);
     };
-    if (!name) {
+    if (!name || name.includes("/")) {
       refused += 1;
-      tell(say("enrol.no_subject", { file: file.name }), "bad");
+      tell(name ? say("subject.slash") : say("enrol.no_subject", { file: file.name }), "bad");
     } else {
       try {
         const form = new FormData();
@@ -116,7 +119,12 @@ export function enrolPanel(session, gallery, changed) {
         const isNew = answer.items[0].status !== "duplicate";
         tell(say(isNew ? "enrol.enrolled" : "enrol.duplicate", { subject: name }), "good");
       } catch (error) {
-        if (running.signal.aborted) return;
+        const isKeyGone = error instanceof Problem && error.status === 401;
+        if (isKeyGone) running.abort();
+        if (running.signal.aborted) {
+          waiting.unshift(wanted); // whether it was enrolled is not known, and it is stored once
+          return;
+        }
         refused += 1;
         tell(
           say("enrol.refused", {

@@ -59,16 +59,19 @@ export function takeDrops(element, take) {
 /**
  * Do work for many entries, some at a time and in order of their beginning.
  * @template Entry
- * @param {ReadonlyArray<Entry>} entries
+ * @param {Entry[]} entries Those whose work has begun are removed; more may be added meanwhile.
  * @param {number} atOnce
  * @param {(entry: Entry) => Promise<void>} work
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
 export async function someAtOnce(entries, atOnce, work, signal) {
-  const left = [...entries];
   const worker = async () => {
-    for (let entry = left.shift(); entry !== undefined && !signal.aborted; entry = left.shift()) await work(entry);
+    while (!signal.aborted) {
+      const entry = entries.shift();
+      if (entry === undefined) return;
+      await work(entry);
+    }
   };
   await Promise.all(Array.from({ length: Math.min(atOnce, entries.length) }, worker));
 }

@@ -180,8 +180,10 @@ const english = {
   "enrol.refused": "refused: {reason}",
   "enrol.done": "All photos are done.",
   "enrol.stop": "Stop",
+  "enrol.resume": "Continue",
 
   "subject.title": "{name}",
+  "subject.slash": "refused: the name of a subject cannot contain a slash",
   "subject.facts": "Made {created}; expires {expires}.",
   "subject.never": "never",
   "subject.rename": "New name",

@@ -98,7 +98,9 @@ export function subjectPanel(session, gallery, first, changed, close) {
           "GET",
           galleryPath(gallery, "subjects", name, "templates", template.template, "crop"),
         );
-        const address = URL.createObjectURL(await response.blob());
+        const content = await response.blob();
+        if (!place.isConnected) return; // the panel was closed meanwhile
+        const address = URL.createObjectURL(content);
         addresses.push(address);
         fill(
           place,

@@ -172,6 +172,7 @@ export function galleriesPage(session) {
       actions.after(enrol.element);
     }
     fill(subjects, listed.element);
+    await listed.refresh();
   }
 }
 
@@ -278,6 +279,7 @@ function subjectList(session, name, open) {
   const rows = el("div");
   const said = el("div", { role: "status" });
   const more = el("button", { type: "button", hidden: true }, say("galleries.more"));
+  let searched = "";
   /** @type {Subject[]} */
   let found = [];
   /** @type {string | null} */
@@ -288,7 +290,7 @@ function subjectList(session, name, open) {
     attempt(said, async () => {
       const query = {
         limit: anew ? Math.min(MOST, Math.max(PAGE, found.length)) : PAGE,
-        name: search.value,
+        name: searched,
         cursor: anew ? null : next,
       };
       const page = await session.api.json("GET", galleryPath(name, "subjects"), { query });
@@ -319,8 +321,8 @@ function subjectList(session, name, open) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     found = [];
+    searched = search.value;
     read(true);
   });
-  read(true);
   return { element: el("div", {}, form, said, rows, more), refresh: () => read(true) };
 }

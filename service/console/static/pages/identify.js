@@ -137,7 +137,7 @@ export function identifyPage(session) {
       done += 1;
       count();
     };
-    await someAtOnce(wanted, AT_ONCE, work, signal);
+    await someAtOnce([...wanted], AT_ONCE, work, signal);
     if (!signal.aborted) progress.hidden = true;
   }
 

@@ -108,12 +108,14 @@ async function showAudit(session, place, earlier = []) {
     say("column.actor"),
     say("column.count"),
   ];
+  const said = el("div", { role: "status" });
   const more = el("button", { type: "button" }, say("operation.older"));
-  more.addEventListener("click", () => showAudit(session, place, records));
+  more.addEventListener("click", () => attempt(said, () => showAudit(session, place, records)));
   fill(
     place,
     el("h2", {}, say("operation.audit")),
     table(say("operation.audit"), columns, rows, new Set([0, 5])),
+    said,
     found.next === null ? null : more,
   );
 }
