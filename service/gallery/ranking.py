@@ -7,6 +7,7 @@ templates until no such subject can enter the result.
 * `max`: the similarity of the nearest template. Bound: the similarity of the last template fetched.
 * `mean`: the mean over all templates of the subject, which never exceeds the similarity of the nearest. Same bound.
 * `quality-weighted`: the similarity to the weighted sum of the templates, normalised, as in AdaFace (`models.fusion`).
+  Templates of quality 0 have no weight beside others, because no error rate was measured for such faces.
   Normalising the sum divides the similarity by the length of the weighted mean. The bound assumes a length of at least
   0.5, which templates of one person exceed (a mean cosine of 0.25 suffices).
 

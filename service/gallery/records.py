@@ -24,6 +24,15 @@ MAX_RETAIN_DAYS = 36525  # a century
 MAX_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
 
 
+def is_measured(quality: float | None) -> bool:
+    """Return whether the error rates of a calibration hold for a stored face of this quality.
+
+    Strangers whose faces are hardly recognisable (quality 0) resemble each other, so no rate was measured for them. An
+    unknown quality, as of an embedding that was imported without its norm, is taken for sufficient.
+    """
+    return quality is None or quality > 0
+
+
 @dataclass(frozen=True, slots=True)
 class Gallery:
     """A named set of subjects whose templates share one embedding contract.
@@ -154,6 +163,7 @@ class OwnedTemplate:
         source: SHA-256 of what it was made from, unique in the gallery.
         subject_key, subject: Key and name of its subject.
         created: Seconds since 1970.
+        quality: 0 to 100, as it was stored; None if unknown.
     """
 
     key: int
@@ -161,6 +171,12 @@ class OwnedTemplate:
     subject_key: int
     subject: str
     created: float
+    quality: float | None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the error rates of a calibration hold for the face."""
+        return is_measured(self.quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +228,23 @@ class TemplateSet:
     Attributes:
         vectors: (N, D) float32 of length 1.
         weights: (N,) weights for quality-weighted fusion: the norms if every template has one (AdaFace), otherwise the
-            quality scores if every template has one, otherwise equal weights.
+            quality scores if every template has one, otherwise equal weights; 0 for those that are not measured,
+            unless none is.
+        measured: (N,) whether the error rates of a calibration hold for each face (`is_measured`).
     """
 
     vectors: NDArray[np.float32]
     weights: NDArray[np.float32]
+    measured: NDArray[np.bool_]
 
     @classmethod
     def of(cls, embedding: NDArray[np.float32]) -> "TemplateSet":
         """Return a set of one embedding, (D,) float32 of length 1."""
-        return cls(embedding[None], np.ones(1, np.float32))
+        return cls(embedding[None], np.ones(1, np.float32), np.ones(1, np.bool_))
+
+    def where(self, chosen: NDArray[np.bool_]) -> "TemplateSet":
+        """Return the templates selected by an (N,) mask."""
+        return TemplateSet(self.vectors[chosen], self.weights[chosen], self.measured[chosen])
 
 
 @dataclass(frozen=True, slots=True)

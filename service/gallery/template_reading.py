@@ -48,6 +48,12 @@ def list_templates(
         return owned_rows.page(connection, found, limit, after, skip, subject), total
 
 
+def measured_subjects(galleries: Galleries, subjects: Sequence[int]) -> set[int]:
+    """Return the subjects that have a template for which the error rates of a calibration hold."""
+    with galleries.database.reading() as connection:
+        return template_rows.measured_subjects(connection, subjects)
+
+
 def crop_of_template(galleries: Galleries, gallery: str, template: OwnedTemplate) -> bytes | None:
     """Read the crop of a template, a PNG file; None if it is not stored.
 

@@ -8,6 +8,7 @@ from models.quality import NO_GATE, Gate
 from service.api.backend import Backend
 from service.compat.compreface.intake import FaceOptions
 from service.compat.compreface.similarity import SimilarityMap, similarity_map
+from service.gallery.records import OwnedTemplate
 from service.operations.faces import JudgedFace
 from service.operations.photo_faces import PhotoFaces, faces_of_photos
 
@@ -68,3 +69,8 @@ def is_comparable(judged: JudgedFace, similarity: SimilarityMap) -> bool:
     Strangers whose faces are hardly recognisable resemble each other, so no probability was measured for such faces.
     """
     return judged.refusal is None and not (similarity.is_measured and "low_quality" in judged.assessment.reasons)
+
+
+def is_comparable_example(example: OwnedTemplate, similarity: SimilarityMap) -> bool:
+    """Return whether a similarity to an example means what its map says, as `is_comparable` for a face of a photo."""
+    return example.is_measured or not similarity.is_measured

@@ -16,7 +16,12 @@ from service.api.intake.body import ReceivedRequest
 from service.audit.events import comparison_event, template_search_events
 from service.compat.compreface.embeddings import Numbers, as_vectors
 from service.compat.compreface.examples import example_of
-from service.compat.compreface.faces import is_comparable, largest_faces, similarity_of
+from service.compat.compreface.faces import (
+    is_comparable,
+    is_comparable_example,
+    largest_faces,
+    similarity_of,
+)
 from service.compat.compreface.gallery import UsesGallery
 from service.compat.compreface.intake import (
     ALL,
@@ -28,7 +33,9 @@ from service.compat.compreface.intake import (
     validate_options,
 )
 from service.compat.compreface.routing import compreface_router
+from service.compat.compreface.similarity import SimilarityMap
 from service.compat.compreface.wire import face_members, json_answer, matches, rounded, versions
+from service.compat.stored_faces import nearest_measured
 from service.errors import TooManyCandidates
 from service.gallery.administration import read_gallery
 from service.gallery.identification import identify_templates, template_vector
@@ -82,7 +89,7 @@ def _recognize(gallery: str, backend: Backend, received: ReceivedRequest, deadli
     (photo,) = largest_faces(backend, images, options, deadline, Gate(found.min_quality))
     searched = [judged for judged in photo.faces if is_comparable(judged, similarity)]
     probes = np.array([judged.face.embedding for judged in searched], np.float32)
-    hits = iter(_search(backend, received, gallery, probes, templates, options.prediction_count, deadline))
+    hits = iter(_search(backend, received, gallery, probes, templates, options.prediction_count, similarity, deadline))
     people = [next(hits) if is_comparable(judged, similarity) else [] for judged in photo.faces]
     result = [
         {
@@ -100,7 +107,7 @@ def _recognize_embeddings(gallery: str, backend: Backend, received: ReceivedRequ
     body = validate_options(read_json(received), _Embeddings)
     probes = as_vectors(body.embeddings, backend.galleries.dimensions)
     _, _, templates = read_gallery(backend.galleries, gallery)
-    hits = _search(backend, received, gallery, probes, templates, options.prediction_count, deadline)
+    hits = _search(backend, received, gallery, probes, templates, options.prediction_count, similarity, deadline)
     result = [
         {
             "embedding": embedding,
@@ -126,7 +133,9 @@ def _verify_example(
         {
             **face_members(judged.face.face, photo.size, options, deadline, judged.face),
             "subject": example.subject,
-            "similarity": rounded(similarity.of(cosine)) if is_comparable(judged, similarity) else _NOT_COMPARABLE,
+            "similarity": rounded(similarity.of(cosine))
+            if is_comparable(judged, similarity) and is_comparable_example(example, similarity)
+            else _NOT_COMPARABLE,
         }
         for judged, cosine in zip(photo.faces, cosines, strict=True)
     ]
@@ -139,11 +148,13 @@ def _verify_example_embeddings(
     similarity = similarity_of(backend)
     body = validate_options(read_json(received), _Embeddings)
     probes = as_vectors(body.embeddings, backend.galleries.dimensions)
-    reference = template_vector(backend.galleries, gallery, example_of(backend.galleries, gallery, image_id))
+    example = example_of(backend.galleries, gallery, image_id)
+    reference = template_vector(backend.galleries, gallery, example)
     cosines = (probes @ reference).tolist()
     _record(backend, received, gallery, cosines)
+    comparable = is_comparable_example(example, similarity)
     result = [
-        {"embedding": embedding, "similarity": rounded(similarity.of(cosine))}
+        {"embedding": embedding, "similarity": rounded(similarity.of(cosine)) if comparable else _NOT_COMPARABLE}
         for embedding, cosine in zip(body.embeddings, cosines, strict=True)
     ]
     return json_answer({"result": result}, deadline, similarity)
@@ -156,6 +167,7 @@ def _search(
     probes: NDArray[np.float32],
     templates: int,
     wanted: int,
+    similarity: SimilarityMap,
     deadline: Deadline,
 ) -> list[list[TemplateCandidate]]:
     """Search for faces, and record it.
@@ -172,7 +184,10 @@ def _search(
     with deadline.stage("search"):
         found: list[list[TemplateCandidate]] = [[] for _ in probes]
         if k and len(probes):
-            found = identify_templates(backend.galleries, gallery, probes, k, deadline=deadline)
+            if similarity.is_measured:
+                found = nearest_measured(backend.galleries, gallery, probes, k, templates, deadline=deadline)
+            else:
+                found = identify_templates(backend.galleries, gallery, probes, k, deadline=deadline)
     received.events.extend(template_search_events(backend.galleries, gallery, found))
     backend.metrics.count_comparisons("identify", templates * len(probes))
     return found

@@ -14,8 +14,9 @@ from service.compat.rekognition.quality import gate_of
 from service.compat.rekognition.requests import Image, QualityFilter, SearchFaces, SearchFacesByImage
 from service.compat.rekognition.routing import Answer, add_reading, rekognition_router, scale_of
 from service.compat.rekognition.wire import bounding_box, confidence, stored_face
+from service.compat.stored_faces import nearest_measured
 from service.gallery.administration import read_gallery
-from service.gallery.identification import identify_templates, template_vector
+from service.gallery.identification import template_vector
 from service.gallery.template_reading import metadata_of_templates
 from service.operations.faces import JudgedFace
 from service.operations.photo_faces import PhotoFaces, faces_of_photos
@@ -45,7 +46,8 @@ def faces_in(backend: Backend, image: Image, wanted: QualityFilter, deadline: De
 def is_measured(judged: JudgedFace) -> bool:
     """Return whether the scale of similarities holds for a face.
 
-    Strangers whose faces are hardly recognisable resemble each other, so nothing was measured for such faces.
+    Strangers whose faces are hardly recognisable resemble each other, so nothing was measured for such faces. Of a
+    stored face, `OwnedTemplate.is_measured` says it.
     """
     return "low_quality" not in judged.assessment.reasons
 
@@ -54,8 +56,8 @@ def _search_face(backend: Backend, body: SearchFaces, received: ReceivedRequest,
     searched = require_face(backend.galleries, body.collection_id, body.face_id)
     probe = template_vector(backend.galleries, body.collection_id, searched)
     found = _matches(
-        *(backend, body.collection_id, probe, body.max_faces, body.face_match_threshold),
-        *(received, deadline, searched.key),
+        *(backend, body.collection_id, probe, body.max_faces if searched.is_measured else 0),
+        *(body.face_match_threshold, received, deadline, searched.key),
     )
     return {"SearchedFaceId": body.face_id, **found}
 
@@ -102,8 +104,8 @@ def _matches(
     found = []
     if wanted:
         with deadline.stage("search"):
-            (found,) = identify_templates(
-                galleries, collection, probe[None], wanted, scale.cosine(threshold), deadline=deadline
+            (found,) = nearest_measured(
+                galleries, collection, probe[None], wanted, templates, scale.cosine(threshold), deadline
             )
     found = [candidate for candidate in found if candidate.template.key != without][:most]
     received.events.extend(template_search_events(galleries, collection, [found]))

@@ -19,6 +19,7 @@ from service.gallery.administration import count_subjects, read_gallery
 from service.gallery.identification import identify, template_vector, templates_of
 from service.gallery.pseudonyms import pseudonyms_of
 from service.gallery.records import Candidate, Fusion
+from service.gallery.template_reading import measured_subjects
 
 router = rekognition_router()
 
@@ -32,12 +33,15 @@ def _search_user(backend: Backend, body: SearchUsers, received: ReceivedRequest,
         searched: Answer = {"SearchedUser": {"UserId": body.user_id}}
         templates = templates_of(galleries, collection, body.user_id)
         probe = fuse(templates.vectors, templates.weights)
+        is_searched = bool(templates.measured.any())
     else:
         template = require_face(galleries, collection, str(body.face_id))
         searched = {"SearchedFace": {"FaceId": body.face_id}}
         probe = template_vector(galleries, collection, template)
+        is_searched = template.is_measured
     found = _matches(
-        *(backend, collection, probe, body.max_users, body.user_match_threshold, received, deadline, body.user_id)
+        *(backend, collection, probe, body.max_users if is_searched else 0, body.user_match_threshold),
+        *(received, deadline, body.user_id),
     )
     return {**searched, **found}
 
@@ -110,11 +114,17 @@ def _nearest(
     deadline: Deadline,
     without: str | None,
 ) -> list[Candidate]:
-    """Return the nearest users; faces without a user, which lie in the same index, are passed over."""
+    """Return the nearest users.
+
+    Passed over are faces without a user, which lie in the same index, and users all of whose faces are hardly
+    recognisable.
+    """
     depth = most + 1
     while True:
         (found,) = identify(backend.galleries, [collection], probe[None], depth, _FUSION, floor, deadline)
         users = [candidate for candidate in found if is_user(candidate.subject) and candidate.subject != without]
+        measured = measured_subjects(backend.galleries, [candidate.key for candidate in users])
+        users = [candidate for candidate in users if candidate.key in measured]
         if len(users) >= most or len(found) < depth:
             return users[:most]
         depth *= _GROWTH

@@ -113,9 +113,12 @@ def _refusal(
     subject, _ = read_subject(backend.galleries, body.collection_id, body.user_id, limit=0)
     if not subject.template_count:
         return None
-    faces = templates_of(backend.galleries, body.collection_id, body.user_id).vectors
-    vector = template_vector(backend.galleries, body.collection_id, template)
-    similarity = scale_of(backend).similarity(greatest_similarity(faces, vector[None], deadline))
+    scale, similarity = scale_of(backend), 0.0  # of faces that are hardly recognisable
+    templates = templates_of(backend.galleries, body.collection_id, body.user_id)
+    faces = templates.vectors[templates.measured]
+    if template.is_measured and len(faces):
+        vector = template_vector(backend.galleries, body.collection_id, template)
+        similarity = scale.similarity(greatest_similarity(faces, vector[None], deadline))
     if similarity >= body.user_match_threshold:
         return None
     return {"UserId": body.user_id, "Confidence": similarity, "Reasons": ["LOW_MATCH_CONFIDENCE"]}

@@ -9,7 +9,7 @@ from service.gallery.store.slices import slices
 SOURCE_BYTES = 32
 
 _SELECT = (
-    "SELECT templates.key, source, subject, subjects.name, templates.created FROM templates "
+    "SELECT templates.key, source, subject, subjects.name, templates.created, quality FROM templates "
     "JOIN subjects ON subjects.key = subject WHERE templates.gallery = ?"
 )
 

@@ -21,6 +21,7 @@ from service.gallery.records import (
     Subject,
     Template,
     TemplateSet,
+    is_measured,
 )
 from service.gallery.store import attachments
 from service.gallery.store.contents import StoreConnection, open_values, seal_values
@@ -234,7 +235,23 @@ def sets(connection: StoreConnection, subjects: Sequence[int], dimensions: int) 
     found = {}
     for owner, of_owner in positions.items():
         norms, qualities = zip(*(weights[key] for key in keys[of_owner].tolist()), strict=True)
-        found[owner] = TemplateSet(embeddings[of_owner], _weights(norms, qualities))
+        measured = np.array([is_measured(quality) for quality in qualities], np.bool_)
+        found[owner] = TemplateSet(embeddings[of_owner], _weights(norms, qualities, measured), measured)
+    return found
+
+
+def measured_subjects(connection: sqlite3.Connection, subjects: Sequence[int]) -> set[int]:
+    """Return the subjects that have a template for which error rates hold: those of `records.is_measured`."""
+    found: set[int] = set()
+    for part, marks in slices(subjects):
+        found.update(
+            key
+            for (key,) in connection.execute(
+                "SELECT DISTINCT subject FROM templates "
+                f"WHERE subject IN ({marks}) AND (quality IS NULL OR quality > 0)",
+                tuple(part),
+            )
+        )
     return found
 
 
@@ -255,14 +272,20 @@ def _opened(
     return np.array(keys, np.int64)[left], np.array(subjects, np.int64)[left], vectors
 
 
-def _weights(*kinds: Sequence[float | None]) -> NDArray[np.float32]:
-    """Return the first kind of weights that every template has, scaled to a maximum of 1; otherwise equal weights."""
-    for kind in kinds:
+def _weights(
+    norms: Sequence[float | None], qualities: Sequence[float | None], measured: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the first kind of weights that every template has, scaled to a maximum of 1; otherwise equal weights.
+
+    A template that is not measured has the weight 0 beside one that is: its norm is low, but not negligible.
+    """
+    heeded = measured if measured.any() else np.ones_like(measured)
+    for kind in (norms, qualities):
         known = np.array([value for value in kind if value is not None])
-        if len(known) == len(kind) and known.any():
-            scaled: NDArray[np.float32] = (known / known.max()).astype(np.float32)  # large values would overflow
+        if len(known) == len(kind) and known[heeded].any():
+            scaled: NDArray[np.float32] = (known / known.max() * heeded).astype(np.float32)  # large ones overflow
             return scaled
-    return np.ones(len(kinds[0]), np.float32)
+    return heeded.astype(np.float32)
 
 
 def _vectors(blobs: Sequence[bytes], dimensions: int) -> NDArray[np.float32]:
