@@ -314,10 +314,11 @@ class VerifyResponse:
         comparisons: Compared pairs of faces or templates; the fused templates of a subject are one. The best pair of
             faces is reported.
         false_match_rate: Measured rate x comparisons, at most 1; bounds the false match rate of the decision. `None` if
-            a face has the reason `low_quality`, because strangers of such quality match far more often.
+            a face of the best pair has the reason `low_quality`, or a template of it the quality 0, because strangers
+            of such quality match far more often.
         log_likelihood_ratio: Natural logarithm of the likelihood ratio of this similarity, same subject over different
-            subjects, as calibrated. `None` for the best of several comparisons, for fused templates, and if a face has
-            the reason `low_quality`.
+            subjects, as calibrated. `None` for the best of several comparisons, for fused templates, and where
+            `false_match_rate` is `None`.
         probability: Probability of the same subject, from the ratio and `prior`.
         prior: `prior` of the request.
         uncalibrated_because: Why there is no decision.
@@ -396,8 +397,8 @@ class IdentifyResponse:
     Attributes:
         comparisons: Number of templates, or fused subjects, that each face was compared with.
         fpir_bound: Measured rate x comparisons, at most 1: an upper bound of how often a face of a person who is not
-            enrolled has a candidate at this operating point. Choose an operating point that keeps it small. It does not
-            hold for a face with the reason `low_quality`.
+            enrolled has a candidate at this operating point. Choose an operating point that keeps it small. It holds
+            neither for a face with the reason `low_quality` nor for candidates by a template of quality 0.
         uncalibrated_because: Why there is no decision.
     """
 
@@ -516,7 +517,7 @@ class VerifyOptions(TypedDict, total=False):
         operating_point: Name (`fmr_1e-3`) or false match rate of a measured operating point. Without it, the default
             operating point is used.
         inconclusive: Whether the decision is `inconclusive` if the similarity is within the 95 % confidence interval of
-            the threshold, or if a face has the reason `low_quality`.
+            the threshold, or if a face or template of the best pair has the quality 0.
         prior: Prior probability that both sides show the same subject; used for `probability`.
     """
 

@@ -72,15 +72,18 @@ class Verification:
 
     Attributes:
         similarity: Cosine in [-1, 1] of the best pair of faces, fused over templates.
-        decision: Decision at the operating point; None without a calibration. If a face has the reason `low_quality`,
-            it is `inconclusive` where the comparison allows that.
+        decision: Decision at the operating point; None without a calibration. If it is not measured, it is
+            `inconclusive` where the comparison allows that.
         point: The operating point; None without a calibration.
         comparisons: Number of compared pairs of faces or templates; the fused templates of a subject are one.
         log_likelihood_ratio: Natural logarithm of the likelihood ratio of the same subject over different subjects;
-            None without a calibration, for the best of several comparisons, for fused templates, and if a face has the
-            reason `low_quality`.
+            None without a calibration, for the best of several comparisons, for fused templates, and if it is not
+            measured.
         probability: Probability of the same subject, from that ratio and the prior; None without a ratio.
         probe, reference: Faces of the best pair; None for a side that is an embedding or a subject.
+        measured: Whether the error rates of the calibration hold for the best pair: for none with a face that has the
+            reason `low_quality`, or with a template of quality 0, because strangers of such quality resemble each
+            other, and their false match rate is far higher.
     """
 
     similarity: float
@@ -91,23 +94,31 @@ class Verification:
     probability: float | None
     probe: JudgedFace | None
     reference: JudgedFace | None
+    measured: bool
 
     @property
     def false_match_rate(self) -> float | None:
         """Upper bound of the false match rate of the decision: rate of the point times comparisons, at most 1.
 
-        None without a calibration, and if a face has the reason `low_quality`, because it was not measured for such.
+        None without a calibration, and if it is not measured.
         """
-        if self.point is None or not _measured(self.probe, self.reference):
+        if self.point is None or not self.measured:
             return None
         return min(1.0, self.point.rate * self.comparisons)
 
 
 class _Comparand(NamedTuple):
-    """The templates of one face, embedding or subject of a side; `face` is None unless the side is a photo."""
+    """The templates of one face, embedding or subject of a side, of which either all are measured or none.
+
+    Attributes:
+        templates: The templates.
+        measured: Whether the error rates of the calibration hold for them.
+        face: The face; None unless the side is a photo.
+    """
 
     templates: TemplateSet
-    face: JudgedFace | None
+    measured: bool
+    face: JudgedFace | None = None
 
 
 def verify(
@@ -153,7 +164,7 @@ def verify(
     assert best is not None  # each side has at least one comparand
     similarity, probe, reference = min(1.0, max(-1.0, best[0])), best[1], best[2]
     single = compared == len(probe.templates.vectors) == len(reference.templates.vectors) == 1
-    measured = _measured(probe.face, reference.face)
+    measured = probe.measured and reference.measured
     ratio, probability = _likelihood(models, similarity, comparison.prior) if single and measured else (None, None)
     decision = point.decide(similarity, comparison.allow_inconclusive) if point else None
     return Verification(
@@ -165,15 +176,8 @@ def verify(
         probability=probability,
         probe=probe.face,
         reference=reference.face,
+        measured=measured,
     )
-
-
-def _measured(*faces: JudgedFace | None) -> bool:
-    """Return whether the error rates of the calibration hold for faces of this quality.
-
-    Strangers whose faces are hardly recognisable resemble each other, so their false match rate is far higher.
-    """
-    return not any(face is not None and "low_quality" in face.assessment.reasons for face in faces)
 
 
 def _likelihood(models: Models, similarity: float, prior: float) -> tuple[float | None, float | None]:
@@ -197,7 +201,11 @@ def _comparands(
     """
     sides: dict[Part, Side] = {"probe": comparison.probe, "reference": comparison.reference}
     images = {part: side for part, side in sides.items() if isinstance(side, bytes)}
-    found = {part: [_stored(galleries, side, part)] for part, side in sides.items() if not isinstance(side, bytes)}
+    found = {
+        part: _stored(galleries, side, part, comparison.fusion)
+        for part, side in sides.items()
+        if not isinstance(side, bytes)
+    }
     named = [side.gallery for side in sides.values() if isinstance(side, EnrolledSubject)]
     gate = comparison.gate.with_min_quality(strictest_min_quality(galleries, named))
     models.require_gate(gate)
@@ -206,11 +214,24 @@ def _comparands(
     return found["probe"], found["reference"]
 
 
-def _stored(galleries: Galleries, side: ReceivedEmbedding | EnrolledSubject, part: Part) -> _Comparand:
+def _stored(
+    galleries: Galleries, side: ReceivedEmbedding | EnrolledSubject, part: Part, fusion: Fusion
+) -> list[_Comparand]:
+    """Return the comparands of a subject or an embedding.
+
+    Templates that are compared one by one are two comparands if some are measured and some are not, so that the best
+    pair tells. Those that are fused are measured if each that has a weight is.
+    """
     try:
-        if isinstance(side, EnrolledSubject):
-            return _Comparand(templates_of(galleries, side.gallery, side.subject), None)
-        return _Comparand(TemplateSet.of(template_of(galleries, side).embedding), None)
+        if not isinstance(side, EnrolledSubject):
+            return [_Comparand(TemplateSet.of(template_of(galleries, side).embedding), True)]
+        templates = templates_of(galleries, side.gallery, side.subject)
+        measured = templates.measured
+        if fusion == "max":
+            parts = ((measured, True), (~measured, False))
+            return [_Comparand(templates.where(chosen), holds) for chosen, holds in parts if chosen.any()]
+        holds = measured.any() if fusion == "quality-weighted" else measured.all()
+        return [_Comparand(templates, bool(holds))]
     except VultusError as error:
         error.part = part
         raise
@@ -243,7 +264,9 @@ def _faces(models: Models, photo: EmbeddedPhoto | VultusError, part: Part, gate:
         raise photo
     judged: Sequence[JudgedFace] = judge_faces(models, photo, gate)
     accepted = [
-        _Comparand(TemplateSet.of(candidate.face.embedding), candidate)
+        _Comparand(
+            TemplateSet.of(candidate.face.embedding), "low_quality" not in candidate.assessment.reasons, candidate
+        )
         for candidate in judged
         if candidate.refusal is None
     ]

@@ -277,7 +277,7 @@ class IdentifyResponse(ResponseModel):
         Field(
             description="Measured rate x comparisons, at most 1: an upper bound of how often a face of a person who "
             "is not enrolled has a candidate at this operating point. Choose an operating point that keeps it small. "
-            "It does not hold for a face with the reason `low_quality`."
+            "It holds neither for a face with the reason `low_quality` nor for candidates by a template of quality 0."
         ),
     ]
     uncalibrated_because: Annotated[str | None, Field(description="Why there is no decision.")] = None

@@ -280,7 +280,7 @@ class VerifyRequest(GateOptions):
         bool,
         Field(
             description="Whether the decision is `inconclusive` if the similarity is within the 95 % confidence "
-            "interval of the threshold, or if a face has the reason `low_quality`."
+            "interval of the threshold, or if a face or template of the best pair has the quality 0."
         ),
     ] = False
     prior: Annotated[

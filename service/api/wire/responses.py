@@ -250,7 +250,8 @@ class VerifyResponse(ResponseModel):
         float | None,
         Field(
             description="Measured rate x comparisons, at most 1; bounds the false match rate of the decision. `null` "
-            "if a face has the reason `low_quality`, because strangers of such quality match far more often."
+            "if a face of the best pair has the reason `low_quality`, or a template of it the quality 0, because "
+            "strangers of such quality match far more often."
         ),
     ]
     log_likelihood_ratio: Annotated[
@@ -258,7 +259,7 @@ class VerifyResponse(ResponseModel):
         Field(
             description="Natural logarithm of the likelihood ratio of this similarity, same subject over "
             "different subjects, as calibrated. `null` for the best of several comparisons, for fused templates, "
-            "and if a face has the reason `low_quality`."
+            "and where `false_match_rate` is `null`."
         ),
     ] = None
     probability: Annotated[

@@ -154,6 +154,48 @@ def test_a_decision_about_a_face_of_quality_0_claims_no_error_rate(
         assert body["probability"] is not None
 
 
+def test_a_decision_about_a_template_of_quality_0_claims_no_error_rate(client: TestClient) -> None:
+    client.post("/v1/galleries", json={"gallery": "staff"})
+    rng = np.random.default_rng(5)
+    poor, good = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 128)))
+
+    def enrol(subject: str, vector: "np.ndarray[Any, Any]", **members: Any) -> None:
+        body = {"embeddings": [{"embedding": b64(vector), **members}]}
+        answer = client.post(f"/v1/galleries/staff/subjects/{subject}/templates", json=body)
+        assert answer.json()["items"][0]["status"] == "enrolled"
+
+    def compared(vector: "np.ndarray[Any, Any]", subject: str, **members: Any) -> dict[str, Any]:
+        sides = {"probe": {"embedding": b64(vector)}, "reference": {"gallery": "staff", "subject": subject}}
+        answer = client.post("/v1/verify", json={**sides, **members})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def is_measured(body: dict[str, Any]) -> bool:
+        return body["false_match_rate"] is not None
+
+    enrol("poor", poor, quality=0)
+    body = compared(poor, "poor")
+    assert body["decision"] == "match"
+    assert body["false_match_rate"] is body["probability"] is body["log_likelihood_ratio"] is None
+    assert compared(poor, "poor", inconclusive=True)["decision"] == "inconclusive"
+    for fusion in ("mean", "quality-weighted"):
+        assert not is_measured(compared(poor, "poor", fusion=fusion))
+
+    enrol("unknown", rng.normal(size=128))
+    assert compared(good, "unknown")["probability"] is not None
+
+    enrol("both", -poor, quality=0)
+    enrol("both", good, quality=60)
+    assert compared(good, "both", inconclusive=True)["decision"] == "match"
+    assert is_measured(compared(good, "both"))
+    assert not is_measured(compared(-poor, "both"))
+    assert compared(good, "both")["comparisons"] == compared(-poor, "both")["comparisons"] == 2
+    assert not is_measured(compared(good, "both", fusion="mean"))
+    weighted = compared(good, "both", fusion="quality-weighted")
+    assert weighted["similarity"] == pytest.approx(1, abs=1e-5)
+    assert is_measured(weighted)
+
+
 def test_with_the_policy_all_faces_of_low_quality_are_skipped(client: TestClient) -> None:
     image = faces_png(4)
     (item,) = client.post("/v1/embed", files={"images": image}).json()["items"]
