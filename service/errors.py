@@ -71,6 +71,7 @@ VultusError                  base of the tree in `models.errors`, which continue
 └── GalleryError             an operation on a gallery failed
     ├── GalleryUnknown
     ├── SubjectUnknown
+    ├── SubjectAmbiguous
     ├── TemplateUnknown
     ├── CropMissing
     ├── GalleryExists
@@ -511,6 +512,12 @@ class SubjectUnknown(GalleryError):
     code = "subject_unknown"
 
 
+class SubjectAmbiguous(GalleryError):
+    """The names of several subjects differ from the given one in case only, and none is the same."""
+
+    code = "subject_ambiguous"
+
+
 class TemplateUnknown(GalleryError):
     """The subject has no template with this number."""
 
@@ -727,6 +734,7 @@ HTTP_STATUS: dict[type[VultusError], int] = {
     ReportDamaged: 500,
     GalleryUnknown: 404,
     SubjectUnknown: 404,
+    SubjectAmbiguous: 409,
     TemplateUnknown: 404,
     CropMissing: 404,
     GalleryExists: 409,

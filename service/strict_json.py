@@ -1,4 +1,4 @@
-"""Strict parsing of JSON objects: no repeated members, no NaN or infinity, no unpaired surrogates."""
+"""Strict parsing of JSON objects and lists: no repeated members, no NaN or infinity, no unpaired surrogates."""
 
 import json
 import math
@@ -20,15 +20,35 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
             has so many values that they would fill the memory.
         MemberRepeated: A member is given more than once; `part` names it.
     """
+    members = _parse(text)
+    if not isinstance(members, dict):
+        raise JsonMalformed("the body is JSON, but not an object")
+    return members
+
+
+def parse_list(text: str | bytes) -> list[Any]:
+    """Parse a JSON list.
+
+    Raises:
+        JsonMalformed: As `parse_object`, for a list.
+        MemberRepeated: A member of an object in it is given more than once; `part` names it.
+    """
+    values = _parse(text)
+    if not isinstance(values, list):
+        raise JsonMalformed("the body is JSON, but not a list")
+    return values
+
+
+def _parse(text: str | bytes) -> Any:
     try:
         text = text.decode() if isinstance(text, bytes) else text
         if sum(map(text.count, ",[{")) > _MAX_VALUES:  # each value follows one of these
             raise JsonMalformed(f"the body has more than {_MAX_VALUES:,} values")
-        members = json.loads(
+        parsed = json.loads(
             text, object_pairs_hook=_refuse_repetition, parse_constant=_refuse_constant, parse_float=_parse_finite
         )
         if _SURROGATE.search(text):
-            _refuse_surrogates(members)
+            _refuse_surrogates(parsed)
     except UnicodeError as error:
         raise JsonMalformed("the body is not valid UTF-8, or it contains an unpaired surrogate") from error
     except (ValueError, RecursionError) as error:
@@ -36,9 +56,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
             "; write a line end in a string as \\n, or use `base64 -w 0`" if "control character" in str(error) else ""
         )
         raise JsonMalformed(f"the body is not JSON: {error}{hint}") from error
-    if not isinstance(members, dict):
-        raise JsonMalformed("the body is JSON, but not an object")
-    return members
+    return parsed
 
 
 def _refuse_surrogates(parsed: object) -> None:

@@ -198,14 +198,25 @@ def read_subject(
 
 
 def find_subject_ignoring_case(galleries: Galleries, gallery: str, name: str) -> Subject:
-    """Read a subject by its name, or one whose name differs in case only, if there is none in this spelling.
+    """Read a subject by its name, or the only one whose name differs in case only, if there is none in this spelling.
 
     Raises:
         GalleryUnknown: No gallery has this name.
         SubjectUnknown: The gallery has no such subject.
+        SubjectAmbiguous: The gallery has several such subjects, and none in this spelling.
     """
     with galleries.database.reading() as connection:
         return subject_rows.find_ignoring_case(connection, gallery_rows.find(connection, gallery), name)
+
+
+def spellings_of_subject(galleries: Galleries, gallery: str, name: str) -> list[str]:
+    """Return the names of the subjects that differ from a name in case only, or are the same, sorted.
+
+    Raises:
+        GalleryUnknown: No gallery has this name.
+    """
+    with galleries.database.reading() as connection:
+        return subject_rows.spellings(connection, gallery_rows.find(connection, gallery), name)
 
 
 def list_subjects(galleries: Galleries, gallery: str, after: str, limit: int) -> list[Subject]:

@@ -63,16 +63,29 @@ def erase_template(
         return replace(receipt, log_cut=erase_from_index(galleries, found, [key]))
 
 
-def erase_subjects(galleries: Galleries, gallery: str, deadline: Deadline | None = None) -> list[Receipt]:
-    """Erase all subjects of a gallery in one transaction, each with a receipt of its own.
+def erase_subjects(
+    galleries: Galleries, gallery: str, deadline: Deadline | None = None, names: Sequence[str] | None = None
+) -> list[Receipt]:
+    """Erase subjects of a gallery in one transaction, each with a receipt of its own.
+
+    Args:
+        galleries: Galleries of the data directory.
+        gallery: Name of the gallery.
+        deadline: Deadline of the request.
+        names: Names of the subjects; None for all.
 
     Raises:
         GalleryUnknown: No gallery has this name.
+        SubjectUnknown: The gallery has no subject with one of the names; nothing was erased.
     """
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
-            erased = [subject_moves.remove(connection, key) for key in subject_rows.keys_of(connection, found)]
+            if names is None:
+                keys = subject_rows.keys_of(connection, found)
+            else:
+                keys = [subject_rows.require_key(connection, found, name) for name in names]
+            erased = [subject_moves.remove(connection, key) for key in keys]
         log_cut = erase_from_index(galleries, found, [key for _, templates in erased for key in templates])
     return [replace(receipt, log_cut=log_cut) for receipt, _ in erased]
 

@@ -92,6 +92,10 @@ class Prepared:
     ready: dict[int, _Ready]
     outcomes: dict[int, Outcome]
 
+    def under(self, subject: str) -> "Prepared":
+        """Return the same enrolment with another name of the subject of all entries that are ready."""
+        return replace(self, ready={at: replace(entry, subject=subject) for at, entry in self.ready.items()})
+
 
 def require_enrolment(galleries: Galleries, models: Models, gallery: str, gate: Gate) -> Gallery:
     """Check that an enrolment is possible, before any entry is read; return the gallery.

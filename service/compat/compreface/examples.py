@@ -1,5 +1,6 @@
 """`/api/v1/recognition/faces`: the examples of subjects, each of which is a template."""
 
+from dataclasses import dataclass
 from functools import partial
 
 from fastapi import Request, Response
@@ -11,7 +12,7 @@ from service.api.intake.body import ReceivedRequest
 from service.api.intake.member_errors import at
 from service.audit.events import enrolment_event
 from service.audit.records import Event
-from service.compat.compreface.erasing import erase_all, erase_one
+from service.compat.compreface.erasing import erase_all, erase_named
 from service.compat.compreface.gallery import UsesGallery
 from service.compat.compreface.intake import (
     ExamplesQuery,
@@ -24,16 +25,23 @@ from service.compat.compreface.routing import compreface_router
 from service.compat.compreface.subjects import stored_name
 from service.compat.compreface.wire import json_answer, page_members
 from service.compat.face_ids import face_id, find_faces
-from service.errors import CropMissing, MemberInvalid, MemberMissing, SubjectUnknown, TemplateUnknown
+from service.errors import (
+    CropMissing,
+    DuplicateOfAnother,
+    MemberInvalid,
+    MemberMissing,
+    SubjectUnknown,
+    TemplateUnknown,
+)
 from service.gallery.administration import find_subject_ignoring_case
 from service.gallery.erasure import erase_templates
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of
 from service.gallery.records import OwnedTemplate
 from service.gallery.template_reading import crop_of_template, list_templates
-from service.operations.acquire import Requirements
-from service.operations.enrol import Enrolled, Entry, Prepared, prepare, store
-from service.strict_json import parse_object
+from service.operations.acquire import Requirements, image_source
+from service.operations.enrol import Entry, Prepared, prepare, store
+from service.strict_json import parse_list
 
 router = compreface_router("recognition/faces")
 
@@ -83,7 +91,7 @@ async def delete_all(request: Request, backend: UsesBackend, gallery: UsesGaller
             erased = (
                 erase_all(backend.galleries, gallery, deadline)
                 if name is None
-                else erase_one(backend.galleries, gallery, name, deadline)
+                else erase_named(backend.galleries, gallery, name, deadline)
             )
         except SubjectUnknown:
             return 0, Event("erase_subject", [gallery], count=0)
@@ -104,9 +112,9 @@ async def delete(image_id: str, request: Request, backend: UsesBackend, gallery:
     """Erase an example."""
 
     def work(deadline: Deadline) -> tuple[OwnedTemplate, Event]:
-        example = example_of(backend.galleries, gallery, image_id)
-        _, event = _erase(backend.galleries, gallery, [example], deadline)
-        return example, event
+        with backend.galleries.database.exclusive(deadline):  # otherwise it could be erased or moved before
+            example = example_of(backend.galleries, gallery, image_id)
+            return example, _erase(backend.galleries, gallery, [example])
 
     return json_answer(_members(await backend.change_for(request, backend.deadline(request), work)))
 
@@ -126,33 +134,44 @@ async def static_image(image_id: str, backend: UsesBackend, gallery: UsesGallery
     return await backend.call_gallery(_image, backend.galleries, gallery, image_id)
 
 
-def _prepare(
-    gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
-) -> tuple[str, Prepared]:
-    """Return the name of the subject, and its prepared example."""
+@dataclass(frozen=True, slots=True)
+class _Example:
+    """An example that is ready to be stored.
+
+    Attributes:
+        subject: Name of its subject, as received.
+        image_id: Its id.
+        enrolment: Its enrolment.
+    """
+
+    subject: str
+    image_id: str
+    enrolment: Prepared
+
+
+def _prepare(gallery: str, subject: str, backend: Backend, received: ReceivedRequest, deadline: Deadline) -> _Example:
     options = read_options(received, FaceOptions)
     (photo,) = read_photos(received, backend.settings.request, ["file"])
-    name = stored_name(backend.galleries, gallery, subject)
-    requirements = Requirements(min_score=options.min_score)
-    return name, prepare(backend.galleries, backend.models, gallery, [Entry(name, photo)], requirements, deadline)
+    entry, requirements = Entry(subject, photo), Requirements(min_score=options.min_score)
+    enrolment = prepare(backend.galleries, backend.models, gallery, [entry], requirements, deadline)
+    return _Example(subject, face_id(image_source(photo)), enrolment)
 
 
 def _store(
-    gallery: str, backend: Backend, prepared: tuple[str, Prepared], received: ReceivedRequest, deadline: Deadline
+    gallery: str, backend: Backend, example: _Example, received: ReceivedRequest, deadline: Deadline
 ) -> Response:
-    name, enrolment = prepared
-    (outcome,) = store(backend.galleries, enrolment, deadline)
-    received.events.append(enrolment_event(backend.galleries, gallery, [name], [outcome]))
+    """Store an example under the name that its subject has at this moment, so that no second spelling is made."""
+    galleries = backend.galleries
+    with galleries.database.exclusive(deadline):
+        name = stored_name(galleries, gallery, example.subject)
+        (outcome,) = store(galleries, example.enrolment.under(name), deadline)
+        received.events.append(enrolment_event(galleries, gallery, [name], [outcome]))
     if isinstance(outcome, VultusError):
-        raise outcome
-    if outcome.assessment is not None:
+        if not (isinstance(outcome, DuplicateOfAnother) and outcome.subject == name):  # the name in another spelling
+            raise outcome
+    elif outcome.assessment is not None:
         backend.metrics.observe_quality([outcome.assessment])
-    return json_answer(_members(_stored(backend.galleries, gallery, outcome)), deadline, status=201)
-
-
-def _stored(galleries: Galleries, gallery: str, outcome: Enrolled) -> OwnedTemplate:
-    templates, _ = list_templates(galleries, gallery, 1, after=outcome.template - 1)
-    return templates[0]
+    return json_answer({"image_id": example.image_id, "subject": name}, deadline, status=201)
 
 
 def _list(galleries: Galleries, gallery: str, query: ExamplesQuery) -> Response:
@@ -168,26 +187,25 @@ def _list(galleries: Galleries, gallery: str, query: ExamplesQuery) -> Response:
 
 def _read_ids(_backend: Backend, received: ReceivedRequest, _deadline: Deadline) -> list[str]:
     """Return the ids of a JSON list."""
-    ids = parse_object(b'{"ids":' + received.body() + b"}")["ids"]
-    if not isinstance(ids, list) or len(ids) > _MAX_IDS:
+    ids = parse_list(received.body())
+    if len(ids) > _MAX_IDS or not all(isinstance(image_id, str) for image_id in ids):
         raise MemberInvalid(f"the body is not a list of at most {_MAX_IDS:,} ids")
-    return [str(image_id) for image_id in ids]
+    return ids
 
 
 def _delete_several(
     gallery: str, backend: Backend, ids: list[str], received: ReceivedRequest, deadline: Deadline
 ) -> Response:
-    templates = list(find_faces(backend.galleries, gallery, ids).values())
-    _, event = _erase(backend.galleries, gallery, templates, deadline)
-    received.events.append(event)
+    with backend.galleries.database.exclusive(deadline):
+        templates = list(find_faces(backend.galleries, gallery, ids).values())
+        received.events.append(_erase(backend.galleries, gallery, templates))
     return json_answer(list(map(_members, templates)))
 
 
-def _erase(galleries: Galleries, gallery: str, templates: list[OwnedTemplate], deadline: Deadline) -> tuple[int, Event]:
+def _erase(galleries: Galleries, gallery: str, templates: list[OwnedTemplate]) -> Event:
     subjects = pseudonyms_of(galleries, list({template.subject_key for template in templates}))
-    erased = erase_templates(galleries, gallery, templates, deadline)
-    event = Event("erase_template", [gallery], list(subjects.values()), count=len(erased))
-    return len(erased), event
+    erased = erase_templates(galleries, gallery, templates)
+    return Event("erase_template", [gallery], list(subjects.values()), count=len(erased))
 
 
 def _image(galleries: Galleries, gallery: str, image_id: str) -> Response:

@@ -9,18 +9,19 @@ from models.deadline import Deadline
 from service.api.backend import Backend, UsesBackend
 from service.api.intake.body import ReceivedRequest
 from service.audit.records import Event
-from service.compat.compreface.erasing import erase_all, erase_one
+from service.compat.compreface.erasing import erase_all, erase_named
 from service.compat.compreface.gallery import UsesGallery
 from service.compat.compreface.intake import read_json, read_subject
 from service.compat.compreface.routing import compreface_router
 from service.compat.compreface.wire import json_answer
-from service.errors import SubjectExists, SubjectUnknown
+from service.errors import SubjectAmbiguous, SubjectExists, SubjectUnknown
 from service.gallery.administration import (
     change_subject,
     create_subject,
     find_subject_ignoring_case,
     list_subjects,
     merge_subjects,
+    spellings_of_subject,
 )
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name
@@ -32,12 +33,16 @@ router = compreface_router("recognition/subjects")
 def stored_name(galleries: Galleries, gallery: str, name: str) -> str:
     """Return the name of a subject as it is stored, or the name itself if there is no such subject.
 
+    It stays the name as long as the caller excludes other writers.
+
     Raises:
         GalleryUnknown: No gallery has the name.
+        SubjectAmbiguous: Several subjects have the name in other spellings.
+        NameInvalid: There is no such subject, and there cannot be one.
     """
     with suppress(SubjectUnknown):
         return find_subject_ignoring_case(galleries, gallery, name).name
-    return name
+    return clean_name(name, "subject")
 
 
 @router.post("")
@@ -75,11 +80,11 @@ async def delete_all(request: Request, backend: UsesBackend, gallery: UsesGaller
 
 @router.delete("/{subject}")
 async def delete(subject: str, request: Request, backend: UsesBackend, gallery: UsesGallery) -> Response:
-    """Erase a subject with its examples."""
+    """Erase a subject with its examples; the answer names all, if several have the name in other spellings."""
 
-    def work(deadline: Deadline) -> tuple[str | None, Event]:
-        erased = erase_one(backend.galleries, gallery, subject, deadline)
-        return erased.name, erased.event
+    def work(deadline: Deadline) -> tuple[str, Event]:
+        erased = erase_named(backend.galleries, gallery, subject, deadline)
+        return ", ".join(erased.names or ()), erased.event
 
     return json_answer({"subject": await backend.change_for(request, backend.deadline(request), work)})
 
@@ -97,20 +102,12 @@ def _read_new_name(_backend: Backend, received: ReceivedRequest, _deadline: Dead
 def _create(gallery: str, backend: Backend, name: str, received: ReceivedRequest, deadline: Deadline) -> Response:
     galleries = backend.galleries
     with galleries.database.exclusive(deadline):
-        if _exists(galleries, gallery, name):
+        if spellings_of_subject(galleries, gallery, name):
             raise SubjectExists("Subject already exists")
         created = create_subject(galleries, gallery, name)
     pseudonyms = list(pseudonyms_of(galleries, [created.key]).values())
     received.events.append(Event("create_subject", [gallery], pseudonyms))
     return json_answer({"subject": created.name}, status=201)
-
-
-def _exists(galleries: Galleries, gallery: str, name: str) -> bool:
-    try:
-        find_subject_ignoring_case(galleries, gallery, name)
-    except SubjectUnknown:
-        return False
-    return True
 
 
 def _rename(
@@ -121,10 +118,10 @@ def _rename(
         subject = find_subject_ignoring_case(galleries, gallery, old)
         if new is None or new == subject.name:
             return json_answer({"updated": False})
-        other = stored_name(galleries, gallery, new)
         pseudonyms = pseudonyms_of_names(galleries, gallery, [subject.name])
-        if other.casefold() == subject.name.casefold() or not _exists(galleries, gallery, new):
-            changed = change_subject(galleries, gallery, subject.name, new)
+        other = _other_of_name(galleries, gallery, subject.name, new)
+        if other is None:
+            change_subject(galleries, gallery, subject.name, new)
             event = Event("change_subject", [gallery], pseudonyms)
         else:
             changed = merge_subjects(galleries, gallery, other, subject.name)
@@ -132,3 +129,22 @@ def _rename(
             event = Event("merge_subjects", [gallery], [*kept, *pseudonyms])
     received.events.append(event)
     return json_answer({"updated": True})
+
+
+def _other_of_name(galleries: Galleries, gallery: str, name: str, new: str) -> str | None:
+    """Return the stored name of the other subject that a new name means; None if it is free.
+
+    A subject may take its own name in another case, beside others that have it, too.
+
+    Raises:
+        SubjectAmbiguous: Several others have the new name in other spellings.
+    """
+    try:
+        other = find_subject_ignoring_case(galleries, gallery, new).name
+    except SubjectUnknown:
+        return None
+    except SubjectAmbiguous:
+        if name in spellings_of_subject(galleries, gallery, new):
+            return None
+        raise
+    return None if other == name else other

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count as counted
 
-from service.errors import LineMalformed, SubjectEmpty, SubjectExists, SubjectUnknown
+from service.errors import LineMalformed, SubjectAmbiguous, SubjectEmpty, SubjectExists, SubjectUnknown
 from service.gallery.names import lookup_name
 from service.gallery.records import (
     MAX_METADATA_CHARACTERS,
@@ -143,22 +143,26 @@ def require_key(connection: sqlite3.Connection, gallery: Gallery, name: str) -> 
 
 
 def find_ignoring_case(connection: StoreConnection, gallery: Gallery, name: str) -> Subject:
-    """Read a subject whose name is the same, or the first whose name differs in case only.
-
-    A name that the gallery does not have in this spelling is compared with all names.
+    """Read the subject whose name is the same, or else the only one whose name differs in case only.
 
     Raises:
         SubjectUnknown: The gallery has no such subject.
+        SubjectAmbiguous: It has several, and none in this spelling.
     """
     wanted = lookup_name(name)
     with suppress(SubjectUnknown):
         return find(connection, gallery, wanted)
-    folded = wanted.casefold()
+    names = spellings(connection, gallery, wanted)
+    if len(names) > 1:
+        raise SubjectAmbiguous(f"{len(names)} subjects have this name in other spellings; send the spelling of one")
+    return find(connection, gallery, names[0] if names else wanted)
+
+
+def spellings(connection: StoreConnection, gallery: Gallery, name: str) -> list[str]:
+    """Return the names that differ from a name in case only, or are the same, sorted; it is compared with all names."""
+    folded = lookup_name(name).casefold()
     rows = connection.execute("SELECT name FROM subjects WHERE gallery = ? ORDER BY name", (gallery.key,))
-    for (stored,) in rows:
-        if stored.casefold() == folded:
-            return find(connection, gallery, stored)
-    raise SubjectUnknown("the gallery has no subject with this name")
+    return [stored for (stored,) in rows if stored.casefold() == folded]
 
 
 def find_by_key(connection: StoreConnection, key: int) -> Subject:

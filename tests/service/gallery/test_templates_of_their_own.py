@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.errors import SubjectExists, SubjectUnknown, TemplateUnknown
+from service.errors import SubjectAmbiguous, SubjectExists, SubjectUnknown, TemplateUnknown
 from service.gallery.administration import (
     create_gallery,
     create_subject,
@@ -12,6 +12,7 @@ from service.gallery.administration import (
     merge_subjects,
     read_subject,
     separate_template,
+    spellings_of_subject,
 )
 from service.gallery.consistency import check_consistency, check_erasure
 from service.gallery.erasure import erase_subjects, erase_templates
@@ -160,7 +161,9 @@ def test_names_are_found_in_another_case_unless_there_is_the_very_name(galleries
     for name in ("Ann", "ann", "JÖRG", "Straße"):
         create_subject(galleries, "staff", name)
     assert find_subject_ignoring_case(galleries, "staff", "ann").name == "ann"
-    assert find_subject_ignoring_case(galleries, "staff", "ANN").name == "Ann"
+    with pytest.raises(SubjectAmbiguous, match="2 subjects"):
+        find_subject_ignoring_case(galleries, "staff", "ANN")
+    assert spellings_of_subject(galleries, "staff", "ANN") == ["Ann", "ann"]
     assert find_subject_ignoring_case(galleries, "staff", "jörg").name == "JÖRG"
     assert find_subject_ignoring_case(galleries, "staff", "STRASSE").name == "Straße"
     with pytest.raises(SubjectUnknown):

@@ -75,6 +75,11 @@ def test_examples_are_added_listed_and_erased(call: Caller) -> None:
     assert call("DELETE", "recognition/faces").json() == {"deleted": 0}
 
 
+@pytest.mark.parametrize("body", [b'[],"a":1', b'["x"], "ids": ["y"]', b"[1]", b"[[]]", b'"x"', b"", b"null"])
+def test_ids_are_a_list_of_texts(call: Caller, body: bytes) -> None:
+    refused(call("POST", "recognition/faces/delete", content=body), 400, 26)
+
+
 def test_a_blank_subject_erases_nobody(call: Caller) -> None:
     call.add("ann", ANN)
     refused(call("DELETE", "recognition/faces?subject="), 400, 26)
