@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from models.deadline import Deadline
 from models.quality import Gate
 from service.api.backend import Backend, UsesBackend
 from service.api.intake.body import ReceivedRequest
 from service.audit.events import comparison_event, template_search_events
-from service.compat.compreface.embeddings import Numbers, as_vectors
+from service.compat.compreface.embeddings import Several, as_vectors, read_embeddings
 from service.compat.compreface.examples import example_of
 from service.compat.compreface.faces import (
     is_comparable,
@@ -27,10 +27,8 @@ from service.compat.compreface.intake import (
     ALL,
     FaceOptions,
     RecognizeOptions,
-    read_json,
     read_options,
     read_photos,
-    validate_options,
 )
 from service.compat.compreface.routing import compreface_router
 from service.compat.compreface.similarity import SimilarityMap
@@ -52,7 +50,7 @@ class _Embeddings(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    embeddings: Annotated[Sequence[Numbers], Field(min_length=1)]
+    embeddings: Several
 
 
 @router.post("/recognize")
@@ -104,7 +102,7 @@ def _recognize(gallery: str, backend: Backend, received: ReceivedRequest, deadli
 def _recognize_embeddings(gallery: str, backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
     options = read_options(received, RecognizeOptions)
     similarity = similarity_of(backend)
-    body = validate_options(read_json(received), _Embeddings)
+    body = read_embeddings(received, backend, _Embeddings, "embeddings")
     probes = as_vectors(body.embeddings, backend.galleries.dimensions)
     _, _, templates = read_gallery(backend.galleries, gallery)
     hits = _search(backend, received, gallery, probes, templates, options.prediction_count, similarity, deadline)
@@ -146,7 +144,7 @@ def _verify_example_embeddings(
     gallery: str, image_id: str, backend: Backend, received: ReceivedRequest, deadline: Deadline
 ) -> Response:
     similarity = similarity_of(backend)
-    body = validate_options(read_json(received), _Embeddings)
+    body = read_embeddings(received, backend, _Embeddings, "embeddings")
     probes = as_vectors(body.embeddings, backend.galleries.dimensions)
     example = example_of(backend.galleries, gallery, image_id)
     reference = template_vector(backend.galleries, gallery, example)

@@ -1,19 +1,16 @@
 """`/api/v1/verification`: similarities of the faces of two photos, or of embeddings."""
 
-from collections.abc import Sequence
-from typing import Annotated
-
 import numpy as np
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from models.deadline import Deadline
 from service.api.backend import Backend, UsesBackend
 from service.api.intake.body import ReceivedRequest
 from service.audit.events import comparison_event
-from service.compat.compreface.embeddings import Numbers, as_vectors
+from service.compat.compreface.embeddings import Numbers, Several, as_vectors, read_embeddings
 from service.compat.compreface.faces import is_comparable, largest_faces, only_face, similarity_of
-from service.compat.compreface.intake import FaceOptions, read_json, read_options, read_photos, validate_options
+from service.compat.compreface.intake import FaceOptions, read_options, read_photos
 from service.compat.compreface.routing import compreface_router
 from service.compat.compreface.wire import face_members, json_answer, rounded, versions
 
@@ -28,7 +25,7 @@ class _Embeddings(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     source: Numbers
-    targets: Annotated[Sequence[Numbers], Field(min_length=1)]
+    targets: Several
 
 
 @router.post("/verify")
@@ -67,7 +64,7 @@ def _verify(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> 
 
 def _verify_embeddings(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
     similarity = similarity_of(backend)
-    body = validate_options(read_json(received), _Embeddings)
+    body = read_embeddings(received, backend, _Embeddings, "targets")
     source = as_vectors([body.source], backend.galleries.dimensions)[0]
     targets = as_vectors(body.targets, backend.galleries.dimensions)
     cosines = np.clip(targets @ source, -1, 1).tolist()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from models.serving.models import Models
 from service.gallery.administration import create_gallery
 from service.gallery.galleries import Galleries
+from service.security.keys.protocols import CompreFaceService
 from service.settings import CompatSettings, Settings
 from tests.client import Guarded, guarded_client
 from tests.pictures import faces_png
@@ -166,6 +168,49 @@ def test_embeddings_are_recognised_and_verified(call: Caller) -> None:
     refused(call("POST", "recognition/embeddings/recognize", json={"embeddings": []}), 400, 26)
     refused(call("POST", "recognition/embeddings/recognize", json={}), 400, 33)
     refused(call("POST", "recognition/embeddings/recognize", json={"embeddings": [["x"] * 128]}), 400, 26)
+
+
+@pytest.mark.parametrize("wrong", ["1", '"x"', "[1]", "[]", "{}"])
+@pytest.mark.parametrize(
+    ("service", "path", "body"),
+    [
+        ("recognition", "recognition/embeddings/recognize", '{"embeddings": [%s]}'),
+        ("recognition", f"recognition/embeddings/faces/{UNKNOWN}/verify", '{"embeddings": [%s]}'),
+        ("verification", "verification/embeddings/verify", '{"source": [1], "targets": [%s]}'),
+        ("verification", "verification/embeddings/verify", '{"targets": [[1]], "source": [%s]}'),
+    ],
+)
+def test_many_wrong_embeddings_take_no_more_memory_than_right_ones(
+    guarded: Guarded, service: CompreFaceService, path: str, body: str, wrong: str
+) -> None:
+    """An error of each took 450 bytes for a byte of the body, and all but the first were thrown away."""
+    call = Caller(guarded.client, compreface_key(guarded.keys, service))
+    text = (body % ",".join([wrong] * 100_000)).encode()
+    tracemalloc.start()
+    try:
+        answer = call("POST", path, content=text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status_code in (400, 422)
+    assert peak < 60 * len(text) + 2**20
+
+
+def test_the_number_and_the_length_of_embeddings_are_limited(guarded: Guarded, call: Caller) -> None:
+    verify = Caller(guarded.client, compreface_key(guarded.keys, "verification"))
+    most = guarded.client.app.state.backend.settings.request.max_embeddings  # type: ignore[attr-defined]
+    row = [1.0] * 128
+    assert (
+        len(call("POST", "recognition/embeddings/recognize", json={"embeddings": [row] * most}).json()["result"])
+        == most
+    )
+    refused(
+        call("POST", "recognition/embeddings/recognize", json={"embeddings": [row] * (most + 1)}), 422, 0, "at most"
+    )
+    body = {"source": row, "targets": [row] * (most + 1)}
+    refused(verify("POST", "verification/embeddings/verify", json=body), 422, 0, "at most 1024 are accepted")
+    body = {"source": row, "targets": [row, [1.0] * 127]}
+    refused(verify("POST", "verification/embeddings/verify", json=body), 400, 37, "has 127 numbers")
 
 
 def test_detection_says_what_plugins_ask_for(guarded: Guarded) -> None:
