@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 from models.errors import VultusError
 from service.api.access import path_of
 from service.compat.compreface.errors import error_response
-from service.errors import AccessError, KeyMalformed, KeyMissing, KeyWrong
+from service.errors import AccessError, KeyMalformed, KeyMissing, KeyWrong, SeveralKeys
 from service.security.guard import Access, Guard
 
 PREFIX = "/api/v1"
@@ -35,13 +35,17 @@ class ServiceKeys:
 
         Raises:
             KeyMissing: The request has no key.
+            SeveralKeys: The request has several keys.
             KeyMalformed: The key is not a UUID.
             KeyWrong: No such key was made, or it belongs to another service.
             KeyRevoked: The key was revoked.
             KeyExpired: The key has expired.
             StoreFailed: The file system refused a read.
         """
-        text = _sent_key(scope)
+        keys = _sent_keys(scope)
+        if len(keys) > 1:  # a proxy may check another one than the service
+            raise SeveralKeys("the request has several keys; send one")
+        text = keys[0].strip() if keys else ""
         if not text:
             raise KeyMissing("the header x-api-key is missing")
         access = self._guard.admit_uuid(text)
@@ -53,8 +57,9 @@ class ServiceKeys:
     def refusal(self, error: VultusError, scope: Scope) -> Response:
         """Return the response for a request that is not admitted."""
         message = None
-        if isinstance(error, AccessError) and not isinstance(error, KeyMissing | KeyMalformed):
-            message = f"{_service(scope).capitalize()} service with API Key {_sent_key(scope)} not found"
+        if isinstance(error, AccessError) and not isinstance(error, KeyMissing | KeyMalformed | SeveralKeys):
+            (key,) = _sent_keys(scope)
+            message = f"{_service(scope).capitalize()} service with API Key {key.strip()} not found"
         return error_response(error, scope["state"], message)
 
 
@@ -67,8 +72,8 @@ def _service(scope: Scope) -> str:
     return _SERVICE_OF.get(_segments(scope)[0], "recognition")
 
 
-def _sent_key(scope: Scope) -> str:
+def _sent_keys(scope: Scope) -> list[str]:
+    """Return the key in the path, and those in headers."""
     segments = _segments(scope)
-    if segments[0] == _STATIC and len(segments) > 1:
-        return segments[1]
-    return Headers(scope=scope).get("x-api-key", "").strip()
+    in_path = [segments[1]] if segments[0] == _STATIC and len(segments) > 1 else []
+    return in_path + Headers(scope=scope).getlist("x-api-key")

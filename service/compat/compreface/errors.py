@@ -18,6 +18,7 @@ _BAD_REQUEST, _INTERNAL = 400, 500
 _CODES: Mapping[type[VultusError], tuple[int, int]] = {
     errors.KeyMissing: (400, 20),
     errors.KeyMalformed: (400, 26),
+    errors.SeveralKeys: (400, 26),
     errors.AccessError: (404, 10),
     core.ImageError: (400, 21),
     errors.Base64Malformed: (400, 21),

@@ -185,7 +185,7 @@ def test_many_wrong_embeddings_take_no_more_memory_than_right_ones(
 ) -> None:
     """An error of each took 450 bytes for a byte of the body, and all but the first were thrown away."""
     call = Caller(guarded.client, compreface_key(guarded.keys, service))
-    text = (body % ",".join([wrong] * 100_000)).encode()
+    text = (body % ",".join([wrong] * 20_000)).encode()
     tracemalloc.start()
     try:
         answer = call("POST", path, content=text)
@@ -321,8 +321,32 @@ def test_a_revoked_key_is_unknown(guarded: Guarded, call: Caller) -> None:
 
 def test_paths_that_do_not_exist_are_errors_in_the_same_form(call: Caller) -> None:
     refused(call("GET", "recognition/nothing"), 404, 0, "not supported")
-    refused(call("PATCH", "recognition/subjects"), 404, 0)
-    refused(call("GET", "recognition/recognize"), 404, 0)
+    refused(call("GET", ""), 404, 0, "not supported")
+    refused(call.client.put("/api/v1", headers=call.headers), 404, 0, "PUT /api/v1 is not supported")
+    assert call.client.get("/api/v12").json()["code"] == "key_missing"
+    refused(call("OPTIONS", "recognition/nothing"), 404, 0, "OPTIONS")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "TRACE", "PROPFIND", "HEAD", "GET"])
+def test_other_methods_of_a_path_are_errors_in_the_same_form(call: Caller, method: str) -> None:
+    answer = call(method, "recognition/recognize")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    if method != "HEAD":
+        refused(answer, 405, 0, f"this path supports POST, not {method}")
+    assert "x-request-id" in answer.headers
+    if method != "GET":
+        several = call(method, "recognition/subjects/ann")
+        assert (several.status_code, several.headers["allow"]) == (405, "PUT, DELETE")
+    refused(call.client.request("OPTIONS", "/api/v1/recognition/subjects"), 400, 20)
+
+
+def test_several_keys_are_refused(guarded: Guarded, call: Caller) -> None:
+    (name, key), (_, other) = *call.headers.items(), *compreface_key(guarded.keys, gallery="visitors").items()
+    for keys in ([key, other], [other, key], [key, key], ["", key]):
+        answer = guarded.client.get("/api/v1/recognition/subjects", headers=[(name, one) for one in keys])
+        refused(answer, 400, 26, "several keys")
+    in_path = guarded.client.get(f"/api/v1/static/{key}/images/{UNKNOWN}", headers=[(name, other)])
+    refused(in_path, 400, 26, "several keys")
 
 
 def test_without_the_setting_there_is_no_such_api(client: Any) -> None:
