@@ -16,6 +16,7 @@ from service.cli.output import progress_bars, say
 from service.errors import TakeoverFailed
 from service.gallery.pseudonyms import pseudonyms_of_names
 from service.operations.acquire import Requirements
+from service.settings import load_settings
 from service.startup import open_models_and_galleries
 from service.takeover.compreface import take_over_photos, take_over_subjects, taken_over
 from service.takeover.compreface_source import CompreFaceSource
@@ -59,7 +60,7 @@ def compreface(
     key = key_file.read_text().strip() if key_file else os.environ.get(_KEY_VARIABLE, "").strip()
     outcomes = OutcomeReport(report, [key_file] if key_file else [])
     with (
-        CompreFaceSource(url, key) as source,
+        CompreFaceSource(url, key, load_settings().image.max_bytes) as source,
         open_models_and_galleries() as (galleries, models),
         audited("vultus takeover") as record,
         progress_bars() as progress,
@@ -76,7 +77,7 @@ def compreface(
         left = (example for example in source.examples() if example.image_id not in known)
         before = len(known)
         try:
-            for batch in take_over_photos(source, galleries, models, gallery, names, left, Requirements(faces)):
+            for batch in take_over_photos(source, galleries, models, gallery, taken, left, Requirements(faces)):
                 subjects = [names.get(example.subject, example.subject) for example, _ in batch]
                 record([enrolment_event(galleries, gallery, subjects, [outcome for _, outcome in batch])])
                 for example, outcome in batch:

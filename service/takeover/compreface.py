@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from models.deadline import Deadline
+from models.errors import ImageTooManyBytes, VultusError
 from models.serving.models import Models
-from service.errors import NameInvalid, PhotoUnreachable, SubjectUnknown
+from service.errors import NameInvalid, PhotoUnreachable, SubjectAmbiguous, SubjectUnknown
 from service.gallery.administration import create_subject, find_subject_ignoring_case
 from service.gallery.galleries import Galleries
 from service.gallery.template_reading import list_templates, metadata_of_templates
@@ -35,12 +36,12 @@ class TakenSubjects:
     Attributes:
         names: Names under which they are stored, by their names in CompreFace.
         created: Names of those that the gallery did not have.
-        refused: Errors of names that a gallery cannot have.
+        refused: Errors of names that a gallery cannot have, or has in several other spellings.
     """
 
     names: dict[str, str]
     created: list[str]
-    refused: dict[str, NameInvalid]
+    refused: dict[str, VultusError]
 
 
 def take_over_subjects(source: CompreFaceSource, galleries: Galleries, gallery: str) -> TakenSubjects:
@@ -60,6 +61,8 @@ def take_over_subjects(source: CompreFaceSource, galleries: Galleries, gallery: 
                 taken.created.append(taken.names[name])
             except NameInvalid as error:
                 taken.refused[name] = error
+        except SubjectAmbiguous as error:
+            taken.refused[name] = error
     return taken
 
 
@@ -83,7 +86,7 @@ def take_over_photos(
     galleries: Galleries,
     models: Models,
     gallery: str,
-    names: dict[str, str],
+    subjects: TakenSubjects,
     examples: Iterator[Example],
     requirements: Requirements,
 ) -> Generator[list[tuple[Example, Outcome]], None, None]:
@@ -94,7 +97,7 @@ def take_over_photos(
         galleries: The open galleries.
         models: Models that detect and embed faces.
         gallery: Name of the gallery.
-        names: Names under which subjects are stored, by their names in CompreFace.
+        subjects: The subjects that were taken over; photos of refused ones are not fetched.
         examples: Examples to take over.
         requirements: Conditions that the photos must meet.
 
@@ -107,9 +110,16 @@ def take_over_photos(
         outcomes: dict[str, Outcome] = {}
         entries: dict[str, Entry] = {}
         for example in batch:
-            photo = source.photo(example.image_id)
+            if refusal := subjects.refused.get(example.subject):
+                outcomes[example.image_id] = refusal
+                continue
+            try:
+                photo = source.photo(example.image_id)
+            except ImageTooManyBytes as error:
+                outcomes[example.image_id] = error
+                continue
             if photo:
-                name = names.get(example.subject, example.subject)
+                name = subjects.names.get(example.subject, example.subject)
                 entries[example.image_id] = Entry(name, photo, metadata={EXAMPLE_ID: example.image_id})
             else:
                 outcomes[example.image_id] = PhotoUnreachable("CompreFace does not keep the photo of this example")

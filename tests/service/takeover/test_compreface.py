@@ -14,7 +14,7 @@ import pytest
 
 from models.serving.models import Models
 from service.errors import TakeoverFailed
-from service.gallery.administration import create_gallery, list_subjects
+from service.gallery.administration import create_gallery, create_subject, list_subjects
 from service.gallery.galleries import Galleries
 from service.gallery.template_reading import list_templates
 from service.operations.acquire import Requirements
@@ -87,10 +87,10 @@ def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 def _take_over(source: CompreFaceSource, galleries: Galleries, models: Models) -> dict[str, object]:
     """Take over all photos that were not taken over before, and return the outcome of each."""
-    names = take_over_subjects(source, galleries, "staff").names
+    subjects = take_over_subjects(source, galleries, "staff")
     known = taken_over(galleries, "staff")
     left = (example for example in source.examples() if example.image_id not in known)
-    batches = take_over_photos(source, galleries, models, "staff", names, left, Requirements())
+    batches = take_over_photos(source, galleries, models, "staff", subjects, left, Requirements())
     return {example.image_id: outcome for batch in batches for example, outcome in batch}
 
 
@@ -111,8 +111,8 @@ def test_every_page_of_examples_is_taken_over_and_a_second_run_fetches_nothing(
 
 def test_a_run_that_was_cut_off_continues(source: CompreFaceSource, galleries: Galleries, fake_models: Models) -> None:
     create_gallery(galleries, "staff")
-    names = take_over_subjects(source, galleries, "staff").names
-    batches = take_over_photos(source, galleries, fake_models, "staff", names, source.examples(), Requirements())
+    subjects = take_over_subjects(source, galleries, "staff")
+    batches = take_over_photos(source, galleries, fake_models, "staff", subjects, source.examples(), Requirements())
     next(batches)
     batches.close()
     done = taken_over(galleries, "staff")
@@ -129,6 +129,21 @@ def test_names_that_a_gallery_cannot_have_are_refused(source: CompreFaceSource, 
     assert list(taken.refused) == ["a/b"]
     assert taken.created == ["ann", "Bob", "empty"]
     assert take_over_subjects(source, galleries, "staff").created == []
+
+
+def test_subjects_that_the_gallery_has_in_several_spellings_are_refused_with_their_photos(
+    source: CompreFaceSource, galleries: Galleries, fake_models: Models
+) -> None:
+    create_gallery(galleries, "staff")
+    for name in ("Ann", "ANN", "BOB"):
+        create_subject(galleries, "staff", name)
+    assert {getattr(outcome, "code", "") for outcome in _take_over(source, galleries, fake_models).values()} == {
+        "subject_ambiguous",
+        "",
+    }
+    assert len(Source.fetched) == 20
+    counts = {subject.name: subject.template_count for subject in list_subjects(galleries, "staff", "", 10)}
+    assert counts == {"ANN": 0, "Ann": 0, "BOB": 20, "empty": 0}
 
 
 def test_examples_without_a_photo_have_their_own_outcome(
@@ -162,6 +177,10 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(source: CompreFaceSour
         ((500, b""), "status 500"),
         ((200, b"<html>"), "is not CompreFace"),
         ((200, b'["ann"]'), "is not CompreFace"),
+        ((200, b'{"subjects": 7}'), "its subjects are not a list of names"),
+        ((200, b'{"subjects": ["ann", 7]}'), "its subjects are not a list of names"),
+        ((200, b"{}"), "its subjects are not a list of names"),
+        ((302, b""), "status 302"),
     ],
 )
 def test_answers_that_are_no_compreface_are_sentences(
@@ -173,7 +192,15 @@ def test_answers_that_are_no_compreface_are_sentences(
 
 
 @pytest.mark.parametrize(
-    ("url", "key"), [("ftp://host", "k"), ("http://", "k"), ("http://host", ""), ("http://h", "a b")]
+    ("url", "key"),
+    [
+        ("ftp://host", "k"),
+        ("http://", "k"),
+        ("http://host", ""),
+        ("http://h", "a b"),
+        ("http://[", "k"),
+        ("http://h:x", "k"),
+    ],
 )
 def test_addresses_and_keys_that_cannot_be_are_refused(url: str, key: str) -> None:
     with pytest.raises(TakeoverFailed):
