@@ -87,8 +87,17 @@ def _check_names(text: str, owner: str, name: str) -> None:
 def _revision(text: str, written: str) -> str:
     if not written:
         raise _invalid(text, "has no revision after the @; give a branch, a tag or a commit, or leave out the @")
-    revision = unquote(written)
-    if _NOT_IN_REVISIONS.search(revision) or revision.startswith(("-", "/")) or revision.endswith(("/", ".", ".lock")):
+    try:
+        revision = unquote(written, errors="strict")
+    except UnicodeDecodeError as error:
+        raise _invalid(text, f"has a revision that is not UTF-8, {quoted(written)}") from error
+    is_shown = revision.isprintable() and "\ufffd" not in revision  # others could be taken for another revision
+    if (
+        not is_shown
+        or _NOT_IN_REVISIONS.search(revision)
+        or revision.startswith(("-", "/"))
+        or revision.endswith(("/", ".", ".lock"))
+    ):
         raise _invalid(text, f"has an invalid revision, {quoted(revision)}; give a branch, a tag or a commit")
     return revision
 

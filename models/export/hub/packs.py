@@ -49,17 +49,25 @@ def graphs_of(listing: Listing, wanted: Collection[str] = ()) -> tuple[dict[str,
 
     Raises:
         HubNotFound: The repository has no ONNX graph, or not those that the user names.
-        HubFilesAmbiguous: It has more graphs than a pack.
+        HubFilesAmbiguous: It has more graphs than a pack, or two that would have the same name in it.
     """
     named = named_file(listing)
     if named is not None:
         return {PurePosixPath(named).name: named}, []
     folder = folder_of(listing)
-    names = {path.removeprefix(folder).replace("/", "-"): path for path in paths_inside(listing, (_SUFFIX,))}
+    paths = paths_inside(listing, (_SUFFIX,))
+    names = {_name(path, folder): path for path in paths}
     others = [name for name, path in names.items() if PurePosixPath(path).name in _OTHER_ROLES]
     missing = [name for name in wanted if name not in names]
     if missing:
         raise HubNotFound(f"{listing.reference} has no graph {missing[0]}; it has: {listed(names) or 'none'}")
+    same = [path for path in paths if names[_name(path, folder)] != path and _name(path, folder) in (wanted or names)]
+    if same:
+        name = _name(same[0], folder)
+        raise HubFilesAmbiguous(
+            f"{listing.reference} has two graphs that would both be {name} in a pack: {same[0]} and {names[name]}; "
+            "give a folder after a slash"
+        )
     if wanted:
         return {name: names[name] for name in wanted}, others
     chosen = {name: path for name, path in names.items() if name not in others}
@@ -74,6 +82,11 @@ def graphs_of(listing: Listing, wanted: Collection[str] = ()) -> tuple[dict[str,
             f"both --detector and --recognizer: {listed(names)}"
         )
     return chosen, others
+
+
+def _name(path: str, folder: str) -> str:
+    """Return the name in a pack of a graph of a folder, whose own folders become a part of it."""
+    return path.removeprefix(folder).replace("/", "-")
 
 
 def _title(reference: HubReference) -> str:

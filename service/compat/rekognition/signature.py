@@ -25,6 +25,7 @@ _TERMINATOR = "aws4_request"
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _PARTS = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]+)")
 _SPACES = re.compile(r" +")
+_DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)  # strptime also reads fewer digits
 _REQUIRED_HEADERS = {"host", "x-amz-target"}  # without them, a signature would hold for other operations, too
 
 
@@ -73,7 +74,7 @@ def read_signature(headers: Headers) -> Signature:
     if missing:
         raise SignatureMalformed(f"the header {min(missing)} is not signed")
     access_key_id, day, region, *_ = scope
-    if not date.startswith(day) or _time_of(date) is None:
+    if day != date[:8] or _time_of(date) is None:
         raise SignatureMalformed("the header X-Amz-Date is not a date like 20260131T235959Z, or not that of Credential")
     return Signature(access_key_id, day, region, date, signed, parts["Signature"])
 
@@ -141,6 +142,8 @@ def require_signature(
 
 
 def _time_of(date: str) -> float | None:
+    if not _DATE.fullmatch(date):
+        return None
     try:
         return datetime.strptime(date, _DATE_FORMAT).replace(tzinfo=UTC).timestamp()
     except ValueError:

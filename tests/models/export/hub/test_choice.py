@@ -71,6 +71,16 @@ def test_graphs_in_folders_get_names_of_their_own() -> None:
     assert graphs_of(listing(*apart, text="hf:o/r/detection/model.onnx"))[0] == {"model.onnx": "detection/model.onnx"}
 
 
+def test_two_graphs_with_the_same_name_in_a_pack_are_refused() -> None:
+    both = ("a/b.onnx", "a-b.onnx", "det.onnx", "rec.onnx")
+    with pytest.raises(HubFilesAmbiguous, match=r"two graphs that would both be a-b\.onnx in a pack: a-b.*a/b\.onnx"):
+        graphs_of(listing(*both))
+    with pytest.raises(HubFilesAmbiguous, match=r"both be a-b\.onnx"):
+        graphs_of(listing(*both), ("a-b.onnx", "rec.onnx"))
+    assert set(graphs_of(listing(*both), ("det.onnx", "rec.onnx"))[0]) == {"det.onnx", "rec.onnx"}
+    assert graphs_of(listing(*both, text="hf:o/r/a"))[0] == {"b.onnx": "a/b.onnx"}
+
+
 def test_more_graphs_than_a_pack_need_to_be_named() -> None:
     many = listing(*(f"{number}.onnx" for number in range(7)))
     with pytest.raises(HubFilesAmbiguous, match=r"has 7 ONNX graphs, more than a pack; .* 0\.onnx, 1\.onnx"):

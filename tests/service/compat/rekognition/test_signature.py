@@ -92,10 +92,21 @@ def test_other_authorizations_are_malformed(authorization: str) -> None:
         read_signature(Headers({**dict(_signed().items()), "authorization": authorization}))
 
 
-@pytest.mark.parametrize("date", ["", "20260131", "2026-01-31T00:00:00Z", "20269931T000000Z"])
+@pytest.mark.parametrize(
+    "date", ["", "20260131", "2026-01-31T00:00:00Z", "20269931T000000Z", "2026131T000000Z", "20260131T00000Z"]
+)
 def test_dates_that_are_none_are_malformed(date: str) -> None:
     with pytest.raises(SignatureMalformed, match="X-Amz-Date"):
         read_signature(Headers({**dict(_signed().items()), "x-amz-date": date}))
+
+
+@pytest.mark.parametrize("day", ["", "2", "2026", "20000101"])
+def test_the_day_of_the_credential_is_that_of_the_request(day: str) -> None:
+    headers = dict(_signed().items())
+    _, *scope = headers["authorization"].split("/", 2)
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={CREDENTIALS.access_key}/{day}/{scope[1]}"
+    with pytest.raises(SignatureMalformed, match="not that of Credential"):
+        read_signature(Headers(headers))
 
 
 def test_an_unsigned_request_is_told_so() -> None:
