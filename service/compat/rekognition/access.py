@@ -16,7 +16,7 @@ from service.api.access import path_of
 from service.api.admission import BodyBudget
 from service.api.intake.body import receive_pieces
 from service.compat.rekognition.errors import error_response
-from service.compat.rekognition.signature import read_signature, require_recent, require_signature
+from service.compat.rekognition.signature import ALGORITHM, read_signature, require_recent, require_signature
 from service.security.guard import Access, Guard
 from service.settings import RequestSettings
 
@@ -55,7 +55,10 @@ class SignedRequests:
     def is_for(self, scope: Scope) -> bool:
         """Return whether a request is one of Rekognition's protocol."""
         path = path_of(scope)
-        return (path == "/" and scope["method"] == "POST") or path.startswith(f"{PREFIX}/")
+        if path == "/" and scope["method"] != "POST":  # a wrong method is answered in the form that the client reads
+            headers = Headers(scope=scope)
+            return "x-amz-target" in headers or headers.get("authorization", "").startswith(ALGORITHM)
+        return path == "/" or path.startswith(f"{PREFIX}/")
 
     async def admit(self, scope: Scope, receive: Receive, held: ExitStack) -> tuple[Access, Receive]:
         """Return what a request may do, and lead it to the route of its operation.

@@ -6,6 +6,7 @@ from models.errors import ImageTooManyBytes
 from service.base64_text import decode_base64
 from service.compat.rekognition.requests import Image, S3Object
 from service.errors import PhotoUnreachable
+from service.security.scopes import Grant
 
 MAX_BYTES = 5 * 2**20
 """Maximum size of a photo in a request."""
@@ -37,6 +38,16 @@ def photo_of(image: Image, buckets: Path | None) -> bytes:
         return content
     assert image.s3_object is not None  # by its schema
     return _read(image.s3_object, buckets)
+
+
+def require_bucket(image: Image, grant: Grant) -> None:
+    """Refuse a bucket whose name a key may not give to a collection, exactly as an object that does not exist.
+
+    Raises:
+        PhotoUnreachable: The grant does not reach the name of the bucket.
+    """
+    if image.s3_object is not None and not grant.reaches(image.s3_object.bucket):
+        raise PhotoUnreachable(_UNREACHABLE)
 
 
 def _read(wanted: S3Object, buckets: Path | None) -> bytes:

@@ -1,4 +1,8 @@
-"""Schemas of Rekognition's requests. Members that are not known are ignored, as newer SDKs may send some."""
+"""Schemas of Rekognition's requests. Members that are not known are ignored, as newer SDKs may send some.
+
+Lists and maps have a maximum length, and end at their first error: one error for each entry would take many times the
+memory of the request.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -12,6 +16,8 @@ UserId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.\-:]{1,128}$")]
 FaceId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Threshold = Annotated[float, Field(ge=0, le=100)]
 Token = Annotated[str, Field(min_length=1, max_length=255)]
+TagKey = Annotated[str, Field(min_length=1, max_length=128)]
+TagValue = Annotated[str, Field(max_length=256)]
 
 
 class RekognitionRequest(BaseModel):
@@ -50,7 +56,7 @@ class InCollection(RekognitionRequest):
 class CreateCollection(InCollection):
     """The collection to create."""
 
-    tags: dict[str, str] = Field(default_factory=dict, max_length=200)
+    tags: Annotated[dict[TagKey, TagValue], FailFast(), Field(default_factory=dict, max_length=200)]
 
 
 class ListCollections(RekognitionRequest):

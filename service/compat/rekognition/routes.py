@@ -7,11 +7,14 @@ from service.compat.rekognition.routing import rekognition_router
 from service.errors import RouteUnknown
 
 _others = rekognition_router()
+_OTHER_METHODS = ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-@_others.post("/{operation}")
-async def unknown(operation: str, request: Request) -> Response:  # noqa: ARG001  # FastAPI needs the request
-    """Refuse an operation that does not exist."""
+@_others.api_route("/{operation}", methods=["POST", *_OTHER_METHODS])
+async def unknown(operation: str, request: Request) -> Response:
+    """Refuse an operation that does not exist, or a request by another method than POST."""
+    if request.method != "POST":
+        raise RouteUnknown(f"operations are called by POST, not by {request.method}")
     raise RouteUnknown(f"the operation {operation[:64]} is not supported")
 
 

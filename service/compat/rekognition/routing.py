@@ -17,14 +17,17 @@ from service.api.intake.body import ReceivedRequest
 from service.api.problems import note_unexpected
 from service.compat.rekognition.access import PREFIX
 from service.compat.rekognition.errors import MEDIA_TYPE, error_response, internal_error_response
+from service.compat.rekognition.images import require_bucket
 from service.compat.rekognition.repetitions import Repetitions
-from service.compat.rekognition.requests import ChangeOfUser, CreateCollection, InCollection, RekognitionRequest
+from service.compat.rekognition.requests import ChangeOfUser, CreateCollection, Image, InCollection, RekognitionRequest
 from service.compat.rekognition.similarity import SimilarityScale
 from service.errors import MemberInvalid, MemberMissing
 from service.security.scopes import Scope
 from service.strict_json import parse_object
 
 SIMILARITY_HEADER = "X-Vultus-Similarity"
+
+_MAX_PLACE = 200  # characters of the place of an error, which may be a key of a map
 
 Body = TypeVar("Body", bound=RekognitionRequest)
 Prepared = TypeVar("Prepared")
@@ -168,18 +171,22 @@ def _read(received: ReceivedRequest, schema: type[Body]) -> Body:
         MemberMissing: A member is missing.
         MemberInvalid: A member has a value that it cannot have.
         GalleryUnknown: The key does not reach the collection.
+        PhotoUnreachable: The key does not reach the bucket of a photo.
     """
     try:
         body = schema.model_validate(parse_object(received.body()))
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"]))[:_MAX_PLACE]
         if first["type"] == "missing":
             raise MemberMissing(f"1 validation error detected: the member {place} is missing") from error
         sentence = f"{place}: {first['msg']}" if place else first["msg"]
         raise MemberInvalid(f"1 validation error detected: {sentence}") from error
     if isinstance(body, InCollection) and not isinstance(body, CreateCollection):
         received.grant.require_galleries([body.collection_id])
+    for _, member in body:
+        if isinstance(member, Image):
+            require_bucket(member, received.grant)
     return body
 
 

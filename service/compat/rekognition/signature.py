@@ -20,7 +20,9 @@ from service.errors import SignatureExpired, SignatureMalformed, SignatureMissin
 SERVICE = "rekognition"
 MAX_SKEW_S = 300.0  # as Amazon's services allow, by their message of an expired signature
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
+ALGORITHM = "AWS4-HMAC-SHA256"
+"""Beginning of the header `Authorization` of requests that are signed."""
+
 _TERMINATOR = "aws4_request"
 _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _PARTS = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]+)")
@@ -60,8 +62,8 @@ def read_signature(headers: Headers) -> Signature:
     if not authorization:
         raise SignatureMissing("the request is not signed: the header Authorization is missing")
     algorithm, _, rest = authorization.partition(" ")
-    if algorithm != _ALGORITHM:
-        raise SignatureMalformed(f"the header Authorization has another algorithm than {_ALGORITHM}")
+    if algorithm != ALGORITHM:
+        raise SignatureMalformed(f"the header Authorization has another algorithm than {ALGORITHM}")
     parts = dict(_PARTS.findall(rest))
     scope = parts.get("Credential", "").split("/")
     if len(parts) != 3 or len(scope) != 5 or scope[3:] != [SERVICE, _TERMINATOR]:
@@ -129,7 +131,7 @@ def require_signature(
         ]
     )
     scope = f"{signature.day}/{signature.region}/{SERVICE}/{_TERMINATOR}"
-    signed = "\n".join([_ALGORITHM, signature.date, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    signed = "\n".join([ALGORITHM, signature.date, scope, hashlib.sha256(canonical.encode()).hexdigest()])
     key = f"AWS4{secret}".encode()
     for step in (signature.day, signature.region, SERVICE, _TERMINATOR):
         key = hmac.digest(key, step.encode(), "sha256")

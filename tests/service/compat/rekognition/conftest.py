@@ -31,14 +31,21 @@ def rekognition_key(
     return Credentials(access_key_id(key.id), token.text)
 
 
-def signed(credentials: Credentials, operation: str, body: bytes, host: str = "localhost") -> dict[str, str]:
+def signed(
+    credentials: Credentials,
+    operation: str,
+    body: bytes,
+    host: str = "localhost",
+    method: str = "POST",
+    path: str = "/",
+) -> dict[str, str]:
     """Return the headers of a request as the AWS SDK for Python signs it."""
     headers = {
         "Host": host,
         "Content-Type": MEDIA_TYPE,
         "X-Amz-Target": f"RekognitionService.{operation}",
     }
-    request = AWSRequest("POST", f"http://{host}/", headers, body)
+    request = AWSRequest(method, f"http://{host}{path}", headers, body)
     SigV4Auth(credentials, "rekognition", "eu-west-1").add_auth(request)
     return dict(request.headers.items())
 

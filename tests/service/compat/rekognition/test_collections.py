@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from service.compat.rekognition.requests import RekognitionRequest
 from service.gallery.administration import create_gallery, list_subjects
 from service.gallery.galleries import Galleries
 from service.gallery.records import NewTemplate
@@ -136,6 +138,33 @@ def test_members_that_cannot_be_are_invalid_parameters(staff: Caller, operation:
 @pytest.mark.parametrize("name", ["a b", "", "a/b", "x" * 256])
 def test_ids_of_collections_have_the_form_of_amazon(call: Caller, name: str) -> None:
     refused(call("CreateCollection", CollectionId=name), "InvalidParameterException")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        *({"": "x"}, {"k" * 129: "x"}, {"k": "v" * 257}, {"k": None}, {str(number): "x" for number in range(201)}),
+        {"k" * 2**20: 1},
+    ],
+)
+def test_tags_have_the_limits_of_amazon(call: Caller, tags: dict[str, Any]) -> None:
+    answer = call("CreateCollection", CollectionId="staff", Tags=tags)
+    refused(answer, "InvalidParameterException")
+    assert len(answer.content) < 500
+
+
+def _schemas(base: type[RekognitionRequest] = RekognitionRequest) -> set[type[RekognitionRequest]]:
+    return {base}.union(*map(_schemas, base.__subclasses__()))
+
+
+@pytest.mark.parametrize("wrong", [[1] * 100_000, {str(number): 1 for number in range(100_000)}], ids=["list", "map"])
+def test_no_request_has_an_error_for_each_wrong_entry_of_a_member(wrong: Any) -> None:
+    for schema in _schemas():
+        names = {field.alias or name for name, field in schema.model_fields.items()}
+        try:
+            schema.model_validate(dict.fromkeys(names, wrong))
+        except ValidationError as error:
+            assert error.error_count() < 20, schema
 
 
 def test_tokens_of_another_collection_are_invalid(staff: Caller) -> None:

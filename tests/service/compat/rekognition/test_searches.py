@@ -205,6 +205,45 @@ def test_photos_are_read_from_buckets_and_from_nowhere_else(staff: Caller, bucke
     refused(search("..", "outside.png"), "InvalidParameterException")
 
 
+def test_a_key_names_buckets_like_collections(guarded: Guarded, staff: Caller, buckets: Path) -> None:
+    for bucket in ("tenant-a", "tenant-b", "other"):
+        (buckets / bucket).mkdir()
+        (buckets / bucket / "ann.png").write_bytes(ANN)
+    one = Caller(guarded.client, rekognition_key(guarded.keys, ["tenant-a"], "one"))
+    all_of_them = Caller(guarded.client, rekognition_key(guarded.keys, ["tenant-*"], "tenants"))
+
+    def reached(call: Caller) -> set[str]:
+        objects = {
+            name: {"S3Object": {"Bucket": name, "Name": "ann.png"}} for name in ("tenant-a", "tenant-b", "other")
+        }
+        answers = {name: call("CompareFaces", SourceImage=image(ANN), TargetImage=at) for name, at in objects.items()}
+        for answer in answers.values():
+            if answer.status_code != 200:
+                refused(answer, "InvalidS3ObjectException", "Unable to get object metadata from S3")
+        return {name for name, answer in answers.items() if answer.status_code == 200}
+
+    assert reached(one) == {"tenant-a"}
+    assert reached(all_of_them) == {"tenant-a", "tenant-b"}
+    assert reached(staff) == {"tenant-a", "tenant-b", "other"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/rekognition/ListCollections", "/rekognition/x"])
+def test_another_method_is_answered_in_the_form_of_amazon(call: Caller, method: str, path: str) -> None:
+    headers = signed(call.credentials, "ListCollections", b"", method=method, path=path)
+    answer = call.client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (400, "UnknownOperationException")
+    if method != "HEAD":
+        refused(answer, "UnknownOperationException", f"not by {method}")
+    unsigned = call.client.request(method, path, headers={"X-Amz-Target": "RekognitionService.ListCollections"})
+    assert unsigned.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
+
+
+def test_another_method_of_the_own_api_is_answered_in_its_form(guarded: Guarded) -> None:
+    answer = guarded.client.delete("/", headers=guarded.key("admin"))
+    assert (answer.status_code, answer.json()["code"]) in {(404, "route_unknown"), (405, "method_not_allowed")}
+
+
 def test_photos_that_cannot_be_used_are_told_apart(call: Caller) -> None:
     refused(call("DetectFaces", Image=image(b"no image")), "InvalidImageFormatException")
     refused(call("DetectFaces", Image=image(b"x" * (5 * 2**20 + 1))), "ImageTooLargeException")
