@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from fastapi import Request
@@ -16,8 +16,19 @@ from service.api.access import path_of
 from service.api.admission import BodyBudget
 from service.api.intake.body import receive_pieces
 from service.compat.rekognition.errors import error_response
-from service.compat.rekognition.signature import ALGORITHM, read_signature, require_recent, require_signature
+from service.compat.rekognition.signature import (
+    ALGORITHM,
+    Signature,
+    claimed_digest,
+    digest_of,
+    read_signature,
+    require_digest,
+    require_recent,
+    require_signature,
+)
+from service.compat.rekognition.unverified import UnverifiedBodies
 from service.security.guard import Access, Guard
+from service.security.keys.keyring import SigningKey
 from service.settings import RequestSettings
 
 PREFIX = "/rekognition"
@@ -28,12 +39,15 @@ MAX_BODY_BYTES = 15 * 2**20
 
 _TARGET = re.compile(r"RekognitionService\.([A-Za-z]{1,64})")
 _UNKNOWN = "Unknown"
+_UNVERIFIED_PART = 4  # of the memory budget, one part is for bodies whose signatures are not verified yet
 
 
 class SignedRequests:
     """Admits requests by their signatures, for which their bodies are received first.
 
-    A body is held once more while its operation runs, so it counts twice against the memory budget.
+    A body counts for the client of a key from its first bytes if the request states its digest, and else when its
+    signature is verified: whoever is not the client has its id at most. It is held once more while its operation runs,
+    so it counts twice against the memory budget.
     """
 
     def __init__(
@@ -51,6 +65,8 @@ class SignedRequests:
         self._bodies = bodies
         self._limits = limits
         self._clock = clock
+        self._max_body = min(MAX_BODY_BYTES, limits.max_bytes)
+        self._unverified = UnverifiedBodies(bodies, max(limits.buffered_bytes // _UNVERIFIED_PART, 2 * self._max_body))
 
     def is_for(self, scope: Scope) -> bool:
         """Return whether a request is one of Rekognition's protocol."""
@@ -76,24 +92,47 @@ class SignedRequests:
         headers = Headers(scope=scope)
         signature = read_signature(headers)
         require_recent(signature, self._clock())
-        key, secret = self._guard.signing_key(signature.access_key_id)
-        account = held.enter_context(self._bodies.account(client=key.id))
-        deadline = Deadline(self._limits.timeout_s)
-        most = min(MAX_BODY_BYTES, self._limits.max_bytes)
-        body = await receive_pieces(Request(scope, receive), most, account.take, deadline)
-        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").partition("?")[0]
-        query = scope["query_string"].decode("latin-1")
-        require_signature(signature, secret, scope["method"], path, query, headers, body)
+        signing = self._guard.signing_key(signature.access_key_id)
+        body = await self._receive(Request(scope, receive), signature, signing, held)
         target = _TARGET.fullmatch(headers.get("x-amz-target", ""))
         scope["path"] = scope.get("root_path", "") + f"{PREFIX}/{target[1] if target else _UNKNOWN}"
-        return self._guard.admit_signed(key), _again(body, receive)
+        return self._guard.admit_signed(signing.key), again(body, receive)
+
+    async def _receive(
+        self, request: Request, signature: Signature, signing: SigningKey, held: ExitStack
+    ) -> list[bytes]:
+        """Receive the body of a request, and verify the signature as soon as that is possible.
+
+        Raises:
+            SignatureWrong: The request was signed with another secret, or changed on the way.
+            VultusError: As `receive_pieces`.
+        """
+        scope, key = request.scope, signing.key
+        path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").partition("?")[0]
+        query = scope["query_string"].decode("latin-1")
+
+        def verify(digest: str) -> None:
+            require_signature(signature, signing.secret, scope["method"], path, query, request.headers, digest)
+
+        deadline = Deadline(self._limits.timeout_s)
+        claimed = claimed_digest(signature, request.headers)
+        if claimed is not None:
+            verify(claimed)
+            account = held.enter_context(self._bodies.account(client=key.id))
+            body = await receive_pieces(request, self._max_body, account.take, deadline)
+            require_digest(claimed, body)
+            return body
+        body = await self._unverified.receive(request, key.id, self._max_body, deadline)
+        verify(digest_of(body))
+        held.enter_context(self._bodies.account(client=key.id)).take(sum(map(len, body)))
+        return body
 
     def refusal(self, error: VultusError, scope: Scope) -> Response:
         """Return the response for a request that is not admitted."""
         return error_response(error, scope["state"])
 
 
-def _again(body: list[bytes], receive: Receive) -> Receive:
+def again(body: Sequence[bytes], receive: Receive) -> Receive:
     """Return what delivers a body that was received, and afterwards what the server delivers."""
     messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
     messages += ({"type": "http.request", "body": piece, "more_body": True} for piece in reversed(body))

@@ -33,6 +33,7 @@ _TYPES: Mapping[type[VultusError], str] = {
     errors.RouteUnknown: "UnknownOperationException",
     errors.JsonMalformed: "SerializationException",
     errors.RetryLater: "ThrottlingException",
+    errors.BodyTooSlow: "ThrottlingException",  # of what fits, the one that all SDKs try again
     errors.Overloaded: "ProvisionedThroughputExceededException",
     errors.BodyTooLarge: "ImageTooLargeException",
     errors.GalleryUnknown: "ResourceNotFoundException",
@@ -74,7 +75,10 @@ def error_response(error: VultusError, state: MutableMapping[str, Any]) -> Respo
     if kind is None:
         kind = _INTERNAL_TYPE if http_status(error) >= _INTERNAL else _INVALID
     message = _MESSAGES.get(type(error)) or str(error)
-    return _response(kind, message, state)
+    response = _response(kind, message, state)
+    if isinstance(error, errors.BodyTooSlow):  # otherwise the connection stays open for the rest of the body
+        response.headers["Connection"] = "close"
+    return response
 
 
 def internal_error_response(state: MutableMapping[str, Any]) -> Response:

@@ -28,6 +28,12 @@ _DATE_FORMAT = "%Y%m%dT%H%M%SZ"
 _PARTS = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]+)")
 _SPACES = re.compile(r" +")
 _DATE = re.compile(r"\d{8}T\d{6}Z", re.ASCII)  # strptime also reads fewer digits
+_DIGEST_HEADER = "x-amz-content-sha256"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_WRONG = (
+    "The request signature we calculated does not match the signature you provided. Check your secret access key and "
+    "signing method"
+)
 _REQUIRED_HEADERS = {"host", "x-amz-target"}  # without them, a signature would hold for other operations, too
 
 
@@ -100,7 +106,7 @@ def require_recent(signature: Signature, now: float) -> None:
 
 
 def require_signature(
-    signature: Signature, secret: str, method: str, path: str, query: str, headers: Headers, body: Sequence[bytes]
+    signature: Signature, secret: str, method: str, path: str, query: str, headers: Headers, digest: str
 ) -> None:
     """Refuse a request whose signature does not fit.
 
@@ -111,14 +117,11 @@ def require_signature(
         path: Path as the client sent it.
         query: Query as the client sent it.
         headers: Headers of the request.
-        body: Pieces of its body.
+        digest: Digest of its body; see `digest_of`.
 
     Raises:
         SignatureWrong: The request was signed with another secret, or changed on the way.
     """
-    digest = hashlib.sha256()
-    for piece in body:
-        digest.update(piece)
     canonical = "\n".join(
         [
             method,
@@ -127,7 +130,7 @@ def require_signature(
             *(f"{name}:{_canonical_value(headers.getlist(name))}" for name in signature.signed_headers),
             "",
             ";".join(signature.signed_headers),
-            digest.hexdigest(),
+            digest,
         ]
     )
     scope = f"{signature.day}/{signature.region}/{SERVICE}/{_TERMINATOR}"
@@ -137,10 +140,39 @@ def require_signature(
         key = hmac.digest(key, step.encode(), "sha256")
     expected = hmac.digest(key, signed.encode(), "sha256").hex()
     if not hmac.compare_digest(expected.encode(), signature.signature.encode()):
-        raise SignatureWrong(
-            "The request signature we calculated does not match the signature you provided. Check your secret access "
-            "key and signing method"
-        )
+        raise SignatureWrong(_WRONG)
+
+
+def claimed_digest(signature: Signature, headers: Headers) -> str | None:
+    """Return the digest of the body as the request states and signs it; None if it does not.
+
+    With it the signature can be verified before the body is received. The AWS SDK for JavaScript states it, that for
+    Python does not.
+    """
+    claimed = headers.get(_DIGEST_HEADER, "")
+    return claimed if _DIGEST_HEADER in signature.signed_headers and _DIGEST.fullmatch(claimed) else None
+
+
+def digest_of(body: Sequence[bytes]) -> str:
+    """Return the digest of a body as signatures cover it: SHA-256, in hexadecimal digits.
+
+    Args:
+        body: Pieces of the body.
+    """
+    digest = hashlib.sha256()
+    for piece in body:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def require_digest(claimed: str, body: Sequence[bytes]) -> None:
+    """Refuse a body that is not the one whose digest was signed.
+
+    Raises:
+        SignatureWrong: It has another digest.
+    """
+    if digest_of(body) != claimed:
+        raise SignatureWrong(_WRONG)
 
 
 def _time_of(date: str) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tests.service.cli.command import vultus
 
-BUCKET = "photos"
+BUCKET = "tenant-photos"  # which the access key of the tests reaches, too
 
 _numbers = count()
 

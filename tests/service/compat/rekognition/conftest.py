@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ def signed(
     host: str = "localhost",
     method: str = "POST",
     path: str = "/",
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the headers of a request as the AWS SDK for Python signs it."""
     headers = {
         "Host": host,
         "Content-Type": MEDIA_TYPE,
         "X-Amz-Target": f"RekognitionService.{operation}",
+        **(more or {}),
     }
     request = AWSRequest(method, f"http://{host}{path}", headers, body)
     SigV4Auth(credentials, "rekognition", "eu-west-1").add_auth(request)

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from service.compat.rekognition.signature import MAX_SKEW_S, read_signature, require_recent, require_signature
+from service.compat.rekognition.signature import (
+    MAX_SKEW_S,
+    claimed_digest,
+    digest_of,
+    read_signature,
+    require_recent,
+    require_signature,
+)
 from service.errors import SignatureExpired, SignatureMalformed, SignatureMissing, SignatureWrong
 
 CREDENTIALS = Credentials("VULTUSAK000000000000", "secret" * 6)
@@ -30,7 +37,8 @@ def _signed(
 
 
 def _check(headers: Headers, body: bytes = BODY, secret: str = CREDENTIALS.secret_key, query: str = "") -> None:
-    require_signature(read_signature(headers), secret, "POST", "/", query, headers, [body[:3], body[3:]])
+    digest = digest_of([body[:3], body[3:]])
+    require_signature(read_signature(headers), secret, "POST", "/", query, headers, digest)
 
 
 def test_a_request_that_the_sdk_signed_is_accepted() -> None:
@@ -107,6 +115,19 @@ def test_the_day_of_the_credential_is_that_of_the_request(day: str) -> None:
     headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={CREDENTIALS.access_key}/{day}/{scope[1]}"
     with pytest.raises(SignatureMalformed, match="not that of Credential"):
         read_signature(Headers(headers))
+
+
+def test_the_digest_that_a_request_states_counts_only_if_it_is_signed() -> None:
+    digest = digest_of([BODY])
+    headers = _signed(headers={"X-Amz-Content-SHA256": digest})
+    assert claimed_digest(read_signature(headers), headers) == digest
+    _check(headers)
+    added = Headers({**dict(_signed().items()), "x-amz-content-sha256": digest})
+    assert claimed_digest(read_signature(added), added) is None
+    unsigned = _signed(headers={"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})
+    assert claimed_digest(read_signature(unsigned), unsigned) is None
+    with pytest.raises(SignatureWrong):
+        _check(unsigned)
 
 
 def test_an_unsigned_request_is_told_so() -> None:
