@@ -1,5 +1,6 @@
 """Routes of operations: each reads a JSON object, checks the grant, and answers in Rekognition's form."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,15 +14,16 @@ from models.deadline import Deadline
 from models.errors import CalibrationUnfit, RequestCancelled, VultusError
 from service.api.access import client_of, needs
 from service.api.backend import Backend, UsesBackend, server_timing
-from service.api.intake.body import ReceivedRequest
+from service.api.intake.body import ReceivedRequest, shutdown_as_error
 from service.api.problems import note_unexpected
-from service.compat.rekognition.access import PREFIX
+from service.compat.rekognition.access import PREFIX, again
 from service.compat.rekognition.errors import MEDIA_TYPE, error_response, internal_error_response
 from service.compat.rekognition.images import require_bucket
-from service.compat.rekognition.repetitions import Repetitions
+from service.compat.rekognition.repetitions import Attempt, FirstInProgress, Repetitions
 from service.compat.rekognition.requests import ChangeOfUser, CreateCollection, Image, InCollection, RekognitionRequest
 from service.compat.rekognition.similarity import SimilarityScale
 from service.errors import MemberInvalid, MemberMissing
+from service.gallery.store import gallery_rows
 from service.security.scopes import Scope
 from service.strict_json import parse_object
 
@@ -41,7 +43,7 @@ Store = Callable[[Backend, Prepared, ReceivedRequest, Deadline], Answer]
 class _Repeated(NamedTuple):
     """The answer of a request that was answered before."""
 
-    answer: Answer
+    answer: bytes
 
 
 class RekognitionRoute(APIRoute):
@@ -82,7 +84,8 @@ def add_reading(router: APIRouter, name: str, schema: type[Body], scope: Scope, 
     """
 
     def answer(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Response:
-        return _respond(backend, work(backend, _read(received, schema), received, deadline), received, deadline)
+        answer = work(backend, _read(received, schema), received, deadline)
+        return _respond(backend, orjson.dumps(answer), received, deadline)
 
     async def operate(request: Request, backend: UsesBackend) -> Response:
         return await backend.answer(request, answer)
@@ -109,34 +112,39 @@ def add_changing(
         store: Changes the store in a store worker and returns the answer.
     """
 
-    async def operate(request: Request, backend: UsesBackend) -> Response:
-        repetitions: Repetitions = request.app.state.repetitions
-        key = client_of(request)
-
-        def read_and_prepare(
-            backend: Backend, received: ReceivedRequest, deadline: Deadline
-        ) -> tuple[str | None, Prepared | _Repeated]:
+    async def try_once(request: Request, backend: Backend, attempt: Attempt) -> Response:
+        def read_and_prepare(backend: Backend, received: ReceivedRequest, deadline: Deadline) -> Prepared | _Repeated:
             body = _read(received, schema)
-            token = body.client_request_token if isinstance(body, ChangeOfUser) else None
-            answer = None if token is None else repetitions.find(key, name, token, received.body())
-            prepared = prepare(backend, body, received, deadline) if answer is None else _Repeated(answer)
-            return token, prepared
+            if isinstance(body, ChangeOfUser) and body.client_request_token is not None:
+                with backend.galleries.database.reading() as connection:
+                    collection = gallery_rows.find(connection, body.collection_id).key
+                answer = attempt.begin(body.client_request_token, received.pieces, collection, deadline)
+                if answer is not None:
+                    return _Repeated(answer)
+            return prepare(backend, body, received, deadline)
 
         def change(
-            backend: Backend,
-            prepared: tuple[str | None, Prepared | _Repeated],
-            received: ReceivedRequest,
-            deadline: Deadline,
+            backend: Backend, prepared: Prepared | _Repeated, received: ReceivedRequest, deadline: Deadline
         ) -> Response:
-            token, ready = prepared
-            if isinstance(ready, _Repeated):
-                return _respond(backend, ready.answer, received, deadline)
-            answer = store(backend, ready, received, deadline)
-            if token is not None:
-                repetitions.keep(key, name, token, received.body(), answer)
+            if isinstance(prepared, _Repeated):
+                return _respond(backend, prepared.answer, received, deadline)
+            answer = orjson.dumps(store(backend, prepared, received, deadline))
+            attempt.keep(answer)
             return _respond(backend, answer, received, deadline)
 
         return await backend.answer_change(request, read_and_prepare, change)
+
+    async def operate(request: Request, backend: UsesBackend) -> Response:
+        repetitions: Repetitions = request.app.state.repetitions
+        until: Deadline | None = None
+        while True:
+            try:
+                with repetitions.attempt(client_of(request), name) as attempt:
+                    return await try_once(request, backend, attempt)
+            except FirstInProgress as first:
+                until = until or first.deadline
+                await _wait(first.ended, until)
+                request = Request(request.scope, again(first.pieces, request.receive))
 
     _add(router, name, scope, operate)
 
@@ -190,8 +198,23 @@ def _read(received: ReceivedRequest, schema: type[Body]) -> Body:
     return body
 
 
-def _respond(backend: Backend, answer: Answer, received: ReceivedRequest, deadline: Deadline) -> Response:
+async def _wait(ended: asyncio.Event, deadline: Deadline) -> None:
+    """Wait until the first request with a token has ended.
+
+    Raises:
+        DeadlineExceeded: The deadline passed before.
+        EngineStopped: The service is shutting down.
+    """
+    try:
+        with shutdown_as_error():
+            async with asyncio.timeout(deadline.remaining_s):
+                await ended.wait()
+    except TimeoutError as error:
+        raise deadline.exceeded() from error
+
+
+def _respond(backend: Backend, answer: bytes, received: ReceivedRequest, deadline: Deadline) -> Response:
     headers = {**server_timing(deadline), "x-amzn-RequestId": received.request_id}
     if backend.models.calibration is not None:
         headers[SIMILARITY_HEADER] = SimilarityScale.of(backend.models.calibration).meaning
-    return Response(orjson.dumps(answer), headers=headers, media_type=MEDIA_TYPE)
+    return Response(answer, headers=headers, media_type=MEDIA_TYPE)
