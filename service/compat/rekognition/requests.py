@@ -21,9 +21,16 @@ TagValue = Annotated[str, Field(max_length=256)]
 
 
 class RekognitionRequest(BaseModel):
-    """A request; the names of its members begin with a capital."""
+    """A request; the names of its members begin with a capital. A member that is null is missing."""
 
     model_config = ConfigDict(alias_generator=to_pascal, extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, members: Any) -> Any:
+        if not isinstance(members, dict):
+            return members
+        return {name: member for name, member in members.items() if member is not None}
 
 
 class S3Object(RekognitionRequest):

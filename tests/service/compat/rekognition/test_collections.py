@@ -135,6 +135,17 @@ def test_members_that_cannot_be_are_invalid_parameters(staff: Caller, operation:
     refused(staff(operation, CollectionId="staff", **members), "InvalidParameterException")
 
 
+def test_members_that_are_null_are_missing(staff: Caller) -> None:
+    staff.index(ANN)
+    listed = staff.ok("ListFaces", CollectionId="staff", MaxResults=None, NextToken=None, UserId=None, FaceIds=None)
+    assert len(listed["Faces"]) == 1
+    both = {"Bytes": image(BOB)["Bytes"], "S3Object": None}
+    assert len(staff.ok("SearchFacesByImage", CollectionId="staff", Image=both, MaxFaces=None)["FaceMatches"]) == 0
+    assert staff.ok("ListCollections", MaxResults=None)["CollectionIds"] == ["staff"]
+    refused(staff("DeleteFaces", CollectionId="staff", FaceIds=None), "InvalidParameterException", "FaceIds is missing")
+    refused(staff("ListFaces", CollectionId=None), "InvalidParameterException", "CollectionId is missing")
+
+
 @pytest.mark.parametrize("name", ["a b", "", "a/b", "x" * 256])
 def test_ids_of_collections_have_the_form_of_amazon(call: Caller, name: str) -> None:
     refused(call("CreateCollection", CollectionId=name), "InvalidParameterException")
