@@ -1,6 +1,7 @@
 """Completion of a restored store: without what was erased since, and with keys that nobody had before."""
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from service.errors import BackupDamaged, DataKeysUnfit
 from service.gallery.erased_keys import Erasure
 from service.gallery.store.encryption_state import read_state
 from service.gallery.store.key_coverage import count_lacking
-from service.gallery.store.sequences import continue_after
+from service.gallery.store.sequences import continue_after, last_given
 from service.storage.disk_errors import translated_errors
 
 _NUMBERED = ("galleries", "subjects", "templates")
@@ -54,8 +55,12 @@ def complete_store(
                 connection.execute("ATTACH ? AS encryption", (str(data_keys),))
                 connection.execute("PRAGMA encryption.secure_delete = ON")
             connection.execute("BEGIN IMMEDIATE")
+            known = last_given(connection, "erasures")
             for erasure in applied:
-                _erase(connection, erasure)
+                _erase(connection, erasure, known)
+            later = [key for erasure in applied if erasure.number > known for key in erasure.keys.parted]
+            parted = _part(connection, later)  # after all: no template is left that another erasure reaches
+            parted |= any(erasure.keys.spared for erasure in applied)
             if data_keys is not None:
                 destroy_erased(connection, applied, "encryption")
                 erase_destroyed(connection, "encryption")
@@ -67,7 +72,7 @@ def complete_store(
             if data_keys is not None:
                 connection.execute("DETACH encryption")
             after = _counts(connection)
-            if before != after:
+            if before != after or parted:
                 connection.execute("VACUUM")  # SQLite may have left copies where it moved rows
             faults = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
             if faults != ["ok"]:
@@ -94,10 +99,47 @@ def _counts(connection: sqlite3.Connection) -> tuple[int, ...]:
     return tuple(connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in _NUMBERED)
 
 
-def _erase(connection: sqlite3.Connection, erasure: Erasure) -> None:
-    for table, keys in (("galleries", erasure.keys.galleries), ("subjects", erasure.keys.subjects)):
-        connection.executemany(f"DELETE FROM {table} WHERE key = ?", [(key,) for key in keys])
-    connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", erasure.keys.templates)
+def _erase(connection: sqlite3.Connection, erasure: Erasure, known: int) -> None:
+    """Erase what an erasure reaches.
+
+    Args:
+        connection: Connection with an open transaction.
+        erasure: The erasure.
+        known: Number of the last erasure that the store has or was rid of. What an earlier one spared may have another
+            name and more templates since.
+    """
+    keys = erasure.keys
+    connection.executemany("DELETE FROM galleries WHERE key = ?", [(key,) for key in keys.galleries])
+    connection.executemany("DELETE FROM templates WHERE key BETWEEN ? AND ?", keys.templates)
+    if not keys.spared:
+        connection.executemany("DELETE FROM subjects WHERE key = ?", [(key,) for key in keys.subjects])
+        return
+    if erasure.number <= known:
+        return
+    for subject in keys.subjects:
+        found = connection.execute("SELECT key FROM templates WHERE subject = ?", (subject,)).fetchall()
+        others = [(key,) for (key,) in found if not any(first <= key <= last for first, last in keys.spared)]
+        connection.executemany("DELETE FROM templates WHERE key = ?", others)
+    _part(connection, keys.subjects)
+
+
+def _part(connection: sqlite3.Connection, subjects: Sequence[int]) -> bool:
+    """Erase subjects, but for templates that live on: these are left without the name and metadata of the subject.
+
+    Returns:
+        Whether there are such templates.
+    """
+    left = False
+    for subject in dict.fromkeys(subjects):
+        if connection.execute("SELECT 1 FROM templates WHERE subject = ? LIMIT 1", (subject,)).fetchone() is None:
+            connection.execute("DELETE FROM subjects WHERE key = ?", (subject,))
+            continue
+        connection.execute(
+            "UPDATE subjects SET name = ?, metadata = '{}', pseudonym = randomblob(16) WHERE key = ?",
+            (f"restored {secrets.token_hex(8)}", subject),
+        )
+        left = True
+    return left
 
 
 def _require_data_keys(connection: sqlite3.Connection) -> None:
@@ -124,6 +166,6 @@ def _skip_keys(connection: sqlite3.Connection, now: float, erasures: Sequence[Er
         continue_after(connection, table, int(now) * _KEYS_A_SECOND)
     for erasure in erasures:
         continue_after(connection, "galleries", max(erasure.keys.galleries, default=0))
-        continue_after(connection, "subjects", max(erasure.keys.subjects, default=0))
+        continue_after(connection, "subjects", max((*erasure.keys.subjects, *erasure.keys.parted), default=0))
         continue_after(connection, "templates", max((last for _, last in erasure.keys.templates), default=0))
         continue_after(connection, "erasures", erasure.number)

@@ -4,20 +4,17 @@ A change takes the deadline of its request. If the request ends while the change
 changed, and `DeadlineExceeded` or `RequestCancelled` is raised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from models.deadline import Deadline
-from service.errors import TemplateUnknown
 from service.gallery.galleries import Galleries
 from service.gallery.names import clean_name, lookup_name
-from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, OwnedTemplate, Subject, Template
+from service.gallery.records import Expiry, Gallery, IndexKind, Metadata, Subject, Template
 from service.gallery.store import (
     gallery_rows,
     name_search,
-    owned_rows,
-    prefixed_rows,
     subject_moves,
     subject_rows,
     template_rows,
@@ -122,38 +119,6 @@ def change_gallery(
     if live.outdated and galleries.searches(gallery):
         galleries.rebuild(live)
     return gallery
-
-
-def count_subjects(galleries: Galleries, gallery: str, beginning: str) -> tuple[int, int]:
-    """Return the numbers of subjects of a gallery whose names begin with a text, and of all others.
-
-    Raises:
-        GalleryUnknown: No gallery has this name.
-    """
-    with galleries.database.reading() as connection:
-        found = gallery_rows.find(connection, gallery)
-        beginning_with = prefixed_rows.count(connection, found, beginning)
-        return beginning_with, subject_rows.count(connection, found) - beginning_with
-
-
-def list_other_subjects(
-    galleries: Galleries, gallery: str, beginning: str, after: int, limit: int
-) -> list[tuple[int, str, int]]:
-    """Read key, name and number of templates of subjects whose names do not begin with a text, sorted by key.
-
-    Args:
-        galleries: Galleries of the data directory.
-        gallery: Name of the gallery.
-        beginning: The text.
-        after: Key after which to start.
-        limit: Maximum number of subjects.
-
-    Raises:
-        GalleryUnknown: No gallery has this name.
-    """
-    with galleries.database.reading() as connection:
-        found = gallery_rows.find(connection, gallery)
-        return prefixed_rows.others(connection, found, beginning, after, limit)
 
 
 def create_subject(
@@ -265,45 +230,26 @@ def change_subject(
 
 
 def merge_subjects(
-    galleries: Galleries, gallery: str, into: str, other: str, deadline: Deadline | None = None
+    galleries: Galleries, gallery: str, into: str, others: str | Sequence[str], deadline: Deadline | None = None
 ) -> Subject:
-    """Move all templates of the subject `other` to the subject `into`, and remove `other`.
+    """Move all templates of other subjects to the subject `into`, and remove these, in one transaction.
 
     Raises:
         GalleryUnknown: No gallery has this name.
         SubjectUnknown: The gallery lacks one of the subjects.
-        SubjectExists: Both names refer to the same subject.
+        SubjectExists: Two names refer to the same subject.
         SubjectFull: The subject would have more templates than allowed.
     """
+    moved: list[int] = []
     with galleries.database.exclusive(deadline):
         with galleries.database.writing() as connection:
             found = gallery_rows.find(connection, gallery)
-            subject, merged = subject_rows.find(connection, found, into), subject_rows.find(connection, found, other)
-            subject_rows.require_distinct(subject, merged)
-            if subject.template_count + merged.template_count > galleries.max_templates:
-                raise galleries.subject_full()
-            moved = subject_moves.merge(connection, subject, merged)
+            subject = subject_rows.find(connection, found, into)
+            for other in [others] if isinstance(others, str) else others:
+                merged = subject_rows.find(connection, found, other)
+                subject_rows.require_distinct(subject, merged)
+                if subject.template_count + len(moved) + merged.template_count > galleries.max_templates:
+                    raise galleries.subject_full()
+                moved += subject_moves.merge(connection, subject, merged)
         galleries.live(found).apply_reassigned(moved, subject.key)
     return replace(subject, template_count=subject.template_count + len(moved))
-
-
-def separate_template(
-    galleries: Galleries, gallery: str, template: OwnedTemplate, name: str, deadline: Deadline | None = None
-) -> Subject:
-    """Move a template from its subject to a new subject.
-
-    Raises:
-        GalleryUnknown: No gallery has this name.
-        TemplateUnknown: The template was erased, or was moved to another subject.
-        SubjectExists: The gallery already has a subject with this name.
-    """
-    name = clean_name(name, "subject")
-    with galleries.database.exclusive(deadline):
-        with galleries.database.writing() as connection:
-            found = gallery_rows.find(connection, gallery)
-            now = owned_rows.by_key(connection, found, [template.key]).get(template.key)
-            if now is None or now.subject_key != template.subject_key:
-                raise TemplateUnknown("the template was erased, or was moved to another subject")
-            subject = subject_moves.separate(connection, found, now, name)
-        galleries.live(found).apply_reassigned([template.key], subject.key)
-    return subject

@@ -13,6 +13,7 @@ from typing import Any
 from service.errors import ErasuresDamaged
 
 _KINDS = ("galleries", "subjects", "templates")
+_OPTIONAL = ("parted", "spared")  # left out if empty, as in the lists of earlier versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +23,35 @@ class ErasedKeys:
     Attributes:
         galleries, subjects: Keys. Rows that depend on them are erased with them.
         templates: First and last keys of ranges of templates.
+        parted: Keys of subjects whose templates were moved to others before. Templates that a backup still has there
+            are not erased with them, and their data keys are not destroyed, because those templates need them.
+        spared: First and last keys of ranges of templates that were moved from `subjects` to others before, and are
+            not erased with them.
     """
 
     galleries: tuple[int, ...] = ()
     subjects: tuple[int, ...] = ()
     templates: tuple[tuple[int, int], ...] = ()
+    parted: tuple[int, ...] = ()
+    spared: tuple[tuple[int, int], ...] = ()
 
     def as_json(self) -> str:
         """Return the keys as a JSON object."""
-        return json.dumps({kind: getattr(self, kind) for kind in _KINDS}, separators=(",", ":"))
+        kinds = (*_KINDS, *(kind for kind in _OPTIONAL if getattr(self, kind)))
+        return json.dumps({kind: getattr(self, kind) for kind in kinds}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "ErasedKeys":
         """Read what `as_json` returned."""
         found: dict[str, Any] = json.loads(text)
         galleries, subjects, templates = (found[kind] for kind in _KINDS)
-        return cls(tuple(galleries), tuple(subjects), tuple((first, last) for first, last in templates))
+        return cls(
+            tuple(galleries),
+            tuple(subjects),
+            _ranges(templates),
+            tuple(found.get("parted", ())),
+            _ranges(found.get("spared", ())),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,10 @@ def merged(*lists: Iterable[Erasure]) -> list[Erasure]:
     """Return the erasures of several lists, each once; those of a store are in the order of their numbers."""
     found = {erasure for erasures in lists for erasure in erasures}
     return sorted(found, key=lambda erasure: (erasure.store, erasure.number, erasure.line()))
+
+
+def _ranges(found: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((first, last) for first, last in found)
 
 
 def in_ranges(keys: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -95,6 +95,8 @@ def erase_owners(
 ) -> list[OwnedTemplate]:
     """Erase the subjects of templates in one transaction, unless a template was moved or erased meanwhile.
 
+    The caller excludes other writers if no other template may be erased with them.
+
     Returns:
         The templates whose subjects were erased.
 

@@ -1,5 +1,7 @@
 """Value types for the contents of a gallery."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -22,6 +24,8 @@ MAX_METADATA_DEPTH = 64  # objects and lists in one another; JSON encoders have 
 MAX_METADATA_CHARACTERS = 16384  # characters of the metadata as JSON
 MAX_RETAIN_DAYS = 36525  # a century
 MAX_NORM = 1e6  # of an embedding; norms of real recognizers are below 100
+
+_NUMBERED = re.compile(r" [1-9][0-9]*")
 
 
 def is_measured(quality: float | None) -> bool:
@@ -152,6 +156,24 @@ class NewTemplate:
     created: float | None = None
     expires: float | None = None
     metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateName:
+    """The form of the names of subjects that are named after their only template.
+
+    Attributes:
+        beginning: Text with which all such names begin.
+        name_of: Returns the name for the source of a template.
+    """
+
+    beginning: str
+    name_of: Callable[[bytes], str]
+
+    def names(self, name: str, source: bytes) -> bool:
+        """Return whether a name is that of a template, maybe with a number because another subject had the name."""
+        own = self.name_of(source)
+        return name == own or (name.startswith(own) and _NUMBERED.fullmatch(name, len(own)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from service.compat.rekognition.requests import CreateCollection, InCollection, 
 from service.compat.rekognition.routing import Answer, add_changing, add_reading, as_read, rekognition_router
 from service.compat.rekognition.tokens import last_entry, token_of
 from service.errors import ScopeMissing
-from service.gallery.administration import count_subjects, create_gallery, list_galleries, read_gallery
+from service.gallery.administration import create_gallery, list_galleries, read_gallery
 from service.gallery.erasure import erase_gallery
+from service.gallery.single_templates import count_subjects
 
 router = rekognition_router()
 

@@ -1,6 +1,7 @@
 """`IndexFaces`: store the faces of a photo, each as a subject of its own until it is associated with a user."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.deadline import Deadline
@@ -10,7 +11,7 @@ from service.api.intake.body import ReceivedRequest
 from service.audit.records import Event
 from service.compat.face_ids import face_id
 from service.compat.rekognition.images import photo_of
-from service.compat.rekognition.naming import own_subject
+from service.compat.rekognition.naming import faces_without_user, own_subject
 from service.compat.rekognition.quality import gate_of, reasons_of
 from service.compat.rekognition.requests import IndexFaces
 from service.compat.rekognition.routing import Answer, add_changing, rekognition_router
@@ -18,6 +19,7 @@ from service.compat.rekognition.wire import bounding_box, confidence, face_detai
 from service.gallery.galleries import Galleries
 from service.gallery.pseudonyms import pseudonyms_of_names
 from service.gallery.records import Gallery, NewTemplate, OwnedTemplate
+from service.gallery.single_templates import free_names
 from service.gallery.template_reading import find_templates, metadata_of_templates
 from service.gallery.templates import store_templates
 from service.operations.acquire import face_template, image_source
@@ -89,9 +91,10 @@ def _template(
 
 def _store(backend: Backend, prepared: _Prepared, received: ReceivedRequest, deadline: Deadline) -> Answer:
     gallery = prepared.gallery
-    entries = [(own_subject(face_id(template.source)), template) for _, template in prepared.stored]
-    with deadline.stage("store"):
-        outcomes = store_templates(backend.galleries, gallery, entries, deadline=deadline) if entries else []
+    templates = [template for _, template in prepared.stored]
+    with deadline.stage("store"), backend.galleries.database.exclusive(deadline):
+        entries = list(zip(_subjects(backend.galleries, gallery, templates), templates, strict=True))
+        outcomes = store_templates(backend.galleries, gallery, entries) if entries else []
     new = [name for (name, _), outcome in zip(entries, outcomes, strict=True) if outcome.outcome == "enrolled"]
     pseudonyms = pseudonyms_of_names(backend.galleries, gallery.name, new)
     received.events.append(Event("enrol", [gallery.name], pseudonyms, contract_id=gallery.contract_id, count=len(new)))
@@ -105,6 +108,14 @@ def _store(backend: Backend, prepared: _Prepared, received: ReceivedRequest, dea
     }
 
 
+def _subjects(galleries: Galleries, gallery: Gallery, templates: Sequence[NewTemplate]) -> list[str]:
+    """Return the names of the subjects of faces: those they have, or new ones that no other template has."""
+    sources = [template.source for template in templates]
+    stored = {known.source: known.subject for known in find_templates(galleries, gallery.name, sources)}
+    free = free_names(galleries, gallery, [own_subject(source) for source in sources])
+    return [stored.get(source, name) for source, name in zip(sources, free, strict=True)]
+
+
 def _records(galleries: Galleries, gallery: Gallery, prepared: _Prepared) -> list[Answer]:
     """Return the stored faces, also those that were stored before."""
     prefixes = [template.source for _, template in prepared.stored]
@@ -112,9 +123,10 @@ def _records(galleries: Galleries, gallery: Gallery, prepared: _Prepared) -> lis
         template.source: template for template in find_templates(galleries, gallery.name, prefixes)
     }
     metadata = metadata_of_templates(galleries, gallery.name, [template.key for template in found.values()])
+    alone = faces_without_user(galleries, gallery.name, found.values())
     return [
         {
-            "Face": stored_face(found[template.source], metadata, gallery.contract_id),
+            "Face": stored_face(found[template.source], metadata, gallery.contract_id, alone),
             "FaceDetail": face_detail(judged.face.face, prepared.photo.size),
         }
         for judged, template in prepared.stored

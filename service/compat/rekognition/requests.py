@@ -12,7 +12,8 @@ from pydantic.alias_generators import to_pascal
 QualityFilter = Literal["NONE", "AUTO", "LOW", "MEDIUM", "HIGH"]
 
 CollectionId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.\-]{1,255}$")]
-UserId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.\-:]{1,128}$")]
+NewUserId = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.\-:]{1,128}$")]
+UserId = Annotated[str, Field(min_length=1)]  # one that exists may have been named by another surface
 FaceId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 Threshold = Annotated[float, Field(ge=0, le=100)]
 Token = Annotated[str, Field(min_length=1, max_length=255)]
@@ -140,6 +141,12 @@ class ChangeOfUser(OfUser):
     """A change of a user, which SDKs may repeat with the same token."""
 
     client_request_token: Annotated[str | None, Field(pattern=r"^[a-zA-Z0-9\-_]{1,64}$")] = None
+
+
+class CreateUser(ChangeOfUser):
+    """The user to create, whose id has the form of Amazon."""
+
+    user_id: NewUserId
 
 
 class ListUsers(InCollection):

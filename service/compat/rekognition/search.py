@@ -10,6 +10,7 @@ from service.api.intake.body import ReceivedRequest
 from service.audit.events import template_search_events
 from service.compat.rekognition.faces import require_face
 from service.compat.rekognition.images import photo_of
+from service.compat.rekognition.naming import faces_without_user
 from service.compat.rekognition.quality import gate_of
 from service.compat.rekognition.requests import Image, QualityFilter, SearchFaces, SearchFacesByImage
 from service.compat.rekognition.routing import Answer, add_reading, rekognition_router, scale_of
@@ -111,11 +112,12 @@ def _matches(
     received.events.extend(template_search_events(galleries, collection, [found]))
     backend.metrics.count_comparisons("identify", templates)
     metadata = metadata_of_templates(galleries, collection, [candidate.template.key for candidate in found])
+    alone = faces_without_user(galleries, collection, [candidate.template for candidate in found])
     return {
         "FaceMatches": [
             {
                 "Similarity": scale.similarity(candidate.similarity),
-                "Face": stored_face(candidate.template, metadata, gallery.contract_id),
+                "Face": stored_face(candidate.template, metadata, gallery.contract_id, alone),
             }
             for candidate in found
         ],

@@ -9,16 +9,17 @@ from service.api.backend import Backend
 from service.api.intake.body import ReceivedRequest
 from service.audit.records import Event, Outcome
 from service.compat.rekognition.faces import require_face
-from service.compat.rekognition.naming import FACE, is_user
+from service.compat.rekognition.naming import FACE, users_among
 from service.compat.rekognition.requests import SearchUsers, SearchUsersByImage
 from service.compat.rekognition.routing import Answer, add_reading, rekognition_router, scale_of
 from service.compat.rekognition.search import faces_in, is_measured
-from service.compat.rekognition.users import status_of
+from service.compat.rekognition.users import require_user, status_of
 from service.compat.rekognition.wire import face_detail
-from service.gallery.administration import count_subjects, read_gallery
+from service.gallery.administration import read_gallery
 from service.gallery.identification import identify, template_vector, templates_of
 from service.gallery.pseudonyms import pseudonyms_of
 from service.gallery.records import Candidate, Fusion
+from service.gallery.single_templates import estimate_others
 from service.gallery.template_reading import measured_subjects
 
 router = rekognition_router()
@@ -29,9 +30,11 @@ _GROWTH = 4  # of the number of subjects to look at, while too few of them are u
 
 def _search_user(backend: Backend, body: SearchUsers, received: ReceivedRequest, deadline: Deadline) -> Answer:
     galleries, collection = backend.galleries, body.collection_id
+    user = None
     if body.user_id is not None:
-        searched: Answer = {"SearchedUser": {"UserId": body.user_id}}
-        templates = templates_of(galleries, collection, body.user_id)
+        user = require_user(galleries, collection, body.user_id).name
+        searched: Answer = {"SearchedUser": {"UserId": user}}
+        templates = templates_of(galleries, collection, user)
         probe = fuse(templates.vectors, templates.weights)
         is_searched = bool(templates.measured.any())
     else:
@@ -41,7 +44,7 @@ def _search_user(backend: Backend, body: SearchUsers, received: ReceivedRequest,
         is_searched = template.is_measured
     found = _matches(
         *(backend, collection, probe, body.max_users if is_searched else 0, body.user_match_threshold),
-        *(received, deadline, body.user_id),
+        *(received, deadline, user),
     )
     return {**searched, **found}
 
@@ -92,7 +95,7 @@ def _matches(
     pseudonyms = pseudonyms_of(galleries, [found[0].key]) if found else {}
     best = Outcome(None, found[0].similarity, pseudonyms.get(found[0].key)) if found else Outcome(None)
     received.events.append(Event("identify", [collection], outcomes=[best], contract_id=galleries.contract_id))
-    backend.metrics.count_comparisons("identify", count_subjects(galleries, collection, FACE)[1])
+    backend.metrics.count_comparisons("identify", estimate_others(galleries, collection, FACE))
     return {
         "UserMatches": [
             {
@@ -122,7 +125,8 @@ def _nearest(
     depth = most + 1
     while True:
         (found,) = identify(backend.galleries, [collection], probe[None], depth, _FUSION, floor, deadline)
-        users = [candidate for candidate in found if is_user(candidate.subject) and candidate.subject != without]
+        named = users_among(backend.galleries, collection, [(candidate.key, candidate.subject) for candidate in found])
+        users = [candidate for candidate in found if candidate.key in named and candidate.subject != without]
         measured = measured_subjects(backend.galleries, [candidate.key for candidate in users])
         users = [candidate for candidate in users if candidate.key in measured]
         if len(users) >= most or len(found) < depth:

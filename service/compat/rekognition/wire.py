@@ -3,7 +3,7 @@
 Attributes that no model here measures, such as age, emotions, pose and sharpness, are left out, which SDKs permit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from models.detection import Face
 from service.compat.face_ids import face_id
-from service.compat.rekognition.naming import is_user
 from service.gallery.records import Metadata, OwnedTemplate
 
 _LANDMARKS = ("eyeLeft", "eyeRight", "nose", "mouthLeft", "mouthRight")
@@ -43,19 +42,22 @@ def face_detail(face: Face, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def stored_face(template: OwnedTemplate, metadata: Mapping[int, Metadata], model_version: str) -> dict[str, Any]:
+def stored_face(
+    template: OwnedTemplate, metadata: Mapping[int, Metadata], model_version: str, without_user: Collection[int]
+) -> dict[str, Any]:
     """Return a stored face; one that was not stored by this protocol has no box and no confidence.
 
     Args:
         template: The template.
         metadata: Metadata of templates by key.
         model_version: Embedding contract of the collection.
+        without_user: Keys of templates that belong to no user.
     """
     kept = metadata.get(template.key, {})
     members: dict[str, Any] = {"FaceId": face_id(template.source)}
     for member in ("BoundingBox", "ImageId", "ExternalImageId", "Confidence"):
         if member in kept:
             members[member] = kept[member]
-    if is_user(template.subject):
+    if template.key not in without_user:
         members["UserId"] = template.subject
     return {**members, "IndexFacesModelVersion": model_version}

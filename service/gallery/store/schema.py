@@ -2,10 +2,15 @@
 
 Keys are never reused (AUTOINCREMENT), so an index that still contains an erased template cannot attribute it to another
 person. The SQL index `templates_gallery` covers the keys of templates and subjects, so that updating a search index
-after a restart reads vectors of new templates only. The pseudonym of a subject stands for it in the audit log.
+after a restart reads vectors of new templates only; `templates_subject` covers their sources, so that names of subjects
+are compared with them without reading vectors. The pseudonym of a subject stands for it in the audit log.
 
 `erasures.keys` and `merged_subjects` serve the restoring of backups: the erasure of a subject must also reach a backup
 in which subjects that were merged into it later still are subjects of their own.
+
+`former_subjects` has the subjects that a template belonged to before it was moved. A backup may still have it there:
+the erasure of the subject must not reach a template that lives on elsewhere, and that of its last template must reach
+the subject.
 
 `store.encryption` says how contents are kept (see `contents`); `unfinished` if they are encrypted, but free pages and
 snapshots may still have copies from before.
@@ -99,6 +104,16 @@ MIGRATIONS = (
         template INTEGER PRIMARY KEY REFERENCES templates ON DELETE CASCADE,
         json BLOB NOT NULL
     ) STRICT;
+    """,
+    """
+    CREATE TABLE former_subjects (
+        template INTEGER NOT NULL REFERENCES templates ON DELETE CASCADE,
+        subject INTEGER NOT NULL,
+        PRIMARY KEY (template, subject)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX former_subjects_subject ON former_subjects (subject);
+    DROP INDEX templates_subject;
+    CREATE INDEX templates_subject ON templates (subject, source);
     """,
 )
 

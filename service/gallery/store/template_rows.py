@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import StoreFailed, TemplateUnknown
-from service.gallery.erased_keys import ErasedKeys
 from service.gallery.records import (
     Block,
     Gallery,
@@ -25,6 +24,7 @@ from service.gallery.records import (
 )
 from service.gallery.store import attachments
 from service.gallery.store.contents import StoreConnection, open_values, seal_values
+from service.gallery.store.former_subjects import keys_of_erased_template
 from service.gallery.store.gallery_rows import note_erasure
 from service.gallery.store.slices import slices
 
@@ -310,9 +310,10 @@ def remove(connection: sqlite3.Connection, subject: int, key: int) -> Receipt:
         TemplateUnknown: The subject has no template with this key.
     """
     crops = connection.execute("SELECT COUNT(*) FROM crops WHERE template = ?", (key,)).fetchone()[0]
+    keys = keys_of_erased_template(connection, key)
     if not connection.execute("DELETE FROM templates WHERE key = ? AND subject = ?", (key, subject)).rowcount:
         raise TemplateUnknown("the subject has no template with this number")
-    return note_erasure(connection, "template", 0, 1, crops, ErasedKeys(templates=((key, key),)))
+    return note_erasure(connection, "template", 0, 1, crops, keys)
 
 
 def export_rows(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.errors import SubjectAmbiguous, SubjectExists, SubjectUnknown, TemplateUnknown
+from service.errors import SubjectAmbiguous, SubjectUnknown, TemplateUnknown
 from service.gallery.administration import (
     create_gallery,
     create_subject,
@@ -11,7 +11,6 @@ from service.gallery.administration import (
     list_subjects,
     merge_subjects,
     read_subject,
-    separate_template,
     spellings_of_subject,
 )
 from service.gallery.consistency import check_consistency, check_erasure
@@ -19,12 +18,14 @@ from service.gallery.erasure import erase_subjects, erase_templates
 from service.gallery.exchange import export_lines, import_lines
 from service.gallery.galleries import Galleries
 from service.gallery.identification import identify, identify_templates
-from service.gallery.records import Metadata, NewTemplate, OwnedTemplate
+from service.gallery.records import Metadata, NewTemplate, OwnedTemplate, TemplateName
+from service.gallery.single_templates import separate_templates
 from service.gallery.store import attachments, owned_rows
 from service.gallery.templates import store_templates
 from tests.service.gallery.conftest import Open, people, template
 
 VECTORS = people(20, 3)
+ALONE = TemplateName("alone", lambda _: "alone")
 PNG = b"\x89PNG\r\n\x1a\nx"
 
 
@@ -119,7 +120,7 @@ def test_a_template_is_moved_to_a_subject_of_its_own(staff: Galleries, reopen: O
     merge_subjects(staff, "staff", "subject 0", "subject 1")
     _, second, *_ = _owned(staff)
     assert second.subject == "subject 0"
-    assert separate_template(staff, "staff", second, "alone").name == "alone"
+    assert [subject.name for subject in separate_templates(staff, "staff", [second], ALONE)] == ["alone"]
     for reopened in (False, True):
         opened = reopen() if reopened else staff
         found, templates = read_subject(opened, "staff", "alone")
@@ -133,14 +134,24 @@ def test_a_template_is_moved_to_a_subject_of_its_own(staff: Galleries, reopen: O
 
 def test_a_template_that_was_moved_meanwhile_is_not_moved_again(staff: Galleries) -> None:
     first, second, *_ = _owned(staff)
-    with pytest.raises(SubjectExists):
-        separate_template(staff, "staff", first, "subject 2")
-    separate_template(staff, "staff", first, "alone")
+    separate_templates(staff, "staff", [first], ALONE)
     with pytest.raises(TemplateUnknown):
-        separate_template(staff, "staff", first, "again")
+        separate_templates(staff, "staff", [second, first], ALONE)
+    assert [found.subject for found in _owned(staff)[:2]] == ["alone", "subject 1"]  # nothing was moved
     erase_templates(staff, "staff", [second])
     with pytest.raises(TemplateUnknown):
-        separate_template(staff, "staff", second, "gone")
+        separate_templates(staff, "staff", [second], ALONE)
+
+
+def test_a_template_takes_no_name_of_another_subject(staff: Galleries) -> None:
+    templates = _owned(staff)
+    create_subject(staff, "staff", "alone")
+    create_subject(staff, "staff", "alone 2", expires=2e9)
+    create_subject(staff, "staff", "alone 3", {"of": "somebody"})
+    subjects = separate_templates(staff, "staff", templates[:3], ALONE)
+    assert [subject.name for subject in subjects] == ["alone", "alone 4", "alone 5"]  # the first was empty
+    assert [found.subject for found in _owned(staff)] == ["alone", "alone 4", "alone 5", "subject 3"]
+    assert not check_consistency(staff, "staff").faults
 
 
 def test_all_subjects_of_a_gallery_are_erased_at_once(staff: Galleries) -> None:
