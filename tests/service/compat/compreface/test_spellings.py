@@ -111,7 +111,7 @@ def test_the_answer_names_the_example_even_if_it_is_erased_at_once(
     def erasing(*arguments: Any) -> list[Outcome]:
         outcomes = enrol.store(*arguments)
         assert isinstance(outcomes[0], enrol.Enrolled)
-        erase_templates(galleries, "staff", [OwnedTemplate(outcomes[0].template, b"", 0, "", 0.0)])
+        erase_templates(galleries, "staff", [OwnedTemplate(outcomes[0].template, b"", 0, "", 0.0, None)])
         return outcomes
 
     monkeypatch.setattr(examples, "store", erasing)
