@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from service.security.scopes import SCOPES
 from tests.console.browser import Held, Photo, Service, choose, give, go_to, use_key
 from tests.console.conftest import Open
 
@@ -85,7 +86,7 @@ def test_only_what_the_key_may_is_shown(keyed: Service, visit: Open, portrait: P
     go_to(page, "Model")
     expect(page.get_by_role("img", name="Errors at all thresholds")).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
-    page.get_by_role("banner").get_by_text("May", exact=True).click()
+    page.get_by_role("banner").get_by_text("Rights", exact=True).click()
     expect(page.get_by_role("banner").get_by_text("verify", exact=True)).to_be_visible()
 
 
@@ -228,7 +229,7 @@ def test_a_cut_connection_refuses_one_photo_of_an_enrolment_and_not_the_others(
         expect(page.get_by_text("6 of 6 photos, 1 refused")).to_be_visible()
         outcomes = page.get_by_role("list", name="Outcome")
         expect(outcomes.get_by_text("refused: The service does not answer.")).to_have_count(1)
-        expect(page.get_by_text("1 subjects, 5 templates")).to_be_visible()
+        expect(page.get_by_text("Subjects: 1, templates: 5")).to_be_visible()
         client.delete("/v1/galleries/cut").raise_for_status()
 
 
@@ -239,3 +240,44 @@ def test_a_service_that_is_busy_is_asked_again(service: Service, visit: Open, po
     choose(page, "A", portrait)
     expect(page.get_by_role("radio", name=re.compile("Face 1"))).to_be_visible()
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_who_makes_the_first_key_is_not_locked_out(visit: Open, tmp_path: Path, photos: Path) -> None:  # noqa: ARG001
+    service = Service(tmp_path)
+    service.start()
+    try:
+        page = visit(service).open("operation")
+        page.get_by_text("New key").click()
+        page.get_by_label("Name", exact=True).fill("colleague")
+        page.get_by_role("group", name="Rights").get_by_label("verify:").check()
+        page.get_by_role("button", name="Make the key").click()
+        page.get_by_role("alertdialog").get_by_role("button", name="Make the key").click()
+        expect(page.locator("code")).to_have_count(2)
+        own, colleagues = page.locator("code").all_inner_texts()
+        expect(page.get_by_role("banner")).to_contain_text("administrator")
+        for key, scopes in ((own, list(SCOPES)), (colleagues, ["verify"])):
+            with service.client(key) as client:
+                assert client.get("/v1/access").json()["scopes"] == scopes
+        expect(page.get_by_role("dialog")).to_have_count(0)
+    finally:
+        service.stop()
+
+
+def test_the_page_asks_once_for_another_key_and_says_so_until_it_has_one(
+    keyed: Service, visit: Open, admin: str
+) -> None:
+    page = visit(keyed).open("operation")
+    use_key(page, keyed.make_key("watcher", "metrics"))
+    expect(page.get_by_text("Requests waiting")).to_be_visible()
+    with keyed.client(admin) as client:
+        keys = client.get("/v1/keys").json()["keys"]
+        (watcher,) = (key["id"] for key in keys if key["name"] == "watcher")
+        client.delete(f"/v1/keys/{watcher}").raise_for_status()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("banner")).to_contain_text("A key is needed")
+    page.wait_for_timeout(2_500)  # longer than the pause between two readings
+    expect(dialog).to_have_count(0)
+    page.get_by_role("banner").get_by_role("button", name="Enter a key").click()
+    expect(dialog).to_be_visible()
