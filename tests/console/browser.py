@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 from tests.service.test_end_to_end import free_port, own_galleries
 
 AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
-AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PAGES = ("verify", "identify", "galleries", "model", "operation")
 
 # Before any script of the page: report violations of the policy, and count the addresses of photos.

@@ -12,7 +12,7 @@ from service.settings import HttpSettings, Settings
 from tests.client import Guarded, guarded_client
 
 MAX_BYTES = 200_000
-SCRIPTS = {name: content.decode() for name, (content, _) in console_files().items() if name.endswith(".js")}
+SCRIPTS = {name: file.content.decode() for name, file in console_files().items() if name.endswith(".js")}
 USED = re.compile(r'\bsay\(\s*"([^"]+)"|"((?:[a-z]+)\.[a-z0-9_]+)"')
 
 
@@ -62,7 +62,7 @@ def test_the_console_can_be_switched_off(fake_models: Models, galleries: Galleri
 
 
 def test_the_files_are_small_and_name_no_other_server() -> None:
-    contents = [content for content, _ in console_files().values()]
+    contents = [file.content for file in console_files().values()]
     assert PAGE in console_files()
     assert sum(map(len, contents)) < MAX_BYTES
     for content in contents:
@@ -78,7 +78,7 @@ def test_no_script_makes_markup_of_a_text() -> None:
 
 
 def test_the_page_asks_for_all_modules_at_once() -> None:
-    page = console_files()[PAGE][0].decode()
+    page = console_files()[PAGE].content.decode()
     named = set(re.findall(r'rel="modulepreload" href="console/([^"]+)"', page))
     assert named == set(SCRIPTS) - {"types.js"}  # of which nothing is left but comments
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from service.security.scopes import SCOPES
-from tests.console.browser import Held, Photo, Service, choose, give, go_to, use_key
+from tests.console.browser import Held, Photo, Service, choose, give, go_to, payloads, use_key
 from tests.console.conftest import Open
 
 STORES = "() => [localStorage.length, sessionStorage.length, document.cookie, indexedDB.databases !== undefined]"
@@ -88,6 +88,21 @@ def test_only_what_the_key_may_is_shown(keyed: Service, visit: Open, portrait: P
     expect(page.get_by_role("alert")).to_have_count(0)
     page.get_by_role("banner").get_by_text("Rights", exact=True).click()
     expect(page.get_by_role("banner").get_by_text("verify", exact=True)).to_be_visible()
+
+
+def test_who_may_not_list_galleries_names_those_to_search(
+    keyed: Service, visit: Open, admin: str, portrait: Photo
+) -> None:
+    with keyed.client(admin) as client:
+        client.post("/v1/galleries", json={"gallery": "named"}).raise_for_status()
+        path = "/v1/galleries/named/subjects/Ada/templates"
+        client.post(path, files={"images": portrait.content}).raise_for_status()
+    page = visit(keyed).open("identify")
+    use_key(page, keyed.make_key("searcher", "identify"))
+    page.get_by_label("Names of galleries").fill("named")
+    page.get_by_label("Choose photos").set_input_files(payloads(portrait))
+    expect(page.get_by_role("heading", name="Face 1: Ada")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_a_reader_sees_galleries_and_cannot_change_them(keyed: Service, visit: Open, admin: str) -> None:

@@ -1,8 +1,13 @@
 """The page Model: what runs, and what was measured with it."""
 
+import math
+from pathlib import Path
+
 from playwright.sync_api import expect
 
-from tests.console.browser import Photo, Service, choose, go_to
+from models.evaluation.reports.document import Chart, Evaluation, Figure, Series, Table
+from service.reports.keeping import keep_report
+from tests.console.browser import Photo, Service, axe_findings, choose, go_to
 from tests.console.conftest import Open
 
 
@@ -65,3 +70,37 @@ def test_the_parity_with_the_checkpoint_is_a_table(service: Service, visit: Open
         sum(row["runs"] for row in rows)
     )
     expect(table.locator("td:nth-child(5):text-is('yes')")).to_have_count(sum(row["passed"] for row in rows))
+
+
+def test_kept_reports_are_listed_and_opened(visit: Open, tmp_path: Path, photos: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "packs").symlink_to(photos.parent)  # of the data directory of the other services
+    chart = Chart("roc", "Errors", "false match rate", "rate", [Series("a", [0.0, 1.0], [0.0, math.nan])], log_x=True)
+    empty = Chart("none", "No errors", "false match rate", "rate", [Series("", [0.0], [0.0])], log_x=True, log_y=True)
+    evaluation = Evaluation(
+        "pictures",
+        "<b>site</b>",
+        {"engine": "openvino"},
+        [Figure("eer", 0.01, "equal error rate 1 %")],
+        [Table("points", "Points", ("name", "rate"), [("fmr_1e-3", 0.001)], anonymous=True)],
+        [chart, empty],
+        notes=["Measured on drawn people."],
+    )
+    for kind in ("evaluation", "calibration"):
+        keep_report(data / "reports", kind, "vultus 0", [evaluation.record()])
+    service = Service(tmp_path, VULTUS_DATA_DIR=str(data), VULTUS_RUNTIME__MEASURE="false")
+    service.start()
+    try:
+        page = visit(service).open("model")
+        reports = page.get_by_role("table", name="Reports").get_by_role("button", name="Open <b>site</b>")
+        expect(reports).to_have_count(2)
+        reports.first.click()
+        expect(page.get_by_role("heading", name="<b>site</b>")).to_be_focused()
+        for text in ("equal error rate 1 %", "0.001", "Measured on drawn people."):
+            expect(page.locator(".card").filter(has_text="<b>site</b>").get_by_text(text, exact=True)).to_be_visible()
+        for name in ("Errors", "No errors"):
+            expect(page.get_by_role("img", name=name, exact=True)).to_be_visible()
+        assert axe_findings(page) == []
+    finally:
+        service.stop()

@@ -1,7 +1,5 @@
 """`GET /console`: the page for people, from files of this package, without any other server."""
 
-import hashlib
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
@@ -46,8 +44,8 @@ async def file(path: str, request: Request) -> Response:
 def _file(path: str, request: Request) -> Response:
     if path not in console_files():
         raise RouteUnknown("no resource exists at this path")
-    content, media_type = console_files()[path]
-    headers = _HEADERS | {"ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    file = console_files()[path]
+    headers = _HEADERS | {"ETag": file.etag}
+    if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=_NOT_MODIFIED, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

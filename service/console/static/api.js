@@ -95,7 +95,8 @@ export class Api {
       if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
     }
     const headers = new Headers();
-    if (this.key !== null) headers.set("X-Api-Key", this.key);
+    const { key } = this;
+    if (key !== null) headers.set("X-Api-Key", key.replace(/[^\x21-\x7e]/g, "?")); // other characters are in no key
     if (options.json !== undefined) headers.set("Content-Type", "application/json");
     const body = options.json === undefined ? (options.form ?? options.body ?? null) : JSON.stringify(options.json);
     let response;
@@ -116,7 +117,7 @@ export class Api {
     if (response.ok) return response;
     let problem = await problemOf(response);
     if (problem.code === "key_missing") problem = problem.inWords(say("key.title"));
-    if (KEY_ENDED.has(problem.code)) this.refused(problem);
+    if (KEY_ENDED.has(problem.code) && key === this.key) this.refused(problem);
     throw problem;
   }
 }

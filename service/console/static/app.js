@@ -36,7 +36,7 @@ const PAGES = [
   {
     id: "galleries",
     text: say("page.galleries"),
-    scopes: ["read", "enrol", "erase"],
+    scopes: ["read"],
     open: galleriesPage,
   },
   { id: "model", text: say("page.model"), scopes: [], open: modelPage },
@@ -65,6 +65,7 @@ session.changed = () => show();
 window.addEventListener("hashchange", () => show());
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault()); // else a photo beside its place replaces the page
 window.addEventListener("pagehide", () => shown?.page.leave());
+window.addEventListener("pageshow", (event) => event.persisted && location.reload()); // what was left is not shown again
 fill(main, el("p", {}, say("app.wait")));
 session.begin().catch((error) => fill(main, alertOf(error)));
 
@@ -83,6 +84,7 @@ function show() {
   if (shown !== null && chosen?.id === shown.id && may === shown.may) return;
   shown?.page.leave();
   shown = null;
+  for (const dialog of document.querySelectorAll("dialog")) if (dialog.open && dialog.id !== "key") dialog.close();
   if (!session.access) {
     const ask = el("button", { type: "button", class: "main", onclick: () => session.ask(null) }, say("key.title"));
     fill(main, el("p", {}, ask));

@@ -56,7 +56,7 @@ export async function takePhoto() {
   }
 
   async function begin() {
-    if (!navigator.mediaDevices) throw new Error("https");
+    if (!navigator.mediaDevices) throw new Error(say("camera.no_https"));
     stream = await navigator.mediaDevices.getUserMedia({
       video: { facingMode: "user", width: { ideal: 1280 } },
     });

@@ -138,8 +138,8 @@ export function lineChart(chart) {
     ]),
     ...chart.series.map((one, at) => {
       const points = one.x
-        .map((value, bin) => [value, one.y[bin] ?? 0])
-        .filter(([px, py]) => xs.has(px ?? 0) && ys.has(py ?? 0))
+        .map((value, bin) => [value, one.y[bin] ?? NaN])
+        .filter(([px, py]) => xs.has(px ?? NaN) && ys.has(py ?? NaN))
         .map(([px, py]) => `${xs.of(px ?? 0).toFixed(1)},${ys.of(py ?? 0).toFixed(1)}`);
       return svg("polyline", {
         class: `line ${colourOf(at)}`,
@@ -232,7 +232,7 @@ function text(x, y, content, anchor = "start") {
  */
 function scale(values, isLog, from, to) {
   const usable = values.filter((value) => Number.isFinite(value) && (!isLog || value > 0));
-  let low = usable.length ? Math.min(...usable) : 0;
+  let low = usable.length ? Math.min(...usable) : isLog ? 0.1 : 0;
   let high = usable.length ? Math.max(...usable) : 1;
   if (isLog) {
     low = 10 ** Math.floor(Math.log10(low));

@@ -39,6 +39,7 @@ export function enrolPanel(session, gallery, changed) {
   /** @type {Wanted[]} */
   const waiting = [];
   let isRunning = false;
+  let isLeft = false;
   let [all, done, refused] = [0, 0, 0];
 
   const files = fileButton(say("enrol.files"), { accept: "image/*", multiple: true }, take);
@@ -63,7 +64,10 @@ export function enrolPanel(session, gallery, changed) {
       el("div", { class: "row" }, status, stop, resume),
       outcomes,
     ),
-    leave: () => running.abort(),
+    leave: () => {
+      isLeft = true;
+      running.abort();
+    },
   };
 
   /** @param {Found[]} found */
@@ -84,6 +88,7 @@ export function enrolPanel(session, gallery, changed) {
     if (isRunning) return;
     isRunning = true;
     resume.hidden = true;
+    const typed = subject.value;
     stop.hidden = progress.hidden = false;
     running = new AbortController();
     count();
@@ -92,7 +97,8 @@ export function enrolPanel(session, gallery, changed) {
     stop.hidden = progress.hidden = true;
     resume.hidden = waiting.length === 0;
     count();
-    if (!refused) subject.value = ""; // so that the next photo is not given to the same person by mistake
+    if (isLeft) return;
+    if (!refused && !waiting.length && subject.value === typed) subject.value = ""; // the next photo may show another person
     changed();
   }
 

@@ -52,7 +52,9 @@ export function takeDrops(element, take) {
   element.addEventListener("drop", async (event) => {
     event.preventDefault();
     element.classList.remove("over");
-    if (event.dataTransfer) take(await droppedFiles(event.dataTransfer));
+    if (!event.dataTransfer) return;
+    const found = await droppedFiles(event.dataTransfer);
+    if (found.length && element.isConnected) take(found); // the page may have been left meanwhile
   });
 }
 

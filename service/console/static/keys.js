@@ -31,8 +31,9 @@ const SCOPES = /** @type {const} */ ([
 export function keysPanel(session) {
   const list = el("div");
   const said = el("div", { role: "status" });
+  const shown = el("div", { role: "status" }); // keys, which nothing may take away before they are read
   attempt(said, read);
-  return el("section", {}, el("h2", {}, say("operation.keys")), list, making(), said);
+  return el("section", {}, el("h2", {}, say("operation.keys")), list, making(), said, shown);
 
   async function read() {
     const found = await session.api.json("GET", "v1/keys");
@@ -69,7 +70,7 @@ export function keysPanel(session) {
     button.addEventListener("click", () =>
       attempt(said, async () => {
         const made = await session.api.json("POST", `v1/keys/${key.id}/rotate`, { json: {} });
-        fill(said, shownOnce(key.name, made.key));
+        shown.append(shownOnce(key.name, made.key));
         if (key.id === session.access?.key?.id) await session.use(made.key);
         await read();
       }),
@@ -130,16 +131,14 @@ export function keysPanel(session) {
       const isFirst = session.access?.key === null;
       if (isFirst && !(await confirm(say("operation.first_key"), say("operation.key_make")))) return;
       const isMade = await attempt(said, async () => {
-        const shown = [];
         if (isFirst) {
           // From its first key on, the service answers nobody without one: this page needs its own before others.
           const own = await session.api.json("POST", "v1/keys", { json: { name: OWN_NAME, scopes: ["admin"] } });
-          shown.push(shownOnce(OWN_NAME, own.key));
-          fill(said, ...shown);
+          shown.append(shownOnce(OWN_NAME, own.key));
           await session.use(own.key);
         }
         const made = await session.api.json("POST", "v1/keys", { json: wanted });
-        fill(said, ...shown, shownOnce(wanted.name, made.key));
+        shown.append(shownOnce(wanted.name, made.key));
         await read();
       });
       if (isMade) form.reset();

@@ -29,7 +29,7 @@ export function loadOf(readings) {
   const before = readings.at(-WINDOW) ?? /** @type {Reading} */ (readings[0]);
   const seconds = now.at - before.at;
   /** @param {string} name @param {Record<string, string>} [labels] */
-  const since = (name, labels) => total(now.metrics, name, labels) - total(before.metrics, name, labels);
+  const since = (name, labels) => Math.max(0, total(now.metrics, name, labels) - total(before.metrics, name, labels));
   /** @param {string} name */
   const rate = (name) => (seconds ? plain(since(name) / seconds) : say("operation.none"));
   /** @param {string} name @param {Record<string, string>} labels @param {number} [factor] */
@@ -115,7 +115,7 @@ function rateChart(readings) {
   const rates = readings.slice(1).map((reading, at) => {
     const earlier = /** @type {Reading} */ (readings[at]);
     const count = total(reading.metrics, `${REQUESTS}_count`) - total(earlier.metrics, `${REQUESTS}_count`);
-    return { x: reading.at - now.at, y: count / (reading.at - earlier.at) };
+    return { x: reading.at - now.at, y: Math.max(0, count) / (reading.at - earlier.at) }; // counters begin anew with the service
   });
   const series = [{ label: "", x: rates.map((rate) => rate.x), y: rates.map((rate) => rate.y) }];
   const title = say("operation.rate");

@@ -5,7 +5,9 @@
 
 /** @import { Calibration } from "./types.js" */
 /** @import { Session } from "./session.js" */
+import { Problem } from "./api.js";
 import { el, field, fill, select } from "./dom.js";
+import { alertOf } from "./notices.js";
 import { plain } from "./statistics.js";
 import { say } from "./strings.js";
 
@@ -29,7 +31,11 @@ export function pointChoice(session, changed) {
       fill(element, field(say("points.title"), choose));
       return found;
     },
-    () => null, // there are similarities only, and the answers say why
+    (error) => {
+      // Without a calibration there are similarities only, and the answers say why.
+      if (!(error instanceof Problem) || error.code !== "calibration_unfit") fill(element, alertOf(error));
+      return null;
+    },
   );
   return { element, calibration };
 }

@@ -26,7 +26,7 @@ export class Session {
   /** Called when the access has changed. @type {() => void} */
   changed = () => {};
 
-  #dialog = el("dialog", { "aria-labelledby": "key-title" });
+  #dialog = el("dialog", { id: "key", "aria-labelledby": "key-title" });
 
   constructor() {
     document.body.append(this.#dialog);
@@ -67,6 +67,7 @@ export class Session {
     try {
       this.access = /** @type {Access} */ (await this.api.json("GET", "v1/access"));
       this.isRefused = false;
+      if (key !== null && sessionStorage.getItem(STORED) !== null) sessionStorage.setItem(STORED, key);
     } catch (error) {
       [this.api.key, this.isRefused] = [before, wasRefused];
       throw error;
@@ -103,6 +104,7 @@ export class Session {
       size: 40,
     });
     const remember = el("input", { type: "checkbox" });
+    const use = el("button", { type: "submit", class: "main" }, say("key.use"));
     const wrong = el("p", { class: "alert", role: "alert", hidden: reason === null }, reason);
     const form = el(
       "form",
@@ -115,19 +117,22 @@ export class Session {
       el(
         "div",
         { class: "row" },
-        el("button", { type: "submit", class: "main" }, say("key.use")),
+        use,
         el("button", { type: "button", onclick: () => this.#dialog.close() }, say("key.cancel")),
       ),
     );
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const offered = key.value.trim();
+      use.disabled = true; // one key at a time
       try {
         await this.use(offered);
       } catch (error) {
         wrong.hidden = false;
         fill(wrong, error instanceof Error ? error.message : String(error));
         return;
+      } finally {
+        use.disabled = false;
       }
       if (remember.checked) sessionStorage.setItem(STORED, offered);
       else sessionStorage.removeItem(STORED);

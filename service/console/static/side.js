@@ -36,6 +36,7 @@ export class Side {
   #faces = [];
   #size = { width: 1, height: 1 };
   #chosen = 0;
+  #isLeft = false;
   #looking = new AbortController();
   #photo = el("div");
   #status = el("div", { role: "status" });
@@ -104,6 +105,7 @@ export class Side {
    * @param {File} file
    */
   async set(file) {
+    if (this.#isLeft) return;
     this.clear();
     this.file = file;
     this.#remove.hidden = false;
@@ -130,6 +132,12 @@ export class Side {
       this.#show();
     }
     this.changed();
+  }
+
+  /** Give back what the side holds, for good. */
+  leave() {
+    this.#isLeft = true;
+    this.clear(false);
   }
 
   /**

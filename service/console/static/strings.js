@@ -51,6 +51,7 @@ const english = {
   "camera.title": "Take a photo",
   "camera.take": "Take the photo",
   "camera.close": "Close",
+  "camera.no_https": "the page must come by HTTPS, or from this machine",
   "camera.failed": "The camera cannot be used: {reason}",
 
   "reason.face_too_small": "The face is smaller than those on which the error rates were measured.",
@@ -62,6 +63,7 @@ const english = {
   "verify.probe": "A",
   "verify.reference": "B",
   "verify.waiting": "Choose two photos.",
+  "verify.comparing": "Comparing …",
   "verify.match": "Match: the same person",
   "verify.no_match": "No match: too unlike for the same person",
   "verify.inconclusive": "Inconclusive",
@@ -102,6 +104,9 @@ const english = {
   "identify.k": "Candidates at most",
   "identify.progress": "{done} of {all} photos",
   "identify.unknown": "unknown",
+  "identify.names": "Names of galleries, separated by commas",
+  "identify.similarity": "Similarity (threshold {threshold})",
+  "identify.undecided": "no decision",
   "identify.rejected": "not searched for",
   "identify.no_faces": "no face",
   "identify.candidates": "Candidates of {face}",
@@ -237,6 +242,7 @@ const english = {
   "model.quality_bad": "Quality is not validated, and cannot be a minimum: {reason}",
   "model.reports": "Reports",
   "model.no_reports": "No report was kept yet: vultus evaluate and vultus calibrate keep theirs.",
+  "model.damaged_report": "a damaged report",
   "model.open_report": "Open {name}",
   "model.conditions": "Conditions",
 

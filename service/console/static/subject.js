@@ -191,9 +191,9 @@ export function subjectPanel(session, gallery, first, changed, close) {
   }
 
   function expiring() {
-    const input = el("input", { type: "date" });
+    const input = el("input", { type: "date", required: true });
     const set = form(input, say("subject.expiry"), say("subject.expiry_do"), () =>
-      expire(input.value ? `${input.value}T23:59:59Z` : "never"),
+      expire(new Date(`${input.value}T23:59:59`).toISOString()),
     );
     const never = el("button", { type: "button" }, say("subject.expiry_never"));
     never.addEventListener("click", () =>

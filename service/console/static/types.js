@@ -41,6 +41,7 @@
  * @property {Point | null} operating_point
  * @property {number} comparisons
  * @property {number | null} fpir_bound
+ * @property {string | null} uncalibrated_because
  */
 
 /**

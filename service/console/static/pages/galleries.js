@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @import { Gallery, Subject } from "../types.js" */
+/** @import { Gallery, Receipt, Subject } from "../types.js" */
 /** @import { Found } from "../files.js" */
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
@@ -18,8 +18,6 @@ import { subjectPanel } from "../subject.js";
 
 const PAGE = 50;
 const MOST = 1000; // of the API, in one page
-
-/** @typedef {{ erasure: number, erased: string, subject_count: number, template_count: number, crop_count: number }} Receipt */
 
 /**
  * @param {Session} session
@@ -147,9 +145,12 @@ export function galleriesPage(session) {
         }),
       );
     };
+    let leaveSubject = () => {};
+    leaving.push(() => leaveSubject());
     const listed = subjectList(session, name, (chosen) => {
+      leaveSubject();
       const panel = subjectPanel(session, name, chosen, changed, () => fill(subject));
-      leaving.push(panel.leave);
+      leaveSubject = panel.leave;
       fill(subject, panel.element);
       panel.element.querySelector("h3")?.focus();
     });
@@ -280,6 +281,7 @@ function subjectList(session, name, open) {
   const said = el("div", { role: "status" });
   const more = el("button", { type: "button", hidden: true }, say("galleries.more"));
   let searched = "";
+  let reading = new AbortController();
   /** @type {Subject[]} */
   let found = [];
   /** @type {string | null} */
@@ -293,7 +295,10 @@ function subjectList(session, name, open) {
         name: searched,
         cursor: anew ? null : next,
       };
-      const page = await session.api.json("GET", galleryPath(name, "subjects"), { query });
+      reading.abort();
+      reading = new AbortController();
+      const { signal } = reading;
+      const page = await session.api.json("GET", galleryPath(name, "subjects"), { query, signal });
       found = anew ? page.subjects : [...found, ...page.subjects];
       next = page.next;
       more.hidden = next === null;

@@ -40,6 +40,7 @@ export function identifyPage(session) {
   /** @type {Photo[]} */
   let photos = [];
   let running = new AbortController();
+  let [all, done] = [0, 0];
 
   const choose = fileButton(say("identify.photos"), { accept: "image/*", multiple: true }, take);
   const drop = el("div", { class: "drop" }, choose, el("p", { class: "soft" }, say("identify.drop")));
@@ -72,6 +73,12 @@ export function identifyPage(session) {
   };
 
   async function listGalleries() {
+    if (!session.may("read")) {
+      const known = (session.access?.galleries ?? []).filter((name) => !name.endsWith("*"));
+      const names = el("input", { type: "text", value: known.join(", "), onchange: again });
+      fill(choices, field(say("identify.names"), names));
+      return;
+    }
     const found = await session.api.json("GET", "v1/galleries", {
       query: { limit: 1000 },
     });
@@ -89,7 +96,9 @@ export function identifyPage(session) {
   }
 
   function searched() {
-    return [...choices.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
+    const inputs = [...choices.querySelectorAll("input")];
+    if (session.may("read")) return inputs.filter((box) => box.checked).map((box) => box.value);
+    return inputs.flatMap(({ value }) => value.split(",").map((name) => name.trim())).filter(Boolean);
   }
 
   /** @param {Found[]} found */
@@ -104,26 +113,35 @@ export function identifyPage(session) {
   }
 
   function again() {
+    stop();
+    search(photos);
+  }
+
+  function stop() {
     running.abort();
     running = new AbortController();
-    search(photos);
+    [all, done] = [0, 0];
+    progress.hidden = true;
+    fill(note);
   }
 
   /** @param {Photo[]} wanted */
   async function search(wanted) {
     const galleries = searched();
     if (!wanted.length) return;
+    for (const { place } of wanted) fill(place);
     if (!galleries.length) {
       fill(status, el("p", { class: "unsure" }, say("identify.first")));
       return;
     }
     const { signal } = running;
-    let done = 0;
+    all += wanted.length;
     progress.hidden = false;
-    progress.max = wanted.length;
     const count = () => {
+      progress.max = all;
       progress.value = done;
-      fill(status, el("p", {}, say("identify.progress", { done, all: wanted.length })));
+      progress.hidden = done === all;
+      fill(status, el("p", {}, say("identify.progress", { done, all })));
     };
     count();
     /** @param {Photo} photo */
@@ -138,7 +156,6 @@ export function identifyPage(session) {
       count();
     };
     await someAtOnce([...wanted], AT_ONCE, work, signal);
-    if (!signal.aborted) progress.hidden = true;
   }
 
   /**
@@ -179,35 +196,36 @@ export function identifyPage(session) {
         }),
       );
     }
-    const threshold = found.operating_point?.threshold ?? 0;
+    if (found.uncalibrated_because) fill(note, say("model.uncalibrated", { reason: found.uncalibrated_because }));
+    const threshold = found.operating_point?.threshold ?? null;
     const faces = item.faces.map((face, at) => describe(face, at, threshold));
     fill(photo.place, ...(faces.length ? faces : [el("p", { class: "soft" }, say("identify.no_faces"))]));
   }
 
   function clear() {
-    running.abort();
-    running = new AbortController();
+    stop();
     for (const photo of photos) photo.picture.remove();
     photos = [];
-    progress.hidden = true;
-    for (const place of [cards, status, note]) fill(place);
+    for (const place of [cards, status]) fill(place);
   }
 }
 
 /**
  * @param {IdentifiedFace} face
  * @param {number} at
- * @param {number} threshold
+ * @param {number | null} threshold
  * @returns {HTMLElement}
  */
 function describe(face, at, threshold) {
   const label = `${say("photo.face", { number: at + 1 })}: ${nameOf(face)}`;
   const rows = face.candidates.map((candidate) => {
-    const share = Math.max(0, (candidate.similarity - threshold) / (1 - threshold));
-    const meter = el("meter", { min: 0, max: 1, value: share.toFixed(3), "aria-hidden": "true" });
+    const share = threshold === null ? 0 : Math.max(0, (candidate.similarity - threshold) / (1 - threshold));
+    const meter = threshold !== null && el("meter", { min: 0, max: 1, value: share.toFixed(3), "aria-hidden": "true" });
     return [candidate.subject, candidate.gallery, el("span", {}, candidate.similarity.toFixed(3), " ", meter)];
   });
-  const columns = [say("column.subject"), say("column.gallery"), say("column.similarity")];
+  const similarity =
+    threshold === null ? say("column.similarity") : say("identify.similarity", { threshold: threshold.toFixed(3) });
+  const columns = [say("column.subject"), say("column.gallery"), similarity];
   const shown = rows.length ? table(say("identify.candidates", { face: label }), columns, rows) : null;
   const refusal = face.refusal ? el("p", { class: "unsure" }, face.refusal.detail) : null;
   return el("div", {}, el("h3", {}, label), refusal, ...reasonsOf(face), shown);
@@ -219,5 +237,6 @@ function describe(face, at, threshold) {
  */
 function nameOf(face) {
   if (face.decision === "rejected") return say("identify.rejected");
+  if (face.decision === null) return say("identify.undecided");
   return face.candidates[0]?.subject ?? say("identify.unknown");
 }

@@ -181,7 +181,8 @@ export function modelPage(session) {
 
   async function showReports() {
     const found = await session.api.json("GET", "v1/reports");
-    const rows = /** @type {{ name: string, title: string, written: string }[]} */ (found.reports).map((one) => {
+    const rows = /** @type {{ name: string, title: string | null, written: string }[]} */ (found.reports).map((one) => {
+      if (one.title === null) return [say("model.damaged_report"), moment(one.written)];
       const open = el(
         "button",
         {
@@ -193,7 +194,7 @@ export function modelPage(session) {
       open.addEventListener("click", () =>
         attempt(report, async () => {
           const content = await session.api.json("GET", `v1/reports/${encodeURIComponent(one.name)}`);
-          fill(report, reportOf(content));
+          fill(report, ...content.evaluations.map(reportOf));
           report.querySelector("h2")?.focus();
         }),
       );

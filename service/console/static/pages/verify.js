@@ -36,9 +36,6 @@ export function verifyPage(session) {
 
   for (const side of [probe, reference]) side.changed = compare;
   document.addEventListener("paste", paste);
-  points.calibration.then((found) => {
-    calibration = found;
-  });
   return {
     element: el(
       "div",
@@ -53,7 +50,7 @@ export function verifyPage(session) {
     leave: () => {
       document.removeEventListener("paste", paste);
       running.abort();
-      for (const side of [probe, reference]) side.clear(false);
+      for (const side of [probe, reference]) side.leave();
     },
   };
 
@@ -74,9 +71,12 @@ export function verifyPage(session) {
     }
     const { signal } = running;
     await attempt(verdict, async () => {
+      fill(verdict, el("p", { class: "soft" }, say("verify.comparing")));
       const response = await session.api.send("POST", "v1/verify", { ...request(), signal });
       /** @type {Verification} */
       const answer = await response.json();
+      calibration = await points.calibration;
+      if (signal.aborted) return;
       const stages = [...probe.stages, ...reference.stages, ...stagesOf(response)];
       show(answer, stages, [answer.probe ?? probe.face, answer.reference ?? reference.face]);
     });
