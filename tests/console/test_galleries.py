@@ -224,6 +224,23 @@ def test_subjects_are_found_by_a_part_of_their_name(
     expect(page.get_by_role("button", name="Cleo")).to_be_visible()
 
 
+def test_subjects_that_expire_and_those_without_templates_are_found(
+    service: Service, visit: Open, gallery: str, people: list[Photo]
+) -> None:
+    enrolled(service, gallery, {"Ada": people[0], "Cleo": people[2]})
+    with service.client() as client:
+        subjects = f"/v1/galleries/{gallery}/subjects"
+        client.patch(f"{subjects}/Ada", json={"expires": "2099-01-01T00:00:00Z"}).raise_for_status()
+        client.post(subjects, json={"subject": "Nobody"}).raise_for_status()
+    page = opened(visit(service), gallery)
+    expect(page.get_by_text("MB of embeddings")).to_be_visible()
+    found = {"those that expire": ["Ada"], "those without templates": ["Nobody"], "all": ["Ada", "Cleo", "Nobody"]}
+    for shown, names in found.items():
+        page.get_by_role("search").get_by_role("combobox").select_option(label=shown)
+        page.get_by_role("button", name="Search").click()
+        expect(subjects_on(page)).to_have_text(names)
+
+
 def test_more_subjects_than_one_page_are_shown_one_page_after_another(
     service: Service, visit: Open, gallery: str, people: list[Photo]
 ) -> None:

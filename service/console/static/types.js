@@ -48,7 +48,8 @@
  * @typedef {object} Gallery
  * @property {string} gallery
  * @property {string} index
- * @property {string} serving
+ * @property {string | null} serving
+ * @property {number} dimensions
  * @property {number} subject_count
  * @property {number} template_count
  * @property {boolean} keep_crops

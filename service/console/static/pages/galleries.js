@@ -8,16 +8,24 @@
 /** @import { Session } from "../session.js" */
 /** @import { Page } from "../app.js" */
 import { galleryPath } from "../api.js";
-import { el, field, fill, table } from "../dom.js";
+import { el, field, fill, select, table } from "../dom.js";
 import { enrolPanel } from "../enrol.js";
 import { download, fileButton } from "../files.js";
 import { attempt, confirm, moment } from "../notices.js";
 import { receiptOf } from "../receipt.js";
+import { plain } from "../statistics.js";
 import { say } from "../strings.js";
 import { subjectPanel } from "../subject.js";
 
+const BYTES_OF_A_NUMBER = 4;
 const PAGE = 50;
 const MOST = 1000; // of the API, in one page
+const MOST_PAGES = 20; // of the API, before people are asked whether to go on
+/** @type {Record<string, (subject: Subject) => boolean>} */
+const FILTERS = {
+  ending: (subject) => subject.expires !== null,
+  empty: (subject) => subject.template_count === 0,
+};
 
 /**
  * @param {Session} session
@@ -141,7 +149,8 @@ export function galleriesPage(session) {
           subjects: gallery.subject_count,
           templates: gallery.template_count,
           index: gallery.index,
-          serving: gallery.serving,
+          serving: gallery.serving ?? say("galleries.not_serving"),
+          size: plain((gallery.template_count * gallery.dimensions * BYTES_OF_A_NUMBER) / 1e6),
         }),
       );
     };
@@ -280,7 +289,16 @@ function subjectList(session, name, open) {
   const rows = el("div");
   const said = el("div", { role: "status" });
   const more = el("button", { type: "button", hidden: true }, say("galleries.more"));
+  const filter = select(
+    [
+      ["all", say("galleries.filter_all")],
+      ["ending", say("galleries.filter_ending")],
+      ["empty", say("galleries.filter_empty")],
+    ],
+    "all",
+  );
   let searched = "";
+  let chosen = "all";
   let reading = new AbortController();
   /** @type {Subject[]} */
   let found = [];
@@ -290,17 +308,21 @@ function subjectList(session, name, open) {
   /** @param {boolean} anew */
   const read = (anew) =>
     attempt(said, async () => {
-      const query = {
-        limit: anew ? Math.min(MOST, Math.max(PAGE, found.length)) : PAGE,
-        name: searched,
-        cursor: anew ? null : next,
-      };
       reading.abort();
       reading = new AbortController();
       const { signal } = reading;
-      const page = await session.api.json("GET", galleryPath(name, "subjects"), { query, signal });
-      found = anew ? page.subjects : [...found, ...page.subjects];
-      next = page.next;
+      const kept = anew ? [] : [...found];
+      const wanted = anew ? Math.min(MOST, Math.max(PAGE, found.length)) : found.length + PAGE;
+      let cursor = anew ? null : next;
+      // A page of the API may hold few that are searched for, or none, and yet not be the last.
+      for (let page = 0; page < MOST_PAGES && (page === 0 || (cursor !== null && kept.length < wanted)); page += 1) {
+        const query = { limit: anew ? wanted : PAGE, name: searched, cursor };
+        const answer = await session.api.json("GET", galleryPath(name, "subjects"), { query, signal });
+        kept.push(.../** @type {Subject[]} */ (answer.subjects).filter(FILTERS[chosen] ?? Boolean));
+        cursor = answer.next;
+      }
+      found = kept;
+      next = cursor;
       more.hidden = next === null;
       const cells = found.map((subject) => [
         el("button", { type: "button", onclick: () => open(subject.subject) }, subject.subject),
@@ -321,12 +343,14 @@ function subjectList(session, name, open) {
     "form",
     { class: "row", role: "search" },
     field(say("galleries.search"), search),
+    field(say("galleries.filter"), filter),
     el("button", { type: "submit" }, say("galleries.find")),
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     found = [];
     searched = search.value;
+    chosen = filter.value;
     read(true);
   });
   return { element: el("div", {}, form, said, rows, more), refresh: () => read(true) };
