@@ -68,7 +68,7 @@ COMMANDS = {
         "calibrate:calibrate", "Measure the error rates of thresholds on your own pictures.", "evaluate"
     ),
     "enrol": Command("enrol:enrol", "Enrol photos in a gallery."),
-    "takeover": Command("takeover:app", "Take over the subjects and photos of another product."),
+    "takeover": Command("takeover:app", "Take over the subjects and photos of another product, through its own API."),
     "identify": Command("identify:identify", "Search galleries for the faces in photos."),
     "remote": Command("remote:app", "Verify, identify and enrol through a running service."),
     "doctor": Command("doctor:doctor", "List what is open, unprotected, unsaved or out of date, and how to mend it."),

@@ -150,20 +150,31 @@ class Held:
 
     def __init__(self, page: Page, pattern: str) -> None:
         self.routes: list[Route] = []
+        self._page = page
         self._is_open = False
         page.route(pattern, self._meet)
 
     def let_go(self) -> None:
-        """Let those that wait arrive, and later ones too."""
+        """Let the first that waits, and all others, arrive."""
+        self._expect_one()
         self._is_open = True
         for route in self.routes:
             route.continue_()
 
     def cut(self) -> None:
-        """Break the connections of those that wait; later ones arrive."""
+        """Break the connections of those that wait, at least of one; later ones arrive."""
+        self._expect_one()
         self._is_open = True
         for route in self.routes:
             route.abort("connectionreset")
+
+    def _expect_one(self) -> None:
+        """Wait until a request is on its way, which may be later than what the page shows of it."""
+        for _ in range(1_500):
+            if self.routes:
+                return
+            self._page.wait_for_timeout(10)
+        raise TimeoutError("the page sent no such request")
 
     def _meet(self, route: Route) -> None:
         if self._is_open:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.security.scopes import SCOPES
 from tests.console.browser import Held, Photo, Service, choose, give, go_to, payloads, use_key
@@ -239,7 +239,16 @@ def test_a_cut_connection_refuses_one_photo_of_an_enrolment_and_not_the_others(
         page.get_by_role("button", name="Open cut").click()
         page.get_by_text("Enrol", exact=True).click()
         page.get_by_label("Subject (empty").fill("Ada")
-        page.route("**/templates", lambda route: route.abort("connectionreset"), times=1)
+        cut: list[Route] = []
+
+        def cut_the_first(route: Route) -> None:
+            if cut:
+                route.continue_()
+            else:
+                cut.append(route)
+                route.abort("connectionreset")
+
+        page.route("**/templates", cut_the_first)
         give(page.locator(".drop"), people)
         expect(page.get_by_text("6 of 6 photos, 1 refused")).to_be_visible()
         outcomes = page.get_by_role("list", name="Outcome")
