@@ -155,6 +155,25 @@ def test_a_key_that_is_revoked_in_mid_session_asks_for_another_and_keeps_what_wa
         client.delete("/v1/galleries/typed-before").raise_for_status()
 
 
+def test_what_a_revoked_key_left_undone_is_done_with_the_next_one(
+    keyed: Service, visit: Open, admin: str, portrait: Photo, altered: Photo
+) -> None:
+    with keyed.client(admin) as client:
+        wanted = {"name": "compares", "scopes": ["detect", "verify"]}
+        made = client.post("/v1/keys", json=wanted).json()
+        page = visit(keyed).open()
+        use_key(page, made["key"])
+        choose(page, "A", portrait)
+        expect(page.get_by_role("radio", name="Face 1")).to_be_visible()
+        client.delete(f"/v1/keys/{made['id']}").raise_for_status()
+        choose(page, "B", altered)
+        asked(page)
+        expect(page.get_by_text("What is on this page stays.")).to_be_visible()
+        use_key(page, client.post("/v1/keys", json=wanted).json()["key"])
+    expect(page.get_by_text("Match: the same person")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 @pytest.fixture
 def mortal(tmp_path: Path, photos: Path) -> Iterator[Service]:  # noqa: ARG001
     """A service that a test may kill."""

@@ -16,6 +16,7 @@ import { say } from "./strings.js";
 /**
  * @typedef {object} Page
  * @property {HTMLElement} element
+ * @property {() => void} [resume] Does again what failed, because another key is in use.
  * @property {() => void} leave Gives back what the page holds: photos, embeddings, timers.
  */
 
@@ -81,7 +82,10 @@ function show() {
   fill(nav, el("ul", {}, ...links));
   fill(who, ...identity());
   const may = JSON.stringify([session.access?.scopes, session.access?.galleries]);
-  if (shown !== null && chosen?.id === shown.id && may === shown.may) return;
+  if (shown !== null && chosen?.id === shown.id && may === shown.may) {
+    if (!session.isRefused) shown.page.resume?.();
+    return;
+  }
   shown?.page.leave();
   shown = null;
   for (const dialog of document.querySelectorAll("dialog")) if (dialog.open && dialog.id !== "key") dialog.close();

@@ -70,7 +70,7 @@ export function keysPanel(session) {
     button.addEventListener("click", () =>
       attempt(said, async () => {
         const made = await session.api.json("POST", `v1/keys/${key.id}/rotate`, { json: {} });
-        shown.append(shownOnce(key.name, made.key));
+        shown.append(shownOnce(say("operation.key_shown", { name: key.name }), made.key));
         if (key.id === session.access?.key?.id) await session.use(made.key);
         await read();
       }),
@@ -134,11 +134,11 @@ export function keysPanel(session) {
         if (isFirst) {
           // From its first key on, the service answers nobody without one: this page needs its own before others.
           const own = await session.api.json("POST", "v1/keys", { json: { name: OWN_NAME, scopes: ["admin"] } });
-          shown.append(shownOnce(OWN_NAME, own.key));
+          shown.append(shownOnce(say("operation.own_key_shown", { name: OWN_NAME }), own.key));
           await session.use(own.key);
         }
         const made = await session.api.json("POST", "v1/keys", { json: wanted });
-        shown.append(shownOnce(wanted.name, made.key));
+        shown.append(shownOnce(say("operation.key_shown", { name: wanted.name }), made.key));
         await read();
       });
       if (isMade) form.reset();
@@ -148,10 +148,20 @@ export function keysPanel(session) {
 }
 
 /**
- * @param {string} name
+ * @param {string} text
  * @param {string} key
  * @returns {HTMLElement}
  */
-function shownOnce(name, key) {
-  return el("div", { class: "note" }, el("p", {}, say("operation.key_shown", { name })), el("code", {}, key));
+function shownOnce(text, key) {
+  const copy = el("button", { type: "button" }, say("operation.key_copy"));
+  copy.addEventListener("click", () => navigator.clipboard?.writeText(key));
+  const hide = el("button", { type: "button", onclick: () => note.remove() }, say("operation.key_hide"));
+  const note = el(
+    "div",
+    { class: "note" },
+    el("p", {}, text),
+    el("code", {}, key),
+    el("div", { class: "row" }, copy, hide),
+  );
+  return note;
 }

@@ -110,7 +110,7 @@ export class Session {
       "form",
       { method: "dialog" },
       el("h1", { id: "key-title" }, say("key.title")),
-      el("p", {}, say("key.lead")),
+      el("p", {}, say(reason === null ? "key.lead" : "key.again")),
       wrong,
       field(say("app.key"), key),
       el("p", {}, el("label", {}, remember, " ", say("key.remember"))),

@@ -20,6 +20,9 @@ export class Side {
   /** The photo; null for none. @type {File | null} */
   file = null;
 
+  /** Whether the faces of the photo could not be searched for. */
+  hasFailed = false;
+
   /** Called when the photo or the compared face has changed. @type {() => void} */
   changed = () => {};
 
@@ -117,7 +120,7 @@ export class Side {
     if (embeds || this.#session.may("detect")) {
       const form = new FormData();
       form.append("images", file);
-      await attempt(this.#status, async () => {
+      const isDone = await attempt(this.#status, async () => {
         fill(this.#status, el("p", {}, say("photo.looking")));
         const path = embeds ? "v1/embed" : "v1/detect";
         const response = await this.#session.api.send("POST", path, { form, signal: looking.signal });
@@ -129,9 +132,15 @@ export class Side {
         fill(this.#status, item.faces.length ? null : el("p", { class: "unsure" }, say("photo.none")));
       });
       if (looking.signal.aborted) return;
+      this.hasFailed = !isDone;
       this.#show();
     }
     this.changed();
+  }
+
+  /** Search for faces again. */
+  retry() {
+    if (this.file) this.set(this.file);
   }
 
   /** Give back what the side holds, for good. */
@@ -150,6 +159,7 @@ export class Side {
     this.#picture?.remove();
     this.#picture = null;
     this.file = null;
+    this.hasFailed = false;
     this.#faces = [];
     this.stages = [];
     this.#remove.hidden = true;

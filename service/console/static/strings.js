@@ -20,6 +20,7 @@ const english = {
   "key.title": "A key is needed",
   "key.lead":
     "Ask who runs this service for a key. Who runs it makes one on its machine: vultus keys create NAME --scope admin. It is sent with each request and kept in the memory of this page.",
+  "key.again": "Ask who runs this service for another key. What is on this page stays.",
   "key.remember": "Keep it until this tab is closed",
   "key.use": "Use this key",
   "key.use_one": "Enter a key",
@@ -281,6 +282,10 @@ const english = {
     "From the first key on, the service answers nobody without one, neither this page. So a key named administrator with all rights is made as well, which this page then uses; keep it.",
   "operation.no_scope": "Choose at least one right.",
   "operation.key_shown": "The key of {name}. It is shown once; keep it in a safe place:",
+  "operation.key_hide": "Hide",
+  "operation.key_copy": "Copy",
+  "operation.own_key_shown":
+    "For yourself, with all rights: the key of {name}. Keep it in a safe place; it is shown once:",
   "operation.revoke": "Revoke {name}",
   "operation.revoke_sure": "Programs that use the key {name} are refused at once.",
   "operation.revoke_own":

@@ -19,7 +19,7 @@ import { say } from "../strings.js";
 const AT_ONCE = 3;
 const CANDIDATES = 3;
 
-/** @typedef {{ file: File, picture: Picture, place: HTMLElement }} Photo */
+/** @typedef {{ file: File, picture: Picture, place: HTMLElement, hasFailed: boolean }} Photo */
 
 /**
  * @param {Session} session
@@ -69,6 +69,7 @@ export function identifyPage(session) {
       note,
       cards,
     ),
+    resume: () => search(photos.filter((photo) => photo.hasFailed)),
     leave: clear,
   };
 
@@ -104,7 +105,7 @@ export function identifyPage(session) {
   /** @param {Found[]} found */
   function take(found) {
     const added = found.map(({ file }) => {
-      const photo = { file, picture: new Picture(file), place: el("div") };
+      const photo = { file, picture: new Picture(file), place: el("div"), hasFailed: false };
       cards.append(el("article", { class: "card" }, el("h2", {}, file.name), photo.picture.element, photo.place));
       return photo;
     });
@@ -147,9 +148,11 @@ export function identifyPage(session) {
     /** @param {Photo} photo */
     const work = async (photo) => {
       try {
+        photo.hasFailed = false;
         show(photo, await request(photo.file, galleries, signal));
       } catch (error) {
         if (signal.aborted) return;
+        photo.hasFailed = true;
         fill(photo.place, alertOf(error));
       }
       done += 1;

@@ -33,6 +33,7 @@ export function verifyPage(session) {
   let calibration = null;
   let prior = 0.5;
   let running = new AbortController();
+  let hasFailed = false;
 
   for (const side of [probe, reference]) side.changed = compare;
   document.addEventListener("paste", paste);
@@ -47,6 +48,11 @@ export function verifyPage(session) {
       el("div", { class: "sides" }, probe.element, reference.element),
       outcome,
     ),
+    resume: () => {
+      const failed = [probe, reference].filter((side) => side.hasFailed);
+      for (const side of failed) side.retry();
+      if (!failed.length && hasFailed) compare();
+    },
     leave: () => {
       document.removeEventListener("paste", paste);
       running.abort();
@@ -70,7 +76,7 @@ export function verifyPage(session) {
       return;
     }
     const { signal } = running;
-    await attempt(verdict, async () => {
+    hasFailed = !(await attempt(verdict, async () => {
       fill(verdict, el("p", { class: "soft" }, say("verify.comparing")));
       const response = await session.api.send("POST", "v1/verify", { ...request(), signal });
       /** @type {Verification} */
@@ -79,7 +85,7 @@ export function verifyPage(session) {
       if (signal.aborted) return;
       const stages = [...probe.stages, ...reference.stages, ...stagesOf(response)];
       show(answer, stages, [answer.probe ?? probe.face, answer.reference ?? reference.face]);
-    });
+    }));
   }
 
   function request() {
