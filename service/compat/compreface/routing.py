@@ -1,37 +1,17 @@
 """Routes that answer errors in CompreFace's form."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
-from starlette.requests import ClientDisconnect
-
-from models.errors import RequestCancelled, VultusError
-from service.api.problems import note_unexpected
 from service.compat.compreface.access import PREFIX
 from service.compat.compreface.errors import error_response, internal_error_response
+from service.compat.routes import CompatRoute
 
 
-class CompreFaceRoute(APIRoute):
+class CompreFaceRoute(CompatRoute):
     """A route of CompreFace's API."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of requests, which raises only if no client reads the response."""
-        handler = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except (ClientDisconnect, RequestCancelled):
-                raise
-            except VultusError as error:
-                return error_response(error, request.scope["state"])
-            except Exception as error:
-                note_unexpected(error, request.scope["state"])
-                return internal_error_response(request.scope["state"])
-
-        return answer
+    refusal = staticmethod(error_response)
+    fault = staticmethod(internal_error_response)
 
 
 def compreface_router(path: str) -> APIRouter:

@@ -6,22 +6,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 
 from models.deadline import Deadline
-from models.errors import CalibrationUnfit, RequestCancelled, VultusError
+from models.errors import CalibrationUnfit
 from service.api.access import client_of, needs
 from service.api.backend import Backend, UsesBackend, server_timing
 from service.api.intake.body import ReceivedRequest, shutdown_as_error
-from service.api.problems import note_unexpected
 from service.compat.rekognition.access import PREFIX, again
 from service.compat.rekognition.errors import MEDIA_TYPE, error_response, internal_error_response
 from service.compat.rekognition.images import require_bucket
 from service.compat.rekognition.repetitions import Attempt, FirstInProgress, Repetitions
 from service.compat.rekognition.requests import ChangeOfUser, CreateCollection, Image, InCollection, RekognitionRequest
 from service.compat.rekognition.similarity import SimilarityScale
+from service.compat.routes import CompatRoute
 from service.errors import MemberInvalid, MemberMissing
 from service.gallery.store import gallery_rows
 from service.security.scopes import Scope
@@ -46,25 +44,11 @@ class _Repeated(NamedTuple):
     answer: bytes
 
 
-class RekognitionRoute(APIRoute):
+class RekognitionRoute(CompatRoute):
     """A route of Rekognition's protocol."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of requests, which raises only if no client reads the response."""
-        handler = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except (ClientDisconnect, RequestCancelled):
-                raise
-            except VultusError as error:
-                return error_response(error, request.scope["state"])
-            except Exception as error:
-                note_unexpected(error, request.scope["state"])
-                return internal_error_response(request.scope["state"])
-
-        return answer
+    refusal = staticmethod(error_response)
+    fault = staticmethod(internal_error_response)
 
 
 def rekognition_router() -> APIRouter:
