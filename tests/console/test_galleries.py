@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
-from tests.console.browser import Photo, Service, Visit, give, live_addresses, made_addresses, payloads
+from tests.console.browser import Held, Photo, Service, Visit, give, live_addresses, made_addresses, payloads
 from tests.console.conftest import Open
 from tests.pictures import encode
 
@@ -204,6 +204,24 @@ def test_an_enrolment_that_is_stopped_says_how_far_it_came(
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("6 of 6 photos, 0 refused")).to_be_visible()
     expect(page.get_by_text("Subjects: 1, templates: 6")).to_be_visible()
+
+
+def test_photos_that_were_stopped_are_not_enrolled_with_the_next_ones(
+    service: Service, visit: Open, gallery: str, people: list[Photo]
+) -> None:
+    page = opened(visit(service), gallery)
+    page.get_by_text("Enrol", exact=True).click()
+    page.get_by_label("Subject (empty").fill("Mistaken")
+    held = Held(page, "**/templates")
+    give(page.locator(".drop"), people[:3])
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Continue")).to_be_visible()
+    held.cut()
+    page.get_by_label("Subject (empty").fill("Ada")
+    give(page.locator(".drop"), [people[3]])
+    expect(page.get_by_text("1 of 1 photos, 0 refused")).to_be_visible()
+    expect(page.get_by_role("button", name="Continue")).to_be_hidden()
+    expect(subjects_on(page)).to_have_text(["Ada"])
 
 
 def test_subjects_are_found_by_a_part_of_their_name(

@@ -72,14 +72,15 @@ export function enrolPanel(session, gallery, changed) {
 
   /** @param {Found[]} found */
   async function take(found) {
+    if (!isRunning) {
+      waiting.length = 0; // what was stopped is not enrolled by the way, but if people continue it
+      [all, done, refused] = [0, 0, 0];
+      fill(outcomes);
+    }
     const named = subject.value.trim(); // now: it may be changed while photos wait
     waiting.push(
       ...found.map((one) => ({ ...one, subject: named || one.folder || (byFile.checked && stem(one)) || null })),
     );
-    if (!isRunning && all === done) {
-      [all, done, refused] = [0, 0, 0];
-      fill(outcomes);
-    }
     all += found.length;
     await run();
   }
