@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +13,7 @@ from models.quality import Gate
 from models.serving.models import Models
 from service.audit.events import enrolment_event
 from service.cli.auditing import audited
+from service.cli.enrol_options import Faces, IntoGallery, Listed, MinFacePx, MinNorm, MinQuality, Photos, Report
 from service.cli.enrolment_report import EnrolmentReport, Found, found_in
 from service.cli.gallery import require_or_make
 from service.cli.output import progress_bars
@@ -31,30 +30,14 @@ _SOME_REFUSED = 1  # exit status
 
 
 def enrol(
-    directory: Annotated[
-        Path, typer.Argument(help="Directory with a folder of photos for each subject.", exists=True, file_okay=False)
-    ],
-    gallery: Annotated[str, typer.Option(help="Name of the gallery; created if it does not exist.")],
-    listed: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv",
-            help="CSV file with the columns `image` and `subject`, instead of folders; paths relative to DIRECTORY.",
-        ),
-    ] = None,
-    faces: Annotated[
-        Literal["single", "largest", "central"], typer.Option(help="Which face to enrol if a photo has several.")
-    ] = "single",
-    min_face_px: Annotated[
-        int, typer.Option(min=0, help="Minimum length of the shorter side of a face box in pixels.")
-    ] = 0,
-    min_norm: Annotated[float, typer.Option(min=0, help="Minimum norm of an embedding.")] = 0.0,
-    min_quality: Annotated[
-        float, typer.Option(min=0, max=100, help="Minimum quality; requires a validated quality map.")
-    ] = 0.0,
-    report: Annotated[
-        Path | None, typer.Option(help="CSV file to write, with each refused photo and the reason.")
-    ] = None,
+    directory: Photos,
+    gallery: IntoGallery,
+    listed: Listed = None,
+    faces: Faces = "single",
+    min_face_px: MinFacePx = 0,
+    min_norm: MinNorm = 0.0,
+    min_quality: MinQuality = 0.0,
+    report: Report = None,
 ) -> None:
     """Enrol photos in a gallery.
 
