@@ -1,7 +1,7 @@
 # `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo serve export clients test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check browser console-pictures faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-evaluate reference calibrate ranges lock clean
+.PHONY: help demo serve export clients test test-full test-gpu-wheels gpu-bundle gpu-check image test-image soak sbom vulnerabilities check browser console-pictures faults bench bench-accuracy bench-soak bench-guard bench-watching bench-compat bench-export bench-gallery bench-encryption bench-openset bench-stored-quality bench-evaluate reference calibrate ranges lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,6 +59,7 @@ help:
 	@echo "make bench-gallery   measure a million templates; compare with FAISS alone (TEMPLATES=n)"
 	@echo "make bench-encryption measure what encryption at rest costs; compare with a gallery without it (TEMPLATES=n)"
 	@echo "make bench-openset   measure 1:N over HTTP on LFW; compare with a numpy search (LFW=directory)"
+	@echo "make bench-stored-quality measure false matches of strangers whose stored photos are blurred (LFW=directory)"
 	@echo "make bench-evaluate  measure all pairs of LFW and a set of the size of IJB-C; compare with straightforward code (LFW=directory)"
 	@echo "make reference       compare every official network in every wrapper with the official embeddings (requires the embeddings)"
 	@echo "make calibrate       measure the default pack on all pairs of LFW, in each precision of this machine (LFW=directory)"
@@ -240,6 +241,10 @@ bench-guard: $(VENV)/dev.stamp
 bench-openset: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
 	@$(BIN)/python -m tests.bench.openset --lfw $(or $(LFW),../shared/data/lfw)
+
+bench-stored-quality: $(VENV)/dev.stamp
+	@$(BIN)/vultus packs fetch opencv-zoo
+	@$(BIN)/python -m tests.bench.stored_quality --lfw $(or $(LFW),../shared/data/lfw)
 
 bench-evaluate: $(VENV)/dev.stamp
 	@$(BIN)/vultus packs fetch opencv-zoo
